@@ -1,0 +1,133 @@
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, bindparam, case, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import BigInteger
+
+from persistence.database import Source, Transaction
+from persistence.models import Appointment, AppointmentStatus, Patient, User
+from persistence.paging import PagedQuery
+from security.roles import Caller, Role
+
+COLUMNS = (
+    Appointment.id,
+    Appointment.patient_id,
+    Patient.name.label("patient_name"),
+    Appointment.doctor_id,
+    User.name.label("doctor_name"),
+    Appointment.date,
+    Appointment.status,
+    Appointment.reason,
+    Appointment.notes,
+)
+SOURCE = Appointment.__table__.join(Patient.__table__).join(User.__table__, User.id == Appointment.doctor_id)
+ORDER = (Appointment.date, Appointment.id)
+OWN_CHART = select(Patient.id).where(Patient.user_id == bindparam("caller")).scalar_subquery()
+SEEN_BY: dict[Role, tuple[ColumnElement[bool], ...]] = {
+    Role.ADMIN: (),
+    Role.STAFF: (),
+    Role.DOCTOR: (Appointment.doctor_id == bindparam("caller"),),
+    Role.PATIENT: (Appointment.patient_id == OWN_CHART,),
+}
+LOCK = select(
+    func.pg_advisory_xact_lock(
+        func.unnest(bindparam("people", type_=ARRAY(BigInteger))).column_valued("person")
+    )
+)
+CLASH = (
+    select(case((Appointment.doctor_id == bindparam("doctor"), "doctor"), else_="patient"))
+    .where(
+        or_(Appointment.doctor_id == bindparam("doctor"), Appointment.patient_id == bindparam("patient")),
+        Appointment.status == AppointmentStatus.SCHEDULED,
+        Appointment.date < bindparam("ends_at"),
+        Appointment.ends_at > bindparam("date"),
+        Appointment.id.is_distinct_from(bindparam("itself")),
+    )
+    .limit(1)
+)
+
+
+def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
+    """Administrators and staff see every appointment, doctors and patients their own."""
+    return SEEN_BY[role]
+
+
+def of(caller: Caller) -> dict[str, Any]:
+    return {"caller": caller.id} if readable_by(caller.role) else {}
+
+
+@lru_cache
+def single(role: Role) -> Any:
+    columns = (*COLUMNS, Appointment.ends_at)
+    return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
+
+
+@lru_cache
+def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
+    where = list(readable_by(role))
+    if on_a_day:
+        where += [Appointment.date >= bindparam("day_begins"), Appointment.date < bindparam("day_ends")]
+    if with_status:
+        where.append(Appointment.status == bindparam("status", type_=Appointment.status.type))
+    return PagedQuery(Appointment.id, COLUMNS, SOURCE, ORDER, where)
+
+
+async def one(source: Source, caller: Caller, appointment_id: UUID) -> Row[Any] | None:
+    """The appointment, and `ends_at` behind its columns, if the caller may see it."""
+    rows = await source.rows(single(caller.role), id=appointment_id, **of(caller))
+    return next(iter(rows), None)
+
+
+async def page(
+    source: Source,
+    caller: Caller,
+    page: int,
+    limit: int,
+    *,
+    day: tuple[datetime, datetime] | None,
+    status: AppointmentStatus | None,
+) -> tuple[list[Sequence[Any]], int]:
+    """Appointments by date, then id. `day`: from its first instant to the next day's."""
+    parameters = of(caller)
+    if day:
+        parameters["day_begins"], parameters["day_ends"] = day
+    if status:
+        parameters["status"] = status
+    query = listing(caller.role, day is not None, status is not None)
+    return await query.fetch(source, page, limit, **parameters)
+
+
+async def lock_people(transaction: Transaction, *people: UUID) -> None:
+    """Make bookings of these people wait for each other. The exclusion constraints alone would do, but
+    deadlock under a rush on one slot; in sorted order the locks cannot."""
+    keys = sorted(int.from_bytes(person.bytes[8:], signed=True) for person in people)
+    await transaction.rows(LOCK, people=keys)
+
+
+async def clash(
+    transaction: Transaction,
+    *,
+    doctor: UUID,
+    patient: UUID,
+    date: datetime,
+    ends_at: datetime,
+    itself: UUID | None = None,
+) -> str | None:
+    """`"doctor"` or `"patient"`, whoever has another scheduled appointment in that time."""
+    rows = await transaction.rows(
+        CLASH, doctor=doctor, patient=patient, date=date, ends_at=ends_at, itself=itself
+    )
+    return next((row[0] for row in rows), None)
+
+
+async def add(transaction: Transaction, **values: Any) -> UUID:
+    [row] = await transaction.rows(insert(Appointment).values(**values).returning(Appointment.id))
+    return row.id  # type: ignore[no-any-return]  # a Row's attributes are untyped
+
+
+async def change(transaction: Transaction, appointment_id: UUID, **values: Any) -> None:
+    await transaction.run(update(Appointment).where(Appointment.id == appointment_id).values(**values))

@@ -1,0 +1,106 @@
+"""The two ways to PostgreSQL: a read connection and a write transaction."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Executable, Row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+
+def create_engine(url: str, **options: Any) -> AsyncEngine:
+    """An engine for a plain `postgresql://` URL. asyncpg reads the URL itself, so that everything libpq
+    takes (sslmode, a socket folder as host, several hosts) means what it means to psql."""
+    dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+    async def connect(**_: Any) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            dsn,
+            timeout=5,
+            command_timeout=30,
+            server_settings={"application_name": "medisecure", "timezone": "UTC"},
+        )
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        **options,
+    )
+
+
+class Reader:
+    """Reads, each statement on an autocommit connection of its own: no BEGIN, no ROLLBACK, no reset."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
+        """Ask once more where the connection had died in the pool, as after a restart of the server."""
+        try:
+            return await self.once(statement, parameters)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            return await self.once(statement, parameters)
+
+    async def once(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
+        async with self.engine.connect() as connection:
+            return (await connection.execute(statement, parameters)).all()
+
+
+class Transaction:
+    """The one transaction of a request. It begins at the first statement, so that a slow password hash
+    before it, or a request refused before it, holds no connection."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.connection: AsyncConnection | None = None
+        self.committed: list[Callable[[], Awaitable[None]]] = []
+
+    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
+        result = await self.run(statement, **parameters)
+        return result.all()
+
+    async def run(self, statement: Executable, **parameters: Any) -> Any:
+        if self.connection is None:
+            self.connection = await self.engine.connect()
+        return await self.connection.execute(statement, parameters)
+
+    def after_commit(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do `act` once the transaction is stored, before the answer leaves."""
+        self.committed.append(act)
+
+
+Source = Reader | Transaction
+
+
+class Database:
+    """Both pools. Reads keep theirs to themselves: a write that waits for a lock cannot starve them."""
+
+    def __init__(self, url: str, *, readers: int = 10, writers: int = 10) -> None:
+        pool = {"max_overflow": 0, "pool_timeout": 10}
+        self.reads = create_engine(
+            url, pool_size=readers, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **pool
+        )
+        self.writes = create_engine(url, pool_size=writers, **pool)
+        self.reader = Reader(self.reads)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Commit at the end, roll back on any error, then run what waits for the commit."""
+        transaction = Transaction(self.writes)
+        try:
+            yield transaction
+            if transaction.connection is not None:
+                await transaction.connection.commit()
+        finally:
+            if transaction.connection is not None:
+                await transaction.connection.close()
+        for act in transaction.committed:
+            await act()
+
+    async def close(self) -> None:
+        await self.reads.dispose()
+        await self.writes.dispose()

@@ -1,0 +1,168 @@
+"""The tables of the requirement ("Database Schema") and what the contract adds; nothing but tables."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from advanced_alchemy.base import AdvancedDeclarativeBase, CommonTableAttributes
+from advanced_alchemy.types import DateTimeUTC
+from sqlalchemy import CheckConstraint, Date, Enum, ForeignKey, Index, Integer, Text, Uuid, func, text
+from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from security.roles import Role
+
+
+class AccountStatus(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class Gender(StrEnum):
+    MALE = "male"
+    FEMALE = "female"
+    OTHER = "other"
+
+
+class AppointmentStatus(StrEnum):
+    SCHEDULED = "scheduled"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+def closed_set(members: type[StrEnum], name: str) -> Enum:
+    return Enum(members, name=name, values_callable=lambda kinds: [kind.value for kind in kinds])
+
+
+# Sorting and searching must not depend on the server's locale: "C" compares bytes, and what is stored is
+# already folded by Python (persistence/text.py).
+Folded = Text(collation="C")
+Instant = DateTimeUTC(timezone=True)
+
+
+class Base(CommonTableAttributes, AdvancedDeclarativeBase):
+    __abstract__ = True
+
+
+class User(Base):
+    __tablename__ = "users"
+    __table_args__ = (
+        Index("users_name_idx", "sort_name", "id"),
+        Index("users_role_idx", "role", "status", "sort_name", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    email: Mapped[str] = mapped_column(Text, unique=True)
+    password_hash: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    role: Mapped[Role] = mapped_column(closed_set(Role, "user_role"))
+    phone: Mapped[str | None] = mapped_column(Text)
+    specialization: Mapped[str | None] = mapped_column(Text)
+    department: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[AccountStatus] = mapped_column(closed_set(AccountStatus, "account_status"))
+    sort_name: Mapped[str] = mapped_column(Folded)
+    search_text: Mapped[str] = mapped_column(Folded)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now(), onupdate=func.now())
+
+
+class Session(Base):
+    """One sign-in. Both tokens of it carry its id; it is dead once ended, expired or its user not active."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index("sessions_user_idx", "user_id", postgresql_where=text("ended_at IS NULL")),)
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    refresh_jti: Mapped[UUID] = mapped_column(Uuid)
+    # Refresh tokens already exchanged, jti -> seconds since the epoch; kept only while a second tab may
+    # still present one (30 s). Anything older is reuse.
+    used_refreshes: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    address: Mapped[str] = mapped_column(Text)
+    user_agent: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
+    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class Patient(Base):
+    """A chart. `user_id` is the account that a person linked to it, if any."""
+
+    __tablename__ = "patients"
+    __table_args__ = (Index("patients_name_idx", "sort_name", "id"),)
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), unique=True)
+    name: Mapped[str] = mapped_column(Text)
+    email: Mapped[str] = mapped_column(Text)
+    phone: Mapped[str] = mapped_column(Text)
+    date_of_birth: Mapped[date] = mapped_column(Date)
+    gender: Mapped[Gender] = mapped_column(closed_set(Gender, "gender"))
+    address: Mapped[str] = mapped_column(Text)
+    blood_type: Mapped[str | None] = mapped_column(Text)
+    allergies: Mapped[str | None] = mapped_column(Text)
+    medical_history: Mapped[str | None] = mapped_column(Text)
+    sort_name: Mapped[str] = mapped_column(Folded)
+    search_text: Mapped[str] = mapped_column(Folded)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+def one_at_a_time(column: str) -> ExcludeConstraint[Any]:
+    """No two scheduled appointments of one person overlap. btree_gist, which would let us write
+    `column WITH =`, is not on every server; a one-point range of the id's hash needs no extension."""
+    hashed = f"uuid_hash_extended({column}, 0)"
+    return ExcludeConstraint(
+        (text(f"int8range({hashed}, {hashed}, '[]')"), "&&"),
+        (text("tstzrange(date, ends_at)"), "&&"),
+        using="gist",
+        where=text("status = 'scheduled'"),
+        name=f"appointments_{column}_overlap",
+    )
+
+
+class Appointment(Base):
+    __tablename__ = "appointments"
+    __table_args__ = (
+        CheckConstraint("ends_at > date", name="ends_after_start"),
+        one_at_a_time("doctor_id"),
+        one_at_a_time("patient_id"),
+        Index("appointments_date_idx", "date", "id"),
+        Index("appointments_doctor_idx", "doctor_id", "date", "id"),
+        Index("appointments_patient_idx", "patient_id", "date", "id"),
+        Index("appointments_status_idx", "status", "date", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    patient_id: Mapped[UUID] = mapped_column(ForeignKey("patients.id"))
+    doctor_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    date: Mapped[datetime] = mapped_column(Instant)
+    ends_at: Mapped[datetime] = mapped_column(Instant)
+    status: Mapped[AppointmentStatus] = mapped_column(
+        closed_set(AppointmentStatus, "appointment_status"), server_default="scheduled"
+    )
+    reason: Mapped[str] = mapped_column(Text)
+    notes: Mapped[str | None] = mapped_column(Text)
+    fee: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class MedicalRecord(Base):
+    __tablename__ = "medical_records"
+    __table_args__ = (
+        Index("medical_records_date_idx", text("date DESC"), text("id DESC")),
+        Index("medical_records_patient_idx", "patient_id", text("date DESC"), text("id DESC")),
+        Index("medical_records_doctor_idx", "doctor_id", "patient_id", "date"),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    patient_id: Mapped[UUID] = mapped_column(ForeignKey("patients.id"))
+    doctor_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    date: Mapped[datetime] = mapped_column(Instant)
+    diagnosis: Mapped[str] = mapped_column(Text)
+    prescription: Mapped[str] = mapped_column(Text)
+    notes: Mapped[str | None] = mapped_column(Text)
+    attachments: Mapped[list[str] | None] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())

@@ -1,0 +1,114 @@
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, bindparam, insert, select, update
+
+from persistence.database import Source, Transaction
+from persistence.models import Patient
+from persistence.paging import PagedQuery
+from persistence.text import search_key, sort_key, substring_pattern
+from security.roles import Caller, Role
+
+SUMMARY = (
+    Patient.id,
+    Patient.name,
+    Patient.email,
+    Patient.phone,
+    Patient.date_of_birth,
+    Patient.gender,
+    Patient.address,
+    Patient.created_at,
+)
+COLUMNS = (
+    *SUMMARY[:-1],
+    Patient.blood_type,
+    Patient.allergies,
+    Patient.medical_history,
+    Patient.created_at,
+)
+OWN = Patient.user_id == bindparam("caller")
+LOCKED = select(*COLUMNS).where(Patient.id == bindparam("id")).with_for_update(key_share=True)
+ACCOUNT = select(Patient.user_id).where(Patient.id == bindparam("id"))
+
+
+def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
+    """Everyone at the clinic sees every chart; a patient the one linked to his account."""
+    return (OWN,) if role is Role.PATIENT else ()
+
+
+def of(caller: Caller) -> dict[str, Any]:
+    return {"caller": caller.id} if readable_by(caller.role) else {}
+
+
+@lru_cache
+def single(role: Role) -> Any:
+    return select(*COLUMNS).where(Patient.id == bindparam("id"), *readable_by(role))
+
+
+@lru_cache
+def listing(role: Role, searched: bool) -> PagedQuery:
+    where = list(readable_by(role))
+    if searched:
+        where.append(Patient.search_text.like(bindparam("pattern"), escape="\\"))
+    return PagedQuery(Patient.id, SUMMARY, Patient.__table__, (Patient.sort_name, Patient.id), where)
+
+
+async def one(source: Source, caller: Caller, patient_id: UUID) -> Row[Any] | None:
+    rows = await source.rows(single(caller.role), id=patient_id, **of(caller))
+    return next(iter(rows), None)
+
+
+async def page(
+    source: Source, caller: Caller, page: int, limit: int, search: str
+) -> tuple[list[Sequence[Any]], int]:
+    """Charts by name, then id, whose name, e-mail or phone contains `search`."""
+    parameters = of(caller)
+    if search:
+        parameters["pattern"] = substring_pattern(search)
+    return await listing(caller.role, bool(search)).fetch(source, page, limit, **parameters)
+
+
+async def locked(transaction: Transaction, patient_id: UUID) -> Row[Any] | None:
+    """The chart, which nobody else changes until the transaction ends. For callers who may see them all."""
+    rows = await transaction.rows(LOCKED, id=patient_id)
+    return next(iter(rows), None)
+
+
+async def add(transaction: Transaction, **values: Any) -> Row[Any]:
+    [row] = await transaction.rows(insert(Patient).values(**values, **keys_of(values)).returning(*COLUMNS))
+    return row
+
+
+async def change(transaction: Transaction, current: Row[Any], **values: Any) -> Row[Any]:
+    """Store `values` over `current`, a locked row."""
+    if not values:
+        return current
+    keys = keys_of({**current._asdict(), **values})
+    statement = update(Patient).where(Patient.id == current.id).values(**values, **keys).returning(*COLUMNS)
+    [row] = await transaction.rows(statement)
+    return row
+
+
+def keys_of(values: dict[str, Any]) -> dict[str, str]:
+    return {
+        "sort_name": sort_key(values["name"]),
+        "search_text": search_key(values["name"], values["email"], values["phone"]),
+    }
+
+
+async def linked_account(source: Source, patient_id: UUID) -> UUID | None:
+    """The id of the account linked to the chart, None where there is none (or no such chart)."""
+    rows = await source.rows(ACCOUNT, id=patient_id)
+    return next((row.user_id for row in rows), None)
+
+
+async def chart_of(source: Source, user_id: UUID) -> UUID | None:
+    """The id of the chart that is linked to the account."""
+    rows = await source.rows(select(Patient.id).where(OWN), caller=user_id)
+    return next((row.id for row in rows), None)
+
+
+async def link(transaction: Transaction, patient_id: UUID, user_id: UUID | None) -> None:
+    await transaction.run(update(Patient).where(Patient.id == patient_id).values(user_id=user_id))

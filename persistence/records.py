@@ -1,0 +1,78 @@
+"""Medical records: added and read, never changed or deleted."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, literal_column, select
+
+from persistence.database import Source, Transaction
+from persistence.models import MedicalRecord, Patient, User
+from persistence.paging import PagedQuery
+from security.roles import Caller, Role
+
+COLUMNS = (
+    MedicalRecord.id,
+    MedicalRecord.patient_id,
+    Patient.name.label("patient_name"),
+    MedicalRecord.doctor_id,
+    User.name.label("doctor_name"),
+    MedicalRecord.date,
+    MedicalRecord.diagnosis,
+    MedicalRecord.prescription,
+    func.coalesce(MedicalRecord.notes, "").label("notes"),
+    func.coalesce(MedicalRecord.attachments, literal_column("'[]'::jsonb")).label("attachments"),
+)
+SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
+    User.__table__, User.id == MedicalRecord.doctor_id
+)
+ORDER = (MedicalRecord.date.desc(), MedicalRecord.id.desc())
+OWN = (
+    MedicalRecord.patient_id
+    == select(Patient.id).where(Patient.user_id == bindparam("caller")).scalar_subquery()
+)
+
+
+def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
+    """Doctors and administrators see every record, a patient those of his chart. Staff never come here."""
+    return (OWN,) if role is Role.PATIENT else ()
+
+
+def of(caller: Caller) -> dict[str, Any]:
+    return {"caller": caller.id} if readable_by(caller.role) else {}
+
+
+@lru_cache
+def single(role: Role) -> Any:
+    query = select(*COLUMNS).select_from(SOURCE)
+    return query.where(MedicalRecord.id == bindparam("id"), *readable_by(role))
+
+
+@lru_cache
+def listing(role: Role, of_one_patient: bool) -> PagedQuery:
+    where = list(readable_by(role))
+    if of_one_patient:
+        where.append(MedicalRecord.patient_id == bindparam("patient"))
+    return PagedQuery(MedicalRecord.id, COLUMNS, SOURCE, ORDER, where)
+
+
+async def one(source: Source, caller: Caller, record_id: UUID) -> Row[Any] | None:
+    rows = await source.rows(single(caller.role), id=record_id, **of(caller))
+    return next(iter(rows), None)
+
+
+async def page(
+    source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None
+) -> tuple[list[Sequence[Any]], int]:
+    """Records, newest first, of one chart where `patient_id` is given."""
+    parameters = of(caller)
+    if patient_id is not None:
+        parameters["patient"] = patient_id
+    query = listing(caller.role, patient_id is not None)
+    return await query.fetch(source, page, limit, **parameters)
+
+
+async def add(transaction: Transaction, **values: Any) -> UUID:
+    [row] = await transaction.rows(insert(MedicalRecord).values(**values).returning(MedicalRecord.id))
+    return row.id  # type: ignore[no-any-return]  # a Row's attributes are untyped

@@ -1,0 +1,116 @@
+"""Sign-ins. PostgreSQL is the truth about which of them are alive."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+
+from persistence.database import Reader, Transaction
+from persistence.models import AccountStatus, Session, User
+from security.roles import Caller
+
+SEEN_EVERY = timedelta(seconds=15)  # how exact `last_seen_at` is, and so the idle limit
+
+ALIVE = (
+    select(
+        User.id,
+        User.email,
+        User.role,
+        Session.id,
+        (Session.last_seen_at < func.now() - SEEN_EVERY).label("stale"),
+    )
+    .join(User, User.id == Session.user_id)
+    .where(
+        Session.id == bindparam("id"),
+        Session.ended_at.is_(None),
+        Session.expires_at > func.now(),
+        User.status == AccountStatus.ACTIVE,
+    )
+)
+SEEN = update(Session).where(Session.id == bindparam("session")).values(last_seen_at=func.now())
+LOCKED = (
+    select(
+        Session.id,
+        Session.refresh_jti,
+        Session.used_refreshes,
+        Session.expires_at,
+        User.id.label("user_id"),
+        User.email,
+        User.role,
+    )
+    .join(User, User.id == Session.user_id)
+    .where(Session.id == bindparam("id"), Session.ended_at.is_(None), Session.expires_at > func.now())
+    .with_for_update(of=Session)
+)
+
+
+class Sessions:
+    """Finds living sessions for security/admission.py, which knows no tables."""
+
+    def __init__(self, reader: Reader, idle: timedelta | None) -> None:
+        self.reader = reader
+        self.alive = ALIVE if idle is None else ALIVE.where(Session.last_seen_at > func.now() - idle)
+
+    async def find(self, session_id: UUID) -> Caller | None:
+        """Who the session belongs to, or None where it has ended, expired, idled out or its account is
+        not active."""
+        row = next(iter(await self.reader.rows(self.alive, id=session_id)), None)
+        if row is None:
+            return None
+        if row.stale:
+            await self.reader.rows(SEEN.returning(Session.id), session=session_id)
+        return Caller(*row[:4])
+
+
+async def add(
+    transaction: Transaction, *, user_id: UUID, refresh_jti: UUID, lifetime: timedelta, **seen: str
+) -> Row[Any]:
+    """Open a session; it ends `lifetime` from now whatever happens. Returns (id, expires_at)."""
+    await transaction.run(delete(Session).where(Session.user_id == user_id, Session.expires_at < func.now()))
+    statement = (
+        insert(Session)
+        .values(user_id=user_id, refresh_jti=refresh_jti, expires_at=func.now() + lifetime, **seen)
+        .returning(Session.id, Session.expires_at)
+    )
+    [row] = await transaction.rows(statement)
+    return row
+
+
+async def locked(transaction: Transaction, session_id: UUID) -> Row[Any] | None:
+    """The living session, which no other refresh changes until the transaction ends."""
+    return next(iter(await transaction.rows(LOCKED, id=session_id)), None)
+
+
+async def rotate(
+    transaction: Transaction, session_id: UUID, refresh_jti: UUID, used: dict[str, float]
+) -> None:
+    await transaction.run(
+        update(Session)
+        .where(Session.id == session_id)
+        .values(refresh_jti=refresh_jti, used_refreshes=used, last_seen_at=func.now())
+    )
+
+
+async def end(transaction: Transaction, session_id: UUID) -> Sequence[UUID]:
+    return await ended(transaction, Session.id == session_id)
+
+
+async def end_all(transaction: Transaction, user_id: UUID, *, but: UUID | None = None) -> Sequence[UUID]:
+    """End the user's sessions, except `but`; returns the ids of those that were alive."""
+    return await ended(transaction, Session.user_id == user_id, Session.id.is_distinct_from(but))
+
+
+async def ended(transaction: Transaction, *which: Any) -> Sequence[UUID]:
+    statement = (
+        update(Session)
+        .where(*which, Session.ended_at.is_(None))
+        .values(ended_at=func.now())
+        .returning(Session.id)
+    )
+    return [row.id for row in await transaction.rows(statement)]
+
+
+def seconds_left(expires_at: datetime, now: datetime) -> int:
+    return max(0, int((expires_at - now).total_seconds()))

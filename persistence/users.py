@@ -1,0 +1,131 @@
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, bindparam, exists, func, insert, not_, select, update
+
+from persistence.database import Source, Transaction
+from persistence.models import AccountStatus, Patient, User
+from persistence.paging import PagedQuery
+from persistence.text import search_key, sort_key, substring_pattern
+from security.roles import Role
+
+COLUMNS = (
+    User.id,
+    User.email,
+    User.name,
+    User.role,
+    User.phone,
+    User.specialization,
+    User.department,
+    User.created_at,
+    User.status,
+)
+ONE = select(*COLUMNS).where(User.id == bindparam("id"))
+# No KEY UPDATE: a booking that refers to the row (FOR KEY SHARE) need not wait for us.
+LOCKED = ONE.with_for_update(key_share=True)
+CREDENTIALS = select(User.id, User.email, User.name, User.role, User.status, User.password_hash).where(
+    User.email == bindparam("email")
+)
+PASSWORD = select(User.password_hash).where(User.id == bindparam("id"))
+ACTIVE_ADMINS = (
+    select(User.id)
+    .where(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE)
+    .order_by(User.id)
+    .with_for_update(key_share=True)
+)
+
+
+def normal_email(email: str) -> str:
+    """Account e-mails are compared and stored trimmed and lower-cased: one account, one counter."""
+    return email.strip().lower()
+
+
+async def one(source: Source, user_id: UUID) -> Row[Any] | None:
+    return next(iter(await source.rows(ONE, id=user_id)), None)
+
+
+async def locked(transaction: Transaction, user_id: UUID) -> Row[Any] | None:
+    """The account, which nobody else changes until the transaction ends."""
+    return next(iter(await transaction.rows(LOCKED, id=user_id)), None)
+
+
+async def credentials(source: Source, email: str) -> Row[Any] | None:
+    """(id, email, name, role, status, password_hash) of the account with this normal e-mail."""
+    return next(iter(await source.rows(CREDENTIALS, email=email)), None)
+
+
+async def password_hash(source: Source, user_id: UUID) -> str:
+    [(hashed,)] = await source.rows(PASSWORD, id=user_id)
+    return str(hashed)
+
+
+async def add(transaction: Transaction, **values: Any) -> Row[Any]:
+    statement = insert(User).values(**values, **keys_of(values)).returning(*COLUMNS)
+    [row] = await transaction.rows(statement)
+    return row
+
+
+async def change(transaction: Transaction, current: Row[Any], **values: Any) -> Row[Any]:
+    """Store `values` over `current`, a locked row."""
+    if not values:
+        return current
+    keys = keys_of({**current._asdict(), **values})
+    statement = update(User).where(User.id == current.id).values(**values, **keys).returning(*COLUMNS)
+    [row] = await transaction.rows(statement)
+    return row
+
+
+def keys_of(values: dict[str, Any]) -> dict[str, str]:
+    return {
+        "sort_name": sort_key(values["name"]),
+        "search_text": search_key(values["name"], values["email"], values.get("phone")),
+    }
+
+
+async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:
+    """Locks every active administrator, so that two of them cannot demote each other at once."""
+    return [row.id for row in await transaction.rows(ACTIVE_ADMINS)] == [user_id]
+
+
+async def page(
+    source: Source,
+    page: int,
+    limit: int,
+    *,
+    role: Role | None,
+    status: AccountStatus | None,
+    linked: bool | None,
+    search: str,
+) -> tuple[list[Sequence[Any]], int]:
+    """Accounts by name, then id. `linked`: whether a chart is linked to the account."""
+    parameters: dict[str, Any] = {}
+    if role is not None:
+        parameters["role"] = role
+    if status is not None:
+        parameters["status"] = status
+    if search:
+        parameters["pattern"] = substring_pattern(search)
+    return await listing(frozenset(parameters), linked).fetch(source, page, limit, **parameters)
+
+
+@lru_cache
+def listing(filters: frozenset[str], linked: bool | None) -> PagedQuery:
+    where: list[ColumnElement[bool]] = []
+    if "role" in filters:
+        where.append(User.role == bindparam("role", type_=User.role.type))
+    if "status" in filters:
+        where.append(User.status == bindparam("status", type_=User.status.type))
+    if "pattern" in filters:
+        where.append(User.search_text.like(bindparam("pattern"), escape="\\"))
+    if linked is not None:
+        has_chart = exists().where(Patient.user_id == User.id)
+        where.append(has_chart if linked else not_(has_chart))
+    return PagedQuery(User.id, COLUMNS, User.__table__, (User.sort_name, User.id), where)
+
+
+async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:
+    await transaction.run(
+        update(User).where(User.id == user_id).values(password_hash=hashed, updated_at=func.now())
+    )
