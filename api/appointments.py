@@ -1,0 +1,214 @@
+"""Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Controller, get, patch, post
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.params import FromPath, FromQuery, JSONBody
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import Row
+
+from api.clinic import Clinic
+from api.errors import BadRequest
+from api.requests import StrictRequest
+from api.schemas import (
+    NOT_BLANK,
+    TEXT,
+    Figure,
+    Id,
+    Input,
+    Instant,
+    Limit,
+    Name,
+    Output,
+    Page,
+    changes,
+    differing,
+    or_none,
+    path_id,
+)
+from persistence import appointments, doctors, patients
+from persistence.database import Reader, Source, Transaction
+from persistence.models import AppointmentStatus
+from security.guards import requires
+from security.roles import Caller, Role
+
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
+Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+TAKEN = {
+    "doctor": "date: the doctor has another appointment at that time",
+    "patient": "date: the patient has another appointment at that time",
+}
+WIRE = {
+    "patient_id": "patientId",
+    "patient_name": "patientName",
+    "doctor_id": "doctorId",
+    "doctor_name": "doctorName",
+}
+
+
+class Appointment(Output, rename=WIRE):
+    id: Id
+    patient_id: Id
+    patient_name: Name
+    doctor_id: Id
+    doctor_name: Name
+    date: Instant
+    status: AppointmentStatus
+    reason: Reason
+    notes: Notes | None
+
+
+class AppointmentPage(Output):
+    appointments: Annotated[list[Appointment], Meta(max_length=100)]
+    total: Figure
+
+
+class AppointmentCreate(Input, rename=WIRE):
+    patient_id: Id
+    doctor_id: Id
+    date: Instant
+    reason: Reason
+    notes: Notes | None | UnsetType = UNSET
+
+
+class AppointmentUpdate(Input):
+    date: Instant | UnsetType = UNSET
+    status: AppointmentStatus | UnsetType = UNSET
+    notes: Notes | None | UnsetType = UNSET
+
+
+def bookable(instant: datetime, caller: Caller) -> datetime:
+    """The instant in UTC; 400 outside the calendar we keep, and for patients in the past."""
+    if not EARLIEST <= instant < LATEST:
+        raise BadRequest("date: must be from 1900-01-01 to 2199-12-31")
+    if caller.role is Role.PATIENT and instant < datetime.now(UTC):
+        raise BadRequest("date: must not be in the past")
+    return instant.astimezone(UTC)
+
+
+def settable(caller: Caller, changed: dict[str, Any]) -> None:
+    """A patient moves or cancels; everything else is for the clinic to say."""
+    if caller.role is not Role.PATIENT:
+        return
+    if "notes" in changed:
+        raise PermissionDeniedException("Your role may not change notes")
+    if changed.get("status", AppointmentStatus.CANCELLED) is not AppointmentStatus.CANCELLED:
+        raise PermissionDeniedException("Your role may only cancel an appointment")
+
+
+def open_to(current: Row[Any], changed: dict[str, Any]) -> None:
+    """Raise 400 for a change that comes too late."""
+    if current.status is AppointmentStatus.SCHEDULED:
+        return
+    if current.status is AppointmentStatus.COMPLETED and changed.keys() <= {"notes"}:
+        return
+    raise BadRequest("A completed or cancelled appointment cannot change")
+
+
+async def visible(source: Source, caller: Caller, appointment_id: UUID) -> Row[Any]:
+    row = await appointments.one(source, caller, appointment_id)
+    if row is None:
+        raise NotFoundException("Appointment not found")
+    return row
+
+
+async def free(transaction: Transaction, **booking: Any) -> None:
+    """Raise 400 where the doctor or the patient is in another scheduled appointment by then."""
+    taken = await appointments.clash(transaction, **booking)
+    if taken:
+        raise BadRequest(TAKEN[taken])
+
+
+class AppointmentController(Controller):
+    path = "/api/appointments"
+
+    @get(operation_id="listAppointments")
+    async def list_appointments(
+        self,
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        clinic: NamedDependency[Clinic],
+        page: Page = 1,
+        limit: Limit = 10,
+        date: FromQuery[date | None] = None,
+        status: FromQuery[AppointmentStatus | None] = None,
+    ) -> AppointmentPage:
+        day = clinic.day(date) if date else None
+        rows, total = await appointments.page(reader, request.user, page, limit, day=day, status=status)
+        return AppointmentPage([Appointment(*row) for row in rows], total)
+
+    @post(operation_id="createAppointment", guards=[requires(Role.DOCTOR, Role.STAFF, Role.PATIENT)])
+    async def create_appointment(
+        self,
+        data: JSONBody[AppointmentCreate],
+        request: StrictRequest,
+        clinic: NamedDependency[Clinic],
+        transaction: NamedDependency[Transaction],
+    ) -> Appointment:
+        caller = request.user
+        if caller.role is Role.DOCTOR and data.doctor_id != caller.id:
+            raise PermissionDeniedException("A doctor books his own appointments only")
+        begins = bookable(data.date, caller)
+        if await patients.one(transaction, caller, data.patient_id) is None:
+            raise NotFoundException("Patient not found")
+        if not await doctors.is_listed(transaction, data.doctor_id):
+            raise NotFoundException("Doctor not found")
+        await appointments.lock_people(transaction, data.doctor_id, data.patient_id)
+        ends = begins + clinic.visit
+        await free(transaction, doctor=data.doctor_id, patient=data.patient_id, date=begins, ends_at=ends)
+        appointment_id = await appointments.add(
+            transaction,
+            patient_id=data.patient_id,
+            doctor_id=data.doctor_id,
+            date=begins,
+            ends_at=ends,
+            reason=data.reason,
+            notes=or_none(data.notes),
+            fee=clinic.fee,
+        )
+        return Appointment(*(await visible(transaction, caller, appointment_id))[:-1])
+
+    @get("/{id:str}", operation_id="getAppointment")
+    async def get_appointment(
+        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+    ) -> Appointment:
+        return Appointment(*(await visible(reader, request.user, path_id(id, "Appointment")))[:-1])
+
+    @patch("/{id:str}", operation_id="updateAppointment")
+    async def update_appointment(
+        self,
+        id: FromPath[str],
+        data: JSONBody[AppointmentUpdate],
+        request: StrictRequest,
+        transaction: NamedDependency[Transaction],
+    ) -> Appointment:
+        caller = request.user
+        appointment_id = path_id(id, "Appointment")
+        found = await visible(transaction, caller, appointment_id)
+        await appointments.lock_people(transaction, found.doctor_id, found.patient_id)
+        current = await visible(transaction, caller, appointment_id)  # as it is now that nobody else can
+        changed = differing(changes(data, frozenset({"notes"})), current)
+        settable(caller, changed)
+        if not changed:
+            return Appointment(*current[:-1])
+        open_to(current, changed)
+        if "date" in changed:
+            changed["date"] = bookable(changed["date"], caller)
+            changed["ends_at"] = changed["date"] + (current.ends_at - current.date)
+            if "status" not in changed:
+                await free(
+                    transaction,
+                    doctor=current.doctor_id,
+                    patient=current.patient_id,
+                    date=changed["date"],
+                    ends_at=changed["ends_at"],
+                    itself=appointment_id,
+                )
+        await appointments.change(transaction, appointment_id, **changed)
+        return Appointment(*(await visible(transaction, caller, appointment_id))[:-1])

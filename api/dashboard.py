@@ -1,0 +1,61 @@
+"""The dashboard of each role (requirement, section 7)."""
+
+from typing import Annotated
+
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from msgspec import Meta
+
+from api.clinic import Clinic
+from api.requests import StrictRequest
+from api.schemas import MAX_SAFE_INTEGER, Figure, Output
+from persistence import dashboard
+from persistence.database import Reader
+from security.roles import Role
+
+Money = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
+
+
+class AdminStats(Output, rename="camel"):
+    total_patients: Figure
+    total_doctors: Figure
+    total_appointments: Figure
+    revenue: Money
+
+
+class DoctorStats(Output, rename="camel"):
+    assigned_patients: Figure
+    today_appointments: Figure
+    pending_reports: Figure
+
+
+class StaffStats(Output, rename="camel"):
+    managed_patients: Figure
+    scheduled_appointments: Figure
+    pending_registrations: Figure
+
+
+class PatientStats(Output, rename="camel"):
+    upcoming_appointments: Figure
+    medical_records: Figure
+    prescriptions: Figure
+
+
+class DashboardController(Controller):
+    path = "/api/dashboard"
+
+    @get("/stats", operation_id="getDashboardStats")
+    async def get_dashboard_stats(
+        self, request: StrictRequest, reader: NamedDependency[Reader], clinic: NamedDependency[Clinic]
+    ) -> AdminStats | DoctorStats | StaffStats | PatientStats:
+        caller = request.user
+        match caller.role:
+            case Role.ADMIN:
+                return AdminStats(*await dashboard.admin(reader))
+            case Role.DOCTOR:
+                figures = await dashboard.doctor(reader, caller.id, clinic.today(), clinic.timezone.key)
+                return DoctorStats(*figures)
+            case Role.STAFF:
+                return StaffStats(*await dashboard.staff(reader))
+            case Role.PATIENT:
+                return PatientStats(*await dashboard.patient(reader, caller.id))

@@ -1,0 +1,54 @@
+"""Doctors (requirement, section 4)."""
+
+from typing import Annotated
+
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+from msgspec import Meta
+
+from api.auth import Label
+from api.schemas import Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
+from persistence import doctors
+from persistence.database import Reader
+
+
+class DoctorSummary(Output):
+    id: Id
+    name: Name
+    email: Email
+    specialization: Label | None
+    phone: Phone | None
+
+
+class DoctorPage(Output):
+    doctors: Annotated[list[DoctorSummary], Meta(max_length=100)]
+    total: Figure
+
+
+class Doctor(Output, rename={"assigned_patients": "assignedPatients"}):
+    id: Id
+    name: Name
+    email: Email
+    specialization: Label | None
+    phone: Phone | None
+    assigned_patients: Figure
+
+
+class DoctorController(Controller):
+    path = "/api/doctors"
+
+    @get(operation_id="listDoctors")
+    async def list_doctors(
+        self, reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
+    ) -> DoctorPage:
+        rows, total = await doctors.page(reader, page, limit)
+        return DoctorPage([DoctorSummary(*row) for row in rows], total)
+
+    @get("/{id:str}", operation_id="getDoctor")
+    async def get_doctor(self, id: FromPath[str], reader: NamedDependency[Reader]) -> Doctor:
+        row = await doctors.one(reader, path_id(id, "Doctor"))
+        if row is None:
+            raise NotFoundException("Doctor not found")
+        return Doctor(*row)

@@ -1,0 +1,131 @@
+"""What every answer carries, whatever gave it: CORS, security headers; and preflights, answered here.
+
+Litestar's own CORS middleware says `*` in places, drops a Vary and answers a refused preflight in plain
+text; its middlewares do not see 404 and 405. So this stands around the whole application.
+"""
+
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from litestar.enums import HttpMethod
+from litestar.exceptions import PermissionDeniedException
+from litestar.middleware import AbstractMiddleware
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+
+from api.schemas import Error
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SAFE = {"GET", "HEAD", "OPTIONS"}
+EXPOSED = "Retry-After, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+SECURITY: dict[bytes, bytes] = {
+    b"x-content-type-options": b"nosniff",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-site",
+    b"cache-control": b"no-store",
+}
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+class Edge:
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self.app = app
+        self.origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        origin = header(scope, b"origin")
+        ours = {**SECURITY, b"vary": b"Origin"}
+        if origin in self.origins:
+            ours[b"access-control-allow-origin"] = str(origin).encode("latin-1")
+            ours[b"access-control-allow-credentials"] = b"true"
+            ours[b"access-control-expose-headers"] = EXPOSED.encode()
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = merged(message, ours)
+            await send(message)
+
+        asked = header(scope, b"access-control-request-method")
+        if scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None:
+            await self.preflight(scope, send_with_headers, origin, asked)
+        else:
+            await self.app(scope, receive, send_with_headers)
+
+    async def preflight(self, scope: Scope, send: Send, origin: str, method: str) -> None:
+        """204 with what is allowed, or 400 (Fetch standard, "CORS-preflight fetch")."""
+        if origin not in self.origins or method not in METHODS:
+            detail = "This origin is not allowed" if origin not in self.origins else "Method not allowed"
+            await respond(send, 400, [(b"content-type", b"application/json")], msgspec.json.encode(Error(detail)))
+            return
+        allowed = [
+            (b"access-control-allow-methods", ", ".join(METHODS).encode()),
+            (b"access-control-max-age", b"600"),
+        ]
+        requested = header(scope, b"access-control-request-headers")
+        if requested:
+            allowed.append((b"access-control-allow-headers", requested.encode("latin-1")))
+        await respond(send, 204, allowed, b"")
+
+
+def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """The answer's headers, and ours where it has none of that name; an own Vary gains Origin."""
+    theirs = [
+        (name, value + b", Origin" if name.lower() == b"vary" else value) for name, value in message["headers"]
+    ]
+    present = {name.lower() for name, _ in theirs}
+    return theirs + [(name, value) for name, value in ours.items() if name not in present]
+
+
+async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    length = [(b"content-length", str(len(body)).encode())] if status != 204 else []
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class OriginCheck(AbstractMiddleware):
+    """Refuse an unsafe method from a foreign page: SameSite ignores ports, so the browser would send the
+    cookies along (ASVS 5.0, 3.5). A request without Origin comes from no page. OPTIONS ends here too,
+    because Litestar's own answer forgets methods."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(app)
+        self.origins = frozenset(origins)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["method"] == HttpMethod.OPTIONS:
+            await respond(send, 204, [(b"allow", allowed_methods(scope).encode())], b"")
+            return
+        if scope["method"] not in SAFE and self.is_foreign(scope):
+            raise PermissionDeniedException("Forbidden")
+        await self.app(scope, receive, send)
+
+    def is_foreign(self, scope: Scope) -> bool:
+        origins = [value.decode("latin-1") for key, value in scope["headers"] if key == b"origin"]
+        if not origins:
+            return False
+        if len(origins) > 1:
+            return True
+        [origin] = origins
+        host = header(scope, b"host")
+        return origin not in self.origins and not (
+            origin.startswith(("http://", "https://")) and host and urlsplit(origin).netloc == host
+        )
+
+
+def allowed_methods(scope: Any) -> str:
+    """Every method that the path knows, as in a 405's Allow."""
+    methods = {
+        method
+        for route in scope["litestar_app"].routes
+        if route.path_format == scope["path_template"]
+        for method in getattr(route, "methods", ())
+    }
+    return ", ".join(sorted(methods))

@@ -1,0 +1,37 @@
+"""Probes: is the process alive, can it work?"""
+
+from enum import StrEnum
+
+from litestar import Controller, get
+from litestar.datastructures import State
+from sqlalchemy import text
+
+from api.schemas import Output
+from security.authentication import EXEMPT
+
+PROBE = text("SELECT 1")
+
+
+class HealthStatus(StrEnum):
+    OK = "ok"
+    UNAVAILABLE = "unavailable"
+
+
+class Health(Output):
+    status: HealthStatus
+
+
+class HealthController(Controller):
+    path = "/health"
+    opt = {**EXEMPT}  # noqa: RUF012  # Litestar's way to give a controller options
+
+    @get("/live", operation_id="checkLiveness")
+    async def check_liveness(self) -> Health:
+        return Health(HealthStatus.OK)
+
+    @get("/ready", operation_id="checkReadiness")
+    async def check_readiness(self, state: State) -> Health:
+        """503 while PostgreSQL or Redis cannot be asked."""
+        await state.database.reader.rows(PROBE)
+        await state.admission.store.ping()
+        return Health(HealthStatus.OK)

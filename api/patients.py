@@ -1,0 +1,248 @@
+"""Charts (requirement, section 3), and the accounts that people link to them."""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from litestar import Controller, delete, get, patch, post, put
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import Row
+from sqlalchemy.exc import IntegrityError
+
+from api.clinic import Clinic
+from api.errors import BadRequest
+from api.requests import StrictRequest
+from api.schemas import (
+    NOT_BLANK,
+    TEXT,
+    Day,
+    Email,
+    Figure,
+    Id,
+    Input,
+    Instant,
+    Limit,
+    Name,
+    Output,
+    Page,
+    PageNumber,
+    PageSize,
+    Search,
+    changes,
+    differing,
+    or_none,
+    path_id,
+)
+from api.users import Account, account
+from persistence import patients, users
+from persistence.database import Reader, Transaction
+from persistence.models import AccountStatus, Gender
+from security.guards import requires
+from security.roles import Caller, Role
+
+ChartPhone = Annotated[str, Meta(min_length=1, max_length=40, pattern=NOT_BLANK)]
+Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
+BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
+Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
+History = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
+WIRE = {
+    "date_of_birth": "dateOfBirth",
+    "blood_type": "bloodType",
+    "medical_history": "medicalHistory",
+}
+
+
+class PatientSummary(Output, rename=WIRE):
+    id: Id
+    name: Name
+    email: Email
+    phone: ChartPhone
+    date_of_birth: Day
+    gender: Gender
+    address: Address
+    created_at: Instant
+
+
+class PatientPage(Output):
+    patients: Annotated[list[PatientSummary], Meta(max_length=100)]
+    total: Figure
+    page: PageNumber
+    limit: PageSize
+
+
+class Patient(Output, rename=WIRE):
+    id: Id
+    name: Name
+    email: Email
+    phone: ChartPhone
+    date_of_birth: Day
+    gender: Gender
+    address: Address
+    blood_type: BloodType | None
+    allergies: Allergies | None
+    medical_history: History | None
+    created_at: Instant
+
+
+class PatientCreate(Input, rename=WIRE):
+    name: Name
+    email: Email
+    phone: ChartPhone
+    date_of_birth: Day
+    gender: Gender
+    address: Address
+    blood_type: BloodType | None | UnsetType = UNSET
+    allergies: Allergies | None | UnsetType = UNSET
+
+
+class PatientUpdate(Input, rename=WIRE):
+    name: Name | UnsetType = UNSET
+    email: Email | UnsetType = UNSET
+    phone: ChartPhone | UnsetType = UNSET
+    date_of_birth: Day | UnsetType = UNSET
+    gender: Gender | UnsetType = UNSET
+    address: Address | UnsetType = UNSET
+    blood_type: BloodType | None | UnsetType = UNSET
+    allergies: Allergies | None | UnsetType = UNSET
+    medical_history: History | None | UnsetType = UNSET
+
+
+class AccountLink(Input, rename={"user_id": "userId"}):
+    user_id: Id
+
+
+MEDICAL = frozenset({"blood_type", "allergies", "medical_history"})
+MAY_SET = {
+    Role.DOCTOR: MEDICAL,
+    Role.STAFF: frozenset(PatientUpdate.__struct_fields__) - {"medical_history"},
+    Role.ADMIN: frozenset(PatientUpdate.__struct_fields__),
+}
+
+
+def born(day: date | UnsetType, clinic: Clinic) -> None:
+    if isinstance(day, date) and day > datetime.now(clinic.timezone).date():
+        raise BadRequest("dateOfBirth: must not be in the future")
+
+
+def settable(caller: Caller, changed: dict[str, Any]) -> None:
+    forbidden = sorted(WIRE.get(name, name) for name in changed.keys() - MAY_SET[caller.role])
+    if forbidden:
+        raise PermissionDeniedException(f"Your role may not change {', '.join(forbidden)}")
+
+
+async def chart(transaction: Transaction, id: str) -> Row[Any]:
+    row = await patients.locked(transaction, path_id(id, "Patient"))
+    if row is None:
+        raise NotFoundException("Patient not found")
+    return row
+
+
+class PatientController(Controller):
+    path = "/api/patients"
+
+    @get(operation_id="listPatients")
+    async def list_patients(
+        self,
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+        search: Search = "",
+    ) -> PatientPage:
+        rows, total = await patients.page(reader, request.user, page, limit, search)
+        return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
+
+    @post(operation_id="createPatient", guards=[requires(Role.ADMIN, Role.STAFF)])
+    async def create_patient(
+        self,
+        data: JSONBody[PatientCreate],
+        clinic: NamedDependency[Clinic],
+        transaction: NamedDependency[Transaction],
+    ) -> Patient:
+        born(data.date_of_birth, clinic)
+        row = await patients.add(
+            transaction,
+            name=data.name,
+            email=data.email,
+            phone=data.phone,
+            date_of_birth=data.date_of_birth,
+            gender=data.gender,
+            address=data.address,
+            blood_type=or_none(data.blood_type),
+            allergies=or_none(data.allergies),
+        )
+        return Patient(*row)
+
+    @get("/{id:str}", operation_id="getPatient")
+    async def get_patient(
+        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+    ) -> Patient:
+        row = await patients.one(reader, request.user, path_id(id, "Patient"))
+        if row is None:
+            raise NotFoundException("Patient not found")
+        return Patient(*row)
+
+    @patch(
+        "/{id:str}", operation_id="updatePatient", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)]
+    )
+    async def update_patient(
+        self,
+        id: FromPath[str],
+        data: JSONBody[PatientUpdate],
+        request: StrictRequest,
+        clinic: NamedDependency[Clinic],
+        transaction: NamedDependency[Transaction],
+    ) -> Patient:
+        born(data.date_of_birth, clinic)
+        current = await chart(transaction, id)
+        changed = differing(changes(data, MEDICAL), current)
+        settable(request.user, changed)
+        return Patient(*await patients.change(transaction, current, **changed))
+
+    @get("/{id:str}/account", operation_id="getPatientAccount", guards=[requires(Role.ADMIN, Role.STAFF)])
+    async def get_patient_account(self, id: FromPath[str], reader: NamedDependency[Reader]) -> Account:
+        user_id = await patients.linked_account(reader, path_id(id, "Patient"))
+        row = user_id and await users.one(reader, user_id)
+        if not row:
+            raise NotFoundException("User not found")
+        return account(row)
+
+    @put("/{id:str}/account", operation_id="linkPatientAccount", guards=[requires(Role.ADMIN, Role.STAFF)])
+    async def link_patient_account(
+        self,
+        id: FromPath[str],
+        data: JSONBody[AccountLink],
+        transaction: NamedDependency[Transaction],
+    ) -> Patient:
+        """A person's act: never by an e-mail address that nobody verified."""
+        current = await chart(transaction, id)
+        user = await users.locked(transaction, data.user_id)
+        if user is None:
+            raise NotFoundException("User not found")
+        linked = await patients.linked_account(transaction, current.id)
+        if linked == user.id:
+            return Patient(*current)
+        if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
+            raise BadRequest("userId: must be an active patient account")
+        if linked is not None:
+            raise BadRequest("This patient is linked to another account")
+        try:
+            await patients.link(transaction, current.id, user.id)
+        except IntegrityError as error:
+            raise BadRequest("userId: this account is linked to another patient") from error
+        return Patient(*current)
+
+    @delete(
+        "/{id:str}/account",
+        operation_id="unlinkPatientAccount",
+        status_code=200,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
+    async def unlink_patient_account(
+        self, id: FromPath[str], transaction: NamedDependency[Transaction]
+    ) -> Patient:
+        current = await chart(transaction, id)
+        await patients.link(transaction, current.id, None)
+        return Patient(*current)

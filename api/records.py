@@ -1,0 +1,121 @@
+"""Medical records (requirement, section 6): written by a doctor, then read; never changed."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller, get, post
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath, FromQuery, JSONBody
+from msgspec import UNSET, Meta, UnsetType
+
+from api.requests import StrictRequest
+from api.schemas import (
+    NOT_BLANK,
+    REFERENCE,
+    TEXT,
+    Figure,
+    Id,
+    Input,
+    Instant,
+    Limit,
+    Name,
+    Output,
+    Page,
+    path_id,
+)
+from persistence import patients, records
+from persistence.database import Reader, Transaction
+from security.guards import requires
+from security.roles import Role
+
+Diagnosis = Annotated[str, Meta(min_length=1, max_length=5000, pattern=NOT_BLANK)]
+Prescription = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
+RecordNotes = Annotated[str, Meta(max_length=10000, pattern=TEXT)]
+# Stored, never fetched.
+Reference = Annotated[str, Meta(min_length=1, max_length=2048, pattern=REFERENCE)]
+Attachments = Annotated[list[Reference], Meta(max_length=20)]
+WIRE = {
+    "patient_id": "patientId",
+    "patient_name": "patientName",
+    "doctor_id": "doctorId",
+    "doctor_name": "doctorName",
+}
+
+
+class MedicalRecord(Output, rename=WIRE):
+    id: Id
+    patient_id: Id
+    patient_name: Name
+    doctor_id: Id
+    doctor_name: Name
+    date: Instant
+    diagnosis: Diagnosis
+    prescription: Prescription
+    notes: RecordNotes
+    attachments: Attachments
+
+
+class RecordPage(Output):
+    records: Annotated[list[MedicalRecord], Meta(max_length=100)]
+    total: Figure
+
+
+class RecordCreate(Input, rename=WIRE):
+    patient_id: Id
+    diagnosis: Diagnosis
+    prescription: Prescription
+    notes: RecordNotes
+    attachments: Attachments | None | UnsetType = UNSET
+
+
+class RecordController(Controller):
+    path = "/api/records"
+
+    @get(operation_id="listRecords", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)])
+    async def list_records(
+        self,
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+        patientId: FromQuery[UUID | None] = None,  # noqa: N803  # the contract's spelling
+    ) -> RecordPage:
+        rows, total = await records.page(reader, request.user, page, limit, patient_id=patientId)
+        return RecordPage([MedicalRecord(*row) for row in rows], total)
+
+    @post(operation_id="createRecord", guards=[requires(Role.DOCTOR)])
+    async def create_record(
+        self,
+        data: JSONBody[RecordCreate],
+        request: StrictRequest,
+        transaction: NamedDependency[Transaction],
+    ) -> MedicalRecord:
+        """The doctor is the caller, the date is now."""
+        caller = request.user
+        if await patients.one(transaction, caller, data.patient_id) is None:
+            raise NotFoundException("Patient not found")
+        record_id = await records.add(
+            transaction,
+            patient_id=data.patient_id,
+            doctor_id=caller.id,
+            date=datetime.now(UTC),
+            diagnosis=data.diagnosis,
+            prescription=data.prescription,
+            notes=data.notes,
+            attachments=data.attachments or [],
+        )
+        row = await records.one(transaction, caller, record_id)
+        if row is None:
+            raise NotFoundException("Record not found")
+        return MedicalRecord(*row)
+
+    @get("/{id:str}", operation_id="getRecord", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)])
+    async def get_record(
+        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+    ) -> MedicalRecord:
+        row = await records.one(reader, request.user, path_id(id, "Record"))
+        if row is None:
+            raise NotFoundException("Record not found")
+        return MedicalRecord(*row)

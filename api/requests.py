@@ -1,0 +1,56 @@
+"""How a request is read: strict JSON, the content type enforced, no parameter twice."""
+
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+
+from api.errors import BadRequest, Refused
+from api.rules import broken_rule
+from security.admission import Admitted
+from security.roles import Caller
+
+MAX_BODY = 256 * 1024
+
+
+class UnsupportedMediaType(Refused):
+    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class StrictRequest(Request[Caller, Admitted, State]):
+    """Litestar converts bodies laxly ("5" passes for 5) and takes any content type; this does neither."""
+
+    async def json(self) -> Any:
+        schema = self.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # it has one
+        body = await self.body()
+        try:
+            return decoder(schema)(body)
+        except msgspec.ValidationError as error:
+            raise BadRequest(broken_rule(schema, error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest("body: must be JSON text in UTF-8") from error
+
+
+@cache
+def decoder(schema: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(schema).decode
+
+
+async def judge(request: Request[Any, Any, Any]) -> None:
+    """Before anything is read: 415, then 413, then a repeated query parameter."""
+    if request.route_handler.parsed_data_field is not None:
+        kind, _ = request.content_type
+        if kind != "application/json":
+            raise UnsupportedMediaType("Content-Type must be application/json")
+        if not await request.body():  # raises 413
+            raise BadRequest("body: is required")
+    query = request.scope["query_string"]
+    if query:
+        names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+        if len(names) != len(set(names)):
+            raise BadRequest("A query parameter may be given only once")

@@ -1,0 +1,100 @@
+"""What to say when a value breaks the contract: where it stands and the rule, never the value."""
+
+import re
+from functools import cache
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from api.schemas import EMAIL, NOT_BLANK, REFERENCE, TEXT
+
+PATTERNS = {
+    NOT_BLANK: "not blank, without NUL characters",
+    TEXT: "without NUL characters",
+    EMAIL: "an e-mail address",
+    REFERENCE: "without a URI scheme other than https and without control characters",
+}
+FORMATS = {
+    "date-time": "must be an RFC 3339 date and time with an offset, such as 2026-01-31T09:30:00Z",
+    "date": "must be a date, YYYY-MM-DD",
+    "uuid": "must be a UUID",
+}
+TYPES = {"boolean": "must be true or false", "object": "must be a JSON object", "null": "must be null"}
+PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
+
+
+def broken_rule(schema: Any, error: msgspec.ValidationError) -> str:
+    """`name: must be text of 1 to 200 characters …`, for the first thing wrong with a body of `schema`."""
+    message = str(error)
+    at = PATH.search(message)
+    path = at["path"].lstrip(".") if at else ""
+    if missing := MISSING.match(message):
+        return f"{'.'.join(filter(None, (path, missing['name'])))}: is required"
+    names = list(properties(schema))
+    if message.startswith("Object contains unknown field"):
+        return f"{path or 'body'}: has an unknown field; known are {', '.join(names)}"
+    if not path:
+        return "body: must be a JSON object"
+    name = re.split(r"[.\[]", path)[0]
+    rules = properties(schema).get(name)
+    if rules is None:
+        return "body: is not valid"
+    return f"{path}: {described(rules['items'] if '[' in path else rules)}"
+
+
+def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
+    """The rule of the query parameter `name` of the operation that was asked for."""
+    field = next((f for f in request.route_handler.parsed_fn_signature.parameters.values() if f.name == name), None)
+    if field is None:
+        return "The request is not valid"
+    alias = getattr(field.kwarg_definition, "query", None) or name
+    return f"{alias}: {described(schema_of(field.raw))}"
+
+
+def described(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        kinds = [kind for kind in schema["anyOf"] if kind.get("type") != "null"]
+        return described(kinds[0]) + (" or null" if len(kinds) < len(schema["anyOf"]) else "")
+    if "enum" in schema:
+        return f"must be one of {', '.join(str(value) for value in schema['enum'])}"
+    if schema.get("format") in FORMATS:
+        return FORMATS[schema["format"]]
+    match schema.get("type"):
+        case "string":
+            return described_text(schema)
+        case "integer":
+            return f"must be an integer from {schema['minimum']} to {schema['maximum']}"
+        case "array":
+            return f"must be a list of at most {schema['maxItems']} items"
+    return TYPES.get(str(schema.get("type")), "is not valid")
+
+
+def described_text(schema: dict[str, Any]) -> str:
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    length = f"{least} to {most}" if least else f"at most {most}"
+    pattern = PATTERNS.get(schema.get("pattern", ""), "")
+    return f"must be text of {length} characters" + (f", {pattern}" if pattern else "")
+
+
+@cache
+def properties(schema: Any) -> dict[str, dict[str, Any]]:
+    return dict(schema_of(schema).get("properties", {}))
+
+
+@cache
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """The JSON schema of a type, references replaced by what they refer to."""
+    (root,), components = msgspec.json.schema_components([annotation])
+    return dict(resolved(root, components))
+
+
+def resolved(schema: Any, components: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [resolved(item, components) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return resolved(components[schema["$ref"].rsplit("/", 1)[1]], components)
+    return {key: resolved(value, components) for key, value in schema.items()}

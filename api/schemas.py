@@ -1,0 +1,81 @@
+"""What the contract's schemas are made of: fields with their bounds, base structs, page and limit."""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar.exceptions import NotFoundException
+from litestar.params import FromQuery
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+NOT_BLANK = r"^(?=\s*\S)[^\u0000]*$"  # no NUL: PostgreSQL holds none
+TEXT = r"^[^\u0000]*$"
+EMAIL = r"^\s*[^\s@\u0000]+@[^\s@\u0000]+\s*$"
+# No control characters; https, or no scheme at all (then not a blank first, which browsers skip).
+REFERENCE = r"^(?![\s\S]*[\u0000-\u001f\u007f])(?:[hH][tT][tT][pP][sS]:|(?!\s|[A-Za-z][A-Za-z0-9+.\-]*:))"
+INT32 = {"format": "int32"}
+MAX_INT32 = 2_147_483_647
+MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
+
+Id = Annotated[UUID, Meta(extra_json_schema={"maxLength": 36})]
+Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
+Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=EMAIL)]
+NewPassword = Annotated[str, Meta(min_length=6, max_length=72, pattern=TEXT)]
+AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
+Phone = Annotated[str, Meta(max_length=40, pattern=TEXT)]
+Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
+
+
+class Output(Struct, frozen=True):
+    """What we answer. No defaults: a column that is missing is an error here, not a null there."""
+
+
+class Input(Struct, frozen=True, forbid_unknown_fields=True):
+    """What we are sent. A field that the schema does not name is refused."""
+
+
+class Message(Output):
+    message: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Error(Output):
+    detail: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+PageNumber = Annotated[int, Meta(ge=1, le=1_000_000, extra_json_schema=INT32)]
+PageSize = Annotated[int, Meta(ge=1, le=100, extra_json_schema=INT32)]
+Page = FromQuery[PageNumber]
+Limit = FromQuery[PageSize]
+Search = FromQuery[Annotated[str, Meta(max_length=200, pattern=TEXT)]]
+
+
+def changes(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a PATCH body that were sent. `""` becomes None in the `nullable` ones."""
+    sent = {
+        name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET
+    }
+    return {name: None if value == "" and name in nullable else value for name, value in sent.items()}
+
+
+def differing(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
+    """What of `sent` is not so already: a field equal to its stored value counts as absent."""
+    return {name: value for name, value in sent.items() if value != getattr(stored, name)}
+
+
+def or_none(text: str | None | UnsetType) -> str | None:
+    """An optional text of a POST body: absent, null and `""` are all no value."""
+    return text or None
+
+
+def path_id(text: str, noun: str) -> UUID:
+    """The id of a path. A malformed one is an id that does not exist: 404."""
+    try:
+        parsed = msgspec.convert(text, UUID)
+    except msgspec.ValidationError:
+        parsed = None
+    if parsed is None or len(text) != 36:
+        raise NotFoundException(f"{noun} not found")
+    return parsed

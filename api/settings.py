@@ -1,0 +1,125 @@
+"""Everything that the environment decides. There is no default for a secret."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+import msgspec
+from msgspec import Meta, Struct
+
+from security.roles import Role
+
+ALGORITHMS = ("HS256", "HS384", "HS512")
+SAMPLE_KEYS = {"your-secret-key-min-32-chars"}
+MIN_KEY_BYTES = 32
+Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or unusable; the message says which and what to do."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
+    database_url: str
+    redis_url: str
+    secret_key: str
+    algorithm: str = "HS256"
+    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=1440)] = 15
+    refresh_token_expire_days: Annotated[int, Meta(ge=1, le=365)] = 7
+    cors_origins: tuple[str, ...] = ("http://localhost:5173", "http://localhost:3000")
+    rate_limit_per_minute: Positive = 100
+    login_attempts: Positive = 5
+    login_window_seconds: Annotated[int, Meta(ge=1, le=86400)] = 900
+    auto_approve_roles: tuple[Role, ...] = (Role.PATIENT,)
+    trusted_proxies: tuple[str, ...] = ()
+    session_idle_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
+    clinic_timezone: str = "UTC"
+    appointment_minutes: Annotated[int, Meta(ge=1, le=1440)] = 30
+    consultation_fee: Annotated[int, Meta(ge=0, le=1_000_000)] = 150
+
+    @property
+    def access_lifetime(self) -> timedelta:
+        return timedelta(minutes=self.access_token_expire_minutes)
+
+    @property
+    def session_lifetime(self) -> timedelta:
+        return timedelta(days=self.refresh_token_expire_days)
+
+    @property
+    def idle_lifetime(self) -> timedelta | None:
+        return timedelta(minutes=self.session_idle_minutes) if self.session_idle_minutes else None
+
+    @property
+    def visit(self) -> timedelta:
+        return timedelta(minutes=self.appointment_minutes)
+
+    @property
+    def timezone(self) -> ZoneInfo:
+        return ZoneInfo(self.clinic_timezone)
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """The settings of `environment`; lists are separated by commas. Raises SettingsError."""
+        values: dict[str, object] = {}
+        for field in msgspec.structs.fields(cls):
+            value = environment.get(field.encode_name, "").strip()
+            if value:
+                is_list = field.encode_name in LISTS
+                values[field.encode_name] = [part.strip() for part in value.split(",")] if is_list else value
+        try:
+            settings = msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"The environment is not usable: {error}") from error
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Refuse what would be insecure or cannot work."""
+        problems = [
+            (self.secret_key in SAMPLE_KEYS, "SECRET_KEY is the sample of the documentation; make your own"),
+            (
+                len(self.secret_key.encode()) < MIN_KEY_BYTES,
+                f"SECRET_KEY is shorter than {MIN_KEY_BYTES} bytes; "
+                "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'` makes a good one",
+            ),
+            (self.algorithm not in ALGORITHMS, f"ALGORITHM must be one of {', '.join(ALGORITHMS)}"),
+            (
+                Role.ADMIN in self.auto_approve_roles,
+                "AUTO_APPROVE_ROLES must not contain admin: anyone could make himself an administrator",
+            ),
+            (
+                self.clinic_timezone not in available_timezones(),
+                "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin",
+            ),
+            (
+                not all(is_origin(origin) for origin in self.cors_origins),
+                "CORS_ORIGINS must be origins such as https://clinic.example, separated by commas; "
+                "a wildcard cannot go with cookies",
+            ),
+            (
+                not all(is_network(proxy) for proxy in self.trusted_proxies),
+                "TRUSTED_PROXIES must be IP addresses or networks, separated by commas",
+            ),
+        ]
+        for wrong, message in problems:
+            if wrong:
+                raise SettingsError(message)
+
+
+LISTS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
+
+
+def is_origin(text: str) -> bool:
+    scheme, _, host = text.partition("://")
+    return scheme in {"http", "https"} and bool(host) and not set(host) & set("/*?# @")
+
+
+def is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,235 @@
+"""Accounts: one's own (requirement, section 2), and all of them for those who look after them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from litestar import Controller, get, patch, post
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath, FromQuery, JSONBody
+from msgspec import UNSET, Meta, UnsetType
+
+from api.auth import Label, SignIn, end_everywhere, fits_bcrypt, suits_role
+from api.errors import BadRequest
+from api.requests import StrictRequest
+from api.schemas import (
+    AnyPassword,
+    Email,
+    Figure,
+    Id,
+    Input,
+    Instant,
+    Limit,
+    Message,
+    Name,
+    NewPassword,
+    Output,
+    Page,
+    Phone,
+    Search,
+    changes,
+    differing,
+    path_id,
+)
+from persistence import sessions, users
+from persistence.database import Reader, Transaction
+from persistence.models import AccountStatus
+from security.guards import requires
+from security.roles import Role
+
+
+class User(Output):
+    id: Id
+    email: Email
+    name: Name
+    role: Role
+    phone: Phone | None
+    specialization: Label | None | UnsetType
+    department: Label | None | UnsetType
+    created_at: Instant
+
+
+class Account(Output):
+    id: Id
+    email: Email
+    name: Name
+    role: Role
+    phone: Phone | None
+    specialization: Label | None | UnsetType
+    department: Label | None | UnsetType
+    created_at: Instant
+    status: AccountStatus
+
+
+class AccountPage(Output):
+    users: Annotated[list[Account], Meta(max_length=100)]
+    total: Figure
+
+
+class UserUpdate(Input):
+    name: Name | UnsetType = UNSET
+    phone: Phone | None | UnsetType = UNSET
+    specialization: Label | None | UnsetType = UNSET
+    department: Label | None | UnsetType = UNSET
+
+
+class PasswordChange(Input):
+    currentPassword: AnyPassword  # noqa: N815  # the contract's spelling
+    newPassword: NewPassword  # noqa: N815
+
+
+class PasswordReset(Input):
+    newPassword: NewPassword  # noqa: N815
+
+
+class AccountUpdate(Input):
+    status: AccountStatus | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
+
+
+NULLABLE = frozenset({"phone", "specialization", "department"})
+
+
+def for_role(row: Sequence[Any]) -> list[Any]:
+    """An account's columns; what only doctors, or only staff, have is left out for everyone else."""
+    values = list(row)
+    role = values[3]
+    if role is not Role.DOCTOR:
+        values[5] = UNSET
+    if role is not Role.STAFF:
+        values[6] = UNSET
+    return values
+
+
+def account(row: Sequence[Any]) -> Account:
+    return Account(*for_role(row))
+
+
+def fields_lost_with_role(role: Role) -> dict[str, None]:
+    """A new role keeps no specialization of a doctor, no department of staff."""
+    kept = {Role.DOCTOR: "specialization", Role.STAFF: "department"}.get(role)
+    return {name: None for name in ("specialization", "department") if name != kept}
+
+
+class UserController(Controller):
+    path = "/api/users"
+
+    @get("/me", operation_id="getMe")
+    async def get_me(self, request: StrictRequest, reader: NamedDependency[Reader]) -> User:
+        row = await users.one(reader, request.user.id)
+        if row is None:
+            raise NotFoundException("User not found")
+        return User(*for_role(row)[:-1])
+
+    @patch("/me", operation_id="updateMe")
+    async def update_me(
+        self,
+        data: JSONBody[UserUpdate],
+        request: StrictRequest,
+        transaction: NamedDependency[Transaction],
+    ) -> User:
+        sent = changes(data, NULLABLE)
+        suits_role(request.user.role, sent.get("specialization"), sent.get("department"))
+        current = await users.locked(transaction, request.user.id)
+        if current is None:
+            raise NotFoundException("User not found")
+        row = await users.change(transaction, current, **differing(sent, current))
+        return User(*for_role(row)[:-1])
+
+    @post("/me/password", operation_id="changeMyPassword", status_code=200)
+    async def change_my_password(
+        self,
+        data: JSONBody[PasswordChange],
+        request: StrictRequest,
+        sign_in: NamedDependency[SignIn],
+        reader: NamedDependency[Reader],
+        transaction: NamedDependency[Transaction],
+    ) -> Message:
+        """End the user's other sessions; this one lives on."""
+        fits_bcrypt(data.newPassword, "newPassword")
+        caller = request.user
+        stored = await users.password_hash(reader, caller.id)
+        if not await sign_in.passwords.verify(data.currentPassword, stored):
+            raise BadRequest("currentPassword: is not the current password")
+        hashed = await sign_in.passwords.hash(data.newPassword)
+        await users.set_password(transaction, caller.id, hashed)
+        ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
+        end_everywhere(transaction, sign_in.admission, ended)
+        return Message("Password changed")
+
+    @get(operation_id="listUsers", guards=[requires(Role.ADMIN, Role.STAFF)])
+    async def list_users(
+        self,
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+        role: FromQuery[Role | None] = None,
+        status: FromQuery[AccountStatus | None] = None,
+        linked: FromQuery[Literal["true", "false"] | None] = None,
+        search: Search = "",
+    ) -> AccountPage:
+        """Staff see patient accounts only, whatever they filter by."""
+        if request.user.role is Role.STAFF:
+            if role not in (None, Role.PATIENT):
+                return AccountPage([], 0)
+            role = Role.PATIENT
+        rows, total = await users.page(
+            reader,
+            page,
+            limit,
+            role=role,
+            status=status,
+            linked=None if linked is None else linked == "true",
+            search=search,
+        )
+        return AccountPage([account(row) for row in rows], total)
+
+    @patch("/{id:str}", operation_id="updateUser", guards=[requires(Role.ADMIN)])
+    async def update_user(
+        self,
+        id: FromPath[str],
+        data: JSONBody[AccountUpdate],
+        sign_in: NamedDependency[SignIn],
+        transaction: NamedDependency[Transaction],
+    ) -> Account:
+        """Approve, disable or move to another role; every session of the account ends with a change."""
+        user_id = path_id(id, "User")
+        if changes(data):
+            last_admin = await users.is_last_active_admin(transaction, user_id)
+        current = await users.locked(transaction, user_id)
+        if current is None:
+            raise NotFoundException("User not found")
+        changed = differing(changes(data), current)
+        if not changed:
+            return account(current)
+        if changed.get("status") is AccountStatus.PENDING:
+            raise BadRequest("status: an account never returns to pending")
+        if last_admin:
+            raise BadRequest("The last active administrator cannot be disabled or demoted")
+        if "role" in changed:
+            changed |= fields_lost_with_role(changed["role"])
+        row = await users.change(transaction, current, **changed)
+        end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        return account(row)
+
+    @post(
+        "/{id:str}/password", operation_id="setUserPassword", status_code=200, guards=[requires(Role.ADMIN)]
+    )
+    async def set_user_password(
+        self,
+        id: FromPath[str],
+        data: JSONBody[PasswordReset],
+        sign_in: NamedDependency[SignIn],
+        reader: NamedDependency[Reader],
+        transaction: NamedDependency[Transaction],
+    ) -> Message:
+        """End every session of the user."""
+        user_id = path_id(id, "User")
+        fits_bcrypt(data.newPassword, "newPassword")
+        if await users.one(reader, user_id) is None:
+            raise NotFoundException("User not found")
+        hashed = await sign_in.passwords.hash(data.newPassword)
+        await users.set_password(transaction, user_id, hashed)
+        end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        return Message("Password changed")

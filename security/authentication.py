@@ -1,0 +1,60 @@
+"""Litestar's cookie authentication, narrowed: cookies only, and the session decides, not the claims.
+
+The stock middleware also takes Bearer headers, prefers them, and answers 401 itself; here a caller
+without a living session is anonymous, and the guard `signed_in` says so after the limit was applied.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.middleware.authentication import AuthenticationResult
+from litestar.security.jwt import JWTCookieAuth
+from litestar.security.jwt.middleware import JWTCookieAuthenticationMiddleware
+
+from security.admission import Admission, Admitted
+from security.cookies import ACCESS, REFRESH, read_cookie
+from security.roles import Caller
+from security.tokens import Kind, SessionToken, TokenIssuer
+
+# Values of a handler's `opt`.
+EXEMPT: Mapping[str, Any] = {"exclude_from_auth": True, "public": True}  # neither counted nor asked who it is
+OPTIONAL: Mapping[str, Any] = {"public": True}  # counted; the caller is known if he has signed in
+BY_REFRESH_TOKEN: Mapping[str, Any] = {"credential": Kind.REFRESH}  # the refresh cookie says who it is
+
+
+class SessionMiddleware(JWTCookieAuthenticationMiddleware):
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        kind = connection.route_handler.opt.get("credential", Kind.ACCESS)
+        cookie = read_cookie(connection.scope["headers"], ACCESS if kind is Kind.ACCESS else REFRESH)
+        state = connection.app.state
+        issuer: TokenIssuer = state.issuer
+        admission: Admission = state.admission
+        admitted = await admission.admit(issuer.read(cookie, kind), address_of(connection))
+        return AuthenticationResult(user=admitted.caller, auth=admitted)
+
+
+async def no_stock_lookup(token: SessionToken, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
+    """Never called: SessionMiddleware asks the admission instead."""
+    return None
+
+
+def session_auth(issuer: TokenIssuer) -> JWTCookieAuth[Caller, SessionToken]:
+    return JWTCookieAuth[Caller, SessionToken](
+        token_secret=issuer.key,
+        algorithm=issuer.algorithm,
+        token_cls=SessionToken,
+        key=ACCESS,
+        retrieve_user_handler=no_stock_lookup,
+        exclude_http_methods=["OPTIONS"],
+        authentication_middleware_class=SessionMiddleware,
+        default_token_expiration=issuer.access_lifetime,
+    )
+
+
+def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """The peer's address; the server has already believed X-Forwarded-For if it comes from a trusted proxy."""
+    return connection.client.host if connection.client else "unknown"
+
+
+__all__ = ["BY_REFRESH_TOKEN", "EXEMPT", "OPTIONAL", "Admitted", "SessionMiddleware", "address_of", "session_auth"]

@@ -1,0 +1,47 @@
+"""The two cookies, byte for byte as the requirement writes them (section 1)."""
+
+from collections.abc import Iterable
+
+from litestar.datastructures import Cookie
+
+ACCESS = "access_token"
+REFRESH = "refresh_token"
+REFRESH_PATH = "/api/auth/refresh"
+
+
+class ExactCookie(Cookie):
+    """Litestar writes the attributes in another order and `SameSite=strict`; the contract does not."""
+
+    def to_encoded_header(self) -> tuple[bytes, bytes]:
+        value = (
+            f"{self.key}={self.value or ''}; HttpOnly; Secure; SameSite=Strict; "
+            f"Path={self.path}; Max-Age={self.max_age}"
+        )
+        return b"set-cookie", value.encode("ascii")
+
+
+def access_cookie(token: str, max_age: int) -> Cookie:
+    """`max_age` in seconds."""
+    return ExactCookie(key=ACCESS, value=token, path="/", max_age=max_age)
+
+
+def refresh_cookie(token: str, max_age: int) -> Cookie:
+    return ExactCookie(key=REFRESH, value=token, path=REFRESH_PATH, max_age=max_age)
+
+
+def cleared_cookies() -> list[Cookie]:
+    return [access_cookie("", 0), refresh_cookie("", 0)]
+
+
+def read_cookie(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
+    """The value of the cookie `name`; None where it is absent, and where it comes twice, because then
+    somebody else may have planted one of them (RFC 6265, 8.6)."""
+    prefix = name.encode() + b"="
+    found = [
+        pair[len(prefix) :]
+        for key, value in headers
+        if key == b"cookie"
+        for pair in (part.strip() for part in value.split(b";"))
+        if pair.startswith(prefix)
+    ]
+    return found[0].decode("latin-1") if len(found) == 1 else None

@@ -1,0 +1,26 @@
+"""Who may call an operation."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler
+
+from security.roles import Caller, Role
+
+
+def signed_in(connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler) -> None:
+    """401 for anyone without a living session, except where the handler's `opt` says that it is public."""
+    if not handler.opt.get("public") and connection.scope.get("user") is None:
+        raise NotAuthorizedException("Not authenticated")
+
+
+class requires:  # noqa: N801  # reads as a sentence in guards=[requires(Role.ADMIN)]
+    """403 for every role but these; the contract's `x-roles` are compared with `roles`."""
+
+    def __init__(self, *roles: Role) -> None:
+        self.roles = frozenset(roles)
+
+    def __call__(self, connection: ASGIConnection[Any, Caller, Any, Any], handler: BaseRouteHandler) -> None:
+        if connection.user.role not in self.roles:
+            raise PermissionDeniedException("Forbidden")

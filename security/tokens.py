@@ -1,0 +1,140 @@
+"""The two JWTs (requirement, "JWT Token Structure"; RFC 7519, RFC 8725)."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
+from litestar.security.jwt import Token
+
+CLOCK_SKEW = 120  # seconds that another server's clock may be ahead of ours
+MAX_LENGTH = 4096
+REQUIRED = ("exp", "iat", "sub", "sid", "jti", "kind")
+
+
+class Kind(StrEnum):
+    ACCESS = "access"
+    REFRESH = "refresh"
+
+
+@dataclass
+class SessionToken(Token):
+    """A token of a session: `sub` the user, `sid` the session, `kind` what it may be used for."""
+
+    email: str = ""
+    role: str = ""
+    sid: str = ""
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Litestar's check refuses an `iat` one second ahead; decode_payload has judged both times."""
+
+    @property
+    def user_id(self) -> UUID:
+        return UUID(self.sub)
+
+    @property
+    def session_id(self) -> UUID:
+        return UUID(self.sid)
+
+    @property
+    def token_id(self) -> UUID:
+        return UUID(str(self.jti))
+
+    @classmethod
+    def decode_payload(
+        cls,
+        encoded_token: str,
+        secret: str,
+        algorithms: list[str],
+        issuer: Any = None,
+        audience: Any = None,
+        options: Any = None,
+    ) -> Any:
+        """The claims of a token signed with `secret` by one of `algorithms`, all of REQUIRED among them.
+
+        Raises jwt.InvalidTokenError otherwise. Nothing in the token's header but a matching `alg` counts.
+        """
+        if len(encoded_token) > MAX_LENGTH or not encoded_token.isascii():
+            raise jwt.InvalidTokenError("oversized or not ASCII")
+        checks = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
+        claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
+        if not isinstance(claims["iat"], int | float) or (
+            claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW
+        ):
+            raise jwt.InvalidTokenError("issued in the future")
+        for name in ("sub", "sid", "jti"):
+            if not isinstance(claims[name], str) or not is_uuid(claims[name]):
+                raise jwt.InvalidTokenError(f"{name} is not an id")
+        return claims
+
+    def encode(self, secret: str, algorithm: str) -> str:
+        claims = {
+            "sub": self.sub,
+            "email": self.email,
+            "role": self.role,
+            "exp": self.exp,
+            "iat": self.iat,
+            "sid": self.sid,
+            "jti": self.jti,
+            "kind": self.kind,
+        }
+        return jwt.encode(claims, secret, algorithm)
+
+
+@dataclass(frozen=True)
+class TokenIssuer:
+    """Signs and reads the tokens of sessions, under one key and one algorithm."""
+
+    key: str
+    algorithm: str
+    access_lifetime: timedelta
+
+    def access(self, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
+        until = datetime.now(UTC) + self.access_lifetime
+        return self.issue(Kind.ACCESS, user_id, email, role, session_id, uuid4(), until)
+
+    def refresh(
+        self, user_id: UUID, email: str, role: str, session_id: UUID, token_id: UUID, until: datetime
+    ) -> str:
+        return self.issue(Kind.REFRESH, user_id, email, role, session_id, token_id, until)
+
+    def issue(
+        self,
+        kind: Kind,
+        user_id: UUID,
+        email: str,
+        role: str,
+        session_id: UUID,
+        token_id: UUID,
+        until: datetime,
+    ) -> str:
+        return SessionToken(
+            sub=str(user_id),
+            email=email,
+            role=role,
+            sid=str(session_id),
+            jti=str(token_id),
+            kind=kind,
+            exp=until.replace(microsecond=0),
+        ).encode(self.key, self.algorithm)
+
+    def read(self, encoded: str | None, kind: Kind, *, expired: bool = False) -> SessionToken | None:
+        """The token if it is ours, of this kind and current (`expired=True`: or expired); else None."""
+        if not encoded:
+            return None
+        try:
+            token = SessionToken.decode(encoded, self.key, self.algorithm, verify_exp=not expired)
+        except (NotAuthorizedException, ImproperlyConfiguredException, ValueError, TypeError, RecursionError):
+            return None
+        return token if token.kind == kind else None
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
