@@ -11,7 +11,6 @@ from litestar.middleware import DefineMiddleware
 
 from api.appointments import AppointmentController
 from api.auth import AuthController, SignIn
-from api.clinic import Clinic
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
@@ -66,7 +65,6 @@ def create_app(settings: Settings) -> Litestar:
         session_lifetime=settings.session_lifetime,
         approved=frozenset(settings.auto_approve_roles),
     )
-    clinic = Clinic(settings.timezone, settings.visit, settings.consultation_fee)
 
     async def provide_transaction() -> AsyncGenerator[Transaction, None]:
         async with database.transaction() as transaction:
@@ -92,7 +90,7 @@ def create_app(settings: Settings) -> Litestar:
         dependencies={
             "reader": Provide(lambda: database.reader, sync_to_thread=False, use_cache=True),
             "sign_in": Provide(lambda: sign_in, sync_to_thread=False, use_cache=True),
-            "clinic": Provide(lambda: clinic, sync_to_thread=False, use_cache=True),
+            "clinic": Provide(lambda: settings.clinic, sync_to_thread=False, use_cache=True),
             "transaction": Provide(provide_transaction),
         },
         exception_handlers={HTTPException: handle, Exception: handle},
@@ -101,6 +99,7 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[connections],
         request_max_body_size=MAX_BODY,
         openapi_config=None,
+        logging_config=None,
         debug=False,
     )
     app.asgi_handler = Edge(app.asgi_handler, settings.cors_origins)
@@ -110,5 +109,3 @@ def create_app(settings: Settings) -> Litestar:
 def from_environment() -> Litestar:
     """The application of a worker process, which knows nothing but its environment."""
     return create_app(Settings.read())
-
-

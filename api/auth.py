@@ -19,7 +19,20 @@ from sqlalchemy.exc import IntegrityError
 
 from api.errors import BadRequest, Unavailable, answer
 from api.requests import StrictRequest
-from api.schemas import TEXT, AnyPassword, Email, Error, Id, Input, Message, Name, NewPassword, Output, Phone, or_none
+from api.schemas import (
+    TEXT,
+    AnyPassword,
+    Email,
+    Error,
+    Id,
+    Input,
+    Message,
+    Name,
+    NewPassword,
+    Output,
+    Phone,
+    or_none,
+)
 from persistence import sessions, users
 from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
@@ -159,7 +172,9 @@ class AuthController(Controller):
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
             headers=login_headers(sign_in, Count(0, count.limit, sign_in.attempts.window)),
             cookies=[
-                access_cookie(sign_in.issuer.access(*holder), int(sign_in.issuer.access_lifetime.total_seconds())),
+                access_cookie(
+                    sign_in.issuer.access(*holder), int(sign_in.issuer.access_lifetime.total_seconds())
+                ),
                 refresh_cookie(
                     sign_in.issuer.refresh(*holder, token_id, session.expires_at),
                     int(sign_in.session_lifetime.total_seconds()),
@@ -238,9 +253,7 @@ class AuthController(Controller):
         cookie = read_cookie(request.scope["headers"], ACCESS)
         token = sign_in.issuer.read(cookie, Kind.ACCESS, expired=True)
         if token is not None:
-            end_everywhere(
-                transaction, sign_in.admission, await sessions.end(transaction, token.session_id)
-            )
+            end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, token.session_id))
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())
 
 

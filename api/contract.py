@@ -2,13 +2,15 @@
 
 import json
 from functools import cache
+from hashlib import sha256
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from litestar import Controller, MediaType, Response, get
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath
+from litestar.params import FromPath, HeaderParameter
 
 from security.authentication import EXEMPT
 
@@ -18,7 +20,9 @@ PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-MEDIA_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+SCRIPT = "text/javascript"
+ASSETS = {"init.js": SCRIPT, "swagger-ui-bundle.js": SCRIPT, "swagger-ui.css": "text/css"}
+IfNoneMatch = Annotated[str, HeaderParameter(name="If-None-Match")]
 
 
 @cache
@@ -34,6 +38,18 @@ def contract() -> dict[str, Any]:
     return document
 
 
+@cache
+def contract_json() -> bytes:
+    return json.dumps(contract()).encode()
+
+
+@cache
+def page_file(name: str) -> tuple[bytes, str]:
+    """(content, ETag) of a file of the reference page."""
+    content = (PAGE / name).read_bytes()
+    return content, f'"{sha256(content).hexdigest()}"'
+
+
 class ContractController(Controller):
     opt = {**EXEMPT}  # noqa: RUF012  # Litestar's way to give a controller options
 
@@ -43,4 +59,20 @@ class ContractController(Controller):
 
     @get("/openapi.json", operation_id="getOpenapiJson", media_type=MediaType.JSON)
     async def get_openapi_json(self) -> bytes:
-        return json.dumps(contract()).encode()
+        return contract_json()
+
+    @get("/docs", operation_id="getDocs", media_type=MediaType.HTML)
+    async def get_docs(self) -> Response[bytes]:
+        content, _ = page_file("index.html")
+        return Response(content, headers={"Content-Security-Policy": PAGE_CSP})
+
+    @get("/docs/{file:str}", include_in_schema=False)
+    async def get_page_file(self, file: FromPath[str], held: IfNoneMatch = "") -> Response[bytes | None]:
+        """What the page loads: two megabytes, which a browser keeps, asking only whether they still stand."""
+        if file not in ASSETS:
+            raise NotFoundException("Not found")
+        content, etag = page_file(file)
+        headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_CSP}
+        if etag in held:
+            return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return Response(content, media_type=ASSETS[file], headers=headers)

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import msgspec
 from litestar.enums import HttpMethod
 from litestar.exceptions import PermissionDeniedException
-from litestar.middleware import AbstractMiddleware
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from api.schemas import Error
@@ -63,7 +62,9 @@ class Edge:
         """204 with what is allowed, or 400 (Fetch standard, "CORS-preflight fetch")."""
         if origin not in self.origins or method not in METHODS:
             detail = "This origin is not allowed" if origin not in self.origins else "Method not allowed"
-            await respond(send, 400, [(b"content-type", b"application/json")], msgspec.json.encode(Error(detail)))
+            await respond(
+                send, 400, [(b"content-type", b"application/json")], msgspec.json.encode(Error(detail))
+            )
             return
         allowed = [
             (b"access-control-allow-methods", ", ".join(METHODS).encode()),
@@ -78,7 +79,8 @@ class Edge:
 def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """The answer's headers, and ours where it has none of that name; an own Vary gains Origin."""
     theirs = [
-        (name, value + b", Origin" if name.lower() == b"vary" else value) for name, value in message["headers"]
+        (name, value + b", Origin" if name.lower() == b"vary" else value)
+        for name, value in message["headers"]
     ]
     present = {name.lower() for name, _ in theirs}
     return theirs + [(name, value) for name, value in ours.items() if name not in present]
@@ -90,13 +92,13 @@ async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], b
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-class OriginCheck(AbstractMiddleware):
+class OriginCheck:
     """Refuse an unsafe method from a foreign page: SameSite ignores ports, so the browser would send the
     cookies along (ASVS 5.0, 3.5). A request without Origin comes from no page. OPTIONS ends here too,
     because Litestar's own answer forgets methods."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
-        super().__init__(app)
+        self.app = app
         self.origins = frozenset(origins)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:

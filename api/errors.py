@@ -125,4 +125,3 @@ def path_template(request: Request[Any, Any, Any]) -> str:
 def invalid_parameter(request: Request[Any, Any, Any], error: ValidationException) -> str:
     names = [item["key"] for item in error.extra or [] if isinstance(item, dict) and "key" in item]
     return parameter_rule(request, names[0]) if names else "The request is not valid"
-

@@ -184,9 +184,7 @@ class PatientController(Controller):
             raise NotFoundException("Patient not found")
         return Patient(*row)
 
-    @patch(
-        "/{id:str}", operation_id="updatePatient", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)]
-    )
+    @patch("/{id:str}", operation_id="updatePatient", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)])
     async def update_patient(
         self,
         id: FromPath[str],

@@ -8,6 +8,8 @@ import msgspec
 from litestar import Request
 
 from api.schemas import EMAIL, NOT_BLANK, REFERENCE, TEXT
+from persistence.models import AccountStatus, AppointmentStatus, Gender
+from security.roles import Role
 
 PATTERNS = {
     NOT_BLANK: "not blank, without NUL characters",
@@ -21,6 +23,12 @@ FORMATS = {
     "uuid": "must be a UUID",
 }
 TYPES = {"boolean": "must be true or false", "object": "must be a JSON object", "null": "must be null"}
+OR_NULL = " or null"
+# msgspec sorts the values of an enum; people read them in our order.
+IN_ORDER = {
+    frozenset(member.value for member in members): [member.value for member in members]
+    for members in (Role, AccountStatus, Gender, AppointmentStatus)
+}
 PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
 
@@ -46,19 +54,22 @@ def broken_rule(schema: Any, error: msgspec.ValidationError) -> str:
 
 def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
     """The rule of the query parameter `name` of the operation that was asked for."""
-    field = next((f for f in request.route_handler.parsed_fn_signature.parameters.values() if f.name == name), None)
+    field = next(
+        (f for f in request.route_handler.parsed_fn_signature.parameters.values() if f.name == name), None
+    )
     if field is None:
         return "The request is not valid"
     alias = getattr(field.kwarg_definition, "query", None) or name
-    return f"{alias}: {described(schema_of(field.raw))}"
+    return f"{alias}: {described(schema_of(field.raw)).removesuffix(OR_NULL)}"
 
 
 def described(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         kinds = [kind for kind in schema["anyOf"] if kind.get("type") != "null"]
-        return described(kinds[0]) + (" or null" if len(kinds) < len(schema["anyOf"]) else "")
+        return described(kinds[0]) + (OR_NULL if len(kinds) < len(schema["anyOf"]) else "")
     if "enum" in schema:
-        return f"must be one of {', '.join(str(value) for value in schema['enum'])}"
+        values = IN_ORDER.get(frozenset(schema["enum"]), schema["enum"])
+        return f"must be one of {', '.join(values)}"
     if schema.get("format") in FORMATS:
         return FORMATS[schema["format"]]
     match schema.get("type"):

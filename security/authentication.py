@@ -24,7 +24,9 @@ BY_REFRESH_TOKEN: Mapping[str, Any] = {"credential": Kind.REFRESH}  # the refres
 
 
 class SessionMiddleware(JWTCookieAuthenticationMiddleware):
-    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+    async def authenticate_request(
+        self, connection: ASGIConnection[Any, Any, Any, Any]
+    ) -> AuthenticationResult:
         kind = connection.route_handler.opt.get("credential", Kind.ACCESS)
         cookie = read_cookie(connection.scope["headers"], ACCESS if kind is Kind.ACCESS else REFRESH)
         state = connection.app.state
@@ -34,7 +36,9 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
         return AuthenticationResult(user=admitted.caller, auth=admitted)
 
 
-async def no_stock_lookup(token: SessionToken, connection: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
+async def no_stock_lookup(
+    token: SessionToken, connection: ASGIConnection[Any, Any, Any, Any]
+) -> Caller | None:
     """Never called: SessionMiddleware asks the admission instead."""
     return None
 
@@ -57,4 +61,12 @@ def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return connection.client.host if connection.client else "unknown"
 
 
-__all__ = ["BY_REFRESH_TOKEN", "EXEMPT", "OPTIONAL", "Admitted", "SessionMiddleware", "address_of", "session_auth"]
+__all__ = [
+    "BY_REFRESH_TOKEN",
+    "EXEMPT",
+    "OPTIONAL",
+    "Admitted",
+    "SessionMiddleware",
+    "address_of",
+    "session_auth",
+]

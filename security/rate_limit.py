@@ -38,7 +38,7 @@ class AdmissionRateLimit(RateLimitMiddleware):
 def rate_limit_headers(count: Count, config: RateLimitConfig, window: int) -> dict[str, str]:
     """The headers of draft-ietf-httpapi-ratelimit-headers-06 for `count`, of a window of `window` s."""
     return {
-        config.rate_limit_policy_header_key: f"{count.limit};w={window}",
+        config.rate_limit_policy_header_key: f"{count.limit}; w={window}",
         config.rate_limit_limit_header_key: str(count.limit),
         config.rate_limit_remaining_header_key: str(count.remaining),
         config.rate_limit_reset_header_key: str(count.reset),

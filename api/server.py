@@ -1,0 +1,79 @@
+"""The HTTP server, uvicorn, as we run it."""
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.schemas import Error
+from api.settings import Settings
+
+GRACE = 10  # seconds for requests under way when the server stops
+
+
+class JsonProtocol(HttpToolsProtocol):
+    """What the parser cannot read never reaches the application; its answer is an Error all the same."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = msgspec.json.encode(Error("Invalid HTTP request"))
+        head = (
+            "HTTP/1.1 400 Bad Request\r\n"
+            "content-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n"
+            "cache-control: no-store\r\n"
+            "x-content-type-options: nosniff\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """uvicorn's options: quiet about itself, no query string in any log (it holds patients' names), and
+    X-Forwarded-For believed from the trusted proxies alone."""
+    return {
+        "http": JsonProtocol,
+        "ws": "none",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "timeout_graceful_shutdown": GRACE,
+    }
+
+
+def loopback(port: int) -> Sequence[socket.socket]:
+    """Listening sockets on localhost, for IPv4 and, where the machine has it, IPv6; `port` 0 takes a free
+    one. OSError: the port is taken."""
+    sockets = [listen(socket.AF_INET, "127.0.0.1", port)]
+    with suppress(OSError):  # no IPv6 here
+        sockets.append(listen(socket.AF_INET6, "::1", sockets[0].getsockname()[1]))
+    return sockets
+
+
+def listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.set_inheritable(True)
+    return listener
+
+
+def server_for(app: Any, settings: Settings) -> uvicorn.Server:
+    """A server of one process for `app`; `run(sockets)` it."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", **options(settings)))
+
+
+def serve(settings: Settings, host: str, port: int, workers: int) -> None:
+    """Serve until a signal stops it; each worker reads its settings from the environment."""
+    uvicorn.run(
+        "api.app:from_environment", factory=True, host=host, port=port, workers=workers, **options(settings)
+    )

@@ -1,0 +1,137 @@
+"""Demo data: four accounts with a known password, and a small clinic in which each of them sees something."""
+
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID, uuid5
+
+from sqlalchemy import func, insert, select, update
+
+from persistence import patients, users
+from persistence.database import Transaction
+from persistence.models import (
+    AccountStatus,
+    Appointment,
+    AppointmentStatus,
+    Gender,
+    MedicalRecord,
+    Patient,
+    User,
+)
+from security.roles import Role
+
+PASSWORD = "medisecure-demo"  # noqa: S105  # known to everyone, that is its purpose
+ADMIN = UUID("0b6f3c1e-7a52-4f0d-9b1e-1d5a0c9e4a01")
+DOCTOR = UUID("5e2d9a44-3c1b-4b7e-8f5d-2a6b1c0d4a02")
+STAFF = UUID("9c8b7a65-1f2e-4d3c-a5b6-3b7c2d1e4a03")
+PATIENT = UUID("d4c3b2a1-6e5f-4a7b-9c8d-4c8d3e2f4a04")
+CHART = UUID("1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05")
+VISIT = UUID("2b3c4d5e-6f70-4b2c-9d3e-6ea0504a4a06")
+RECORD = UUID("3c4d5e6f-7081-4c3d-8e4f-7fb1615b4a07")
+
+ACCOUNTS = (
+    (ADMIN, "admin@example.com", "Ada Admin", Role.ADMIN, AccountStatus.ACTIVE, None, None),
+    (DOCTOR, "doctor@example.com", "Dr. Dora Demir", Role.DOCTOR, AccountStatus.ACTIVE, "Cardiology", None),
+    (STAFF, "staff@example.com", "Sam Staff", Role.STAFF, AccountStatus.ACTIVE, None, "Front desk"),
+    (PATIENT, "patient@example.com", "Paula Patient", Role.PATIENT, AccountStatus.ACTIVE, None, None),
+    (None, "emil@example.com", "Dr. Émile Durand", Role.DOCTOR, AccountStatus.ACTIVE, "Paediatrics", None),
+    (None, "new.doctor@example.com", "Dr. Nina Nowak", Role.DOCTOR, AccountStatus.PENDING, "Surgery", None),
+    (None, "otto@example.com", "Otto Okafor", Role.PATIENT, AccountStatus.ACTIVE, None, None),
+)
+CHARTS = (
+    (CHART, "Paula Patient", "1986-03-14", Gender.FEMALE, "12 Linden Row", "A+", "Penicillin"),
+    (None, "Ángel Álvarez", "1954-11-02", Gender.MALE, "3 Harbour Street", "O-", None),
+    (None, "Brigitte Becker", "1972-06-21", Gender.FEMALE, "77 Mill Lane", "B+", "Latex"),
+    (None, "Chidi Chukwu", "2014-01-30", Gender.MALE, "5 School Road", None, "Peanuts"),
+    (None, "Deniz Doğan", "1999-09-09", Gender.OTHER, "41 Station Square", "AB+", None),
+    (None, "Elif Erdem", "2001-12-24", Gender.FEMALE, "8 Garden Close", None, None),
+)
+# (days from today, hour at the clinic, chart, status, reason); the doctor is Dr. Demir.
+VISITS = (
+    (-21, 9, 0, AppointmentStatus.COMPLETED, "Palpitations"),
+    (-14, 10, 1, AppointmentStatus.COMPLETED, "Chest pain on effort"),
+    (-7, 9, 2, AppointmentStatus.COMPLETED, "Blood pressure check"),
+    (-3, 11, 4, AppointmentStatus.CANCELLED, "Holter monitor"),
+    (0, 9, 1, AppointmentStatus.SCHEDULED, "Follow-up"),
+    (0, 15, 2, AppointmentStatus.SCHEDULED, "Blood pressure check"),
+    (2, 10, 3, AppointmentStatus.SCHEDULED, "Heart murmur"),
+    (5, 14, 0, AppointmentStatus.SCHEDULED, "Follow-up of palpitations"),
+)
+# (days from today, chart, diagnosis, prescription); the visit of Brigitte Becker still waits for its report.
+RECORDS = (
+    (-21, 0, "Supraventricular extrasystoles, benign", "Magnesium 300 mg once a day for four weeks"),
+    (-20, 0, "Blood test: potassium and thyroid normal", ""),
+    (-14, 1, "Stable angina", "Bisoprolol 2.5 mg in the morning; glyceryl trinitrate spray when needed"),
+)
+
+
+async def is_empty(transaction: Transaction) -> bool:
+    """Whether nobody has an account and nobody a chart."""
+    [(accounts,)] = await transaction.rows(select(func.count()).select_from(User))
+    [(charts,)] = await transaction.rows(select(func.count()).select_from(Patient))
+    return not accounts and not charts
+
+
+async def has_known_passwords(transaction: Transaction) -> bool:
+    """Whether the demo accounts are in this database."""
+    return bool(await transaction.rows(select(User.id).where(User.id.in_([ADMIN, DOCTOR, STAFF, PATIENT]))))
+
+
+async def load(
+    transaction: Transaction, password_hash: str, *, midnight: datetime, visit: timedelta, fee: int
+) -> None:
+    """Put the demo data into an empty database. `midnight` is the start of today at the clinic."""
+    for chosen, email, name, role, status, specialization, department in ACCOUNTS:
+        await users.add(
+            transaction,
+            id=chosen or uuid5(ADMIN, email),
+            email=email,
+            name=name,
+            role=role,
+            status=status,
+            phone=None,
+            specialization=specialization,
+            department=department,
+            password_hash=password_hash,
+        )
+    charts = []
+    for chosen, name, born, gender, address, blood_type, allergies in CHARTS:
+        chart = await patients.add(
+            transaction,
+            id=chosen or uuid5(CHART, name),
+            name=name,
+            email=f"{name.split()[0].lower()}@example.org",
+            phone=f"+1 555 01{len(charts):02}",
+            date_of_birth=date.fromisoformat(born),
+            gender=gender,
+            address=address,
+            blood_type=blood_type,
+            allergies=allergies,
+        )
+        charts.append(chart.id)
+    await transaction.run(update(Patient).where(Patient.id == CHART).values(user_id=PATIENT))
+    for number, (days, hour, chart, status, reason) in enumerate(VISITS):
+        begins = (midnight + timedelta(days=days, hours=hour)).astimezone(UTC)
+        await transaction.run(
+            insert(Appointment).values(
+                id=VISIT if number == len(VISITS) - 1 else uuid5(VISIT, str(number)),
+                patient_id=charts[chart],
+                doctor_id=DOCTOR,
+                date=begins,
+                ends_at=begins + visit,
+                status=status,
+                reason=reason,
+                fee=fee,
+            )
+        )
+    for number, (days, chart, diagnosis, prescription) in enumerate(RECORDS):
+        await transaction.run(
+            insert(MedicalRecord).values(
+                id=RECORD if number == 0 else uuid5(RECORD, str(number)),
+                patient_id=charts[chart],
+                doctor_id=DOCTOR,
+                date=(midnight + timedelta(days=days, hours=17)).astimezone(UTC),
+                diagnosis=diagnosis,
+                prescription=prescription,
+                notes="",
+                attachments=[],
+            )
+        )

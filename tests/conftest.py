@@ -1,0 +1,66 @@
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from persistence import embedded
+from persistence.migration import commands
+from security.roles import Role
+from tests.client import Browser
+from tests.factories import World, populate
+from tests.service import Backend, Service
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """PostgreSQL with the migrated, empty database, and Valkey."""
+    folder: Path = tmp_path_factory.mktemp("servers")
+    with embedded.start(folder, durable=False) as running:
+        commands(running.database_url).upgrade()
+        yield Backend(running.database_url, running.redis_url)
+    embedded.discard(folder)
+
+
+@pytest.fixture(scope="session")
+def populated(servers: Backend) -> tuple[Backend, dict[str, dict[str, str]], float]:
+    """A database with one signed-in account of each role (and a second doctor and patient), made through the
+    front door, with their cookies and when they signed in. Never used itself, only copied."""
+    backend = servers.copy()
+    with Service(backend, backend.settings()) as service:
+        cookies = populate(service)
+    return backend, cookies, time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def backend(populated: tuple[Backend, dict[str, dict[str, str]], float]) -> Backend:
+    """A copy of the populated database for each module; nothing leaks from one to the next."""
+    return populated[0].copy()
+
+
+@pytest.fixture(scope="module")
+def service(backend: Backend) -> Iterator[Service]:
+    with Service(backend, backend.settings()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def world(service: Service, populated: tuple[Backend, dict[str, dict[str, str]], float]) -> World:
+    """The populated clinic behind `service`: its people, and ways to make more of everything."""
+    _, cookies, signed_in = populated
+    people = {name: service.browser(jar) for name, jar in cookies.items()}
+    if time.monotonic() - signed_in > 600:  # an access token lives 15 minutes
+        for browser in people.values():
+            assert browser.post("/api/auth/refresh").status_code == 200
+    return World(service, people)
+
+
+@pytest.fixture
+def client_as(world: World) -> Callable[[Role], Browser]:
+    """The signed-in account of a role."""
+    return lambda role: world.people[role]
+
+
+@pytest.fixture
+def anonymous(service: Service) -> Browser:
+    return service.browser()
