@@ -9,7 +9,6 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Row
 
 from api.clinic import Clinic
 from api.errors import BadRequest
@@ -31,7 +30,7 @@ from api.schemas import (
     path_id,
 )
 from persistence import appointments, doctors, patients
-from persistence.database import Reader, Source, Transaction
+from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AppointmentStatus
 from security.guards import requires
 from security.roles import Caller, Role
@@ -74,13 +73,13 @@ class AppointmentCreate(Input, rename=WIRE):
     doctor_id: Id
     date: Instant
     reason: Reason
-    notes: Notes | None | UnsetType = UNSET
+    notes: Notes | UnsetType | None = UNSET
 
 
 class AppointmentUpdate(Input):
     date: Instant | UnsetType = UNSET
     status: AppointmentStatus | UnsetType = UNSET
-    notes: Notes | None | UnsetType = UNSET
+    notes: Notes | UnsetType | None = UNSET
 
 
 def bookable(instant: datetime, caller: Caller) -> datetime:
@@ -102,7 +101,7 @@ def settable(caller: Caller, changed: dict[str, Any]) -> None:
         raise PermissionDeniedException("Your role may only cancel an appointment")
 
 
-def open_to(current: Row[Any], changed: dict[str, Any]) -> None:
+def open_to(current: AnyRow, changed: dict[str, Any]) -> None:
     """Raise 400 for a change that comes too late."""
     if current.status is AppointmentStatus.SCHEDULED:
         return
@@ -111,7 +110,7 @@ def open_to(current: Row[Any], changed: dict[str, Any]) -> None:
     raise BadRequest("A completed or cancelled appointment cannot change")
 
 
-async def visible(source: Source, caller: Caller, appointment_id: UUID) -> Row[Any]:
+async def visible(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow:
     row = await appointments.one(source, caller, appointment_id)
     if row is None:
         raise NotFoundException("Appointment not found")

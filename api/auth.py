@@ -76,9 +76,9 @@ class Registration(Input):
     email: Email
     password: NewPassword
     role: Role
-    phone: Phone | None | UnsetType = UNSET
-    specialization: Label | None | UnsetType = UNSET
-    department: Label | None | UnsetType = UNSET
+    phone: Phone | UnsetType | None = UNSET
+    specialization: Label | UnsetType | None = UNSET
+    department: Label | UnsetType | None = UNSET
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,10 @@ class AuthController(Controller):
         email = users.normal_email(data.email)
         count = await slot(sign_in, email)
         user = await users.credentials(reader, email)
-        if not await checked(sign_in, email, data.password, user and user.password_hash) or user is None:
+        if (
+            not await checked(sign_in, email, data.password, user.password_hash if user else None)
+            or user is None
+        ):
             raise NotAuthorizedException("Invalid email or password", headers=login_headers(sign_in, count))
         if user.status in WAITING:
             raise PermissionDeniedException(WAITING[user.status], headers=login_headers(sign_in, count))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-
 # Days beyond these have neighbours, or instants in UTC, that no calendar holds; no appointment is there.
 FIRST, LAST = date(2, 1, 1), date(9998, 12, 30)
 

@@ -8,7 +8,6 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 
 from api.clinic import Clinic
@@ -37,7 +36,7 @@ from api.schemas import (
 )
 from api.users import Account, account
 from persistence import patients, users
-from persistence.database import Reader, Transaction
+from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus, Gender
 from security.guards import requires
 from security.roles import Caller, Role
@@ -93,8 +92,8 @@ class PatientCreate(Input, rename=WIRE):
     date_of_birth: Day
     gender: Gender
     address: Address
-    blood_type: BloodType | None | UnsetType = UNSET
-    allergies: Allergies | None | UnsetType = UNSET
+    blood_type: BloodType | UnsetType | None = UNSET
+    allergies: Allergies | UnsetType | None = UNSET
 
 
 class PatientUpdate(Input, rename=WIRE):
@@ -104,9 +103,9 @@ class PatientUpdate(Input, rename=WIRE):
     date_of_birth: Day | UnsetType = UNSET
     gender: Gender | UnsetType = UNSET
     address: Address | UnsetType = UNSET
-    blood_type: BloodType | None | UnsetType = UNSET
-    allergies: Allergies | None | UnsetType = UNSET
-    medical_history: History | None | UnsetType = UNSET
+    blood_type: BloodType | UnsetType | None = UNSET
+    allergies: Allergies | UnsetType | None = UNSET
+    medical_history: History | UnsetType | None = UNSET
 
 
 class AccountLink(Input, rename={"user_id": "userId"}):
@@ -132,7 +131,7 @@ def settable(caller: Caller, changed: dict[str, Any]) -> None:
         raise PermissionDeniedException(f"Your role may not change {', '.join(forbidden)}")
 
 
-async def chart(transaction: Transaction, id: str) -> Row[Any]:
+async def chart(transaction: Transaction, id: str) -> AnyRow:
     row = await patients.locked(transaction, path_id(id, "Patient"))
     if row is None:
         raise NotFoundException("Patient not found")

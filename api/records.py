@@ -67,7 +67,7 @@ class RecordCreate(Input, rename=WIRE):
     diagnosis: Diagnosis
     prescription: Prescription
     notes: RecordNotes
-    attachments: Attachments | None | UnsetType = UNSET
+    attachments: Attachments | UnsetType | None = UNSET
 
 
 class RecordController(Controller):
@@ -80,7 +80,7 @@ class RecordController(Controller):
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
-        patientId: FromQuery[UUID | None] = None,  # noqa: N803  # the contract's spelling
+        patientId: FromQuery[UUID | None] = None,  # the contract's spelling
     ) -> RecordPage:
         rows, total = await records.page(reader, request.user, page, limit, patient_id=patientId)
         return RecordPage([MedicalRecord(*row) for row in rows], total)

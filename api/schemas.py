@@ -29,11 +29,11 @@ Phone = Annotated[str, Meta(max_length=40, pattern=TEXT)]
 Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
 
 
-class Output(Struct, frozen=True):
+class Output(Struct):
     """What we answer. No defaults: a column that is missing is an error here, not a null there."""
 
 
-class Input(Struct, frozen=True, forbid_unknown_fields=True):
+class Input(Struct, forbid_unknown_fields=True):
     """What we are sent. A field that the schema does not name is refused."""
 
 
@@ -64,7 +64,7 @@ def differing(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if value != getattr(stored, name)}
 
 
-def or_none(text: str | None | UnsetType) -> str | None:
+def or_none(text: str | UnsetType | None) -> str | None:
     """An optional text of a POST body: absent, null and `""` are all no value."""
     return text or None
 

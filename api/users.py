@@ -44,8 +44,8 @@ class User(Output):
     name: Name
     role: Role
     phone: Phone | None
-    specialization: Label | None | UnsetType
-    department: Label | None | UnsetType
+    specialization: Label | UnsetType | None
+    department: Label | UnsetType | None
     created_at: Instant
 
 
@@ -55,8 +55,8 @@ class Account(Output):
     name: Name
     role: Role
     phone: Phone | None
-    specialization: Label | None | UnsetType
-    department: Label | None | UnsetType
+    specialization: Label | UnsetType | None
+    department: Label | UnsetType | None
     created_at: Instant
     status: AccountStatus
 
@@ -68,18 +68,18 @@ class AccountPage(Output):
 
 class UserUpdate(Input):
     name: Name | UnsetType = UNSET
-    phone: Phone | None | UnsetType = UNSET
-    specialization: Label | None | UnsetType = UNSET
-    department: Label | None | UnsetType = UNSET
+    phone: Phone | UnsetType | None = UNSET
+    specialization: Label | UnsetType | None = UNSET
+    department: Label | UnsetType | None = UNSET
 
 
 class PasswordChange(Input):
-    currentPassword: AnyPassword  # noqa: N815  # the contract's spelling
-    newPassword: NewPassword  # noqa: N815
+    currentPassword: AnyPassword  # the contract's spelling
+    newPassword: NewPassword
 
 
 class PasswordReset(Input):
-    newPassword: NewPassword  # noqa: N815
+    newPassword: NewPassword
 
 
 class AccountUpdate(Input):

@@ -4,11 +4,11 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
-from persistence.database import Source, Transaction
+from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
 from persistence.paging import PagedQuery
 from security.roles import Caller, Role
@@ -76,7 +76,7 @@ def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
     return PagedQuery(Appointment.id, COLUMNS, SOURCE, ORDER, where)
 
 
-async def one(source: Source, caller: Caller, appointment_id: UUID) -> Row[Any] | None:
+async def one(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow | None:
     """The appointment, and `ends_at` behind its columns, if the caller may see it."""
     rows = await source.rows(single(caller.role), id=appointment_id, **of(caller))
     return next(iter(rows), None)

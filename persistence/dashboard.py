@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, and_, bindparam, cast, exists, func, not_, select
+from sqlalchemy import BigInteger, BindParameter, Select, and_, bindparam, cast, exists, func, not_, select
 
 from persistence.database import Source
 from persistence.doctors import LISTED, assigned_patients
@@ -17,7 +17,7 @@ def number_of(model: Any, *where: Any) -> Any:
     return select(func.count()).select_from(model).where(*where).scalar_subquery()
 
 
-CALLER = bindparam("caller")
+CALLER: BindParameter[Any] = bindparam("caller")
 HIS = Appointment.doctor_id == CALLER
 OWN_CHART = select(Patient.id).where(Patient.user_id == CALLER).scalar_subquery()
 

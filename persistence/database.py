@@ -30,13 +30,16 @@ def create_engine(url: str, **options: Any) -> AsyncEngine:
     )
 
 
+AnyRow = Row[*tuple[Any, ...]]
+
+
 class Reader:
     """Reads, each statement on an autocommit connection of its own: no BEGIN, no ROLLBACK, no reset."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
-    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
+    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[AnyRow]:
         """Ask once more where the connection had died in the pool, as after a restart of the server."""
         try:
             return await self.once(statement, parameters)
@@ -45,7 +48,7 @@ class Reader:
                 raise
             return await self.once(statement, parameters)
 
-    async def once(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[Row[Any]]:
+    async def once(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[AnyRow]:
         async with self.engine.connect() as connection:
             return (await connection.execute(statement, parameters)).all()
 
@@ -59,9 +62,9 @@ class Transaction:
         self.connection: AsyncConnection | None = None
         self.committed: list[Callable[[], Awaitable[None]]] = []
 
-    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
-        result = await self.run(statement, **parameters)
-        return result.all()
+    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[AnyRow]:
+        rows: Sequence[AnyRow] = (await self.run(statement, **parameters)).all()
+        return rows
 
     async def run(self, statement: Executable, **parameters: Any) -> Any:
         if self.connection is None:

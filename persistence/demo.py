@@ -92,7 +92,7 @@ async def load(
             department=department,
             password_hash=password_hash,
         )
-    charts = []
+    charts: list[UUID] = []
     for chosen, name, born, gender, address, blood_type, allergies in CHARTS:
         chart = await patients.add(
             transaction,
@@ -108,25 +108,25 @@ async def load(
         )
         charts.append(chart.id)
     await transaction.run(update(Patient).where(Patient.id == CHART).values(user_id=PATIENT))
-    for number, (days, hour, chart, status, reason) in enumerate(VISITS):
+    for number, (days, hour, who, stage, reason) in enumerate(VISITS):
         begins = (midnight + timedelta(days=days, hours=hour)).astimezone(UTC)
         await transaction.run(
             insert(Appointment).values(
                 id=VISIT if number == len(VISITS) - 1 else uuid5(VISIT, str(number)),
-                patient_id=charts[chart],
+                patient_id=charts[who],
                 doctor_id=DOCTOR,
                 date=begins,
                 ends_at=begins + visit,
-                status=status,
+                status=stage,
                 reason=reason,
                 fee=fee,
             )
         )
-    for number, (days, chart, diagnosis, prescription) in enumerate(RECORDS):
+    for number, (days, who, diagnosis, prescription) in enumerate(RECORDS):
         await transaction.run(
             insert(MedicalRecord).values(
                 id=RECORD if number == 0 else uuid5(RECORD, str(number)),
-                patient_id=charts[chart],
+                patient_id=charts[who],
                 doctor_id=DOCTOR,
                 date=(midnight + timedelta(days=days, hours=17)).astimezone(UTC),
                 diagnosis=diagnosis,

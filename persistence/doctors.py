@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, func, select, union
+from sqlalchemy import bindparam, func, select, union
 
-from persistence.database import Source
+from persistence.database import AnyRow, Source
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, User
 from persistence.paging import PagedQuery
 from security.roles import Role
@@ -34,7 +34,7 @@ async def page(source: Source, page: int, limit: int) -> tuple[list[Sequence[Any
     return await LISTING.fetch(source, page, limit)
 
 
-async def one(source: Source, doctor_id: UUID) -> Row[Any] | None:
+async def one(source: Source, doctor_id: UUID) -> AnyRow | None:
     return next(iter(await source.rows(ONE, id=doctor_id)), None)
 
 

@@ -110,7 +110,7 @@ class Patient(Base):
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 
 
-def one_at_a_time(column: str) -> ExcludeConstraint[Any]:
+def one_at_a_time(column: str) -> ExcludeConstraint:
     """No two scheduled appointments of one person overlap. btree_gist, which would let us write
     `column WITH =`, is not on every server; a one-point range of the id's hash needs no extension."""
     hashed = f"uuid_hash_extended({column}, 0)"

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Row, bindparam, func, select
+from sqlalchemy import ColumnElement, FromClause, bindparam, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from persistence.database import Source
+from persistence.database import AnyRow, Source
 
 
 class PagedQuery:
@@ -40,7 +40,7 @@ class PagedQuery:
         self, source: Source, page: int, limit: int, **parameters: Any
     ) -> tuple[list[Sequence[Any]], int]:
         """The rows of page `page` (from 1), each in the order of `columns`, and the total of all pages."""
-        rows: Sequence[Row[Any]] = await source.rows(
+        rows: Sequence[AnyRow] = await source.rows(
             self.page, limit=limit, offset=(page - 1) * limit, **parameters
         )
         if rows:

@@ -3,9 +3,9 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
 
-from persistence.database import Source, Transaction
+from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Patient
 from persistence.paging import PagedQuery
 from persistence.text import search_key, sort_key, substring_pattern
@@ -55,7 +55,7 @@ def listing(role: Role, searched: bool) -> PagedQuery:
     return PagedQuery(Patient.id, SUMMARY, Patient.__table__, (Patient.sort_name, Patient.id), where)
 
 
-async def one(source: Source, caller: Caller, patient_id: UUID) -> Row[Any] | None:
+async def one(source: Source, caller: Caller, patient_id: UUID) -> AnyRow | None:
     rows = await source.rows(single(caller.role), id=patient_id, **of(caller))
     return next(iter(rows), None)
 
@@ -70,18 +70,18 @@ async def page(
     return await listing(caller.role, bool(search)).fetch(source, page, limit, **parameters)
 
 
-async def locked(transaction: Transaction, patient_id: UUID) -> Row[Any] | None:
+async def locked(transaction: Transaction, patient_id: UUID) -> AnyRow | None:
     """The chart, which nobody else changes until the transaction ends. For callers who may see them all."""
     rows = await transaction.rows(LOCKED, id=patient_id)
     return next(iter(rows), None)
 
 
-async def add(transaction: Transaction, **values: Any) -> Row[Any]:
+async def add(transaction: Transaction, **values: Any) -> AnyRow:
     [row] = await transaction.rows(insert(Patient).values(**values, **keys_of(values)).returning(*COLUMNS))
     return row
 
 
-async def change(transaction: Transaction, current: Row[Any], **values: Any) -> Row[Any]:
+async def change(transaction: Transaction, current: AnyRow, **values: Any) -> AnyRow:
     """Store `values` over `current`, a locked row."""
     if not values:
         return current

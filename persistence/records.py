@@ -5,9 +5,9 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
 
-from persistence.database import Source, Transaction
+from persistence.database import AnyRow, Source, Transaction
 from persistence.models import MedicalRecord, Patient, User
 from persistence.paging import PagedQuery
 from security.roles import Caller, Role
@@ -57,7 +57,7 @@ def listing(role: Role, of_one_patient: bool) -> PagedQuery:
     return PagedQuery(MedicalRecord.id, COLUMNS, SOURCE, ORDER, where)
 
 
-async def one(source: Source, caller: Caller, record_id: UUID) -> Row[Any] | None:
+async def one(source: Source, caller: Caller, record_id: UUID) -> AnyRow | None:
     rows = await source.rows(single(caller.role), id=record_id, **of(caller))
     return next(iter(rows), None)
 

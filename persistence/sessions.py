@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from persistence.database import Reader, Transaction
+from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus, Session, User
 from security.roles import Caller
 
@@ -66,7 +66,7 @@ class Sessions:
 
 async def add(
     transaction: Transaction, *, user_id: UUID, refresh_jti: UUID, lifetime: timedelta, **seen: str
-) -> Row[Any]:
+) -> AnyRow:
     """Open a session; it ends `lifetime` from now whatever happens. Returns (id, expires_at)."""
     await transaction.run(delete(Session).where(Session.user_id == user_id, Session.expires_at < func.now()))
     statement = (
@@ -78,7 +78,7 @@ async def add(
     return row
 
 
-async def locked(transaction: Transaction, session_id: UUID) -> Row[Any] | None:
+async def locked(transaction: Transaction, session_id: UUID) -> AnyRow | None:
     """The living session, which no other refresh changes until the transaction ends."""
     return next(iter(await transaction.rows(LOCKED, id=session_id)), None)
 

@@ -3,9 +3,9 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, bindparam, exists, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, func, insert, not_, select, update
 
-from persistence.database import Source, Transaction
+from persistence.database import AnyRow, Source, Transaction
 from persistence.models import AccountStatus, Patient, User
 from persistence.paging import PagedQuery
 from persistence.text import search_key, sort_key, substring_pattern
@@ -42,16 +42,16 @@ def normal_email(email: str) -> str:
     return email.strip().lower()
 
 
-async def one(source: Source, user_id: UUID) -> Row[Any] | None:
+async def one(source: Source, user_id: UUID) -> AnyRow | None:
     return next(iter(await source.rows(ONE, id=user_id)), None)
 
 
-async def locked(transaction: Transaction, user_id: UUID) -> Row[Any] | None:
+async def locked(transaction: Transaction, user_id: UUID) -> AnyRow | None:
     """The account, which nobody else changes until the transaction ends."""
     return next(iter(await transaction.rows(LOCKED, id=user_id)), None)
 
 
-async def credentials(source: Source, email: str) -> Row[Any] | None:
+async def credentials(source: Source, email: str) -> AnyRow | None:
     """(id, email, name, role, status, password_hash) of the account with this normal e-mail."""
     return next(iter(await source.rows(CREDENTIALS, email=email)), None)
 
@@ -61,13 +61,13 @@ async def password_hash(source: Source, user_id: UUID) -> str:
     return str(hashed)
 
 
-async def add(transaction: Transaction, **values: Any) -> Row[Any]:
+async def add(transaction: Transaction, **values: Any) -> AnyRow:
     statement = insert(User).values(**values, **keys_of(values)).returning(*COLUMNS)
     [row] = await transaction.rows(statement)
     return row
 
 
-async def change(transaction: Transaction, current: Row[Any], **values: Any) -> Row[Any]:
+async def change(transaction: Transaction, current: AnyRow, **values: Any) -> AnyRow:
     """Store `values` over `current`, a locked row."""
     if not values:
         return current

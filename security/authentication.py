@@ -57,7 +57,7 @@ def session_auth(issuer: TokenIssuer) -> JWTCookieAuth[Caller, SessionToken]:
 
 
 def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """The peer's address; the server has already believed X-Forwarded-For if it comes from a trusted proxy."""
+    """The peer's address; the server has already judged X-Forwarded-For by who sent it."""
     return connection.client.host if connection.client else "unknown"
 
 

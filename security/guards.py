@@ -15,7 +15,7 @@ def signed_in(connection: ASGIConnection[Any, Caller | None, Any, Any], handler:
         raise NotAuthorizedException("Not authenticated")
 
 
-class requires:  # noqa: N801  # reads as a sentence in guards=[requires(Role.ADMIN)]
+class requires:  # reads as a sentence in guards=[requires(Role.ADMIN)]
     """403 for every role but these; the contract's `x-roles` are compared with `roles`."""
 
     def __init__(self, *roles: Role) -> None:

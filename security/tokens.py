@@ -60,7 +60,7 @@ class SessionToken(Token):
         """
         if len(encoded_token) > MAX_LENGTH or not encoded_token.isascii():
             raise jwt.InvalidTokenError("oversized or not ASCII")
-        checks = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
+        checks: Any = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
         claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
         if not isinstance(claims["iat"], int | float) or (
             claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW

@@ -8,6 +8,7 @@ SwaggerUIBundle({
   url: '/openapi.json',
   plugins: [withoutKeys],
   deepLinking: true,
+  showExtensions: true, // x-roles: who may call
   tryItOutEnabled: true,
   withCredentials: true,
   persistAuthorization: false,
