@@ -38,25 +38,25 @@ from security.guards import requires
 from security.roles import Role
 
 
-class User(Output):
+class User(Output, kw_only=True):
     id: Id
     email: Email
     name: Name
     role: Role
     phone: Phone | None
-    specialization: Label | UnsetType | None
-    department: Label | UnsetType | None
+    specialization: Label | UnsetType | None = UNSET  # left out for everyone but doctors
+    department: Label | UnsetType | None = UNSET  # left out for everyone but staff
     created_at: Instant
 
 
-class Account(Output):
+class Account(Output, kw_only=True):
     id: Id
     email: Email
     name: Name
     role: Role
     phone: Phone | None
-    specialization: Label | UnsetType | None
-    department: Label | UnsetType | None
+    specialization: Label | UnsetType | None = UNSET  # left out for everyone but doctors
+    department: Label | UnsetType | None = UNSET  # left out for everyone but staff
     created_at: Instant
     status: AccountStatus
 
@@ -90,25 +90,24 @@ class AccountUpdate(Input):
 NULLABLE = frozenset({"phone", "specialization", "department"})
 
 
-def for_role(row: Sequence[Any]) -> list[Any]:
-    """An account's columns; what only doctors, or only staff, have is left out for everyone else."""
-    values = list(row)
-    role = values[3]
-    if role is not Role.DOCTOR:
-        values[5] = UNSET
-    if role is not Role.STAFF:
-        values[6] = UNSET
-    return values
-
-
 def account(row: Sequence[Any]) -> Account:
-    return Account(*for_role(row))
+    """The account in these columns (persistence.users.COLUMNS), less what its role does not have."""
+    values = dict(zip(Account.__struct_fields__, row, strict=True))
+    for name in lost_with_role(values["role"]):
+        del values[name]
+    return Account(**values)
 
 
-def fields_lost_with_role(role: Role) -> dict[str, None]:
-    """A new role keeps no specialization of a doctor, no department of staff."""
+def user(row: Sequence[Any]) -> User:
+    shown = account(row)
+    return User(**{name: getattr(shown, name) for name in User.__struct_fields__})
+
+
+def lost_with_role(role: Role) -> list[str]:
+    """What an account of this role does not have: only doctors have a specialization, only staff a
+    department."""
     kept = {Role.DOCTOR: "specialization", Role.STAFF: "department"}.get(role)
-    return {name: None for name in ("specialization", "department") if name != kept}
+    return [name for name in ("specialization", "department") if name != kept]
 
 
 class UserController(Controller):
@@ -119,7 +118,7 @@ class UserController(Controller):
         row = await users.one(reader, request.user.id)
         if row is None:
             raise NotFoundException("User not found")
-        return User(*for_role(row)[:-1])
+        return user(row)
 
     @patch("/me", operation_id="updateMe")
     async def update_me(
@@ -134,7 +133,7 @@ class UserController(Controller):
         if current is None:
             raise NotFoundException("User not found")
         row = await users.change(transaction, current, **differing(sent, current))
-        return User(*for_role(row)[:-1])
+        return user(row)
 
     @post("/me/password", operation_id="changeMyPassword", status_code=200)
     async def change_my_password(
@@ -208,7 +207,7 @@ class UserController(Controller):
         if last_admin:
             raise BadRequest("The last active administrator cannot be disabled or demoted")
         if "role" in changed:
-            changed |= fields_lost_with_role(changed["role"])
+            changed |= dict.fromkeys(lost_with_role(changed["role"]))
         row = await users.change(transaction, current, **changed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
         return account(row)

@@ -31,7 +31,7 @@ class PagedQuery:
         )
         self.count = select(func.count()).select_from(key.class_).where(*where)
         self.page = (
-            select(self.count.scalar_subquery(), *columns)
+            select(*columns, self.count.scalar_subquery().label("total"))
             .select_from(source.join(keys, keys.c.id == key))
             .order_by(*order)
         )
@@ -44,7 +44,7 @@ class PagedQuery:
             self.page, limit=limit, offset=(page - 1) * limit, **parameters
         )
         if rows:
-            return [row[1:] for row in rows], rows[0][0]
+            return [row[:-1] for row in rows], rows[0].total
         if page == 1:
             return [], 0
         [(total,)] = await source.rows(self.count, **parameters)

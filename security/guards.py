@@ -1,4 +1,4 @@
-"""Who may call an operation."""
+"""Who may call an operation. Guards are coroutines: Litestar runs plain functions in a thread pool."""
 
 from typing import Any
 
@@ -9,7 +9,9 @@ from litestar.handlers import BaseRouteHandler
 from security.roles import Caller, Role
 
 
-def signed_in(connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler) -> None:
+async def signed_in(
+    connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler
+) -> None:
     """401 for anyone without a living session, except where the handler's `opt` says that it is public."""
     if not handler.opt.get("public") and connection.scope.get("user") is None:
         raise NotAuthorizedException("Not authenticated")
@@ -21,6 +23,8 @@ class requires:  # reads as a sentence in guards=[requires(Role.ADMIN)]
     def __init__(self, *roles: Role) -> None:
         self.roles = frozenset(roles)
 
-    def __call__(self, connection: ASGIConnection[Any, Caller, Any, Any], handler: BaseRouteHandler) -> None:
+    async def __call__(
+        self, connection: ASGIConnection[Any, Caller, Any, Any], handler: BaseRouteHandler
+    ) -> None:
         if connection.user.role not in self.roles:
             raise PermissionDeniedException("Forbidden")
