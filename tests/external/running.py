@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ADMIN = {"email": "admin@example.com", "password": "medisecure-demo"}
@@ -21,31 +19,32 @@ SHUTDOWN = 30
 
 
 @contextmanager
-def service(data_dir: Path) -> Iterator[str]:
-    """The base URL of `medisecure dev` on a free port, with its own database in `data_dir`."""
-    port = free_port()
-    command = Path(sys.executable).with_name("medisecure")
+def service(folder: Path) -> Iterator[str]:
+    """The base URL of `medisecure dev` on a free port, with new servers and a log of its own in `folder`."""
+    port, log = free_port(), folder / "log"
+    medisecure = Path(sys.executable).with_name("medisecure")
     environment = {
         name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}
     }
-    arguments = [command, "dev", "--port", str(port), "--data-dir", data_dir / "data"]
-    with (data_dir / "output").open("w+") as output:
+    with log.open("w") as output:
         process = subprocess.Popen(
-            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [medisecure, "dev", "--port", str(port), "--data-dir", str(folder / "data")],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
-        try:
-            url = f"http://localhost:{port}"
-            deadline = time.monotonic() + STARTUP
-            while not is_ready(url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(
-                        f"`medisecure dev` did not get ready:\n{(data_dir / 'output').read_text()}"
-                    )
-                time.sleep(0.2)
-            yield url
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(SHUTDOWN)
+    try:
+        url = f"http://localhost:{port}"
+        deadline = time.monotonic() + STARTUP
+        while not is_ready(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"`medisecure dev` did not get ready:\n{log.read_text()}")
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(SHUTDOWN)
 
 
 def free_port() -> int:
@@ -56,26 +55,26 @@ def free_port() -> int:
 
 def is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
+        return httpx.get(f"{url}/health/ready", trust_env=False).is_success
+    except httpx.TransportError:
         return False
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Headless Chromium of the system, for which every name but localhost is unknown."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        raise RuntimeError("Chromium is not installed; `apt-get install chromium` brings it")
+    """The system's Chromium without a window, for which every name but localhost is unknown."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise RuntimeError("Chromium is missing; on Debian `apt-get install chromium` brings it")
     blocked = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=[blocked])
-        yield chromium
-        chromium.close()
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, args=[blocked]) as launched,
+    ):
+        yield launched
 
 
 def open_reference(page: Page, url: str) -> None:
-    """Load /docs and wait until every operation group is drawn."""
+    """Load /docs and wait until the last operation is drawn."""
     page.goto(f"{url}/docs")
     page.locator("#operations-Contract-getDocs").wait_for()
