@@ -34,14 +34,14 @@ from api.schemas import (
     or_none,
 )
 from persistence import sessions, users
-from persistence.database import Reader, Transaction
+from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus
 from security.admission import Admission, Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookie, refresh_cookie
 from security.counters import UNAVAILABLE
 from security.login_attempts import LoginAttempts
-from security.passwords import MAX_BYTES, Passwords, TooBusyError
+from security.passwords import MAX_BYTES, Passwords
 from security.rate_limit import rate_limit_headers
 from security.roles import Role
 from security.tokens import Kind, TokenIssuer
@@ -93,13 +93,15 @@ class SignIn:
     approved: frozenset[Role]
 
 
-async def checked(sign_in: SignIn, email: str, password: str, hashed: str | None) -> bool:
-    """Whether the password is right. A slot whose password was never checked is given back."""
+async def checked(sign_in: SignIn, reader: Reader, email: str, password: str) -> AnyRow | None:
+    """The account, if the password is its own. A slot whose password was never checked is given back."""
     try:
-        return await sign_in.passwords.verify(password, hashed)
-    except TooBusyError:
+        user = await users.credentials(reader, email)
+        right = await sign_in.passwords.verify(password, user.password_hash if user else None)
+    except Exception:
         await sign_in.attempts.give_back(email)
         raise
+    return user if right else None
 
 
 async def slot(sign_in: SignIn, email: str) -> Count:
@@ -150,11 +152,9 @@ class AuthController(Controller):
         """Take the same time, and count the same, whether or not the account exists."""
         email = users.normal_email(data.email)
         count = await slot(sign_in, email)
-        user = await users.credentials(reader, email)
-        if (
-            not await checked(sign_in, email, data.password, user.password_hash if user else None)
-            or user is None
-        ):
+        user = await checked(sign_in, reader, email, data.password)
+        # Asked again in the transaction: a password that changed meanwhile has ended its sessions already.
+        if user is None or not await users.keeps_password(transaction, user.id, user.password_hash):
             raise NotAuthorizedException("Invalid email or password", headers=login_headers(sign_in, count))
         if user.status in WAITING:
             raise PermissionDeniedException(WAITING[user.status], headers=login_headers(sign_in, count))

@@ -151,6 +151,8 @@ class UserController(Controller):
         if not await sign_in.passwords.verify(data.currentPassword, stored):
             raise BadRequest("currentPassword: is not the current password")
         hashed = await sign_in.passwords.hash(data.newPassword)
+        if not await users.keeps_password(transaction, caller.id, stored):  # changed meanwhile
+            raise BadRequest("currentPassword: is not the current password")
         await users.set_password(transaction, caller.id, hashed)
         ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
         end_everywhere(transaction, sign_in.admission, ended)
