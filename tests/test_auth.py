@@ -1,20 +1,18 @@
 """Registering, signing in, staying signed in and signing out (requirement, section 1)."""
 
-import asyncio
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import jwt
 import pytest
 
 from security.roles import Role
 from tests.client import Browser
 from tests.factories import PASSWORD, World, email, registration
+from tests.locks import transaction, until_they_wait
 from tests.service import KEY, Backend, Service
 
 JWT = r"[\w-]+\.[\w-]+\.[\w-]+"
@@ -24,9 +22,6 @@ PENDING = {"detail": "This account is waiting for approval by an administrator"}
 DISABLED = {"detail": "This account is disabled"}
 INVALID = {"detail": "Invalid email or password"}
 NOT_SIGNED_IN = {"detail": "Not authenticated"}
-WAITING_FOR_A_LOCK = """
-    SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
 
 
 @pytest.fixture(scope="module")
@@ -152,17 +147,13 @@ class TestLogin:
         has read the old password already does not slip through behind it."""
         late, me = world.account()
         late.cookies.clear()
-        with asyncio.Runner() as runner, ThreadPoolExecutor(1) as pool:
-            other = runner.run(asyncpg.connect(backend.database_url))
-            runner.run(other.execute("BEGIN"))
-            runner.run(other.execute("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"]))
-            login = pool.submit(late.login, me["email"], PASSWORD)
-            while not login.done() and not backend.sql(WAITING_FOR_A_LOCK):
-                time.sleep(0.02)
-            runner.run(other.execute("UPDATE users SET password_hash = 'another' WHERE id = $1", me["id"]))
-            runner.run(other.execute("UPDATE sessions SET ended_at = now() WHERE user_id = $1", me["id"]))
-            runner.run(other.execute("COMMIT"))
-            runner.run(other.close())
+        with ThreadPoolExecutor(1) as pool:
+            with transaction(backend) as run:
+                run("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"])
+                login = pool.submit(late.login, me["email"], PASSWORD)
+                until_they_wait(backend, login)
+                run("UPDATE users SET password_hash = 'another' WHERE id = $1", me["id"])
+                run("UPDATE sessions SET ended_at = now() WHERE user_id = $1", me["id"])
             assert (login.result().status_code, login.result().json()) == (401, INVALID)
         assert late.get("/api/users/me").status_code == 401
 
@@ -396,14 +387,18 @@ class TestRefresh:
         assert signed_in.post("/api/auth/refresh").status_code == 200
 
     def test_tabs_that_refresh_at_once_all_get_access_and_one_new_refresh_token(
-        self, service: Service, second_instance: Service, signed_in: Browser
+        self, backend: Backend, service: Service, second_instance: Service, signed_in: Browser
     ) -> None:
         """Contract, accounts, two tabs, on two instances: the rotation is decided once."""
-        tabs = [tab.browser(dict(signed_in.cookies)) for tab in (service, second_instance) * 5]
+        tabs = [tab.browser(dict(signed_in.cookies)) for tab in (service, second_instance) * 2]
         with ThreadPoolExecutor(len(tabs)) as pool:
-            answers = list(pool.map(lambda tab: tab.post("/api/auth/refresh"), tabs))
-        assert [answer.status_code for answer in answers] == [200] * 10
-        assert sorted(len(cookies_set(answer)) for answer in answers) == [1] * 9 + [2]
+            with transaction(backend) as run:
+                run("SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE", session_of(signed_in))
+                refreshes = [pool.submit(tab.post, "/api/auth/refresh") for tab in tabs]
+                until_they_wait(backend, *refreshes)
+            answers = [refresh.result() for refresh in refreshes]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert sorted(len(cookies_set(answer)) for answer in answers) == [1, 1, 1, 2]
 
     @pytest.mark.parametrize("rotations", [1, 2], ids=["once replaced", "twice replaced"])
     def test_a_used_token_presented_later_ends_the_session(

@@ -120,11 +120,11 @@ def started(output: Path, *arguments: str, cwd: Path | None = None, **settings: 
 
 
 @contextmanager
-def dev(folder: Path, *, port: int = 0, **settings: str) -> Iterator[Running]:
+def dev(folder: Path, **settings: str) -> Iterator[Running]:
     """`medisecure dev` on a port of its own choice, ready."""
-    output = folder.with_name(f"{folder.name}-{uuid4().hex[:6]}.log")
-    arguments = ("dev", "--port", str(port), "--data-dir", str(folder))
-    with started(output, *arguments, **settings) as running:
+    output = folder.with_name(f"{uuid4().hex[:6]}.log")
+    data_dir = () if folder.name == ".medisecure" else ("--data-dir", str(folder))  # or the default
+    with started(output, "dev", "--port", "0", *data_dir, cwd=folder.parent, **settings) as running:
 
         def welcomed() -> "re.Match[str] | None":
             assert running.process.poll() is None, running.printed()
@@ -143,12 +143,12 @@ def figures(browser: Browser) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
     """New data folders, discarded in the end."""
     made = []
 
-    def folder(name: str) -> Path:
-        made.append(tmp_path_factory.mktemp(name) / "data")
+    def folder(name: str = "data") -> Path:
+        made.append(tmp_path_factory.mktemp("medisecure") / name)
         return made[-1]
 
     yield folder
@@ -158,17 +158,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
 
 @pytest.fixture(scope="module")
-def running(folders: Callable[[str], Path]) -> Iterator[tuple[Running, Path]]:
+def running(folders: Callable[..., Path]) -> Iterator[tuple[Running, Path]]:
     """The first start on a new folder, for the tests that leave it running."""
-    folder = folders("running")
+    folder = folders(".medisecure")
     with dev(folder) as first:
         yield first, folder
 
 
 @pytest.fixture(scope="module")
-def folder(folders: Callable[[str], Path]) -> Path:
+def folder(folders: Callable[..., Path]) -> Path:
     """A folder with the demo data in it, for the tests that start and stop."""
-    folder = folders("stopped")
+    folder = folders()
     loaded = medisecure("load-demo", "--data-dir", str(folder))
     assert loaded.returncode == 0, loaded.stderr
     assert demo.PASSWORD in loaded.stdout
@@ -262,7 +262,7 @@ def test_the_key_is_the_folders_own_and_private(running):
 
 def test_everything_is_written_into_the_data_folder(running):
     _, folder = running
-    assert [path.name for path in folder.parent.iterdir() if path.suffix != ".log"] == ["data"]
+    assert [path.name for path in folder.parent.iterdir() if path.suffix != ".log"] == [folder.name]
 
 
 def test_nobody_else_on_the_network_can_connect(running):
@@ -355,7 +355,7 @@ def stops(running: Running, folder: Path, number: signal.Signals) -> None:
 
 
 def test_a_signal_during_the_first_start_leaves_nothing_behind(folders):
-    folder = folders("interrupted")
+    folder = folders()
     arguments = ("dev", "--port", "0", "--data-dir", str(folder))
     with started(folder.with_name("interrupted.log"), *arguments) as first:
         until(lambda: "initdb" in names(first.children()), "initdb")
@@ -378,7 +378,7 @@ def test_after_kill_9_nothing_is_left_and_the_next_start_works(folder):
 
 def test_a_first_start_that_was_killed_too_early_is_made_good(folders):
     """The database was made, and the key begun; tables and demo data were not."""
-    folder = folders("early")
+    folder = folders()
     embedded.start(folder).stop()
     (folder / "secret_key.new").write_text("")
     with dev(folder) as second:
@@ -386,7 +386,7 @@ def test_a_first_start_that_was_killed_too_early_is_made_good(folders):
 
 
 def test_an_external_database_replaces_the_embedded_one_and_gets_no_demo_data(folders, empty):
-    folder = folders("external-database")
+    folder = folders()
     with dev(folder, DATABASE_URL=empty.database_url, REDIS_URL="") as first:
         assert "postgres" not in names(first.children())
         assert "valkey-server" in names(first.children())

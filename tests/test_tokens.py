@@ -105,6 +105,7 @@ REFUSED: dict[str, Callable[[Claims], str]] = {
     "expired an hour ago": lambda c: signed({**c, "iat": c["iat"] - 4500, "exp": int(time.time()) - 3600}),
     "exp null": lambda c: signed({**c, "exp": None}),
     "exp a word": lambda c: f"{(t := signed(c)).split('.')[0]}.{encoded({**c, 'exp': 'never'})}.{t[-43:]}",
+    "iat 150 s ahead": lambda c: signed({**c, "iat": int(time.time()) + 150}),
     "iat five minutes ahead": lambda c: signed({**c, "iat": int(time.time()) + 300}),
     "iat a word": lambda c: signed({**c, "iat": "now"}),
     "nbf ahead": lambda c: signed({**c, "nbf": int(time.time()) + 3600}),

@@ -10,6 +10,7 @@ import pytest
 from security.roles import Role
 from tests.client import Browser
 from tests.factories import PASSWORD, World, registration
+from tests.locks import transaction, until_they_wait
 from tests.service import Backend, Service
 
 ME = "/api/users/me"
@@ -465,7 +466,11 @@ class TestTheLastAdministrator:
                 return admins[number].patch(paths[number], change).status_code
 
             with ThreadPoolExecutor(4) as pool:
-                answers = list(pool.map(resign, range(4)))
+                with transaction(own) as run:
+                    run("SELECT 1 FROM users FOR UPDATE")
+                    resignations = [pool.submit(resign, number) for number in range(4)]
+                    until_they_wait(own, *resignations)
+                answers = [resignation.result() for resignation in resignations]
             assert sorted(answers) == [200, 200, 200, 400]
             remaining = admins[answers.index(400)]
             everyone = remaining.get("/api/users?role=admin&status=active").json()
