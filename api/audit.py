@@ -30,8 +30,6 @@ from persistence.database import Reader
 from security.guards import requires
 from security.roles import Role
 
-AuditAction = Action
-AuditOutcome = Outcome
 Label = Annotated[str, Meta(max_length=254, pattern=TEXT)]
 Address = Annotated[str, Meta(max_length=64, pattern=TEXT)]
 EventId = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]

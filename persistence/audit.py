@@ -194,5 +194,5 @@ def listing(filters: frozenset[str]) -> PagedQuery:
 async def accesses(
     source: Source, page: int, limit: int, patient_id: UUID
 ) -> tuple[list[Sequence[Any]], int]:
-    """(at, user id, name, role, action) of whatever showed or changed something of the chart, newest first."""
+    """(at, user id, name, role, action) of what showed or changed something of the chart, newest first."""
     return await ACCESSES.fetch(source, page, limit, patient=[patient_id])
