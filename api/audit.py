@@ -10,7 +10,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
 
+from api.errors import BadRequest
 from api.requests import StrictRequest
+from api.rules import FORMATS
 from api.schemas import (
     MAX_SAFE_INTEGER,
     TEXT,
@@ -85,9 +87,12 @@ class AuditController(Controller):
         userId: FromQuery[UUID | None] = None,  # the contract's spelling
         patientId: FromQuery[UUID | None] = None,
         action: FromQuery[Action | None] = None,
-        since: Annotated[Annotated[datetime, Meta(tz=True)] | None, QueryParameter(name="from")] = None,
-        until: Annotated[Annotated[datetime, Meta(tz=True)] | None, QueryParameter(name="to")] = None,
+        since: Annotated[datetime | None, QueryParameter(name="from")] = None,
+        until: Annotated[datetime | None, QueryParameter(name="to")] = None,
     ) -> AuditPage:
+        for name, instant in (("from", since), ("to", until)):
+            if instant is not None and instant.tzinfo is None:  # Litestar forgets Meta(tz=True) here
+                raise BadRequest(f"{name}: {FORMATS['date-time']}")
         rows, total = await audit.page(
             reader,
             page,

@@ -121,9 +121,7 @@ class TestLogin:
             ([], "body: must be a JSON object"),
         ],
     )
-    def test_a_body_that_breaks_the_contract_is_400(
-        self, anonymous: Browser, body: Any, detail: str
-    ) -> None:
+    def test_a_body_that_breaks_the_contract_is_400(self, anonymous: Browser, body: Any, detail: str) -> None:
         """Requirement 1, POST /api/auth/login, Request."""
         answer = anonymous.post("/api/auth/login", json=body)
         assert answer.status_code == 400
