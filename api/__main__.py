@@ -6,7 +6,6 @@ import contextlib
 import getpass
 import logging
 import os
-import re
 import secrets
 import signal
 import sys
@@ -15,12 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from sqlalchemy.exc import IntegrityError
+import msgspec
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from api import server
 from api.app import create_app
-from api.schemas import EMAIL
-from api.settings import Settings, SettingsError
+from api.rules import broken_rule
+from api.schemas import Email, Input, Name
+from api.settings import REQUIRED, Settings, SettingsError
 from persistence import demo, embedded, sessions, users
 from persistence.database import Database, Transaction
 from persistence.migration import commands
@@ -31,10 +32,16 @@ from security.passwords import MAX_BYTES, Passwords
 from security.roles import Role
 
 DATA_DIR = Path(".medisecure")
+UNDEFINED_TABLE = "42P01"  # SQLSTATE
 
 
 class CommandError(Exception):
     """The command cannot do its work; the message says why and what to do."""
+
+
+class Administrator(Input):
+    email: Email
+    name: Name
 
 
 def main() -> None:
@@ -44,6 +51,19 @@ def main() -> None:
         arguments.run(arguments)
     except (CommandError, SettingsError, embedded.EmbeddedError) as error:
         sys.exit(f"medisecure: {error}")
+    except DBAPIError as error:  # its own text would show the statement with its values
+        unmigrated = getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE
+        advice = "run `medisecure migrate` first" if unmigrated else error.orig
+        sys.exit(f"medisecure: the database cannot be used: {advice}")
+    except OSError as error:
+        sys.exit(f"medisecure: {error}")
+
+
+def port_number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError
+    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,11 +76,11 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     command = verb("dev", dev, "Serve on localhost with a PostgreSQL and a Valkey of its own.")
-    command.add_argument("--port", type=int, default=8000)
+    command.add_argument("--port", type=port_number, default=8000)
     command.add_argument("--data-dir", type=Path, default=DATA_DIR)
     command = verb("serve", serve, "Serve in production; everything comes from the environment.")
     command.add_argument("--host", default="127.0.0.1")
-    command.add_argument("--port", type=int, default=8000)
+    command.add_argument("--port", type=port_number, default=8000)
     command.add_argument("--workers", type=int, default=1)
     verb("migrate", migrate, "Bring the database at DATABASE_URL up to date.")
     command = verb("create-admin", create_admin, "Create an administrator; the password is asked for.")
@@ -85,11 +105,11 @@ def dev(arguments: argparse.Namespace) -> None:
         sockets = server.loopback(arguments.port)
     except OSError as error:
         raise CommandError(f"port {arguments.port} cannot be had ({error.strerror}); try --port") from error
-    with embedded_environment(arguments.data_dir) as (environment, is_new):
+    with embedded_environment(arguments.data_dir) as (environment, is_ours):
         settings = Settings.read(environment)
         commands(settings.database_url).upgrade()
-        if is_new:
-            asyncio.run(in_database(settings.database_url, lambda tx: put_demo(tx, settings)))
+        if is_ours:
+            asyncio.run(in_database(settings.database_url, lambda tx: put_demo_if_new(tx, settings)))
         print_welcome(sockets[0].getsockname()[1])
         asyncio.run(in_database(settings.database_url, print_accounts))
         server.server_for(create_app(settings), settings).run(list(sockets))
@@ -116,24 +136,28 @@ async def print_accounts(transaction: Transaction) -> None:
 @contextlib.contextmanager
 def embedded_environment(data_dir: Path) -> Iterator[tuple[dict[str, str], bool]]:
     """The environment with what it lacks: embedded servers and a key of the data folder's own. And whether
-    the database is the embedded one and new."""
-    environment = dict(os.environ)
-    servers = embedded.start(
-        data_dir, postgres="DATABASE_URL" not in environment, redis="REDIS_URL" not in environment
-    )
-    with servers:
+    the database is the embedded one."""
+    environment = own_environment()
+    is_ours = "DATABASE_URL" not in environment
+    with embedded.start(data_dir, postgres=is_ours, redis="REDIS_URL" not in environment) as servers:
         environment.setdefault("DATABASE_URL", servers.database_url)
         environment.setdefault("REDIS_URL", servers.redis_url)
         environment.setdefault("SECRET_KEY", own_key(data_dir / "secret_key"))
-        yield environment, servers.created
+        yield environment, is_ours
+
+
+def own_environment() -> dict[str, str]:
+    """The environment; of the names that have no default, an empty one counts as absent."""
+    return {name: value for name, value in os.environ.items() if value or name not in REQUIRED}
 
 
 def own_key(file: Path) -> str:
     """The key in `file`, made at the first start and readable by its owner only."""
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as opened:
+    if not file.exists():
+        partial = file.with_suffix(".new")
+        with open(partial, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
             opened.write(secrets.token_urlsafe(48))
+        partial.rename(file)  # so that a file of this name is always a complete one
     return file.read_text()
 
 
@@ -146,8 +170,10 @@ def migrate(arguments: argparse.Namespace) -> None:
 
 
 def create_admin(arguments: argparse.Namespace) -> None:
-    if not re.search(EMAIL, arguments.email) or not arguments.name.strip():
-        raise CommandError("an e-mail address and a name are needed")
+    try:
+        msgspec.convert({"email": arguments.email, "name": arguments.name}, Administrator)
+    except msgspec.ValidationError as error:
+        raise CommandError(broken_rule(Administrator, error)) from error
     hashed = asyncio.run(Passwords(1).hash(new_password()))
 
     async def create(transaction: Transaction) -> None:
@@ -196,13 +222,13 @@ async def no_session(session_id: object) -> None:
 
 
 def load_demo(arguments: argparse.Namespace) -> None:
-    if "DATABASE_URL" in os.environ:
+    if os.environ.get("DATABASE_URL"):
         if not arguments.yes_known_passwords:
             raise CommandError(
                 "the demo accounts have a password that everyone knows; "
                 "--yes-known-passwords loads them into DATABASE_URL all the same"
             )
-        load_into(dict(os.environ))
+        load_into(own_environment())
         return
     with embedded_environment(arguments.data_dir) as (environment, _):
         load_into(environment)
@@ -214,6 +240,12 @@ def load_into(environment: dict[str, str]) -> None:
     commands(settings.database_url).upgrade()
     asyncio.run(in_database(settings.database_url, lambda tx: put_demo(tx, settings)))
     print(f"The demo data is loaded; the password of every account is {demo.PASSWORD}")
+
+
+async def put_demo_if_new(transaction: Transaction, settings: Settings) -> None:
+    """Also where the first start was killed before it came this far."""
+    if await demo.is_empty(transaction):
+        await put_demo(transaction, settings)
 
 
 async def put_demo(transaction: Transaction, settings: Settings) -> None:
@@ -236,10 +268,10 @@ async def in_database(url: str, work: Callable[[Transaction], Awaitable[None]]) 
 
 
 def database_url() -> str:
-    try:
-        return os.environ["DATABASE_URL"]
-    except KeyError:
-        raise CommandError("set DATABASE_URL, such as postgresql://user:pass@localhost/medisecure") from None
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
+    return url
 
 
 def new_password() -> str:

@@ -43,7 +43,7 @@ from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookie, refresh_cookie
 from security.counters import UNAVAILABLE
 from security.login_attempts import LoginAttempts
-from security.passwords import MAX_BYTES, Passwords, TooBusyError
+from security.passwords import MAX_BYTES, Passwords
 from security.rate_limit import rate_limit_headers
 from security.roles import Role
 from security.tokens import Kind, TokenIssuer
@@ -95,13 +95,18 @@ class SignIn:
     approved: frozenset[Role]
 
 
-async def checked(sign_in: SignIn, email: str, address: str, password: str, hashed: str | None) -> bool:
-    """Whether the password is right. A slot whose password was never checked is given back."""
+async def checked(
+    sign_in: SignIn, reader: Reader, email: str, address: str, password: str
+) -> tuple[AnyRow | None, bool]:
+    """The account, and whether the password is its own. A slot whose password was never checked is given
+    back."""
     try:
-        return await sign_in.passwords.verify(password, hashed)
-    except TooBusyError:
+        user = await users.credentials(reader, email)
+        right = await sign_in.passwords.verify(password, user.password_hash if user else None)
+    except Exception:
         await sign_in.attempts.give_back(email, address)
         raise
+    return user, right
 
 
 async def failed(request: StrictRequest, user: AnyRow | None, count: Count) -> None:
@@ -162,10 +167,12 @@ class AuthController(Controller):
         email = users.normal_email(data.email)
         address = address_of(request)
         count = await slot(sign_in, email, address)
-        user = await users.credentials(reader, email)
+        user, right = await checked(sign_in, reader, email, address, data.password)
+        # Asked again in the transaction: a password that changed meanwhile has ended its sessions already.
         if (
-            not await checked(sign_in, email, address, data.password, user.password_hash if user else None)
-            or user is None
+            user is None
+            or not right
+            or not await users.keeps_password(transaction, user.id, user.password_hash)
         ):
             await failed(request, user, count)
             raise NotAuthorizedException("Invalid email or password", headers=login_headers(sign_in, count))

@@ -6,7 +6,6 @@ text; its middlewares do not see 404 and 405. So this stands around the whole ap
 
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -122,9 +121,8 @@ class OriginCheck:
             return True
         [origin] = origins
         host = header(scope, b"host")
-        return origin not in self.origins and not (
-            origin.startswith(("http://", "https://")) and host and urlsplit(origin).netloc == host
-        )
+        own = {f"http://{host}", f"https://{host}"} if host else set()
+        return origin not in self.origins | own
 
 
 def allowed_methods(scope: Any) -> str:

@@ -35,6 +35,7 @@ DETAILS = {
 # 40001 serialization failure, 40P01 deadlock, 53300 too many connections, 55P03 lock not available,
 # 57014 cancelled at a time-out, 57P01-03 shutting down or starting, 25006 a server that only reads.
 PASSING = {"40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "25006"}
+EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointments at once
 
 
 class Refused(HTTPException):
@@ -113,6 +114,8 @@ def judged_sql(error: DBAPIError) -> tuple[int, str, dict[str, str]]:
     sqlstate = getattr(error.orig, "sqlstate", None) or ""
     if error.connection_invalidated or sqlstate in PASSING or sqlstate.startswith("08"):
         return unavailable(1)
+    if sqlstate == EXCLUDED:
+        return HTTPStatus.BAD_REQUEST, "date: there is another appointment at that time", {}
     if sqlstate.startswith("22"):  # a value that our own checks let through and PostgreSQL cannot hold
         log.error("PostgreSQL refused a value that the contract allows: %s", sqlstate)
         return HTTPStatus.BAD_REQUEST, "A value in the request cannot be stored", {}

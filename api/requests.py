@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 
 from api.errors import BadRequest, Refused
-from api.rules import broken_rule
+from api.rules import broken_rule, parameter_rule
 from security.admission import Admitted
 from security.roles import Caller
 
@@ -55,10 +56,19 @@ async def judge(request: Request[Any, Any, Any]) -> None:
         kind, _ = request.content_type
         if kind != "application/json":
             raise UnsupportedMediaType("Content-Type must be application/json")
-        if not await request.body():  # raises 413
+        try:
+            body = await request.body()  # raises 413
+        except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
+            raise BadRequest("body: is not complete") from error
+        if not body:
             raise BadRequest("body: is required")
     query = request.scope["query_string"]
     if query:
-        names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
-        if len(names) != len(set(names)):
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        if len(given) != len(dict(given)):
             raise BadRequest("A query parameter may be given only once")
+        known = request.route_handler.parsed_fn_signature.parameters
+        for name, value in given:
+            # Litestar takes null for None, and the filter would be off without a word.
+            if value.lower() == "null" and name in known and known[name].is_optional:
+                raise BadRequest(parameter_rule(request, name))

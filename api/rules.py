@@ -49,7 +49,7 @@ def broken_rule(schema: Any, error: msgspec.ValidationError) -> str:
     rules = properties(schema).get(name)
     if rules is None:
         return "body: is not valid"
-    return f"{path}: {described(rules['items'] if '[' in path else rules)}"
+    return f"{path}: {described(item_of(rules) if '[' in path else rules)}"
 
 
 def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
@@ -87,6 +87,12 @@ def described_text(schema: dict[str, Any]) -> str:
     length = f"{least} to {most}" if least else f"at most {most}"
     pattern = PATTERNS.get(schema.get("pattern", ""), "")
     return f"must be text of {length} characters" + (f", {pattern}" if pattern else "")
+
+
+def item_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """What an item of a list must be; the list itself may be nullable."""
+    lists = [kind for kind in schema.get("anyOf", [schema]) if "items" in kind]
+    return dict(lists[0]["items"])
 
 
 @cache

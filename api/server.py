@@ -1,14 +1,15 @@
 """The HTTP server, uvicorn, as we run it."""
 
+import errno
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.edge import SECURITY
 from api.schemas import Error
 from api.settings import Settings
 
@@ -20,15 +21,14 @@ class JsonProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         body = msgspec.json.encode(Error("Invalid HTTP request"))
-        head = (
-            "HTTP/1.1 400 Bad Request\r\n"
-            "content-type: application/json\r\n"
-            f"content-length: {len(body)}\r\n"
-            "cache-control: no-store\r\n"
-            "x-content-type-options: nosniff\r\n"
-            "connection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
+        head = {
+            b"content-type": b"application/json",
+            b"content-length": b"%d" % len(body),
+            **SECURITY,
+            b"connection": b"close",
+        }
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head.items())]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self.transport.close()
 
 
@@ -48,11 +48,17 @@ def options(settings: Settings) -> dict[str, Any]:
 
 def loopback(port: int) -> Sequence[socket.socket]:
     """Listening sockets on localhost, for IPv4 and, where the machine has it, IPv6; `port` 0 takes a free
-    one. OSError: the port is taken."""
-    sockets = [listen(socket.AF_INET, "127.0.0.1", port)]
-    with suppress(OSError):  # no IPv6 here
-        sockets.append(listen(socket.AF_INET6, "::1", sockets[0].getsockname()[1]))
-    return sockets
+    one. OSError: the port is taken, on either."""
+    ipv4 = listen(socket.AF_INET, "127.0.0.1", port)
+    try:
+        return [ipv4, listen(socket.AF_INET6, "::1", ipv4.getsockname()[1])]
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # no IPv6 here
+            return [ipv4]
+        ipv4.close()
+        if port == 0:
+            return loopback(0)
+        raise
 
 
 def listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
@@ -60,6 +66,7 @@ def listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # from here on the port is ours: without it, SO_REUSEADDR lets a second one in
     except OSError:
         listener.close()
         raise

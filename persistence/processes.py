@@ -138,7 +138,10 @@ def account_for(folder: Path) -> pwd.struct_passwd | None:
     if os.geteuid() != 0:
         return None
     if folder.exists() and (uid := folder.stat().st_uid) != 0:
-        return pwd.getpwuid(uid)
+        try:
+            return pwd.getpwuid(uid)
+        except KeyError:
+            raise EmbeddedError(f"{folder} belongs to user {uid}, who is no more: choose another.") from None
     for name in ("medisecure-pg", "postgres"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)

@@ -2,12 +2,12 @@
 
 from unicodedata import normalize
 
-SEPARATOR = "\uffff"  # a noncharacter: no field holds it, so no search term can match across two fields
+SEPARATOR = "\uffff"  # a noncharacter, which `folded` never yields: no search term matches across two fields
 
 
 def folded(value: str) -> str:
     """NFC and casefold, so that `É` finds `é` and a decomposed `é` as well."""
-    return normalize("NFC", normalize("NFC", value).casefold())
+    return normalize("NFC", normalize("NFC", value).casefold()).replace(SEPARATOR, "\ufffd")
 
 
 def sort_key(name: str) -> str:

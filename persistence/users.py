@@ -29,6 +29,7 @@ CREDENTIALS = select(User.id, User.email, User.name, User.role, User.status, Use
     User.email == bindparam("email")
 )
 PASSWORD = select(User.password_hash).where(User.id == bindparam("id"))
+UNCHANGED = PASSWORD.where(User.password_hash == bindparam("hashed")).with_for_update(key_share=True)
 ACTIVE_ADMINS = (
     select(User.id)
     .where(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE)
@@ -59,6 +60,12 @@ async def credentials(source: Source, email: str) -> AnyRow | None:
 async def password_hash(source: Source, user_id: UUID) -> str:
     [(hashed,)] = await source.rows(PASSWORD, id=user_id)
     return str(hashed)
+
+
+async def keeps_password(transaction: Transaction, user_id: UUID, hashed: str) -> bool:
+    """Whether `hashed`, against which a password was checked, is still the account's; nobody changes it
+    until the transaction ends."""
+    return bool(await transaction.rows(UNCHANGED, id=user_id, hashed=hashed))
 
 
 async def add(transaction: Transaction, **values: Any) -> AnyRow:

@@ -96,13 +96,17 @@ class Admission:
         caller = await self.find_session(session_id)
         # Counted from before the question: an answer that was slow to arrive is believed for less long.
         believed = REMEMBERED - (monotonic() - asked)
-        if caller is not None and count is not None and believed > 0:
-            try:
+        if count is None:
+            return caller
+        try:
+            if caller is None:  # so that the next request with its tokens counts on its address
+                await self.store.bury_session(session_id, self.tombstone)
+            elif believed > 0:
                 await self.store.remember_session(
                     session_id, msgspec.json.encode(caller), max(1, int(believed * 1000))
                 )
-            except UNAVAILABLE:
-                self.away_until = monotonic() + PAUSE
+        except UNAVAILABLE:
+            self.away_until = monotonic() + PAUSE
         return caller
 
     async def end(self, session_ids: Iterable[UUID]) -> None:

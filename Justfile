@@ -1,0 +1,64 @@
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+default:
+    @just --list
+
+# Serve on http://localhost:8000 with a PostgreSQL and a Valkey of its own
+dev *ARGS:
+    medisecure dev {{ ARGS }}
+
+# Serve in production; everything comes from the environment
+serve *ARGS:
+    medisecure serve {{ ARGS }}
+
+# Run the tests
+test *ARGS:
+    pytest {{ ARGS }}
+
+# Run what every change must pass
+check: lint types imports test
+
+# Check style
+lint:
+    ruff check
+    ruff format --check
+
+# Repair style
+format:
+    ruff check --fix
+    ruff format
+
+# Check types; pyproject.toml says of what
+types:
+    mypy
+
+# Check that api uses persistence uses security, and never back
+imports:
+    lint-imports
+
+# Bring the database at DATABASE_URL up to date
+migrate:
+    medisecure migrate
+
+# Write the migration from the migrated database at DATABASE_URL to the models
+migration MESSAGE:
+    alembic revision --autogenerate --message {{ quote(MESSAGE) }}
+    ruff format persistence/migrations/versions
+
+# Lint openapi.yaml with Spectral and Redocly, and compare Swagger UI with its package
+contract-lint: external-tools
+    npm run --prefix tests/external lint
+    npm run --prefix tests/external vendored
+
+# Drive the reference page in Chromium
+external: external-tools
+    pytest tests/external
+
+# Take docs/reference.png anew
+picture: external-tools
+    python tests/external/picture.py
+
+[private]
+external-tools:
+    python -m pip install --quiet --requirement tests/external/requirements.txt --constraint constraints.txt
+    npm install --prefix tests/external --loglevel error

@@ -1,0 +1,173 @@
+"""The migrations, on both PostgreSQLs that the wheels bring: there, back and there again; and several
+processes that migrate at once."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from alembic.util import CommandError
+
+import persistence
+from persistence import embedded
+from persistence.database import create_engine
+from persistence.migration import commands
+from persistence.models import Base
+from tests.command import COMMAND, SCRIPTS, environment, medisecure
+from tests.service import Backend
+
+REPOSITORY = Path(persistence.__file__).parents[1]
+LOCK = 0x6D656469  # of persistence/migrations/env.py
+
+RELATIONS = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
+TYPES = (
+    "SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typtype IN ('e', 'd', 'r')"
+)
+FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+# What makes a schema: columns, constraints with their definitions, indexes, and the values of closed sets.
+SCHEMA = """
+SELECT format('%s.%s %s %s %s %s', table_name, column_name, udt_name, is_nullable, column_default,
+              collation_name)
+  FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+UNION ALL
+SELECT format('%s %s: %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+  FROM pg_constraint
+  WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
+    AND contype <> 'n'
+UNION ALL
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+UNION ALL
+SELECT format('%s: %s', enumtypid::regtype, string_agg(enumlabel, ', ' ORDER BY enumsortorder))
+  FROM pg_enum GROUP BY enumtypid
+ORDER BY 1
+"""
+PERSON = (
+    "INSERT INTO users (id, email, password_hash, name, role, status, sort_name, search_text) VALUES "
+    "(gen_random_uuid(), 'a@example.com', 'none', 'Ada', 'admin', 'active', 'ada', 'ada')"
+)
+
+
+@pytest.fixture(scope="module", params=[18, 16])
+def server(request, tmp_path_factory) -> Iterator[Backend]:
+    """PostgreSQL 18, that of the other tests, and a 16."""
+    with ExitStack() as ending:
+        if request.param == 18:
+            yield request.getfixturevalue("servers")
+            return
+        folder = tmp_path_factory.mktemp("postgresql-16")
+        ending.callback(embedded.discard, folder)
+        servers = ending.enter_context(
+            embedded.start(folder, redis=False, durable=False, version=request.param)
+        )
+        yield Backend(servers.database_url, "")
+
+
+@pytest.fixture
+def empty(server: Backend) -> Backend:
+    """A database with nothing in it."""
+    name = f"empty_{uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name}")
+    return Backend(server.database_url.replace("/medisecure?", f"/{name}?"), "")
+
+
+def column(backend: Backend, query: str) -> list[str]:
+    return [row[0] for row in backend.sql(query)]
+
+
+def test_there_and_back_and_there_again(server, empty):
+    assert column(empty, "SHOW server_version")[0].split(".")[0] in {"16", "18"}
+    assert column(empty, RELATIONS) == []
+    alembic = commands(empty.database_url)
+
+    alembic.upgrade()
+    made = column(empty, SCHEMA)
+    assert {"users", "sessions", "patients", "appointments", "medical_records"} <= set(
+        column(empty, RELATIONS)
+    )
+    alembic.check()
+
+    alembic.downgrade("base")
+    assert column(empty, RELATIONS) == ["alembic_version", "alembic_version_pkc"]
+    assert column(empty, "SELECT version_num FROM alembic_version") == []
+    assert column(empty, TYPES) == []
+    assert column(empty, FUNCTIONS) == []
+
+    alembic.upgrade()
+    assert column(empty, SCHEMA) == made
+
+
+def test_the_migrations_make_what_the_models_say(server, empty):
+    """Alembic's own check does not look at exclusion and check constraints, nor into indexes on
+    expressions; so compare with what the models alone make."""
+    name = f"models_{uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name}")
+    modelled = Backend(server.database_url.replace("/medisecure?", f"/{name}?"), "")
+
+    async def create() -> None:
+        engine = create_engine(modelled.database_url)
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        await engine.dispose()
+
+    asyncio.run(create())
+    commands(empty.database_url).upgrade()
+    migrated = column(empty, SCHEMA)
+    assert migrated == column(modelled, SCHEMA)
+    assert sum("EXCLUDE USING gist" in line for line in migrated) == 2
+
+
+def test_a_migrated_database_is_left_alone(empty):
+    for _ in range(2):
+        migrated = medisecure("migrate", DATABASE_URL=empty.database_url)
+        assert migrated.returncode == 0, migrated.stderr
+        empty.sql(PERSON.replace("a@example.com", f"{uuid4().hex}@example.com"))
+    assert column(empty, "SELECT name FROM users") == ["Ada", "Ada"]
+
+
+def test_two_processes_may_migrate_at_once(empty):
+    """Hold them both at the lock, so that they meet every time and not once in a while."""
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+    async def meet() -> list[int]:
+        doorkeeper = await asyncpg.connect(empty.database_url)
+        await doorkeeper.execute(f"SELECT pg_advisory_lock({LOCK})")
+        processes = [
+            await asyncio.create_subprocess_exec(
+                COMMAND, "migrate", env=environment(DATABASE_URL=empty.database_url)
+            )
+            for _ in range(2)
+        ]
+        deadline = time.monotonic() + 60
+        while await doorkeeper.fetchval(waiting) < 2:
+            assert time.monotonic() < deadline, "they do not wait for each other"
+            assert [process.returncode for process in processes] == [None, None]
+            await asyncio.sleep(0.05)
+        await doorkeeper.close()  # opens the door
+        return [await process.wait() for process in processes]
+
+    assert asyncio.run(meet()) == [0, 0]
+    commands(empty.database_url).check()
+
+
+def test_the_plain_alembic_command_reads_the_same_variable(empty):
+    commands(empty.database_url).upgrade()
+    checked = subprocess.run(
+        [SCRIPTS / "alembic", "check"],
+        cwd=REPOSITORY,
+        env=environment(DATABASE_URL=empty.database_url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    empty.sql("ALTER TABLE patients DROP COLUMN blood_type")
+    with pytest.raises(CommandError, match="blood_type"):
+        commands(empty.database_url).check()

@@ -1,0 +1,244 @@
+"""What the environment decides: names, defaults, bounds, and what a refusal says."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from api.settings import Settings, SettingsError
+from security.roles import Role
+
+KEY = "of-no-use-to-anyone-0123456789-0123456789"
+REQUIRED = {
+    "DATABASE_URL": "postgresql://user:hush-hush@localhost/medisecure",
+    "REDIS_URL": "redis://localhost:6379",
+    "SECRET_KEY": KEY,
+}
+
+
+def read(**environment: str) -> Settings:
+    return Settings.read({**REQUIRED, **environment})
+
+
+def refusal(**environment: str) -> str:
+    """What the refusal says, which is never a secret."""
+    with pytest.raises(SettingsError) as raised:
+        read(**environment)
+    message = str(raised.value)
+    assert KEY not in message
+    assert "hush-hush" not in message
+    return message
+
+
+def test_three_names_are_enough():
+    settings = read()
+    assert settings.database_url == REQUIRED["DATABASE_URL"]
+    assert settings.redis_url == REQUIRED["REDIS_URL"]
+    assert settings.secret_key == KEY
+    assert settings.algorithm == "HS256"
+    assert settings.access_lifetime == timedelta(minutes=15)
+    assert settings.session_lifetime == timedelta(days=7)
+    assert settings.cors_origins == ("http://localhost:5173", "http://localhost:3000")
+    assert settings.rate_limit_per_minute == 100
+    assert settings.login_attempts == 5
+    assert settings.login_window_seconds == 900
+    assert settings.auto_approve_roles == (Role.PATIENT,)
+    assert settings.trusted_proxies == ()
+    assert settings.idle_lifetime is None
+    assert settings.clinic.timezone == ZoneInfo("UTC")
+    assert settings.clinic.visit == timedelta(minutes=30)
+    assert settings.clinic.fee == 150
+
+
+def test_every_name_is_read():
+    settings = read(
+        ALGORITHM="HS512",
+        ACCESS_TOKEN_EXPIRE_MINUTES="5",
+        REFRESH_TOKEN_EXPIRE_DAYS="1",
+        CORS_ORIGINS="https://clinic.example, http://localhost:8080",
+        RATE_LIMIT_PER_MINUTE="60",
+        LOGIN_ATTEMPTS="3",
+        LOGIN_WINDOW_SECONDS="60",
+        AUTO_APPROVE_ROLES="patient,staff",
+        TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1, 2001:db8::/32",
+        SESSION_IDLE_MINUTES="20",
+        CLINIC_TIMEZONE="Europe/Berlin",
+        APPOINTMENT_MINUTES="45",
+        CONSULTATION_FEE="0",
+    )
+    assert settings.algorithm == "HS512"
+    assert settings.access_lifetime == timedelta(minutes=5)
+    assert settings.session_lifetime == timedelta(days=1)
+    assert settings.cors_origins == ("https://clinic.example", "http://localhost:8080")
+    assert settings.rate_limit_per_minute == 60
+    assert settings.login_attempts == 3
+    assert settings.login_window_seconds == 60
+    assert settings.auto_approve_roles == (Role.PATIENT, Role.STAFF)
+    assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1", "2001:db8::/32")
+    assert settings.idle_lifetime == timedelta(minutes=20)
+    assert settings.clinic.timezone == ZoneInfo("Europe/Berlin")
+    assert settings.clinic.visit == timedelta(minutes=45)
+    assert settings.clinic.fee == 0
+
+
+def test_the_environment_of_the_process_is_what_counts(monkeypatch):
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CONSULTATION_FEE", "75")
+    assert Settings.read().consultation_fee == 75
+
+
+def test_other_names_and_blanks_around_a_value_do_not_matter():
+    assert read(ALGORITHM="  HS384\n", PATH="/bin", algorithm="none").algorithm == "HS384"
+
+
+def test_an_empty_value_is_not_set():
+    assert read(ALGORITHM="", CONSULTATION_FEE=" ", CLINIC_TIMEZONE="") == read()
+
+
+def test_an_empty_list_is_an_empty_list():
+    settings = read(CORS_ORIGINS="", AUTO_APPROVE_ROLES=" ", TRUSTED_PROXIES=",")
+    assert settings.cors_origins == ()
+    assert settings.auto_approve_roles == ()
+    assert settings.trusted_proxies == ()
+    assert read(AUTO_APPROVE_ROLES="patient,").auto_approve_roles == (Role.PATIENT,)
+
+
+@pytest.mark.parametrize("url", ["postgres://h/d", "postgresql+asyncpg://h/d", "postgresql:///d?host=/run"])
+def test_any_url_of_postgresql_will_do(url):
+    assert read(DATABASE_URL=url).database_url == url
+
+
+@pytest.mark.parametrize("url", ["rediss://h:6380/1", "unix:///run/valkey.sock"])
+def test_any_url_of_redis_will_do(url):
+    assert read(REDIS_URL=url).redis_url == url
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_what_is_missing_is_named_with_an_example(name, value):
+    environment = {**REQUIRED, name: value}
+    with pytest.raises(SettingsError) as raised:
+        Settings.read({name: value for name, value in environment.items() if value is not None})
+    example = {
+        "DATABASE_URL": "such as postgresql://",
+        "REDIS_URL": "such as redis://",
+        "SECRET_KEY": "which `python3 -c 'import secrets; print(secrets.token_urlsafe(48))'` makes",
+    }
+    assert str(raised.value).startswith(f"The environment lacks {name}, {example[name]}")
+
+
+def test_all_that_is_missing_is_said_at_once():
+    with pytest.raises(SettingsError, match=r"lacks DATABASE_URL, .*; REDIS_URL, .*; SECRET_KEY, "):
+        Settings.read({})
+
+
+def test_a_key_has_32_bytes_at_least():
+    assert read(SECRET_KEY="k" * 32).secret_key == "k" * 32
+    assert read(SECRET_KEY="é" * 16).secret_key == "é" * 16
+    with pytest.raises(SettingsError) as raised:
+        read(SECRET_KEY="sesame" * 5 + "!")
+    assert str(raised.value) == (
+        "SECRET_KEY is shorter than 32 bytes; "
+        "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'` makes a good one"
+    )
+
+
+def test_the_sample_key_of_the_requirement_is_refused():
+    message = refusal(SECRET_KEY="your-secret-key-min-32-chars")
+    assert message.startswith("SECRET_KEY is the sample of the documentation; `python3 -c")
+    assert "your-secret-key" not in message
+
+
+@pytest.mark.parametrize("algorithm", ["none", "hs256", "RS256", "HS1", "HS256,HS512"])
+def test_only_three_algorithms_sign(algorithm):
+    assert refusal(ALGORITHM=algorithm) == "ALGORITHM must be one of HS256, HS384, HS512"
+
+
+def test_nobody_makes_himself_an_administrator():
+    for roles in ("admin", "patient, admin"):
+        assert refusal(AUTO_APPROVE_ROLES=roles).startswith("AUTO_APPROVE_ROLES must not contain admin:")
+
+
+@pytest.mark.parametrize("roles", ["nurse", "Patient", "patient staff"])
+def test_roles_are_the_four(roles):
+    expected = "AUTO_APPROVE_ROLES[0]: must be one of admin, doctor, staff, patient"
+    assert refusal(AUTO_APPROVE_ROLES=roles).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "*",
+        "https://*.clinic.example",
+        "https://clinic.example/",
+        "https://clinic.example/app",
+        "clinic.example",
+        "https://",
+        "null",
+        "file://clinic",
+        "https://user@clinic.example",
+        "https://a.example https://b.example",
+        "https://a.example,*",
+    ],
+)
+def test_origins_are_origins_and_never_a_wildcard(origins):
+    message = refusal(CORS_ORIGINS=origins)
+    assert message.startswith("CORS_ORIGINS must be origins such as https://clinic.example")
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.1/33", "10.0.0.1;10.0.0.2"])
+def test_proxies_are_addresses_or_networks(proxies):
+    assert refusal(TRUSTED_PROXIES=proxies) == (
+        "TRUSTED_PROXIES must be IP addresses or networks, separated by commas"
+    )
+
+
+@pytest.mark.parametrize(
+    "zone", ["Mars/Olympus", "europe/berlin", "UTC+1", "../etc/passwd", "/etc/localtime"]
+)
+def test_the_time_zone_is_one_that_exists(zone):
+    assert refusal(CLINIC_TIMEZONE=zone).startswith("CLINIC_TIMEZONE must be a name of the IANA")
+
+
+@pytest.mark.parametrize("url", ["mysql://user:hush-hush@h/d", "localhost/medisecure", "sqlite://"])
+def test_another_database_is_refused(url):
+    assert refusal(DATABASE_URL=url).startswith("DATABASE_URL must be a PostgreSQL URL, such as")
+
+
+@pytest.mark.parametrize("url", ["http://:hush-hush@localhost", "localhost:6379"])
+def test_something_else_than_redis_is_refused(url):
+    assert refusal(REDIS_URL=url).startswith("REDIS_URL must be a Redis URL, such as")
+
+
+BOUNDS = {
+    "ACCESS_TOKEN_EXPIRE_MINUTES": (1, 1440),
+    "REFRESH_TOKEN_EXPIRE_DAYS": (1, 365),
+    "RATE_LIMIT_PER_MINUTE": (1, 1_000_000_000),
+    "LOGIN_ATTEMPTS": (1, 1_000_000_000),
+    "LOGIN_WINDOW_SECONDS": (1, 86400),
+    "SESSION_IDLE_MINUTES": (0, 525600),
+    "APPOINTMENT_MINUTES": (1, 1440),
+    "CONSULTATION_FEE": (0, 1_000_000),
+}
+
+
+@pytest.mark.parametrize(("name", "bounds"), BOUNDS.items())
+def test_numbers_have_bounds(name, bounds):
+    least, most = bounds
+    for value in bounds:
+        assert getattr(read(**{name: str(value)}), name.lower()) == value
+    for value in (least - 1, most + 1, "many", "1.5", "true", "0x10", "9" * 40):
+        assert refusal(**{name: str(value)}) == (
+            f"The environment is not usable: {name}: must be an integer from {least} to {most}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24), ("0001-01-01", 24), ("9999-12-31", 24)],
+)
+def test_a_day_at_the_clinic_lasts_until_the_next_one(day, hours):
+    begins, ends = read(CLINIC_TIMEZONE="Europe/Berlin").clinic.day(date.fromisoformat(day))
+    assert begins.time() == ends.time() == datetime.min.time()
+    assert ends.astimezone(UTC) - begins.astimezone(UTC) == timedelta(hours=hours)
