@@ -1,5 +1,6 @@
 """create_app: all wiring, and nothing else."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 
 from api.appointments import AppointmentController
+from api.audit import AuditController
 from api.auth import AuthController, SignIn
 from api.contract import ContractController
 from api.dashboard import DashboardController
@@ -20,9 +22,13 @@ from api.health import HealthController
 from api.patients import PatientController
 from api.records import RecordController
 from api.requests import MAX_BODY, StrictRequest, judge
+from api.sessions import SessionController
 from api.settings import Settings
+from api.trail import note_refusal
 from api.users import UserController
-from persistence.database import Database, Transaction
+from persistence.audit import Journal
+from persistence.audit_chain import Key, keep_sealing
+from persistence.database import Database, Reader, Transaction
 from persistence.sessions import Sessions
 from security.admission import Admission
 from security.authentication import session_auth
@@ -41,6 +47,8 @@ CONTROLLERS = (
     AppointmentController,
     RecordController,
     DashboardController,
+    AuditController,
+    SessionController,
     HealthController,
     ContractController,
 )
@@ -50,7 +58,9 @@ def create_app(settings: Settings) -> Litestar:
     database = Database(settings.database_url)
     store = CounterStore.connect(settings.redis_url)
     passwords = Passwords()
-    issuer = TokenIssuer(settings.secret_key, settings.algorithm, settings.access_lifetime)
+    issuer = TokenIssuer(
+        settings.secret_key, settings.algorithm, settings.access_lifetime, settings.secret_key_previous
+    )
     admission = Admission(
         store,
         Sessions(database.reader, settings.idle_lifetime).find,
@@ -59,7 +69,12 @@ def create_app(settings: Settings) -> Litestar:
     )
     sign_in = SignIn(
         passwords=passwords,
-        attempts=LoginAttempts(store, settings.login_attempts, settings.login_window_seconds),
+        attempts=LoginAttempts(
+            store,
+            settings.login_attempts,
+            settings.login_window_seconds,
+            settings.login_failures_per_address,
+        ),
         issuer=issuer,
         admission=admission,
         session_lifetime=settings.session_lifetime,
@@ -72,8 +87,10 @@ def create_app(settings: Settings) -> Litestar:
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:
+        sealer = asyncio.create_task(keep_sealing(database, Key.of(settings.key_of_audit)))
         async with store:
             yield
+        sealer.cancel()
         passwords.close()
         await database.close()
 
@@ -95,7 +112,16 @@ def create_app(settings: Settings) -> Litestar:
         },
         exception_handlers={HTTPException: handle, Exception: handle},
         stores={"rate_limit": store},
-        state=State({"database": database, "issuer": issuer, "admission": admission}),
+        after_exception=[note_refusal],
+        state=State(
+            {
+                "database": database,
+                "issuer": issuer,
+                "admission": admission,
+                "security_contact": settings.security_contact,
+                "journal": Journal(Reader(database.journal)),
+            }
+        ),
         lifespan=[connections],
         request_max_body_size=MAX_BODY,
         openapi_config=None,

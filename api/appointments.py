@@ -29,7 +29,9 @@ from api.schemas import (
     or_none,
     path_id,
 )
+from api.trail import done, seen
 from persistence import appointments, doctors, patients
+from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AppointmentStatus
 from security.guards import requires
@@ -127,7 +129,7 @@ async def free(transaction: Transaction, **booking: Any) -> None:
 class AppointmentController(Controller):
     path = "/api/appointments"
 
-    @get(operation_id="listAppointments")
+    @get(operation_id="listAppointments", action=Action.APPOINTMENT_LIST)
     async def list_appointments(
         self,
         request: StrictRequest,
@@ -140,9 +142,14 @@ class AppointmentController(Controller):
     ) -> AppointmentPage:
         day = clinic.day(date) if date else None
         rows, total = await appointments.page(reader, request.user, page, limit, day=day, status=status)
+        await seen(request, target_ids=[row[0] for row in rows], patient_ids=[row[1] for row in rows])
         return AppointmentPage([Appointment(*row) for row in rows], total)
 
-    @post(operation_id="createAppointment", guards=[requires(Role.DOCTOR, Role.STAFF, Role.PATIENT)])
+    @post(
+        operation_id="createAppointment",
+        action=Action.APPOINTMENT_CREATE,
+        guards=[requires(Role.DOCTOR, Role.STAFF, Role.PATIENT)],
+    )
     async def create_appointment(
         self,
         data: JSONBody[AppointmentCreate],
@@ -171,15 +178,18 @@ class AppointmentController(Controller):
             notes=or_none(data.notes),
             fee=clinic.fee,
         )
+        await done(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
         return Appointment(*(await visible(transaction, caller, appointment_id))[:-1])
 
-    @get("/{id:str}", operation_id="getAppointment")
+    @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Appointment:
-        return Appointment(*(await visible(reader, request.user, path_id(id, "Appointment")))[:-1])
+        row = await visible(reader, request.user, path_id(id, "Appointment"))
+        await seen(request, patient_id=row.patient_id, target_id=row.id)
+        return Appointment(*row[:-1])
 
-    @patch("/{id:str}", operation_id="updateAppointment")
+    @patch("/{id:str}", operation_id="updateAppointment", action=Action.APPOINTMENT_UPDATE)
     async def update_appointment(
         self,
         id: FromPath[str],
@@ -194,6 +204,7 @@ class AppointmentController(Controller):
         current = await visible(transaction, caller, appointment_id)  # as it is now that nobody else can
         changed = differing(changes(data, frozenset({"notes"})), current)
         settable(caller, changed)
+        await done(transaction, request, patient_id=current.patient_id, target_id=appointment_id)
         if not changed:
             return Appointment(*current[:-1])
         open_to(current, changed)

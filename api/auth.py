@@ -33,7 +33,9 @@ from api.schemas import (
     Phone,
     or_none,
 )
+from api.trail import done, seen
 from persistence import sessions, users
+from persistence.audit import Action, Outcome
 from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus
 from security.admission import Admission, Count
@@ -93,20 +95,32 @@ class SignIn:
     approved: frozenset[Role]
 
 
-async def checked(sign_in: SignIn, reader: Reader, email: str, password: str) -> AnyRow | None:
-    """The account, if the password is its own. A slot whose password was never checked is given back."""
+async def checked(
+    sign_in: SignIn, reader: Reader, email: str, address: str, password: str
+) -> tuple[AnyRow | None, bool]:
+    """The account, and whether the password is its own. A slot whose password was never checked is given
+    back."""
     try:
         user = await users.credentials(reader, email)
         right = await sign_in.passwords.verify(password, user.password_hash if user else None)
     except Exception:
-        await sign_in.attempts.give_back(email)
+        await sign_in.attempts.give_back(email, address)
         raise
-    return user if right else None
+    return user, right
 
 
-async def slot(sign_in: SignIn, email: str) -> Count:
+async def failed(request: StrictRequest, user: AnyRow | None, count: Count) -> None:
+    """Store the failure and, with the last attempt, that the e-mail is locked now. What was typed is not
+    stored where no account has it: it may be a password in the wrong field."""
+    target = user.id if user else None
+    await seen(request, Outcome.FAILURE, user=user, target_id=target)
+    if count.remaining == 0:
+        await seen(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=user, target_id=target)
+
+
+async def slot(sign_in: SignIn, email: str, address: str) -> Count:
     try:
-        count = await sign_in.attempts.take(email)
+        count = await sign_in.attempts.take(email, address)
     except UNAVAILABLE as error:
         raise Unavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
     if count.exceeded:
@@ -140,7 +154,7 @@ def fits_bcrypt(password: str, field: str = "password") -> str:
 class AuthController(Controller):
     path = "/api/auth"
 
-    @post("/login", operation_id="login", status_code=200, opt={**EXEMPT})
+    @post("/login", operation_id="login", status_code=200, opt={**EXEMPT}, action=Action.AUTH_LOGIN)
     async def login(
         self,
         data: JSONBody[Credentials],
@@ -151,15 +165,22 @@ class AuthController(Controller):
     ) -> Response[LoginResult]:
         """Take the same time, and count the same, whether or not the account exists."""
         email = users.normal_email(data.email)
-        count = await slot(sign_in, email)
-        user = await checked(sign_in, reader, email, data.password)
+        address = address_of(request)
+        count = await slot(sign_in, email, address)
+        user, right = await checked(sign_in, reader, email, address, data.password)
         # Asked again in the transaction: a password that changed meanwhile has ended its sessions already.
-        if user is None or not await users.keeps_password(transaction, user.id, user.password_hash):
+        if (
+            user is None
+            or not right
+            or not await users.keeps_password(transaction, user.id, user.password_hash)
+        ):
+            await failed(request, user, count)
             raise NotAuthorizedException("Invalid email or password", headers=login_headers(sign_in, count))
         if user.status in WAITING:
+            await seen(request, Outcome.REFUSED, user=user, target_id=user.id)
             raise PermissionDeniedException(WAITING[user.status], headers=login_headers(sign_in, count))
         with suppress(*UNAVAILABLE):  # the right password is enough, even if the count must wait to lapse
-            await sign_in.attempts.clear(email)
+            await sign_in.attempts.clear(email, address)
 
         token_id = uuid4()
         session = await sessions.add(
@@ -167,9 +188,10 @@ class AuthController(Controller):
             user_id=user.id,
             refresh_jti=token_id,
             lifetime=sign_in.session_lifetime,
-            address=address_of(request),
+            address=address,
             user_agent=request.headers.get("user-agent", "")[:400],
         )
+        await done(transaction, request, user=user, target_id=session.id)
         holder = (user.id, user.email, user.role, session.id)
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
@@ -185,7 +207,9 @@ class AuthController(Controller):
             ],
         )
 
-    @post("/register", operation_id="register", status_code=201, opt={**OPTIONAL})
+    @post(
+        "/register", operation_id="register", status_code=201, opt={**OPTIONAL}, action=Action.ACCOUNT_CREATE
+    )
     async def register(
         self,
         data: JSONBody[Registration],
@@ -213,9 +237,16 @@ class AuthController(Controller):
             )
         except IntegrityError as error:
             raise BadRequest("Email already registered") from error
+        await done(transaction, request, target_id=user.id)
         return AccountSummary(user.id, user.email, user.name, user.role)
 
-    @post("/refresh", operation_id="refresh", status_code=200, opt={**BY_REFRESH_TOKEN})
+    @post(
+        "/refresh",
+        operation_id="refresh",
+        status_code=200,
+        opt={**BY_REFRESH_TOKEN},
+        action=Action.AUTH_REUSE,
+    )
     async def refresh(
         self,
         request: StrictRequest,
@@ -242,10 +273,11 @@ class AuthController(Controller):
             )
         elif str(token.token_id) not in used:
             end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, session.id))
+            await done(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
             return answer(NotAuthorizedException("Not authenticated"))  # not raised: the end is to be stored
         return Response(Message("Token refreshed"), cookies=cookies)
 
-    @post("/logout", operation_id="logout", status_code=200, opt={**OPTIONAL})
+    @post("/logout", operation_id="logout", status_code=200, opt={**OPTIONAL}, action=Action.AUTH_LOGOUT)
     async def logout(
         self,
         request: StrictRequest,
@@ -256,7 +288,11 @@ class AuthController(Controller):
         cookie = read_cookie(request.scope["headers"], ACCESS)
         token = sign_in.issuer.read(cookie, Kind.ACCESS, expired=True)
         if token is not None:
-            end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, token.session_id))
+            ended = await sessions.end(transaction, token.session_id)
+            end_everywhere(transaction, sign_in.admission, ended)
+            if ended:
+                user = await users.one(transaction, token.user_id)
+                await done(transaction, request, user=user, target_id=token.session_id)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())
 
 

@@ -1,6 +1,7 @@
 """The contract itself, and the reference page over it; nothing comes from another host."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import yaml
 from litestar import Controller, MediaType, Response, get
+from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, HeaderParameter
 
@@ -52,6 +54,15 @@ def page_file(name: str) -> tuple[bytes, str]:
 
 class ContractController(Controller):
     opt = {**EXEMPT}  # noqa: RUF012  # Litestar's way to give a controller options
+
+    @get("/.well-known/security.txt", operation_id="getSecurityTxt", media_type=MediaType.TEXT)
+    async def get_security_txt(self, state: State) -> str:
+        """Where to report a weakness (RFC 9116)."""
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=180)
+        return (
+            f"Contact: {state.security_contact}\nExpires: {expires:%Y-%m-%dT%H:%M:%SZ}\n"
+            "Preferred-Languages: en\n"
+        )
 
     @get("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")
     async def get_openapi_yaml(self) -> bytes:

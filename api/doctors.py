@@ -11,6 +11,7 @@ from msgspec import Meta
 from api.auth import Label
 from api.schemas import Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
 from persistence import doctors
+from persistence.audit import Action
 from persistence.database import Reader
 
 
@@ -46,7 +47,7 @@ class DoctorController(Controller):
         rows, total = await doctors.page(reader, page, limit)
         return DoctorPage([DoctorSummary(*row) for row in rows], total)
 
-    @get("/{id:str}", operation_id="getDoctor")
+    @get("/{id:str}", operation_id="getDoctor", action=Action.DOCTOR_READ)
     async def get_doctor(self, id: FromPath[str], reader: NamedDependency[Reader]) -> Doctor:
         row = await doctors.one(reader, path_id(id, "Doctor"))
         if row is None:

@@ -6,6 +6,7 @@ text; its middlewares do not see 404 and 405. So this stands around the whole ap
 
 from collections.abc import Collection
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from litestar.enums import HttpMethod
@@ -40,7 +41,11 @@ class Edge:
             await self.app(scope, receive, send)
             return
         origin = header(scope, b"origin")
-        ours = {**SECURITY, b"vary": b"Origin"}
+        request_id = uuid4()
+        scope.setdefault("state", {})["request_id"] = request_id
+        ours = {**SECURITY, b"vary": b"Origin", b"x-request-id": str(request_id).encode()}
+        if scope["scheme"] == "https":
+            ours[b"strict-transport-security"] = b"max-age=31536000; includeSubDomains"
         if origin in self.origins:
             ours[b"access-control-allow-origin"] = str(origin).encode("latin-1")
             ours[b"access-control-allow-credentials"] = b"true"

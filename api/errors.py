@@ -1,6 +1,7 @@
 """The one exception handler: anything becomes `{"detail": …}`, in words of our own."""
 
 import logging
+import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -64,8 +65,14 @@ RAISED_HERE = (
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Error]:
     status, detail, headers = judged(request, error)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s %s: %s", request.method, path_template(request), detail, exc_info=error)
+        log.error("%s %s: %s\n%s", request.method, path_template(request), detail, stack_of(error))
     return built(status, detail, headers)
+
+
+def stack_of(error: Exception) -> str:
+    """Where it happened and what kind it was, without the message: PostgreSQL quotes values in its own."""
+    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__} {sqlstate}".rstrip()
 
 
 def answer(error: HTTPException) -> Response[Error]:

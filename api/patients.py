@@ -34,8 +34,10 @@ from api.schemas import (
     or_none,
     path_id,
 )
+from api.trail import done, seen
 from api.users import Account, account
 from persistence import patients, users
+from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus, Gender
 from security.guards import requires
@@ -141,7 +143,7 @@ async def chart(transaction: Transaction, id: str) -> AnyRow:
 class PatientController(Controller):
     path = "/api/patients"
 
-    @get(operation_id="listPatients")
+    @get(operation_id="listPatients", action=Action.PATIENT_LIST)
     async def list_patients(
         self,
         request: StrictRequest,
@@ -151,12 +153,17 @@ class PatientController(Controller):
         search: Search = "",
     ) -> PatientPage:
         rows, total = await patients.page(reader, request.user, page, limit, search)
+        ids = [row[0] for row in rows]
+        await seen(request, target_ids=ids, patient_ids=ids)
         return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
 
-    @post(operation_id="createPatient", guards=[requires(Role.ADMIN, Role.STAFF)])
+    @post(
+        operation_id="createPatient", action=Action.PATIENT_CREATE, guards=[requires(Role.ADMIN, Role.STAFF)]
+    )
     async def create_patient(
         self,
         data: JSONBody[PatientCreate],
+        request: StrictRequest,
         clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Patient:
@@ -172,18 +179,25 @@ class PatientController(Controller):
             blood_type=or_none(data.blood_type),
             allergies=or_none(data.allergies),
         )
+        await done(transaction, request, patient_id=row.id, target_id=row.id)
         return Patient(*row)
 
-    @get("/{id:str}", operation_id="getPatient")
+    @get("/{id:str}", operation_id="getPatient", action=Action.PATIENT_READ)
     async def get_patient(
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Patient:
         row = await patients.one(reader, request.user, path_id(id, "Patient"))
         if row is None:
             raise NotFoundException("Patient not found")
+        await seen(request, patient_id=row.id, target_id=row.id)
         return Patient(*row)
 
-    @patch("/{id:str}", operation_id="updatePatient", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)])
+    @patch(
+        "/{id:str}",
+        operation_id="updatePatient",
+        action=Action.PATIENT_UPDATE,
+        guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)],
+    )
     async def update_patient(
         self,
         id: FromPath[str],
@@ -196,21 +210,38 @@ class PatientController(Controller):
         current = await chart(transaction, id)
         changed = differing(changes(data, MEDICAL), current)
         settable(request.user, changed)
-        return Patient(*await patients.change(transaction, current, **changed))
+        row = await patients.change(transaction, current, **changed)
+        await done(transaction, request, patient_id=row.id, target_id=row.id)
+        return Patient(*row)
 
-    @get("/{id:str}/account", operation_id="getPatientAccount", guards=[requires(Role.ADMIN, Role.STAFF)])
-    async def get_patient_account(self, id: FromPath[str], reader: NamedDependency[Reader]) -> Account:
-        user_id = await patients.linked_account(reader, path_id(id, "Patient"))
+    @get(
+        "/{id:str}/account",
+        operation_id="getPatientAccount",
+        action=Action.ACCOUNT_READ,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
+    async def get_patient_account(
+        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+    ) -> Account:
+        patient_id = path_id(id, "Patient")
+        user_id = await patients.linked_account(reader, patient_id)
         row = user_id and await users.one(reader, user_id)
         if not row:
             raise NotFoundException("User not found")
+        await seen(request, patient_id=patient_id, target_id=row.id)
         return account(row)
 
-    @put("/{id:str}/account", operation_id="linkPatientAccount", guards=[requires(Role.ADMIN, Role.STAFF)])
+    @put(
+        "/{id:str}/account",
+        operation_id="linkPatientAccount",
+        action=Action.PATIENT_LINK,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
     async def link_patient_account(
         self,
         id: FromPath[str],
         data: JSONBody[AccountLink],
+        request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Patient:
         """A person's act: never by an e-mail address that nobody verified."""
@@ -220,6 +251,7 @@ class PatientController(Controller):
             raise NotFoundException("User not found")
         linked = await patients.linked_account(transaction, current.id)
         if linked == user.id:
+            await done(transaction, request, patient_id=current.id, target_id=user.id)
             return Patient(*current)
         if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
             raise BadRequest("userId: must be an active patient account")
@@ -229,17 +261,21 @@ class PatientController(Controller):
             await patients.link(transaction, current.id, user.id)
         except IntegrityError as error:
             raise BadRequest("userId: this account is linked to another patient") from error
+        await done(transaction, request, patient_id=current.id, target_id=user.id)
         return Patient(*current)
 
     @delete(
         "/{id:str}/account",
         operation_id="unlinkPatientAccount",
         status_code=200,
+        action=Action.PATIENT_UNLINK,
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def unlink_patient_account(
-        self, id: FromPath[str], transaction: NamedDependency[Transaction]
+        self, id: FromPath[str], request: StrictRequest, transaction: NamedDependency[Transaction]
     ) -> Patient:
         current = await chart(transaction, id)
+        was = await patients.linked_account(transaction, current.id)
         await patients.link(transaction, current.id, None)
+        await done(transaction, request, patient_id=current.id, target_id=was)
         return Patient(*current)

@@ -25,7 +25,9 @@ from api.schemas import (
     Page,
     path_id,
 )
+from api.trail import done, seen
 from persistence import patients, records
+from persistence.audit import Action
 from persistence.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Role
@@ -73,7 +75,11 @@ class RecordCreate(Input, rename=WIRE):
 class RecordController(Controller):
     path = "/api/records"
 
-    @get(operation_id="listRecords", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)])
+    @get(
+        operation_id="listRecords",
+        action=Action.RECORD_LIST,
+        guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)],
+    )
     async def list_records(
         self,
         request: StrictRequest,
@@ -83,9 +89,15 @@ class RecordController(Controller):
         patientId: FromQuery[UUID | None] = None,  # the contract's spelling
     ) -> RecordPage:
         rows, total = await records.page(reader, request.user, page, limit, patient_id=patientId)
+        await seen(
+            request,
+            patient_id=patientId if rows else None,
+            target_ids=[row[0] for row in rows],
+            patient_ids=[row[1] for row in rows],
+        )
         return RecordPage([MedicalRecord(*row) for row in rows], total)
 
-    @post(operation_id="createRecord", guards=[requires(Role.DOCTOR)])
+    @post(operation_id="createRecord", action=Action.RECORD_CREATE, guards=[requires(Role.DOCTOR)])
     async def create_record(
         self,
         data: JSONBody[RecordCreate],
@@ -106,16 +118,23 @@ class RecordController(Controller):
             notes=data.notes,
             attachments=data.attachments or [],
         )
+        await done(transaction, request, patient_id=data.patient_id, target_id=record_id)
         row = await records.one(transaction, caller, record_id)
         if row is None:
             raise NotFoundException("Record not found")
         return MedicalRecord(*row)
 
-    @get("/{id:str}", operation_id="getRecord", guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)])
+    @get(
+        "/{id:str}",
+        operation_id="getRecord",
+        action=Action.RECORD_READ,
+        guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)],
+    )
     async def get_record(
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> MedicalRecord:
         row = await records.one(reader, request.user, path_id(id, "Record"))
         if row is None:
             raise NotFoundException("Record not found")
+        await seen(request, patient_id=row.patient_id, target_id=row.id)
         return MedicalRecord(*row)

@@ -1,5 +1,6 @@
 """How a request is read: strict JSON, the content type enforced, no parameter twice."""
 
+import json
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
@@ -30,11 +31,18 @@ class StrictRequest(Request[Caller, Admitted, State]):
         schema = self.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # it has one
         body = await self.body()
         try:
-            return decoder(schema)(body)
+            value = decoder(schema)(body)
+            json.loads(body, object_pairs_hook=no_key_twice)  # the decoder would take the last of two
+            return value
         except msgspec.ValidationError as error:
             raise BadRequest(broken_rule(schema, error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest("body: must be JSON text in UTF-8") from error
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) != len(dict(pairs)):
+        raise BadRequest("body: a field may be given only once")
 
 
 @cache

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -34,12 +35,15 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     database_url: str
     redis_url: str
     secret_key: str
+    secret_key_previous: str | None = None
+    audit_key: str | None = None
     algorithm: str = "HS256"
     access_token_expire_minutes: Annotated[int, Meta(ge=1, le=1440)] = 15
     refresh_token_expire_days: Annotated[int, Meta(ge=1, le=365)] = 7
     cors_origins: tuple[str, ...] = ("http://localhost:5173", "http://localhost:3000")
     rate_limit_per_minute: Positive = 100
     login_attempts: Positive = 5
+    login_failures_per_address: Positive = 300
     login_window_seconds: Annotated[int, Meta(ge=1, le=86400)] = 900
     auto_approve_roles: tuple[Role, ...] = (Role.PATIENT,)
     trusted_proxies: tuple[str, ...] = ()
@@ -47,6 +51,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     clinic_timezone: str = "UTC"
     appointment_minutes: Annotated[int, Meta(ge=1, le=1440)] = 30
     consultation_fee: Annotated[int, Meta(ge=0, le=1_000_000)] = 150
+    refuse_common_passwords: bool = False
+    security_contact: str = "mailto:security@medisecure.example"
+
+    @property
+    def key_of_audit(self) -> str:
+        """What seals the audit trail: a key of its own, or else one made from the tokens' key."""
+        return self.audit_key or self.secret_key
 
     @property
     def access_lifetime(self) -> timedelta:
@@ -69,10 +80,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """The settings of `environment`. Lists are separated by commas, and an empty one is no roles, origins
-        or proxies; elsewhere empty is not set. Raises SettingsError."""
+        or proxies; elsewhere empty is not set. A secret may come from the file that `NAME_FILE` names.
+        Raises SettingsError."""
         values: dict[str, object] = {}
         for field in msgspec.structs.fields(cls):
-            value = environment.get(field.encode_name, "").strip()
+            value = value_of(field.encode_name, environment)
             if field.encode_name in LISTS and field.encode_name in environment:
                 values[field.encode_name] = [part.strip() for part in value.split(",") if part.strip()]
             elif value:
@@ -106,6 +118,19 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
                 len(self.secret_key.encode()) < MIN_KEY_BYTES,
                 f"SECRET_KEY is shorter than {MIN_KEY_BYTES} bytes; {GOOD_KEY} makes a good one",
             ),
+            (
+                self.secret_key_previous is not None
+                and len(self.secret_key_previous.encode()) < MIN_KEY_BYTES,
+                f"SECRET_KEY_PREVIOUS is shorter than {MIN_KEY_BYTES} bytes",
+            ),
+            (
+                self.audit_key is not None and len(self.audit_key.encode()) < MIN_KEY_BYTES,
+                f"AUDIT_KEY is shorter than {MIN_KEY_BYTES} bytes",
+            ),
+            (
+                not self.security_contact.startswith(("mailto:", "https://", "tel:")),
+                "SECURITY_CONTACT must be a mailto:, https: or tel: URI (RFC 9116, 2.5.3)",
+            ),
             (self.algorithm not in ALGORITHMS, f"ALGORITHM must be one of {', '.join(ALGORITHMS)}"),
             (
                 Role.ADMIN in self.auto_approve_roles,
@@ -128,6 +153,21 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         for wrong, message in problems:
             if wrong:
                 raise SettingsError(message)
+
+
+SECRETS = {"SECRET_KEY", "SECRET_KEY_PREVIOUS", "AUDIT_KEY", "DATABASE_URL", "REDIS_URL"}
+
+
+def value_of(name: str, environment: Mapping[str, str]) -> str:
+    file = environment.get(f"{name}_FILE") if name in SECRETS else None
+    if not file:
+        return environment.get(name, "").strip()
+    if environment.get(name):
+        raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
+    try:
+        return Path(file).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{name}_FILE cannot be read: {error.strerror}") from error
 
 
 LISTS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}

@@ -31,7 +31,9 @@ from api.schemas import (
     differing,
     path_id,
 )
+from api.trail import done, seen
 from persistence import sessions, users
+from persistence.audit import Action, Outcome
 from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
 from security.guards import requires
@@ -120,7 +122,7 @@ class UserController(Controller):
             raise NotFoundException("User not found")
         return user(row)
 
-    @patch("/me", operation_id="updateMe")
+    @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE)
     async def update_me(
         self,
         data: JSONBody[UserUpdate],
@@ -133,9 +135,10 @@ class UserController(Controller):
         if current is None:
             raise NotFoundException("User not found")
         row = await users.change(transaction, current, **differing(sent, current))
+        await done(transaction, request, target_id=row.id)
         return user(row)
 
-    @post("/me/password", operation_id="changeMyPassword", status_code=200)
+    @post("/me/password", operation_id="changeMyPassword", status_code=200, action=Action.ACCOUNT_PASSWORD)
     async def change_my_password(
         self,
         data: JSONBody[PasswordChange],
@@ -149,16 +152,18 @@ class UserController(Controller):
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
         if not await sign_in.passwords.verify(data.currentPassword, stored):
+            await seen(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest("currentPassword: is not the current password")
         hashed = await sign_in.passwords.hash(data.newPassword)
         if not await users.keeps_password(transaction, caller.id, stored):  # changed meanwhile
             raise BadRequest("currentPassword: is not the current password")
         await users.set_password(transaction, caller.id, hashed)
         ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
+        await done(transaction, request, target_id=caller.id)
         end_everywhere(transaction, sign_in.admission, ended)
         return Message("Password changed")
 
-    @get(operation_id="listUsers", guards=[requires(Role.ADMIN, Role.STAFF)])
+    @get(operation_id="listUsers", action=Action.ACCOUNT_LIST, guards=[requires(Role.ADMIN, Role.STAFF)])
     async def list_users(
         self,
         request: StrictRequest,
@@ -173,6 +178,7 @@ class UserController(Controller):
         """Staff see patient accounts only, whatever they filter by."""
         if request.user.role is Role.STAFF:
             if role not in (None, Role.PATIENT):
+                await seen(request)
                 return AccountPage([], 0)
             role = Role.PATIENT
         rows, total = await users.page(
@@ -184,13 +190,17 @@ class UserController(Controller):
             linked=None if linked is None else linked == "true",
             search=search,
         )
+        await seen(request, target_ids=[row[0] for row in rows])
         return AccountPage([account(row) for row in rows], total)
 
-    @patch("/{id:str}", operation_id="updateUser", guards=[requires(Role.ADMIN)])
+    @patch(
+        "/{id:str}", operation_id="updateUser", action=Action.ACCOUNT_UPDATE, guards=[requires(Role.ADMIN)]
+    )
     async def update_user(
         self,
         id: FromPath[str],
         data: JSONBody[AccountUpdate],
+        request: StrictRequest,
         sign_in: NamedDependency[SignIn],
         transaction: NamedDependency[Transaction],
     ) -> Account:
@@ -212,15 +222,21 @@ class UserController(Controller):
             changed |= dict.fromkeys(lost_with_role(changed["role"]))
         row = await users.change(transaction, current, **changed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        await done(transaction, request, target_id=user_id)
         return account(row)
 
     @post(
-        "/{id:str}/password", operation_id="setUserPassword", status_code=200, guards=[requires(Role.ADMIN)]
+        "/{id:str}/password",
+        operation_id="setUserPassword",
+        status_code=200,
+        action=Action.ACCOUNT_PASSWORD,
+        guards=[requires(Role.ADMIN)],
     )
     async def set_user_password(
         self,
         id: FromPath[str],
         data: JSONBody[PasswordReset],
+        request: StrictRequest,
         sign_in: NamedDependency[SignIn],
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
@@ -233,4 +249,5 @@ class UserController(Controller):
         hashed = await sign_in.passwords.hash(data.newPassword)
         await users.set_password(transaction, user_id, hashed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        await done(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -26,6 +26,7 @@ def create_engine(url: str, **options: Any) -> AsyncEngine:
     return create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
+        hide_parameters=True,  # an error must not carry medical text into a log
         **options,
     )
 
@@ -88,6 +89,9 @@ class Database:
             url, pool_size=readers, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **pool
         )
         self.writes = create_engine(url, pool_size=writers, **pool)
+        self.journal = create_engine(
+            url, pool_size=2, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **pool
+        )
         self.reader = Reader(self.reads)
 
     @asynccontextmanager
@@ -107,3 +111,4 @@ class Database:
     async def close(self) -> None:
         await self.reads.dispose()
         await self.writes.dispose()
+        await self.journal.dispose()

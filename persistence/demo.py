@@ -6,7 +6,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import func, insert, select, update
 
 from persistence import patients, users
-from persistence.database import Transaction
+from persistence.database import Source, Transaction
 from persistence.models import (
     AccountStatus,
     Appointment,
@@ -73,6 +73,13 @@ async def is_empty(transaction: Transaction) -> bool:
 async def has_known_passwords(transaction: Transaction) -> bool:
     """Whether the demo accounts are in this database."""
     return bool(await transaction.rows(select(User.id).where(User.id.in_([ADMIN, DOCTOR, STAFF, PATIENT]))))
+
+
+async def password_hashes(source: Source) -> dict[str, str]:
+    """The e-mails and password hashes of the demo accounts that are in this database."""
+    emails = [account[1] for account in ACCOUNTS]
+    rows = await source.rows(select(User.email, User.password_hash).where(User.email.in_(emails)))
+    return {row.email: row.password_hash for row in rows}
 
 
 async def load(

@@ -7,8 +7,22 @@ from uuid import UUID, uuid4
 
 from advanced_alchemy.base import AdvancedDeclarativeBase, CommonTableAttributes
 from advanced_alchemy.types import DateTimeUTC
-from sqlalchemy import CheckConstraint, Date, Enum, ForeignKey, Index, Integer, Text, Uuid, func, text
-from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Date,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from security.roles import Role
@@ -166,3 +180,49 @@ class MedicalRecord(Base):
     notes: Mapped[str | None] = mapped_column(Text)
     attachments: Mapped[list[str] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class AuditEvent(Base):
+    """One act of one person. Append only: in production the application's role may neither change nor
+    delete a row (`medisecure migrate --grant-to`). It holds ids, never medical text, and refers to no other
+    table, so that it outlives what it tells of."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index("audit_events_at_idx", text("at DESC"), text("id DESC")),
+        Index("audit_events_user_idx", "user_id", text("at DESC"), text("id DESC")),
+        Index("audit_events_xid_idx", "xid", "id"),
+        Index("audit_events_charts_idx", "patient_ids", postgresql_using="gin"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(Instant)
+    user_id: Mapped[UUID | None] = mapped_column(Uuid)
+    email: Mapped[str | None] = mapped_column(Text)
+    role: Mapped[str | None] = mapped_column(Text)
+    session_id: Mapped[UUID | None] = mapped_column(Uuid)
+    action: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    patient_id: Mapped[UUID | None] = mapped_column(Uuid)
+    target_id: Mapped[UUID | None] = mapped_column(Uuid)
+    target_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
+    # Every chart that the answer showed something of, for the question who looked at it.
+    patient_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
+    address: Mapped[str] = mapped_column(Text)
+    request_id: Mapped[UUID] = mapped_column(Uuid)
+    # The transaction that wrote the row: in this order, unlike in that of the ids, nothing is committed late.
+    xid: Mapped[int] = mapped_column(BigInteger, server_default=text("pg_current_xact_id()::text::bigint"))
+
+
+class AuditSeal(Base):
+    """A block of events, chained to the block before it under a key (persistence/audit_chain.py)."""
+
+    __tablename__ = "audit_seals"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    event_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    until_xid: Mapped[int] = mapped_column(BigInteger)
+    digests: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
+    key_id: Mapped[str] = mapped_column(Text)
+    mac: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from persistence.database import AnyRow, Reader, Transaction
+from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AccountStatus, Session, User
+from persistence.paging import PagedQuery
 from security.roles import Caller
 
 SEEN_EVERY = timedelta(seconds=15)  # how exact `last_seen_at` is, and so the idle limit
@@ -43,6 +44,22 @@ LOCKED = (
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("id"), Session.ended_at.is_(None), Session.expires_at > func.now())
     .with_for_update(of=Session)
+)
+
+
+OWN_ALIVE = PagedQuery(
+    Session.id,
+    (
+        Session.id,
+        Session.created_at,
+        Session.last_seen_at,
+        Session.expires_at,
+        Session.address,
+        Session.user_agent,
+    ),
+    Session.__table__,
+    (Session.created_at.desc(), Session.id.desc()),
+    (Session.user_id == bindparam("user"), Session.ended_at.is_(None), Session.expires_at > func.now()),
 )
 
 
@@ -95,6 +112,17 @@ async def rotate(
 
 async def end(transaction: Transaction, session_id: UUID) -> Sequence[UUID]:
     return await ended(transaction, Session.id == session_id)
+
+
+async def end_own(transaction: Transaction, user_id: UUID, session_id: UUID) -> Sequence[UUID]:
+    """End the session if it is the user's."""
+    alive = (Session.id == session_id, Session.user_id == user_id, Session.expires_at > func.now())
+    return await ended(transaction, *alive)
+
+
+async def page(source: Source, page: int, limit: int, user_id: UUID) -> tuple[list[Sequence[Any]], int]:
+    """The user's living sessions, the newest sign-in first."""
+    return await OWN_ALIVE.fetch(source, page, limit, user=user_id)
 
 
 async def end_all(transaction: Transaction, user_id: UUID, *, but: UUID | None = None) -> Sequence[UUID]:

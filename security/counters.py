@@ -27,24 +27,29 @@ if left < 0 then
 end
 return {known, count, left}
 """
-# KEYS: the e-mail's attempts. ARGV: attempts allowed, window in s, now in s.
-# Returns {1 if the attempt may be made, attempts taken, ms left of the window}.
+# KEYS: the attempts of the e-mail, those of the address. ARGV: attempts allowed of each, window in s, now
+# in s. Returns {1 if the attempt may be made, attempts of the e-mail, ms left of the window that decides}.
 TAKE_ATTEMPT = """
-local taken = tonumber(redis.call('HGET', KEYS[1], 'count') or '0')
-local allowed = 0
-if taken < tonumber(ARGV[1]) then
-  allowed = 1
-  taken = redis.call('HINCRBY', KEYS[1], 'count', 1)
-  if redis.call('HSETNX', KEYS[1], 'first_attempt', ARGV[3]) == 1 then
-    redis.call('EXPIRE', KEYS[1], ARGV[2])
+local function taken(key) return tonumber(redis.call('HGET', key, 'count') or '0') end
+for i = 1, 2 do
+  if taken(KEYS[i]) >= tonumber(ARGV[i]) then
+    return {0, taken(KEYS[1]), redis.call('PTTL', KEYS[i])}
   end
 end
-return {allowed, taken, redis.call('PTTL', KEYS[1])}
+for i = 1, 2 do
+  redis.call('HINCRBY', KEYS[i], 'count', 1)
+  if redis.call('HSETNX', KEYS[i], 'first_attempt', ARGV[4]) == 1 then
+    redis.call('EXPIRE', KEYS[i], ARGV[3])
+  end
+end
+return {1, taken(KEYS[1]), redis.call('PTTL', KEYS[1])}
 """
-# Gives an attempt back that was never judged.
+# Gives attempts back that did not fail.
 RETURN_ATTEMPT = """
-if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HINCRBY', KEYS[1], 'count', -1) <= 0 then
-  redis.call('DEL', KEYS[1])
+for i = 1, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 and redis.call('HINCRBY', KEYS[i], 'count', -1) <= 0 then
+    redis.call('DEL', KEYS[i])
+  end
 end
 """
 

@@ -3,16 +3,21 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
+from jwt.utils import base64url_encode
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 
 CLOCK_SKEW = 120  # seconds that another server's clock may be ahead of ours
 MAX_LENGTH = 4096
 REQUIRED = ("exp", "iat", "sub", "sid", "jti", "kind")
+
+
+UNREADABLE = (NotAuthorizedException, ImproperlyConfiguredException, ValueError, TypeError, RecursionError)
 
 
 class Kind(StrEnum):
@@ -56,10 +61,13 @@ class SessionToken(Token):
     ) -> Any:
         """The claims of a token signed with `secret` by one of `algorithms`, all of REQUIRED among them.
 
-        Raises jwt.InvalidTokenError otherwise. Nothing in the token's header but a matching `alg` counts.
+        Raises jwt.InvalidTokenError otherwise. The token's header must be, byte for byte, the one that we
+        write: no other `alg`, no `kid`, `jku` or `jwk` is so much as parsed (RFC 8725, 3.1 and 3.10).
         """
         if len(encoded_token) > MAX_LENGTH or not encoded_token.isascii():
             raise jwt.InvalidTokenError("oversized or not ASCII")
+        if encoded_token.partition(".")[0] not in [our_header(algorithm) for algorithm in algorithms]:
+            raise jwt.InvalidTokenError("not our header")
         checks: Any = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
         claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
         if not isinstance(claims["iat"], int | float) or (
@@ -87,11 +95,13 @@ class SessionToken(Token):
 
 @dataclass(frozen=True)
 class TokenIssuer:
-    """Signs and reads the tokens of sessions, under one key and one algorithm."""
+    """Signs and reads the tokens of sessions, under one algorithm. `previous_key` still verifies, and never
+    signs, so that a change of key signs nobody out."""
 
     key: str
     algorithm: str
     access_lifetime: timedelta
+    previous_key: str | None = None
 
     def access(self, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
         until = datetime.now(UTC) + self.access_lifetime
@@ -126,11 +136,18 @@ class TokenIssuer:
         """The token if it is ours, of this kind and current (`expired=True`: or expired); else None."""
         if not encoded:
             return None
-        try:
-            token = SessionToken.decode(encoded, self.key, self.algorithm, verify_exp=not expired)
-        except (NotAuthorizedException, ImproperlyConfiguredException, ValueError, TypeError, RecursionError):
-            return None
-        return token if token.kind == kind else None
+        for key in filter(None, (self.key, self.previous_key)):
+            try:
+                token = SessionToken.decode(encoded, key, self.algorithm, verify_exp=not expired)
+            except UNREADABLE:
+                continue
+            return token if token.kind == kind else None
+        return None
+
+
+@cache
+def our_header(algorithm: str) -> str:
+    return base64url_encode(f'{{"alg":"{algorithm}","typ":"JWT"}}'.encode()).decode()
 
 
 def is_uuid(text: str) -> bool:

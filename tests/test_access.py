@@ -20,13 +20,14 @@ OPERATIONS = {
 }
 PUBLIC = {
     "login", "register", "logout", "checkLiveness", "checkReadiness", "getOpenapiYaml", "getOpenapiJson",
-    "getDocs",
+    "getDocs", "getSecurityTxt",
 }  # fmt: skip
 # Operations on one object: which signed-in roles reach one of their own world, and one of somebody else's.
 # A role that `x-roles` shuts out is 403 in both; one that may call but not see is 404.
 OWN, FOREIGN = "own", "foreign"
 ONLY_OWN: dict[str, set[Role]] = {
     "getPatient": {Role.PATIENT},
+    "listPatientAccesses": {Role.PATIENT},
     "getAppointment": {Role.PATIENT, Role.DOCTOR},
     "updateAppointment": {Role.PATIENT, Role.DOCTOR},
     "getRecord": {Role.PATIENT},
@@ -108,8 +109,9 @@ def call(browser: Browser, operation_id: str, objects: Objects, world: World) ->
     return browser.request(method, path_of(operation_id, objects), **options).status_code
 
 
-# What a caller who may call gets: the operation's success, or the 400 that `body_of` asks for.
-REFUSED_ON_PURPOSE = {"changeMyPassword": 400, "setUserPassword": 400}
+# What a caller who may call gets: the operation's success, or what `body_of` and `path_of` ask for (the id
+# of a user is that of no session; tests/test_sessions.py ends real ones).
+REFUSED_ON_PURPOSE = {"changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404}
 
 
 def success(operation_id: str) -> int:

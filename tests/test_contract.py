@@ -48,6 +48,10 @@ def test_closedness(document: Document) -> None:
     assert nets.closedness_drift(document) == []
 
 
+def test_audit_actions(app: Litestar, document: Document) -> None:
+    assert nets.audit_drift(document, app) == []
+
+
 def test_roles(app: Litestar, document: Document) -> None:
     assert nets.role_drift(document, app) == []
 
@@ -86,6 +90,10 @@ def widened(document: Document) -> None:
     document["paths"]["/api/patients"]["post"]["x-roles"].append("doctor")
 
 
+def unnoticed(document: Document) -> None:
+    del document["paths"]["/api/patients/{id}"]["get"]["x-audit"]
+
+
 def unserved(document: Document) -> None:
     document["paths"]["/api/invoices"] = {"get": document["paths"]["/api/doctors"]["get"]}
 
@@ -110,6 +118,7 @@ def unread_parameter(document: Document) -> None:
         (impossible, "GET /api/doctors: 403 is declared and cannot happen"),
         (unguarded, "POST /api/records: x-roles []"),
         (widened, "POST /api/patients: x-roles ['admin', 'doctor', 'staff']"),
+        (unnoticed, "GET /api/patients/{id}: x-audit None"),
         (unserved, "GET /api/invoices: promised"),
         (other_success, "POST /api/patients: (operationId, success)"),
         (unread_parameter, "GET /api/doctors: query parameters"),
@@ -125,6 +134,7 @@ def test_the_nets_catch(
         *nets.parameter_drift(document, app),
         *nets.closedness_drift(document),
         *nets.role_drift(document, app),
+        *nets.audit_drift(document, app),
     ]
     assert any(complaint in message for message in drift), drift
 

@@ -1,0 +1,128 @@
+"""The audit trail, to read: what happened, and who looked at a chart."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath, FromQuery, QueryParameter
+from msgspec import Meta
+
+from api.errors import BadRequest
+from api.requests import StrictRequest
+from api.rules import FORMATS
+from api.schemas import (
+    MAX_SAFE_INTEGER,
+    TEXT,
+    Figure,
+    Id,
+    Instant,
+    Limit,
+    Name,
+    Output,
+    Page,
+    path_id,
+)
+from api.trail import seen
+from persistence import audit, patients
+from persistence.audit import Action, Outcome
+from persistence.database import Reader
+from security.guards import requires
+from security.roles import Role
+
+Label = Annotated[str, Meta(max_length=254, pattern=TEXT)]
+Address = Annotated[str, Meta(max_length=64, pattern=TEXT)]
+EventId = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
+
+
+class AuditEvent(Output, rename="camel"):
+    id: EventId
+    at: Instant
+    user_id: Id | None
+    email: Label | None
+    role: Role | None
+    session_id: Id | None
+    action: Action
+    outcome: Outcome
+    patient_id: Id | None
+    target_id: Id | None
+    target_ids: Annotated[list[Id], Meta(max_length=100)]
+    address: Address
+    request_id: Id
+
+
+class AuditPage(Output):
+    events: Annotated[list[AuditEvent], Meta(max_length=100)]
+    total: Figure
+
+
+class Access(Output, rename="camel"):
+    at: Instant
+    user_id: Id
+    name: Name
+    role: Role
+    action: Action
+
+
+class AccessPage(Output):
+    accesses: Annotated[list[Access], Meta(max_length=100)]
+    total: Figure
+
+
+class AuditController(Controller):
+    @get(
+        "/api/audit",
+        operation_id="listAuditEvents",
+        action=Action.AUDIT_LIST,
+        guards=[requires(Role.ADMIN)],
+    )
+    async def list_audit_events(
+        self,
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+        userId: FromQuery[UUID | None] = None,  # the contract's spelling
+        patientId: FromQuery[UUID | None] = None,
+        action: FromQuery[Action | None] = None,
+        since: Annotated[datetime | None, QueryParameter(name="from")] = None,
+        until: Annotated[datetime | None, QueryParameter(name="to")] = None,
+    ) -> AuditPage:
+        for name, instant in (("from", since), ("to", until)):
+            if instant is not None and instant.tzinfo is None:  # Litestar forgets Meta(tz=True) here
+                raise BadRequest(f"{name}: {FORMATS['date-time']}")
+        rows, total = await audit.page(
+            reader,
+            page,
+            limit,
+            user_id=userId,
+            patient_id=patientId,
+            action=action,
+            since=since,
+            until=until,
+        )
+        await seen(request, target_id=userId)
+        return AuditPage([AuditEvent(*row) for row in rows], total)
+
+    @get(
+        "/api/patients/{id:str}/accesses",
+        operation_id="listPatientAccesses",
+        action=Action.PATIENT_ACCESSES,
+        guards=[requires(Role.ADMIN, Role.PATIENT)],
+    )
+    async def list_patient_accesses(
+        self,
+        id: FromPath[str],
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+    ) -> AccessPage:
+        patient = await patients.one(reader, request.user, path_id(id, "Patient"))
+        if patient is None:
+            raise NotFoundException("Patient not found")
+        rows, total = await audit.accesses(reader, page, limit, patient.id)
+        await seen(request, patient_id=patient.id, target_id=patient.id)
+        return AccessPage([Access(*row) for row in rows], total)

@@ -1,0 +1,62 @@
+"""Where one is signed in (ASVS 5.0, 7.5.2)."""
+
+from typing import Annotated
+
+from litestar import Controller, delete, get
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+from msgspec import Meta
+
+from api.auth import SignIn, end_everywhere
+from api.requests import StrictRequest
+from api.schemas import TEXT, Figure, Id, Instant, Limit, Message, Output, Page, path_id
+from api.trail import done, seen
+from persistence import sessions
+from persistence.audit import Action
+from persistence.database import Reader, Transaction
+
+WIRE = {"last_seen_at": "lastSeenAt", "expires_at": "expiresAt", "user_agent": "userAgent"}
+
+
+class Session(Output, rename=WIRE):
+    id: Id
+    created_at: Instant
+    last_seen_at: Instant
+    expires_at: Instant
+    address: Annotated[str, Meta(max_length=64, pattern=TEXT)]
+    user_agent: Annotated[str, Meta(max_length=400, pattern=TEXT)]
+    current: bool
+
+
+class SessionPage(Output):
+    sessions: Annotated[list[Session], Meta(max_length=100)]
+    total: Figure
+
+
+class SessionController(Controller):
+    path = "/api/users/me/sessions"
+
+    @get(operation_id="listMySessions", action=Action.SESSION_LIST)
+    async def list_my_sessions(
+        self, request: StrictRequest, reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
+    ) -> SessionPage:
+        caller = request.user
+        rows, total = await sessions.page(reader, page, limit, caller.id)
+        await seen(request, target_ids=[row[0] for row in rows])
+        return SessionPage([Session(*row, current=row[0] == caller.session_id) for row in rows], total)
+
+    @delete("/{id:str}", operation_id="endMySession", status_code=200, action=Action.SESSION_END)
+    async def end_my_session(
+        self,
+        id: FromPath[str],
+        request: StrictRequest,
+        sign_in: NamedDependency[SignIn],
+        transaction: NamedDependency[Transaction],
+    ) -> Message:
+        ended = await sessions.end_own(transaction, request.user.id, path_id(id, "Session"))
+        if not ended:
+            raise NotFoundException("Session not found")
+        end_everywhere(transaction, sign_in.admission, ended)
+        await done(transaction, request, target_id=ended[0])
+        return Message("Session ended")

@@ -1,0 +1,86 @@
+"""What a request leaves in the audit trail. An operation's action is in its decorator and in the contract's
+`x-audit`; the handler says whose data the answer shows."""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from litestar.exceptions import HTTPException
+from litestar.types import Scope
+
+from api.requests import StrictRequest
+from persistence import audit
+from persistence.audit import Action, Event, Journal, Outcome
+from persistence.database import Transaction
+from security.authentication import address_of
+
+log = logging.getLogger("medisecure.audit")
+REFUSALS = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+
+
+def event(
+    request: StrictRequest,
+    outcome: Outcome = Outcome.SUCCESS,
+    *,
+    action: Action | None = None,
+    user: Any = None,
+    patient_id: UUID | None = None,
+    target_id: UUID | None = None,
+    target_ids: Iterable[UUID] = (),
+    patient_ids: Iterable[UUID] = (),
+) -> Event:
+    """An event of this request. `user`: who it is about where nobody has signed in yet, with id, email and
+    role. `patient_ids`: every chart that the answer shows something of, if it is not `patient_id` alone."""
+    caller = request.scope.get("user")
+    who = caller or user
+    charts = set(patient_ids) | ({patient_id} if patient_id else set())
+    return Event(
+        at=datetime.now(UTC),
+        user_id=who.id if who else None,
+        email=who.email if who else None,
+        role=who.role if who else None,
+        session_id=caller.session_id if caller else None,
+        action=action or request.route_handler.opt["action"],
+        outcome=outcome,
+        patient_id=patient_id,
+        target_id=target_id,
+        target_ids=list(target_ids),
+        patient_ids=sorted(charts),
+        address=address_of(request),
+        request_id=request.scope["state"]["request_id"],
+    )
+
+
+async def seen(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:
+    """Store that something was read, or was tried in vain; returns when that is durable."""
+    journal: Journal = request.app.state.journal
+    await journal.write(event(request, outcome, **what))
+
+
+async def done(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
+    """Store that something is written, with the write itself: both or neither."""
+    await audit.add(transaction, event(request, **what))
+
+
+async def note_refusal(error: Exception, scope: Scope) -> None:
+    """Litestar's after_exception hook: a signed-in caller was refused."""
+    if not isinstance(error, HTTPException) or error.status_code not in REFUSALS or not scope.get("user"):
+        return
+    request = StrictRequest(scope)  # type: ignore[arg-type]  # an HTTP one, it raised an HTTP error
+    action = request.route_handler.opt.get("action")
+    if action is None:
+        return
+    try:
+        await seen(request, Outcome.REFUSED, target_id=target_of(request))
+    except Exception as failed:  # he is refused all the same
+        log.error("A refusal could not be stored in the audit trail: %s", type(failed).__name__)
+
+
+def target_of(request: StrictRequest) -> UUID | None:
+    try:
+        return UUID(request.path_params["id"])
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,56 @@
+"""What an operator asks of the database itself: is the audit trail whole, may the application only append
+to it, are there accounts whose password everyone knows?"""
+
+import asyncio
+from collections.abc import Mapping
+
+import bcrypt
+from sqlalchemy import text
+
+from api.settings import Settings, value_of
+from persistence import audit_chain, demo
+from persistence.audit_chain import Key, Report
+from persistence.database import Database, Transaction
+
+APPEND_ONLY = ("audit_events", "audit_seals")
+
+
+def audit_keys(environment: Mapping[str, str]) -> list[Key]:
+    """The keys under which seals may have been made: AUDIT_KEY, SECRET_KEY and SECRET_KEY_PREVIOUS."""
+    names = ("AUDIT_KEY", "SECRET_KEY", "SECRET_KEY_PREVIOUS")
+    return [Key.of(value) for name in names if (value := value_of(name, environment))]
+
+
+async def verify_audit(url: str, keys: list[Key], noted_head: str | None) -> Report:
+    database = Database(url)
+    try:
+        return await audit_chain.verify(database.reader, keys, noted_head)
+    finally:
+        await database.close()
+
+
+async def grant(transaction: Transaction, role: str) -> None:
+    """Let `role` do what the service needs and no more: on the audit trail it may only add and read."""
+    quoted = '"' + role.replace('"', '""') + '"'
+    for statement in (
+        f"GRANT USAGE ON SCHEMA public TO {quoted}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
+        f"REVOKE UPDATE, DELETE, TRUNCATE ON {', '.join(APPEND_ONLY)} FROM {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
+    ):
+        await transaction.run(text(statement))
+
+
+async def known_passwords(settings: Settings) -> list[str]:
+    """E-mails of demo accounts that still have the password which everyone knows."""
+    database = Database(settings.database_url)
+    try:
+        hashes = await demo.password_hashes(database.reader)
+    finally:
+        await database.close()
+    checks = [
+        asyncio.to_thread(bcrypt.checkpw, demo.PASSWORD.encode(), hashed.encode())
+        for hashed in hashes.values()
+    ]
+    return [email for email, known in zip(hashes, await asyncio.gather(*checks), strict=True) if known]

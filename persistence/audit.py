@@ -1,0 +1,198 @@
+"""The audit trail: who did what to whose data, when, from where (ASVS 5.0, 16.3; 45 CFR 164.312(b))."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import ColumnElement, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
+
+from persistence.database import Reader, Source
+from persistence.models import AuditEvent, User
+from persistence.paging import PagedQuery
+
+
+class Action(StrEnum):
+    AUTH_LOGIN = "auth.login"
+    AUTH_LOCK = "auth.lock"
+    AUTH_REUSE = "auth.reuse"
+    AUTH_LOGOUT = "auth.logout"
+    ACCOUNT_CREATE = "account.create"
+    ACCOUNT_LIST = "account.list"
+    ACCOUNT_READ = "account.read"
+    ACCOUNT_UPDATE = "account.update"
+    ACCOUNT_PASSWORD = "account.password"  # noqa: S105  # the name of an act
+    SESSION_LIST = "session.list"
+    SESSION_END = "session.end"
+    PATIENT_LIST = "patient.list"
+    PATIENT_READ = "patient.read"
+    PATIENT_CREATE = "patient.create"
+    PATIENT_UPDATE = "patient.update"
+    PATIENT_LINK = "patient.link"
+    PATIENT_UNLINK = "patient.unlink"
+    PATIENT_ACCESSES = "patient.accesses"
+    DOCTOR_READ = "doctor.read"
+    APPOINTMENT_LIST = "appointment.list"
+    APPOINTMENT_READ = "appointment.read"
+    APPOINTMENT_CREATE = "appointment.create"
+    APPOINTMENT_UPDATE = "appointment.update"
+    RECORD_LIST = "record.list"
+    RECORD_READ = "record.read"
+    RECORD_CREATE = "record.create"
+    AUDIT_LIST = "audit.list"
+
+
+class Outcome(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"  # a wrong password, a token used again
+    REFUSED = "refused"  # 403 and, for what is not in the caller's world, 404
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """A row before it has an id. Holds no medical text, no password, no token, no search term."""
+
+    at: datetime
+    user_id: UUID | None
+    email: str | None
+    role: str | None
+    session_id: UUID | None
+    action: Action
+    outcome: Outcome
+    patient_id: UUID | None
+    target_id: UUID | None
+    target_ids: list[UUID]
+    patient_ids: list[UUID]
+    address: str
+    request_id: UUID
+
+
+# One statement for any number of rows, so that it is prepared once.
+INSERT = text(
+    """
+    INSERT INTO audit_events (at, user_id, email, role, session_id, action, outcome, patient_id, target_id,
+                              target_ids, patient_ids, address, request_id)
+    SELECT at, user_id, email, role, session_id, action, outcome, patient_id, target_id,
+           target_ids, patient_ids, address, request_id
+    FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS event(
+        at timestamptz, user_id uuid, email text, role text, session_id uuid, action text, outcome text,
+        patient_id uuid, target_id uuid, target_ids uuid[], patient_ids uuid[], address text, request_id uuid)
+    RETURNING id
+    """
+)
+COLUMNS = (
+    AuditEvent.id,
+    AuditEvent.at,
+    AuditEvent.user_id,
+    AuditEvent.email,
+    AuditEvent.role,
+    AuditEvent.session_id,
+    AuditEvent.action,
+    AuditEvent.outcome,
+    AuditEvent.patient_id,
+    AuditEvent.target_id,
+    AuditEvent.target_ids,
+    AuditEvent.address,
+    AuditEvent.request_id,
+)
+ORDER = (AuditEvent.at.desc(), AuditEvent.id.desc())
+SHOWS_CHART = AuditEvent.patient_ids.contains(bindparam("patient", type_=ARRAY(Uuid)))
+ACCESSES = PagedQuery(
+    AuditEvent.id,
+    (AuditEvent.at, AuditEvent.user_id, User.name, AuditEvent.role, AuditEvent.action),
+    AuditEvent.__table__.join(User.__table__, User.id == AuditEvent.user_id),
+    ORDER,
+    (SHOWS_CHART, AuditEvent.outcome == Outcome.SUCCESS, AuditEvent.user_id.is_not(None)),
+)
+
+
+async def add(source: Source, *events: Event) -> None:
+    """Store events; with a Transaction they stand or fall with what it writes."""
+    await source.rows(INSERT, events=msgspec.json.encode(events).decode())
+
+
+class Journal:
+    """Stores events of reads. `write` returns once the event is durable; those that come while a commit is
+    under way share the next one."""
+
+    def __init__(self, reader: Reader) -> None:
+        """`reader`: on an autocommit connection, of a pool that nothing else uses."""
+        self.reader = reader
+        self.waiting: list[tuple[Event, asyncio.Future[None]]] = []
+        self.writer: asyncio.Task[None] | None = None
+
+    async def write(self, event: Event) -> None:
+        stored = asyncio.get_running_loop().create_future()
+        self.waiting.append((event, stored))
+        if self.writer is None or self.writer.done():
+            self.writer = asyncio.create_task(self.drain())
+        await stored
+
+    async def drain(self) -> None:
+        while self.waiting:
+            batch, self.waiting = self.waiting, []
+            try:
+                await add(self.reader, *(event for event, _ in batch))
+            except Exception as error:  # whoever waits is told, and answers 503 or 500
+                settle(batch, error)
+            else:
+                settle(batch, None)
+
+
+def settle(batch: Sequence[tuple[Event, asyncio.Future[None]]], error: Exception | None) -> None:
+    for _, stored in batch:
+        if stored.done():  # the caller hung up
+            continue
+        if error is None:
+            stored.set_result(None)
+        else:
+            stored.set_exception(error)
+
+
+async def page(
+    source: Source,
+    page: int,
+    limit: int,
+    *,
+    user_id: UUID | None,
+    patient_id: UUID | None,
+    action: Action | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> tuple[list[Sequence[Any]], int]:
+    """Events, newest first; `since` is included, `until` is not."""
+    filters: dict[str, Any] = {
+        "user": user_id,
+        "patient": None if patient_id is None else [patient_id],
+        "action": action,
+        "since": since,
+        "until": until,
+    }
+    parameters = {name: value for name, value in filters.items() if value is not None}
+    return await listing(frozenset(parameters)).fetch(source, page, limit, **parameters)
+
+
+@lru_cache
+def listing(filters: frozenset[str]) -> PagedQuery:
+    conditions: dict[str, ColumnElement[bool]] = {
+        "user": AuditEvent.user_id == bindparam("user"),
+        "patient": SHOWS_CHART,
+        "action": AuditEvent.action == bindparam("action"),
+        "since": AuditEvent.at >= bindparam("since"),
+        "until": AuditEvent.at < bindparam("until"),
+    }
+    where = [conditions[name] for name in sorted(filters)]
+    return PagedQuery(AuditEvent.id, COLUMNS, AuditEvent.__table__, ORDER, where)
+
+
+async def accesses(
+    source: Source, page: int, limit: int, patient_id: UUID
+) -> tuple[list[Sequence[Any]], int]:
+    """(at, user id, name, role, action) of what showed or changed something of the chart, newest first."""
+    return await ACCESSES.fetch(source, page, limit, patient=[patient_id])

@@ -1,0 +1,200 @@
+"""The audit trail is sealed: what was changed, removed or reordered shows, and so does what is not sealed."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from api.upkeep import verify_audit
+from persistence.audit_chain import Key, Report, seal
+from persistence.database import Database
+from tests.factories import World
+from tests.service import KEY, Backend, Service
+
+OURS = Key.of(KEY)
+
+
+def verified(backend: Backend, noted_head: str | None = None, keys: list[Key] | None = None) -> Report:
+    return asyncio.run(verify_audit(backend.database_url, keys or [OURS], noted_head))
+
+
+def seal_now(backend: Backend, key: Key = OURS) -> int:
+    async def run() -> int:
+        database = Database(backend.database_url)
+        try:
+            async with database.transaction() as transaction:
+                return await seal(transaction, key)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def original(populated: tuple[Backend, dict[str, dict[str, str]], float]) -> Backend:
+    """A database with some sealed events, on which no service runs any more."""
+    backend = populated[0].copy()
+    with Service(backend, backend.settings()) as service:
+        staff = service.browser(populated[1]["staff"])
+        for _ in range(5):
+            assert staff.get("/api/patients").status_code == 200
+    seal_now(backend)
+    return backend
+
+
+@pytest.fixture
+def sealed(original: Backend) -> Backend:
+    """A copy of it, to damage."""
+    copied = original.copy()
+    assert verified(copied).problems == []
+    return copied
+
+
+def test_the_service_seals_within_seconds(world: World, backend: Backend) -> None:
+    """Committed events are chained within 5 s; no timing is asserted beyond that it happens by itself."""
+    world.staff.get("/api/patients")
+    for _ in range(100):
+        if verified(backend).unsealed == 0:
+            break
+        time.sleep(0.1)
+    report = verified(backend)
+    assert report.unsealed == 0
+    assert report.sealed > 0
+    assert report.problems == []
+
+
+def test_a_whole_trail(sealed: Backend) -> None:
+    report = verified(sealed)
+    assert report.sealed == sealed.sql("SELECT count(*) FROM audit_events")[0][0]
+    assert report.unsealed == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        ("UPDATE audit_events SET email = 'someone@else.example' WHERE id = 3", "event 3 is changed"),
+        ("UPDATE audit_events SET at = at - interval '1 hour' WHERE id = 3", "event 3 is changed"),
+        (
+            "UPDATE audit_events SET patient_ids = '{}', target_ids = '{}', outcome = 'x' WHERE id = 4",
+            "event 4",
+        ),
+        ("DELETE FROM audit_events WHERE id = 3", "event 3 is removed"),
+        (
+            "UPDATE audit_events a SET user_id = b.user_id, email = b.email, action = b.action, at = b.at, "
+            "target_id = b.target_id, role = b.role FROM audit_events b "
+            "WHERE (a.id, b.id) IN ((2, 12), (12, 2))",
+            "event 2 is changed",
+        ),
+        ("UPDATE audit_seals SET event_ids = event_ids[2:] WHERE number = 1", "seal 1 does not follow"),
+        (
+            "UPDATE audit_seals SET event_ids[1] = event_ids[2], event_ids[2] = event_ids[1] WHERE number = 1",
+            "seal 1 does not follow",
+        ),
+        ("DELETE FROM audit_seals WHERE number = 1", "seals 1 to 1 are missing"),
+    ],
+)
+def test_damage_shows(damage: str, complaint: str, sealed: Backend) -> None:
+    sealed.sql(damage)
+    problems = verified(sealed).problems
+    assert any(complaint in problem for problem in problems), problems
+
+
+def test_a_forged_event_stays_unsealed_or_is_sealed_as_what_it_is(sealed: Backend) -> None:
+    """Inserting is what the application may do; a row that it did not seal is reported as tail."""
+    before = verified(sealed)
+    sealed.sql(
+        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
+        "VALUES (now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid())"
+    )
+    assert verified(sealed).unsealed == before.unsealed + 1
+
+
+def test_seals_cut_off_at_the_end_show_to_who_noted_the_head(sealed: Backend) -> None:
+    head = verified(sealed).head
+    assert verified(sealed, head).problems == []
+    sealed.sql("DELETE FROM audit_seals WHERE number = (SELECT max(number) FROM audit_seals)")
+    assert any("noted head" in problem for problem in verified(sealed, head).problems)
+
+
+def test_nothing_can_be_sealed_anew_without_the_key(sealed: Backend) -> None:
+    sealed.sql("DELETE FROM audit_seals")
+    assert seal_now(sealed, Key.of("a guess of somebody who has the database only")) > 0
+    assert any("under a key that was not given" in problem for problem in verified(sealed).problems)
+
+
+def test_a_new_key_continues_the_chain(sealed: Backend) -> None:
+    """AUDIT_KEY may change: old seals are verified under the old key, which the operator still gives."""
+    other = Key.of("another key of the operator, thirty-two bytes")
+    sealed.sql(
+        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
+        "VALUES (now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid())"
+    )
+    assert seal_now(sealed, other) == 1
+    assert verified(sealed, keys=[OURS, other]).problems == []
+    assert verified(sealed, keys=[other]).problems != []
+
+
+def test_a_row_committed_late_is_sealed_too(sealed: Backend) -> None:
+    """Ids are given out before the commit: an event with a lower id can appear after a higher one was sealed."""
+    insert = (
+        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
+        "VALUES (now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid())"
+    )
+
+    async def run() -> Any:
+        import asyncpg
+
+        slow, fast = await asyncpg.connect(sealed.database_url), await asyncpg.connect(sealed.database_url)
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute(insert)
+        await fast.execute(insert)
+        database = Database(sealed.database_url)
+        async with database.transaction() as sealing:
+            first = await seal(sealing, OURS)
+        await transaction.commit()
+        async with database.transaction() as sealing:
+            second = await seal(sealing, OURS)
+        await database.close()
+        await slow.close()
+        await fast.close()
+        return first, second
+
+    first, second = asyncio.run(run())
+    assert first + second == 2
+    report = verified(sealed)
+    assert (report.unsealed, report.problems) == (0, [])
+
+
+def test_a_restored_database_goes_on(sealed: Backend) -> None:
+    """A dump restored elsewhere counts transactions from a lower number again."""
+    sealed.sql("UPDATE audit_seals SET until_xid = 9000000000000000")
+    sealed.sql(
+        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
+        "VALUES (now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid())"
+    )
+    assert seal_now(sealed) == 1
+    assert verified(sealed).problems == []
+
+
+def test_sealers_take_turns(sealed: Backend) -> None:
+    """Of many at once one seals; the chain has no fork."""
+    sealed.sql(
+        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
+        "SELECT now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid() FROM generate_series(1, 50)"
+    )
+
+    async def run() -> list[int]:
+        database = Database(sealed.database_url)
+
+        async def one() -> int:
+            async with database.transaction() as transaction:
+                return await seal(transaction, OURS)
+
+        counts = await asyncio.gather(*(one() for _ in range(8)))
+        await database.close()
+        return list(counts)
+
+    assert sum(asyncio.run(run())) == 50
+    assert verified(sealed).problems == []
