@@ -17,11 +17,11 @@ from typing import NoReturn
 import msgspec
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from api import server
+from api import server, upkeep
 from api.app import create_app
 from api.rules import broken_rule
 from api.schemas import Email, Input, Name
-from api.settings import REQUIRED, Settings, SettingsError
+from api.settings import REQUIRED, SECRETS, Settings, SettingsError, value_of
 from persistence import demo, embedded, sessions, users
 from persistence.database import Database, Transaction
 from persistence.migration import commands
@@ -82,7 +82,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--host", default="127.0.0.1")
     command.add_argument("--port", type=port_number, default=8000)
     command.add_argument("--workers", type=int, default=1)
-    verb("migrate", migrate, "Bring the database at DATABASE_URL up to date.")
+    command = verb("migrate", migrate, "Bring the database at DATABASE_URL up to date.")
+    command.add_argument(
+        "--grant-to",
+        metavar="ROLE",
+        help="let this PostgreSQL role do what the service needs; the audit trail it can only append to",
+    )
+    command = verb("verify-audit", verify_audit, "Check the seals of the audit trail.")
+    command.add_argument("--head", help="a head that an earlier run printed; it must still be in the chain")
     command = verb("create-admin", create_admin, "Create an administrator; the password is asked for.")
     command.add_argument("email")
     command.add_argument("name")
@@ -147,8 +154,16 @@ def embedded_environment(data_dir: Path) -> Iterator[tuple[dict[str, str], bool]
 
 
 def own_environment() -> dict[str, str]:
-    """The environment; of the names that have no default, an empty one counts as absent."""
-    return {name: value for name, value in os.environ.items() if value or name not in REQUIRED}
+    """The environment; of the names that have no default, an empty one counts as absent, and what
+    `NAME_FILE` names is read."""
+    environment = dict(os.environ)
+    for name in SECRETS:
+        value = value_of(name, environment)
+        environment.pop(f"{name}_FILE", None)
+        environment.pop(name, None)
+        if value:
+            environment[name] = value
+    return environment
 
 
 def own_key(file: Path) -> str:
@@ -162,11 +177,34 @@ def own_key(file: Path) -> str:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    server.serve(Settings.read(), arguments.host, arguments.port, arguments.workers)
+    settings = Settings.read()
+    known = asyncio.run(upkeep.known_passwords(settings))
+    if known:
+        raise CommandError(
+            f"everyone knows the password of {', '.join(known)}; change it with `medisecure set-password` "
+            "before you serve this database"
+        )
+    server.serve(settings, arguments.host, arguments.port, arguments.workers)
 
 
 def migrate(arguments: argparse.Namespace) -> None:
     commands(database_url()).upgrade()
+    if arguments.grant_to:
+        asyncio.run(in_database(database_url(), lambda tx: upkeep.grant(tx, arguments.grant_to)))
+
+
+def verify_audit(arguments: argparse.Namespace) -> None:
+    keys = upkeep.audit_keys(os.environ)
+    if not keys:
+        raise CommandError("set AUDIT_KEY, or the SECRET_KEY under which the trail was sealed")
+    report = asyncio.run(upkeep.verify_audit(database_url(), keys, arguments.head))
+    for problem in report.problems:
+        print(f"DAMAGED: {problem}")
+    print(f"{report.sealed} events in {report.seals} seals, head {report.head}")
+    age = f", the oldest {report.oldest_unsealed_seconds:.0f} s old" if report.unsealed else ""
+    print(f"{report.unsealed} events in the unsealed tail{age}")
+    if report.problems:
+        raise CommandError("the audit trail is damaged")
 
 
 def create_admin(arguments: argparse.Namespace) -> None:
@@ -222,7 +260,7 @@ async def no_session(session_id: object) -> None:
 
 
 def load_demo(arguments: argparse.Namespace) -> None:
-    if os.environ.get("DATABASE_URL"):
+    if "DATABASE_URL" in own_environment():
         if not arguments.yes_known_passwords:
             raise CommandError(
                 "the demo accounts have a password that everyone knows; "
@@ -268,7 +306,7 @@ async def in_database(url: str, work: Callable[[Transaction], Awaitable[None]]) 
 
 
 def database_url() -> str:
-    url = os.environ.get("DATABASE_URL")
+    url = value_of("DATABASE_URL", os.environ)
     if not url:
         raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
     return url

@@ -79,6 +79,7 @@ def create_app(settings: Settings) -> Litestar:
         admission=admission,
         session_lifetime=settings.session_lifetime,
         approved=frozenset(settings.auto_approve_roles),
+        refuses_common=settings.refuse_common_passwords,
     )
 
     async def provide_transaction() -> AsyncGenerator[Transaction, None]:

@@ -43,7 +43,7 @@ from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookie, refresh_cookie
 from security.counters import UNAVAILABLE
 from security.login_attempts import LoginAttempts
-from security.passwords import MAX_BYTES, Passwords
+from security.passwords import MAX_BYTES, Passwords, is_common
 from security.rate_limit import rate_limit_headers
 from security.roles import Role
 from security.tokens import Kind, TokenIssuer
@@ -93,6 +93,7 @@ class SignIn:
     admission: Admission
     session_lifetime: timedelta
     approved: frozenset[Role]
+    refuses_common: bool
 
 
 async def checked(
@@ -145,9 +146,13 @@ def suits_role(role: Role, specialization: str | None, department: str | None) -
         raise BadRequest("department: only staff have one")
 
 
-def fits_bcrypt(password: str, field: str = "password") -> str:
+def acceptable(sign_in: SignIn, password: str, field: str = "password") -> str:
+    """The password; 400 if bcrypt would not read all of it or, where the clinic refuses those, it is one of
+    the most common ones."""
     if len(password.encode()) > MAX_BYTES:
         raise BadRequest(f"{field}: must be at most {MAX_BYTES} bytes of UTF-8")
+    if sign_in.refuses_common and is_common(password):
+        raise BadRequest(f"{field}: is one of the most common passwords; choose another")
     return password
 
 
@@ -220,7 +225,7 @@ class AuthController(Controller):
         """201 for every role; whether the account may sign in at once is another matter."""
         specialization, department = or_none(data.specialization), or_none(data.department)
         suits_role(data.role, specialization, department)
-        hashed = await sign_in.passwords.hash(fits_bcrypt(data.password))
+        hashed = await sign_in.passwords.hash(acceptable(sign_in, data.password))
         by_admin = request.scope.get("user") is not None and request.user.role is Role.ADMIN
         active = by_admin or data.role in sign_in.approved
         try:

@@ -44,7 +44,7 @@ class SessionController(Controller):
         caller = request.user
         rows, total = await sessions.page(reader, page, limit, caller.id)
         await seen(request, target_ids=[row[0] for row in rows])
-        return SessionPage([Session(*row, current=row[0] == caller.session_id) for row in rows], total)
+        return SessionPage([Session(*(*row, row[0] == caller.session_id)) for row in rows], total)
 
     @delete("/{id:str}", operation_id="endMySession", status_code=200, action=Action.SESSION_END)
     async def end_my_session(

@@ -69,7 +69,7 @@ async def note_refusal(error: Exception, scope: Scope) -> None:
     """Litestar's after_exception hook: a signed-in caller was refused."""
     if not isinstance(error, HTTPException) or error.status_code not in REFUSALS or not scope.get("user"):
         return
-    request = StrictRequest(scope)  # type: ignore[arg-type]  # an HTTP one, it raised an HTTP error
+    request = StrictRequest(scope)
     action = request.route_handler.opt.get("action")
     if action is None:
         return

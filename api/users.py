@@ -9,7 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.auth import Label, SignIn, end_everywhere, fits_bcrypt, suits_role
+from api.auth import Label, SignIn, acceptable, end_everywhere, suits_role
 from api.errors import BadRequest
 from api.requests import StrictRequest
 from api.schemas import (
@@ -148,7 +148,7 @@ class UserController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Message:
         """End the user's other sessions; this one lives on."""
-        fits_bcrypt(data.newPassword, "newPassword")
+        acceptable(sign_in, data.newPassword, "newPassword")
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
         if not await sign_in.passwords.verify(data.currentPassword, stored):
@@ -243,7 +243,7 @@ class UserController(Controller):
     ) -> Message:
         """End every session of the user."""
         user_id = path_id(id, "User")
-        fits_bcrypt(data.newPassword, "newPassword")
+        acceptable(sign_in, data.newPassword, "newPassword")
         if await users.one(reader, user_id) is None:
             raise NotFoundException("User not found")
         hashed = await sign_in.passwords.hash(data.newPassword)

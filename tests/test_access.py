@@ -1,4 +1,4 @@
-"""Who may do what: every operation × anonymous and the four roles, generated from the contract's
+"""Who may do what: every operation by anonymous and the four roles, generated from the contract's
 `x-roles` and the ownership table below; every cell is executed (contract, "Who may do what")."""
 
 from collections.abc import Callable
@@ -92,7 +92,10 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
         "updatePatient": dict,
         "linkPatientAccount": lambda: {"userId": objects.user},
         "createAppointment": lambda: {
-            "patientId": objects.chart, "doctorId": objects.doctor, "date": world.slot(), "reason": "Check-up",
+            "patientId": objects.chart,
+            "doctorId": objects.doctor,
+            "date": world.slot(),
+            "reason": "Check-up",
         },
         "updateAppointment": dict,
         "createRecord": lambda: {

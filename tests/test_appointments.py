@@ -1,6 +1,5 @@
 """Appointments (requirement, section 5; contract, "Appointments"): booking, moving, and the two ends."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import pytest
 from security.roles import Role
 from tests.client import Browser
 from tests.factories import World, registration
+from tests.locks import transaction, until_they_wait
 from tests.service import Backend, Service
 
 KEYS = ["id", "patientId", "patientName", "doctorId", "doctorName", "date", "status", "reason", "notes"]
@@ -506,27 +506,14 @@ def test_the_database_refuses_what_the_service_would(world: World, backend: Back
 
 def test_a_booking_beside_the_service_is_seen(world: World, backend: Backend, doctors: list[str]) -> None:
     """Somebody who takes no lock, and commits in between: the backstop answers, and that is a 400 too."""
-    some, date = world.appointment(), world.slot()
-
-    async def beside() -> httpx.Response:
-        connection = await asyncpg.connect(backend.database_url)
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(insert(by=f"('{date}'::timestamptz - date)"), some["id"])
-        booking = asyncio.create_task(
-            asyncio.to_thread(book, world.staff, world.chart()["id"], doctors[0], date)
-        )
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
-        observer = await asyncpg.connect(backend.database_url)
-        while not await observer.fetchval(waits, backend.database_url.split("?")[0].rsplit("/", 1)[1]):
+    some, other, date = world.appointment(), world.chart()["id"], world.slot()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as beside:
+            beside(insert(by=f"('{date}'::timestamptz - date)"), some["id"])
+            booking = pool.submit(book, world.staff, other, doctors[0], date)
+            until_they_wait(backend, booking)
             assert not booking.done()
-            await asyncio.sleep(0.01)
-        await transaction.commit()
-        await connection.close()
-        await observer.close()
-        return await booking
-
-    refused = asyncio.run(asyncio.wait_for(beside(), 20))
+        refused = booking.result()
     assert refused.status_code == 400
     assert refused.json() == {"detail": "date: there is another appointment at that time"}
 
@@ -666,22 +653,22 @@ def test_a_chart_takes_its_appointments_along(world: World) -> None:
 
 def test_lists_are_ordered_by_date_then_id(world: World, doctors: list[str]) -> None:
     """Stable where many begin at once, from page to page."""
-    day = "2180-06-01"
-    dates = [f"{day}T{hour:02}:00:00Z" for hour in (9, 8, 9, 10, 8, 9)]
-    made = [
-        world.appointment(doctorId=doctors[number % len(doctors)], date=date)
-        for number, date in enumerate(dates)
-        if number != 5
-    ]
-    expected = sorted(made, key=lambda appointment: (appointment["date"], appointment["id"]))
-    assert listed(world.staff, date=day) == expected
+    day, made = "2180-06-01", []
+    for hour in (9, 8, 9, 10, 9, 8, 9, 9, 9, 9, 8):
+        made.append(world.appointment(date=f"{day}T{hour:02}:00:00Z"))
+        assert change(world.staff, made[-1], status="cancelled").status_code == 200
+    made.append(world.appointment(date=f"{day}T09:00:00Z", doctorId=doctors[1]))
+    expected = [a["id"] for a in sorted(made, key=lambda a: (a["date"], a["id"]))]
+    assert [a["id"] for a in listed(world.staff, date=day)] == expected
     pages = [
-        world.staff.get("/api/appointments", params={"date": day, "limit": 2, "page": page}).json()
+        world.staff.get("/api/appointments", params={"date": day, "limit": 5, "page": page}).json()
         for page in range(1, 5)
     ]
-    assert [seen for page in pages for seen in page["appointments"]] == expected
-    assert [page["total"] for page in pages] == [5] * 4
-    assert listed(world.doctor, date=day) == [a for a in expected if a["doctorId"] == doctors[0]]
+    assert [a["id"] for page in pages for a in page["appointments"]] == expected
+    assert [page["total"] for page in pages] == [12] * 4
+    assert [a["id"] for a in listed(world.doctor, date=day)] == [
+        id for id in expected if id != made[-1]["id"]
+    ]
 
 
 def test_the_status_filter(world: World) -> None:

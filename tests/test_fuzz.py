@@ -1,5 +1,5 @@
-"""Cookies, bodies and queries that nobody thought of: never a 500, never a way in. tests/client.py checks every
-answer against the contract; hypothesis bounds the run and prints what it found, to be played again."""
+"""Cookies, bodies and queries that nobody thought of: never a 500, never a way in. tests/client.py checks
+every answer against the contract; hypothesis bounds the run and prints what it found, to be played again."""
 
 import json
 import urllib.parse
@@ -22,9 +22,17 @@ BOUNDED = settings(
 PRINTABLE = st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters=";,\x7f")
 NUMBERS = st.integers() | st.floats(allow_nan=False) | st.just(10**400) | st.just(-(2**63))
 TEXTS = st.text(max_size=60) | st.sampled_from(
-    ["", " ", "\0", "\ud800", "a" * 300, "2026-01-01", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59",
-     "admin", "true", "null", "../", "%00", "' OR 1=1 --", "<script>", "é́", "\uffff", "javascript:x"]
-)  # fmt: skip
+    [
+        *("", " ", "\0", "\ud800", "a" * 300, "2026-01-01", "admin", "true", "null", "../", "%00", "\uffff"),
+        *(
+            "9999-12-31T23:59:59-23:59",
+            "0001-01-01T00:00:00+23:59",
+            "' OR 1=1 --",
+            "<script>",
+            "javascript:x",
+        ),
+    ]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),

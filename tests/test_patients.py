@@ -11,6 +11,7 @@ import pytest
 from security.roles import Role
 from tests.client import Browser
 from tests.factories import World, chart, email, registration
+from tests.locks import transaction, until_they_wait
 from tests.service import Backend, Service
 
 KEYS = [
@@ -271,15 +272,24 @@ def test_a_chart_that_does_not_exist_cannot_change(world: World, body: dict[str,
         assert world.staff.patch(f"/api/patients/{id}", body).status_code == 404
 
 
-def test_two_changes_at_once_are_both_kept(world: World) -> None:
-    """Concurrent changes of different fields of one chart: nobody's is lost."""
-    path = f"/api/patients/{world.chart()['id']}"
-    changes = [(world.staff, {"phone": "+1 555 0177"}), (world.doctor, {"allergies": "Nuts"})] * 5
-    with ThreadPoolExecutor(len(changes)) as pool:
-        answers = list(pool.map(lambda change: change[0].patch(path, change[1]).status_code, changes))
-    assert answers == [200] * len(changes)
-    stored = world.staff.get(path).json()
-    assert (stored["phone"], stored["allergies"]) == ("+1 555 0177", "Nuts")
+def test_changes_at_once_are_all_kept(world: World, backend: Backend) -> None:
+    """Concurrent changes of different fields of one chart: nobody's is lost, and the search finds each."""
+    some = world.chart()
+    changes = [
+        (world.staff, {"phone": "+1 555 0177"}),
+        (world.admin, {"name": "Concurrent Roe"}),
+        (world.doctor, {"allergies": "Nuts"}),
+        (world.admin, {"email": "concurrent.roe@example.com"}),
+    ]
+    with ThreadPoolExecutor(len(changes)) as pool, transaction(backend) as hold:
+        hold("SELECT FROM patients WHERE id = $1 FOR UPDATE", some["id"])
+        asked = [pool.submit(who.patch, f"/api/patients/{some['id']}", change) for who, change in changes]
+        until_they_wait(backend, *asked)
+    assert [answer.result().status_code for answer in asked] == [200] * len(changes)
+    stored = world.staff.get(f"/api/patients/{some['id']}").json()
+    assert stored == some | {name: value for _, change in changes for name, value in change.items()}
+    for term in ("555 0177", "concurrent roe", "concurrent.roe@"):
+        assert world.staff.get("/api/patients", params={"search": term}).json()["total"] == 1
 
 
 # Contract: the account of a chart
@@ -393,28 +403,35 @@ def test_unknown_chart_or_account(world: World) -> None:
 def test_charts_race_for_one_account(world: World, backend: Backend) -> None:
     """One chart per account under concurrency, over two instances: one 200, the rest 400."""
     user_id = world.other_patient.me()["id"]
-    charts = [world.chart() for _ in range(8)]
-    with Service(backend, backend.settings()) as second, ThreadPoolExecutor(len(charts)) as pool:
-        browsers = [world.staff, second.browser(world.staff.cookies)]
-
-        def link(number: int) -> int:
-            path = f"/api/patients/{charts[number]['id']}/account"
-            return browsers[number % 2].put(path, {"userId": user_id}).status_code
-
-        answers = list(pool.map(link, range(len(charts))))
+    paths = [f"/api/patients/{world.chart()['id']}/account" for _ in range(8)]
+    with Service(backend, backend.settings()) as second, ThreadPoolExecutor(len(paths)) as pool:
+        browsers = [world.staff, second.browser(world.staff.cookies)] * 4
+        with transaction(backend) as hold:
+            hold("SELECT FROM users WHERE id = $1 FOR UPDATE", user_id)
+            asked = [
+                pool.submit(browser.put, path, {"userId": user_id})
+                for browser, path in zip(browsers, paths, strict=True)
+            ]
+            until_they_wait(backend, *asked)
+        answers = [answer.result().status_code for answer in asked]
     assert sorted(answers) == [200] + [400] * 7
     [seen] = patients_of(world.other_patient)
-    assert seen["id"] == charts[answers.index(200)]["id"]
-    assert world.staff.delete(f"/api/patients/{seen['id']}/account").status_code == 200
+    winner = paths[answers.index(200)]
+    assert winner == f"/api/patients/{seen['id']}/account"
+    assert world.staff.delete(winner).status_code == 200
 
 
-def test_accounts_race_for_one_chart(world: World) -> None:
+def test_accounts_race_for_one_chart(world: World, backend: Backend) -> None:
     """One account per chart under concurrency: whoever comes first keeps it, and may ask again."""
     some = world.chart()
-    accounts = [world.patient.me()["id"], world.other_patient.me()["id"]] * 4
-    with ThreadPoolExecutor(len(accounts)) as pool:
-        path = f"/api/patients/{some['id']}/account"
-        answers = list(pool.map(lambda id: world.staff.put(path, {"userId": id}).status_code, accounts))
+    path = f"/api/patients/{some['id']}/account"
+    accounts = [world.patient.me()["id"], world.other_patient.me()["id"]] * 3
+    with ThreadPoolExecutor(len(accounts)) as pool, transaction(backend) as hold:
+        hold("SELECT FROM patients WHERE id = $1 FOR UPDATE", some["id"])
+        asked = [pool.submit(world.staff.put, path, {"userId": id}) for id in accounts]
+        until_they_wait(backend, *asked)
     winner = world.staff.get(path).json()["id"]
-    assert answers == [200 if id == winner else 400 for id in accounts]
+    assert [answer.result().status_code for answer in asked] == [
+        200 if id == winner else 400 for id in accounts
+    ]
     assert world.staff.delete(path).status_code == 200

@@ -149,6 +149,15 @@ def test_something_after_the_object(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    "body", [b'{"name": "A", "name": "B"}', b'{"name": "A", "phone": "1", "n\\u0061me": "A"}']
+)
+def test_a_field_given_twice(world: World, body: bytes) -> None:
+    """Which of the two would count is anybody's guess (RFC 8259, 4)."""
+    refused = world.staff.request("PATCH", UNKNOWN, content=body, headers=JSON)
+    assert (refused.status_code, refused.json()) == (400, {"detail": "body: a field may be given only once"})
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"[" * 100_000,
