@@ -59,6 +59,8 @@ class Edge:
         asked = header(scope, b"access-control-request-method")
         if scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None:
             await self.preflight(scope, send_with_headers, origin, asked)
+        elif not is_plain(scope["path"]):
+            await refuse(send_with_headers, 404, "Not found")
         else:
             await self.app(scope, receive, send_with_headers)
 
@@ -66,9 +68,7 @@ class Edge:
         """204 with what is allowed, or 400 (Fetch standard, "CORS-preflight fetch")."""
         if origin not in self.origins or method not in METHODS:
             detail = "This origin is not allowed" if origin not in self.origins else "Method not allowed"
-            await respond(
-                send, 400, [(b"content-type", b"application/json")], msgspec.json.encode(Error(detail))
-            )
+            await refuse(send, 400, detail)
             return
         allowed = [
             (b"access-control-allow-methods", ", ".join(METHODS).encode()),
@@ -88,6 +88,16 @@ def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tu
     ]
     present = {name.lower() for name, _ in theirs}
     return theirs + [(name, value) for name, value in ours.items() if name not in present]
+
+
+def is_plain(path: str) -> bool:
+    """Whether the path may be one of the contract's. Litestar would take `//api/users/` for `/api/users`; a
+    proxy in front, with rules by path, might not."""
+    return "//" not in path and (path == "/" or not path.endswith("/"))
+
+
+async def refuse(send: Send, status: int, detail: str) -> None:
+    await respond(send, status, [(b"content-type", b"application/json")], msgspec.json.encode(Error(detail)))
 
 
 async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

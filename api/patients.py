@@ -224,6 +224,8 @@ class PatientController(Controller):
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Account:
         patient_id = path_id(id, "Patient")
+        if await patients.one(reader, request.user, patient_id) is None:
+            raise NotFoundException("Patient not found")
         user_id = await patients.linked_account(reader, patient_id)
         row = user_id and await users.one(reader, user_id)
         if not row:

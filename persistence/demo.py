@@ -27,6 +27,8 @@ CHART = UUID("1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05")
 VISIT = UUID("2b3c4d5e-6f70-4b2c-9d3e-6ea0504a4a06")
 RECORD = UUID("3c4d5e6f-7081-4c3d-8e4f-7fb1615b4a07")
 
+# openapi.yaml shows this clinic in its examples; tests/test_examples.py holds the two together.
+# (id, e-mail, name, role, status, specialization, department)
 ACCOUNTS = (
     (ADMIN, "admin@example.com", "Ada Admin", Role.ADMIN, AccountStatus.ACTIVE, None, None),
     (DOCTOR, "doctor@example.com", "Dr. Dora Demir", Role.DOCTOR, AccountStatus.ACTIVE, "Cardiology", None),
@@ -36,14 +38,21 @@ ACCOUNTS = (
     (None, "new.doctor@example.com", "Dr. Nina Nowak", Role.DOCTOR, AccountStatus.PENDING, "Surgery", None),
     (None, "otto@example.com", "Otto Okafor", Role.PATIENT, AccountStatus.ACTIVE, None, None),
 )
+# (id, name, e-mail, birth date, gender, address, blood type, allergies, history); Paula's account is above.
 CHARTS = (
-    (CHART, "Paula Patient", "1986-03-14", Gender.FEMALE, "12 Linden Row", "A+", "Penicillin"),
-    (None, "Ángel Álvarez", "1954-11-02", Gender.MALE, "3 Harbour Street", "O-", None),
-    (None, "Brigitte Becker", "1972-06-21", Gender.FEMALE, "77 Mill Lane", "B+", "Latex"),
-    (None, "Chidi Chukwu", "2014-01-30", Gender.MALE, "5 School Road", None, "Peanuts"),
-    (None, "Deniz Doğan", "1999-09-09", Gender.OTHER, "41 Station Square", "AB+", None),
-    (None, "Elif Erdem", "2001-12-24", Gender.FEMALE, "8 Garden Close", None, None),
-)
+    (CHART, "Paula Patient", "patient@example.com", "1988-03-14", Gender.FEMALE,
+     "12 Garden Street, Istanbul", "A+", "Penicillin", "Appendectomy in 2004."),
+    (None, "Ángel Álvarez", "angel@example.org", "1954-11-02", Gender.MALE,
+     "3 Harbour Street", "O-", None, None),
+    (None, "Brigitte Becker", "brigitte@example.org", "1972-06-21", Gender.FEMALE,
+     "77 Mill Lane", "B+", "Latex", "Hypertension since 2015."),
+    (None, "Chidi Chukwu", "chidi@example.org", "2014-01-30", Gender.MALE,
+     "5 School Road", None, "Peanuts", None),
+    (None, "Deniz Doğan", "deniz@example.org", "1999-09-09", Gender.OTHER,
+     "41 Station Square", "AB+", None, None),
+    (None, "Elif Erdem", "elif@example.org", "2001-12-24", Gender.FEMALE,
+     "8 Garden Close", None, None, None),
+)  # fmt: skip
 # (days from today, hour at the clinic, chart, status, reason); the doctor is Dr. Demir.
 VISITS = (
     (-21, 9, 0, AppointmentStatus.COMPLETED, "Palpitations"),
@@ -55,12 +64,15 @@ VISITS = (
     (2, 10, 3, AppointmentStatus.SCHEDULED, "Heart murmur"),
     (5, 14, 0, AppointmentStatus.SCHEDULED, "Follow-up of palpitations"),
 )
-# (days from today, chart, diagnosis, prescription); the visit of Brigitte Becker still waits for its report.
-RECORDS = (
-    (-21, 0, "Supraventricular extrasystoles, benign", "Magnesium 300 mg once a day for four weeks"),
-    (-20, 0, "Blood test: potassium and thyroid normal", ""),
-    (-14, 1, "Stable angina", "Bisoprolol 2.5 mg in the morning; glyceryl trinitrate spray when needed"),
-)
+# (days from today, chart, diagnosis, prescription, notes, attachments); the visit of Brigitte Becker still
+# waits for its report.
+RECORDS: tuple[tuple[int, int, str, str, str, list[str]], ...] = (
+    (-21, 0, "Supraventricular extrasystoles, benign", "Magnesium 300 mg, once a day for four weeks",
+     "Less coffee; a diary of the palpitations.", ["ecg/24-hours.pdf"]),
+    (-20, 0, "Blood test: potassium and thyroid normal", "", "", ["labs/electrolytes.pdf"]),
+    (-14, 1, "Stable angina", "Bisoprolol 2.5 mg in the morning; glyceryl trinitrate spray when needed",
+     "", []),
+)  # fmt: skip
 
 
 async def is_empty(transaction: Transaction) -> bool:
@@ -82,11 +94,15 @@ async def password_hashes(source: Source) -> dict[str, str]:
     return {row.email: row.password_hash for row in rows}
 
 
+def phone(number: int) -> str:
+    return f"+90 212 555 01{number:02}"
+
+
 async def load(
     transaction: Transaction, password_hash: str, *, midnight: datetime, visit: timedelta, fee: int
 ) -> None:
     """Put the demo data into an empty database. `midnight` is the start of today at the clinic."""
-    for chosen, email, name, role, status, specialization, department in ACCOUNTS:
+    for number, (chosen, email, name, role, status, specialization, department) in enumerate(ACCOUNTS, 1):
         await users.add(
             transaction,
             id=chosen or uuid5(ADMIN, email),
@@ -94,24 +110,26 @@ async def load(
             name=name,
             role=role,
             status=status,
-            phone=None,
+            phone=phone(number),
             specialization=specialization,
             department=department,
             password_hash=password_hash,
         )
     charts: list[UUID] = []
-    for chosen, name, born, gender, address, blood_type, allergies in CHARTS:
+    for number, row in enumerate(CHARTS):
+        chosen, name, email, born, gender, address, blood_type, allergies, history = row
         chart = await patients.add(
             transaction,
             id=chosen or uuid5(CHART, name),
             name=name,
-            email=f"{name.split()[0].lower()}@example.org",
-            phone=f"+1 555 01{len(charts):02}",
+            email=email,
+            phone=phone(10 + number) if number else phone(4),
             date_of_birth=date.fromisoformat(born),
             gender=gender,
             address=address,
             blood_type=blood_type,
             allergies=allergies,
+            medical_history=history,
         )
         charts.append(chart.id)
     await transaction.run(update(Patient).where(Patient.id == CHART).values(user_id=PATIENT))
@@ -129,7 +147,7 @@ async def load(
                 fee=fee,
             )
         )
-    for number, (days, who, diagnosis, prescription) in enumerate(RECORDS):
+    for number, (days, who, diagnosis, prescription, notes, attachments) in enumerate(RECORDS):
         await transaction.run(
             insert(MedicalRecord).values(
                 id=RECORD if number == 0 else uuid5(RECORD, str(number)),
@@ -138,7 +156,7 @@ async def load(
                 date=(midnight + timedelta(days=days, hours=17)).astimezone(UTC),
                 diagnosis=diagnosis,
                 prescription=prescription,
-                notes="",
-                attachments=[],
+                notes=notes,
+                attachments=attachments,
             )
         )

@@ -205,6 +205,14 @@ def test_no_such_chart(world: World, path: str, id: str) -> None:
     assert world.staff.get(f"/api/patients/{id}{path}").status_code == 404
 
 
+def test_an_id_is_written_in_one_way(world: World, existing: dict[str, Any]) -> None:
+    """The contract's `format: uuid` (RFC 9562, 4): with hyphens, in either case, and nothing around it."""
+    id = existing["id"]
+    for other in (id.replace("-", ""), f"{{{id}}}", f"urn:uuid:{id}", f"{id}%20"):
+        assert world.staff.get(f"/api/patients/{other}").status_code == 404
+    assert world.staff.get(f"/api/patients/{id.upper()}").json() == existing
+
+
 # Contract, "Who may do what": changing
 
 
