@@ -64,8 +64,11 @@ RAISED_HERE = (
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Error]:
     status, detail, headers = judged(request, error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s %s: %s\n%s", request.method, path_template(request), detail, stack_of(error))
+    where = f"{request.method} {path_template(request)}"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:  # many at once: a line each is enough
+        log.warning("%s: unavailable, %s", where, type(error).__name__)
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s\n%s", where, detail, stack_of(error))
     return built(status, detail, headers)
 
 

@@ -23,7 +23,8 @@ FORMATS = {
     "uuid": "must be a UUID",
 }
 TYPES = {"boolean": "must be true or false", "object": "must be a JSON object", "null": "must be null"}
-OR_NULL = " or null"
+MUST_BE = "must be "
+NULL_OR = "must be null or "
 # msgspec sorts the values of an enum; people read them in our order.
 IN_ORDER = {
     frozenset(member.value for member in members): [member.value for member in members]
@@ -60,13 +61,14 @@ def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
     if field is None:
         return "The request is not valid"
     alias = getattr(field.kwarg_definition, "query", None) or name
-    return f"{alias}: {described(schema_of(field.raw)).removesuffix(OR_NULL)}"
+    return f"{alias}: {described(schema_of(field.raw)).replace(NULL_OR, MUST_BE)}"
 
 
 def described(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         kinds = [kind for kind in schema["anyOf"] if kind.get("type") != "null"]
-        return described(kinds[0]) + (OR_NULL if len(kinds) < len(schema["anyOf"]) else "")
+        rule = described(kinds[0])
+        return rule if len(kinds) == len(schema["anyOf"]) else rule.replace(MUST_BE, NULL_OR, 1)
     if "enum" in schema:
         values = IN_ORDER.get(frozenset(schema["enum"]), schema["enum"])
         return f"must be one of {', '.join(values)}"

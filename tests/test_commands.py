@@ -287,6 +287,17 @@ def test_a_port_in_use_is_refused_before_anything_is_written(running, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_a_port_is_taken_from_the_moment_it_is_chosen():
+    """Not only once the servers are up: two starts at once cannot both believe they have it."""
+    sockets = loopback(0)
+    try:
+        with pytest.raises(OSError, match="Address already in use"):
+            loopback(sockets[0].getsockname()[1])
+    finally:
+        for each in sockets:
+            each.close()
+
+
 def test_a_port_in_use_on_ipv6_alone_is_in_use():
     """A browser that asks for localhost tries that one first."""
     with socket.socket(socket.AF_INET6) as other:

@@ -160,7 +160,7 @@ def test_at_most_twenty_attachments(world: World) -> None:
     written = write(world.doctor, some, attachments=references[:20])
     assert (written.status_code, written.json()["attachments"]) == (201, references[:20])
     refused = write(world.doctor, some, attachments=references)
-    assert refused.json() == {"detail": "attachments: must be a list of at most 20 items or null"}
+    assert refused.json() == {"detail": "attachments: must be null or a list of at most 20 items"}
 
 
 @pytest.mark.parametrize("none", [None, []])

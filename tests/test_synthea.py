@@ -11,8 +11,9 @@ earlier one that began less than half an hour before. Six are, all of them at th
 other: nine clashes, six of a patient with himself and three, of the same six, of a doctor. Once the other one
 is completed, the refused one can be booked and is completed too.
 
-Follow-ups: nothing in the files is of today, so each patient gets one more appointment with the doctor he saw
-last, at the first instant of today, of tomorrow or of the day after. Of those who have died it is cancelled.
+Referrals: nothing in the files is of today, so each patient gets one more appointment, with the doctor whom the
+next patient saw last, at the first instant of today, of tomorrow or of the day after. Of those who have died it
+is cancelled.
 """
 
 import csv
@@ -146,12 +147,12 @@ class Clinic:
     accounts: dict[str, str] = field(default_factory=dict)  # ids of the patients' accounts
     refused: dict[str, str] = field(default_factory=dict)
     visits: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by encounter
-    follow_ups: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by patient
+    referrals: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by patient
     records: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by encounter
 
     @property
     def appointments(self) -> list[dict[str, Any]]:
-        return [*self.visits.values(), *self.follow_ups.values()]
+        return [*self.visits.values(), *self.referrals.values()]
 
 
 def each(work: Callable[[Any], Any], items: Iterable[Any]) -> None:
@@ -251,21 +252,22 @@ def write_records(clinic: Clinic, encounters: list[Row]) -> None:
         clinic.records[encounter["Id"]] = expect(201, written)
 
 
-def follow_up(clinic: Clinic, today: date) -> None:
+def refer(clinic: Clinic, today: date) -> None:
     seen_last = {row["PATIENT"]: row["PROVIDER"] for row in ENCOUNTERS.values()}
-    for number, (key, provider) in enumerate(seen_last.items()):
+    patients, doctors = list(seen_last), list(seen_last.values())
+    for number, (key, provider) in enumerate(zip(patients, doctors[1:] + doctors[:1], strict=True)):
         begins = datetime.combine(today + timedelta(days=number % 3), datetime.min.time(), ZONE)
         body = {
             "patientId": clinic.ids[key],
             "doctorId": clinic.ids[provider],
             "date": begins.isoformat(),
-            "reason": "Follow-up",
+            "reason": "Referral",
         }
         booked = expect(201, clinic.staff.post("/api/appointments", body))
         if PATIENTS[key]["DEATHDATE"]:
             cancel = {"status": "cancelled", "notes": f"Died on {PATIENTS[key]['DEATHDATE']}"}
             booked = expect(200, clinic.staff.patch(f"/api/appointments/{booked['id']}", cancel))
-        clinic.follow_ups[key] = booked
+        clinic.referrals[key] = booked
 
 
 def today_here() -> date:
@@ -295,7 +297,7 @@ def clinic(servers: Backend) -> Iterator[Clinic]:
             expect(201, book(clinic, ENCOUNTERS[key]))
         complete(clinic, [ENCOUNTERS[key] for key in clinic.refused])
         each(partial(write_records, clinic), by("PROVIDER", RECORDED).values())
-        follow_up(clinic, today_here())
+        refer(clinic, today_here())
         yield clinic
 
 
@@ -337,7 +339,7 @@ def assigned(clinic: Clinic, provider: str) -> int:
     seen = {row["PATIENT"] for row in ENCOUNTERS.values() if row["PROVIDER"] == provider}
     to_see = {
         key
-        for key, appointment in clinic.follow_ups.items()
+        for key, appointment in clinic.referrals.items()
         if appointment["doctorId"] == clinic.ids[provider] and not PATIENTS[key]["DEATHDATE"]
     }
     return len(seen | to_see)
@@ -491,8 +493,8 @@ def test_appointments_by_status(clinic):
     dead = {key for key, row in PATIENTS.items() if row["DEATHDATE"]}
     for status, expected in {
         "completed": clinic.visits.values(),
-        "cancelled": [clinic.follow_ups[key] for key in dead],
-        "scheduled": [clinic.follow_ups[key] for key in PATIENTS.keys() - dead],
+        "cancelled": [clinic.referrals[key] for key in dead],
+        "scheduled": [clinic.referrals[key] for key in PATIENTS.keys() - dead],
     }.items():
         found = every(clinic.staff, "/api/appointments", "appointments", status=status)
         assert found == in_order_of_time(expected)
@@ -514,7 +516,7 @@ def test_appointments_by_day(clinic):
 
 
 def test_appointments_by_day_and_status(clinic):
-    for day in {day_of(one) for one in clinic.follow_ups.values()}:
+    for day in {day_of(one) for one in clinic.referrals.values()}:
         for status in ("scheduled", "completed", "cancelled"):
             found = every(clinic.admin, "/api/appointments", "appointments", date=str(day), status=status)
             assert found == in_order_of_time(
@@ -590,7 +592,7 @@ def test_dashboard_of_every_doctor(clinic):
             "assignedPatients": assigned(clinic, key),
             "todayAppointments": sum(
                 one["doctorId"] == clinic.ids[key] and day_of(one) == today and one["status"] != "cancelled"
-                for one in clinic.follow_ups.values()
+                for one in clinic.referrals.values()
             ),
             "pendingReports": sum(
                 row["PROVIDER"] == key and (key, row["PATIENT"]) not in reported
@@ -607,7 +609,7 @@ def test_dashboard_of_patients(clinic):
     totals: Counter[str] = Counter()
     for key in LINKED:
         own = [row for row in RECORDED if row["PATIENT"] == key]
-        to_come = clinic.follow_ups[key]
+        to_come = clinic.referrals[key]
         expected = {
             "upcomingAppointments": int(
                 to_come["status"] == "scheduled" and datetime.fromisoformat(to_come["date"]) > now

@@ -138,7 +138,7 @@ class TestChangingMe:
             (
                 Role.PATIENT,
                 {"phone": 1},
-                "phone: must be text of at most 40 characters, without NUL characters or null",
+                "phone: must be null or text of at most 40 characters, without NUL characters",
             ),
             (Role.PATIENT, {"role": "admin"}, "body: has an unknown field"),
             (Role.PATIENT, {"email": "x@example.com"}, "body: has an unknown field"),
