@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from litestar import Litestar, get
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from api.contract import contract
+from api.contract import contract, contract_bytes
 from tests import conformance, nets
 from tests.client import Browser
 from tests.service import Service
@@ -30,6 +31,18 @@ def app(service: Service) -> Litestar:
 
 def test_the_document_is_valid_openapi() -> None:
     validate(contract(), cls=OpenAPIV31SpecValidator)
+
+
+def test_no_key_is_there_twice() -> None:
+    """YAML would take the last one without a word."""
+
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"{node.start_mark}: {sorted(keys)}"
+            return super().construct_mapping(node, deep)
+
+    assert yaml.load(contract_bytes(), Strict) == contract()
 
 
 def test_routes(app: Litestar, document: Document) -> None:

@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
@@ -255,6 +255,14 @@ def check(case: Case, clinic: Clinic) -> None:
     assert shape(answer.json()) == shape(expected)
 
 
+@pytest.mark.parametrize("field", ["phone", "address", "medicalHistory", "created_at", "id"])
+def test_a_false_example_is_caught(field: str, unchanged: Clinic) -> None:
+    [case] = [case for case in READS if case.id == "getPatient-paula"]
+    name, shown = case.answer
+    with pytest.raises(AssertionError):
+        check(replace(case, answer=(name, {**shown, field: "something else"})), unchanged)
+
+
 # Errors: how to get each detail that the contract shows.
 
 
@@ -313,7 +321,7 @@ def locked_out(clinic: Clinic) -> Any:
 
 def unreadable(clinic: Clinic) -> Any:
     """A probe that is no HTTP: answered by the server itself, and read from the wire."""
-    head, _, body = clinic.service.raw(b"GET /health/live\r\n\r\n").partition(b"\r\n\r\n")
+    head, _, body = clinic.service.raw(b"GET /health/live nonsense\r\n\r\n").partition(b"\r\n\r\n")
     status = int(head.split()[1])
     return httpx.Response(status, content=body, request=httpx.Request("GET", "http://test/health/live"))
 

@@ -11,9 +11,9 @@ earlier one that began less than half an hour before. Six are, all of them at th
 other: nine clashes, six of a patient with himself and three, of the same six, of a doctor. Once the other one
 is completed, the refused one can be booked and is completed too.
 
-Referrals: nothing in the files is of today, so each patient gets one more appointment, with the doctor whom the
-next patient saw last, at the first instant of today, of tomorrow or of the day after. Of those who have died it
-is cancelled.
+Referrals: nothing in the files is of today, so each patient gets one more appointment, with the doctor whom
+the next patient saw last, at the first instant of today, of tomorrow or of the day after. Of those who have
+died it is cancelled.
 """
 
 import csv
