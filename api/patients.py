@@ -206,10 +206,10 @@ class PatientController(Controller):
         clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Patient:
-        born(data.date_of_birth, clinic)
         current = await chart(transaction, id)
         changed = differing(changes(data, MEDICAL), current)
         settable(request.user, changed)
+        born(data.date_of_birth, clinic)
         row = await patients.change(transaction, current, **changed)
         await done(transaction, request, patient_id=row.id, target_id=row.id)
         return Patient(*row)

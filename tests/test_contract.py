@@ -42,7 +42,7 @@ def test_no_key_is_there_twice() -> None:
             assert len(keys) == len(set(keys)), f"{node.start_mark}: {sorted(keys)}"
             return super().construct_mapping(node, deep)
 
-    assert yaml.load(contract_bytes(), Strict) == contract()
+    assert Strict(contract_bytes()).get_single_data() == contract()
 
 
 def test_routes(app: Litestar, document: Document) -> None:
