@@ -22,7 +22,9 @@ from api.app import create_app
 from api.rules import broken_rule
 from api.schemas import Email, Input, Name
 from api.settings import REQUIRED, SECRETS, Settings, SettingsError, value_of
-from persistence import demo, embedded, sessions, users
+from api.trail import by_command
+from persistence import audit, demo, embedded, sessions, users
+from persistence.audit import Action
 from persistence.database import Database, Transaction
 from persistence.migration import commands
 from persistence.models import AccountStatus
@@ -215,7 +217,7 @@ def create_admin(arguments: argparse.Namespace) -> None:
     hashed = asyncio.run(Passwords(1).hash(new_password()))
 
     async def create(transaction: Transaction) -> None:
-        await users.add(
+        user = await users.add(
             transaction,
             email=users.normal_email(arguments.email),
             name=arguments.name,
@@ -224,6 +226,7 @@ def create_admin(arguments: argparse.Namespace) -> None:
             phone=None,
             password_hash=hashed,
         )
+        await audit.add(transaction, by_command(Action.ACCOUNT_CREATE, user.id))
 
     try:
         asyncio.run(in_database(database_url(), create))
@@ -242,7 +245,8 @@ def set_password(arguments: argparse.Namespace) -> None:
             raise CommandError("no account has this e-mail address")
         await users.set_password(transaction, user.id, hashed)
         ended = await sessions.end_all(transaction, user.id)
-        store = CounterStore.connect(os.environ.get("REDIS_URL", "redis://localhost:6379"))
+        await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
+        store = CounterStore.connect(own_environment().get("REDIS_URL", "redis://localhost:6379"))
         admission = Admission(store, no_session, limit=1, tombstone=86400)
 
         async def bury() -> None:

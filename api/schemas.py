@@ -9,7 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-NOT_BLANK = r"^(?=\s*\S)[^\u0000]*$"  # no NUL: PostgreSQL holds none
+NOT_BLANK = r"^\s*[^\s\u0000][^\u0000]*$"  # no NUL: PostgreSQL holds none
 TEXT = r"^[^\u0000]*$"
 EMAIL = r"^\s*[^\s@\u0000]+@[^\s@\u0000]+\s*$"
 # No control characters; https, or no scheme at all (then not a blank first, which browsers skip).

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from litestar.exceptions import HTTPException
 from litestar.types import Scope
@@ -74,7 +74,9 @@ async def note_refusal(error: Exception, scope: Scope) -> None:
     if action is None:
         return
     try:
-        await seen(request, Outcome.REFUSED, target_id=target_of(request))
+        target = target_of(request)
+        of_a_chart = scope["path_template"].startswith("/api/patients/")
+        await seen(request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None)
     except Exception as failed:  # he is refused all the same
         log.error("A refusal could not be stored in the audit trail: %s", type(failed).__name__)
 
@@ -84,3 +86,22 @@ def target_of(request: StrictRequest) -> UUID | None:
         return UUID(request.path_params["id"])
     except (KeyError, ValueError):
         return None
+
+
+def by_command(action: Action, target_id: UUID) -> Event:
+    """An event of an operator at the command line, whom the service does not know."""
+    return Event(
+        at=datetime.now(UTC),
+        user_id=None,
+        email=None,
+        role=None,
+        session_id=None,
+        action=action,
+        outcome=Outcome.SUCCESS,
+        patient_id=None,
+        target_id=target_id,
+        target_ids=[],
+        patient_ids=[],
+        address="command line",
+        request_id=uuid4(),
+    )

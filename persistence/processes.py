@@ -55,7 +55,11 @@ class ServerGroup:
     def run(self, command: list[str], log: Path, account: pwd.struct_passwd | None, text: str = "") -> None:
         """Run a program to its end with `text` as its input. EmbeddedError: it failed."""
         process = self._spawn(command, log, Path("/"), account, subprocess.PIPE)
-        process.communicate(text.encode())
+        try:
+            process.communicate(text.encode())
+        except BaseException:  # a signal: whoever starts next must not meet it half done
+            end(process)
+            raise
         if process.returncode != 0:
             raise EmbeddedError(f"{command[0]} failed:\n{_last_lines(log)}")
 

@@ -115,8 +115,8 @@ class Admission:
         Returns once that is so: at once where Redis takes the tombstones, and where it is away after the
         time for which an instance that can reach it may still believe what it remembers.
         """
+        until = monotonic() + REMEMBERED
         for session_id in session_ids:
-            until = monotonic() + REMEMBERED
             while monotonic() < until:
                 try:
                     await self.store.bury_session(session_id, self.tombstone)

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -52,8 +53,12 @@ class Passwords:
         future = self.pool.submit(work, *args)
         loop = asyncio.get_running_loop()
         # The place is free again when the thread is, not when a caller who hung up stops waiting.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self.leave))
+        future.add_done_callback(lambda _: self.leave_from_thread(loop))
         return await asyncio.wrap_future(future)
+
+    def leave_from_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the service has stopped meanwhile
+            loop.call_soon_threadsafe(self.leave)
 
     def leave(self) -> None:
         self.places += 1

@@ -1,5 +1,6 @@
 """The two JWTs (requirement, "JWT Token Structure"; RFC 7519, RFC 8725)."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,6 +24,13 @@ UNREADABLE = (NotAuthorizedException, ImproperlyConfiguredException, ValueError,
 class Kind(StrEnum):
     ACCESS = "access"
     REFRESH = "refresh"
+
+
+class Utf8Encoder(json.JSONEncoder):
+    """Characters as they are, not as escapes of six bytes and more: a long e-mail must fit into a cookie."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "ensure_ascii": False})
 
 
 @dataclass
@@ -90,7 +98,7 @@ class SessionToken(Token):
             "jti": self.jti,
             "kind": self.kind,
         }
-        return jwt.encode(claims, secret, algorithm)
+        return jwt.encode(claims, secret, algorithm, json_encoder=Utf8Encoder)
 
 
 @dataclass(frozen=True)

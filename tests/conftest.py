@@ -1,12 +1,14 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from persistence import embedded
 from persistence.migration import commands
 from security.roles import Role
+from tests import conformance
 from tests.client import Browser
 from tests.factories import World, populate
 from tests.service import Backend, Service
@@ -64,3 +66,28 @@ def client_as(world: World) -> Callable[[Role], Browser]:
 @pytest.fixture
 def anonymous(service: Service) -> Browser:
     return service.browser()
+
+
+# The traffic net's other half: in a run of the whole suite each operation is answered 2xx at least once.
+succeeded: set[str] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    succeeded.update(node.workeroutput.get("succeeded", ()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    mine = {operation for operation, status in conformance.answered if 200 <= status < 300}
+    worker = getattr(session.config, "workeroutput", None)
+    if worker is not None:
+        worker["succeeded"] = sorted(mine)
+        return
+    config = session.config
+    whole = (
+        config.args == config.getini("testpaths") and not config.option.keyword and not session.testsfailed
+    )
+    missing = conformance.operation_ids() - mine - succeeded
+    if whole and not config.option.collectonly and missing:
+        print(f"\nNo test got a 2xx answer of {', '.join(sorted(missing))}; openapi.yaml promises one")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -567,6 +567,7 @@ def assert_shared(headers: Any, origin: str) -> None:
     assert headers["access-control-allow-credentials"] == "true"
     exposed = allowed(headers["access-control-expose-headers"].lower())
     assert {"retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= exposed
+    assert "x-request-id" in exposed
     assert "*" not in "".join(value for name, value in headers.items() if name.startswith("access-control-"))
 
 

@@ -1,4 +1,4 @@
-"""The service as a user starts it, and a browser that can reach nothing else."""
+"""The service as a user starts it, pages from a web server, and a browser that can reach nothing else."""
 
 import os
 import shutil
@@ -8,20 +8,29 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
+import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CONTRACT = ROOT / "openapi.yaml"
+NODE_MODULES = HERE / "node_modules"
 ADMIN = {"email": "admin@example.com", "password": "medisecure-demo"}
 STARTUP = 120  # seconds; a first start makes a database
 SHUTDOWN = 30
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[str]:
-    """The base URL of `medisecure dev` on a free port, with new servers and a log of its own in `folder`."""
-    port, log = free_port(), folder / "log"
+def service(folder: Path, port: int | None = None, **settings: str) -> Iterator[str]:
+    """The base URL of `medisecure dev` with new servers and a log of its own in `folder`; on a free port, if
+    none is given."""
+    port, log = port or free_port(), folder / "log"
     medisecure = Path(sys.executable).with_name("medisecure")
     environment = {
         name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}
@@ -29,7 +38,7 @@ def service(folder: Path) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(
             [medisecure, "dev", "--port", str(port), "--data-dir", str(folder / "data")],
-            env=environment,
+            env=environment | settings,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -47,10 +56,54 @@ def service(folder: Path) -> Iterator[str]:
         process.wait(SHUTDOWN)
 
 
-def free_port() -> int:
-    with socket.create_server(("localhost", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def free_port(*wanted: int) -> int:
+    """The first of `wanted` that nobody listens on, or any that is free."""
+    for port in (*wanted, 0):
+        try:
+            with socket.create_server(("localhost", port)) as server:
+                free: int = server.getsockname()[1]
+                return free
+        except OSError:
+            continue
+    raise RuntimeError("no port is free")
+
+
+class Files(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def web_server(folder: Path, port: int | None = None) -> Iterator[int]:
+    """The port at which the files of `folder` are served as they are, by localhost and by 127.0.0.1."""
+    with ThreadingHTTPServer(("127.0.0.1", port or 0), partial(Files, directory=str(folder))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> None:
+    """Run a tool to its end; AssertionError with what it printed, if it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # our Node before others
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command[0]}:\n{done.stdout}{done.stderr}"
+
+
+def node(tool: str) -> Path:
+    """A tool that package.json brings."""
+    return NODE_MODULES / ".bin" / tool
 
 
 def is_ready(url: str) -> bool:
@@ -62,11 +115,11 @@ def is_ready(url: str) -> bool:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """The system's Chromium without a window, for which every name but localhost is unknown."""
+    """The system's Chromium without a window, for which every host but this one is unknown."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise RuntimeError("Chromium is missing; on Debian `apt-get install chromium` brings it")
-    blocked = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost"
+    blocked = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=[blocked]) as launched,
@@ -74,7 +127,36 @@ def browser() -> Iterator[Browser]:
         yield launched
 
 
+@contextmanager
+def spotless(chromium: Browser, home: str) -> Iterator[Page]:
+    """A page. Whatever is done in it: no violation of its CSP, no error, nothing asked for outside `home`."""
+    requests: list[str] = []
+    complaints: list[str] = []
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda line: complaints.append(f"{line.type}: {line.text}"))
+        yield page
+    assert complaints == []
+    assert [request for request in requests if not request.startswith((f"{home}/", "data:"))] == []
+
+
 def open_reference(page: Page, url: str) -> None:
     """Load /docs and wait until the last operation is drawn."""
     page.goto(f"{url}/docs")
     page.locator("#operations-Contract-getDocs").wait_for()
+
+
+def drawn(page: Page) -> set[str]:
+    """The operations that the reference page shows."""
+    blocks = page.locator(".opblock").all()
+    return {str(block.get_attribute("id")).rpartition("-")[2] for block in blocks}
+
+
+def operations() -> set[str]:
+    """The operations that the contract has."""
+    contract = yaml.safe_load(CONTRACT.read_text())
+    methods = [method for path in contract["paths"].values() for method in path.values()]
+    return {method["operationId"] for method in methods if "operationId" in method}

@@ -2,15 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 from playwright.sync_api import Browser, Page, expect
-from running import ADMIN, browser, open_reference, service
-
-CONTRACT = Path(__file__).parents[2] / "openapi.yaml"
-METHODS = {"get", "post", "put", "patch", "delete"}
+from running import ADMIN, browser, drawn, open_reference, operations, service, spotless
 
 
 @pytest.fixture(scope="module")
@@ -27,31 +22,13 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser, url: str) -> Iterator[Page]:
-    """The reference page. Whatever a test does in it: no violation of the CSP, no error, no other host."""
-    requests: list[str] = []
-    complaints: list[str] = []
-    with chromium.new_context() as context:
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: complaints.append(f"{line.type}: {line.text}"))
+    with spotless(chromium, url) as page:
         open_reference(page, url)
         yield page
-    assert complaints == []
-    assert [request for request in requests if not request.startswith((f"{url}/", "data:"))] == []
 
 
 def test_every_operation_is_drawn(page: Page) -> None:
-    contract = yaml.safe_load(CONTRACT.read_text())
-    operations = {
-        operation["operationId"]
-        for path in contract["paths"].values()
-        for method, operation in path.items()
-        if method in METHODS
-    }
-    blocks = page.locator(".opblock").all()
-    assert {str(block.get_attribute("id")).rpartition("-")[2] for block in blocks} == operations
+    assert drawn(page) == operations()
 
 
 def test_sign_in_and_who_am_i(page: Page, url: str) -> None:

@@ -1,0 +1,40 @@
+"""What a frontend builds: the axios client and the types, generated from openapi.yaml, and a page of ours."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+from running import CONTRACT, HERE, NODE_MODULES, node, run
+
+GUIDE_URL = "http://localhost:8000"
+COMPILER = ["--strict", "--noEmit", "--allowJs", "--target", "es2022", "--module", "esnext",
+            "--moduleResolution", "bundler", "--lib", "es2022,dom"]  # fmt: skip
+
+
+def generated(folder: Path, url: str = GUIDE_URL) -> Path:
+    """`folder` with the generated client for the service at `url`, the types and our own sources."""
+    shutil.copytree(HERE / "frontend", folder, dirs_exist_ok=True)
+    (folder / "node_modules").symlink_to(NODE_MODULES)
+    (folder / "guide.js").write_text(
+        f"import axios from 'axios';\n{guide().replace(GUIDE_URL, url)}export {{ api }};\n"
+    )
+    plugins = ["@hey-api/client-axios", "@hey-api/typescript", "@hey-api/sdk"]
+    run(node("openapi-ts"), "--input", CONTRACT, "--output", folder / "client", "--plugins", *plugins)
+    run(node("openapi-typescript"), CONTRACT, "--output", folder / "schema.d.ts")
+    return folder
+
+
+def guide() -> str:
+    """The code that openapi.yaml's description gives to those who write a frontend."""
+    description: str = yaml.safe_load(CONTRACT.read_text())["info"]["description"]
+    return description.partition("```js\n")[2].partition("```")[0]
+
+
+def compile(folder: Path) -> None:
+    """Let the TypeScript compiler judge everything in `folder`."""
+    run(node("tsc"), *COMPILER, "app.ts", "types.ts", cwd=folder)
+
+
+def bundle(folder: Path) -> None:
+    """Make `app.js`, which index.html loads, out of `app.ts` and all that it needs."""
+    run(node("esbuild"), "app.ts", "--bundle", "--format=esm", "--outfile=app.js", cwd=folder)
