@@ -50,9 +50,17 @@ contract-lint: external-tools
     npm run --prefix tests/external lint
     npm run --prefix tests/external vendored
 
-# Drive the reference page in Chromium
+# Generate clients and compile them; drive a frontend, the reference page and the published one in Chromium
 external: external-tools
     pytest tests/external
+
+# Build the published documentation, for any web server, in FOLDER
+docs FOLDER="site":
+    python docs/build.py {{ quote(FOLDER) }}
+
+# At a release: from now on openapi.yaml as it stands must not be broken
+baseline:
+    cp openapi.yaml docs/baseline/openapi.yaml
 
 # Take docs/reference.png anew
 picture: external-tools

@@ -49,3 +49,22 @@ def execute(page: Page, operation: str, body: str | None = None) -> int:
         block.locator("textarea").fill(body)
     block.get_by_role("button", name="Execute").click()
     return int(block.locator(".live-responses-table tbody .response-col_status").first.inner_text())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "document.body.setAttribute('style', 'color: red')",  # inline: against the CSP
+        "fetch('https://example.com/').catch(() => 0)",
+        "void setTimeout(() => { throw new Error('Oh'); })",
+        "fetch('/docs/no-such-file').then(() => 0)",
+    ],
+)
+def test_a_fault_of_the_page_is_noticed(chromium: Browser, url: str, fault: str) -> None:
+    watched = spotless(chromium, url)
+    page = watched.__enter__()
+    open_reference(page, url)
+    page.evaluate(fault)
+    page.wait_for_timeout(100)
+    with pytest.raises(AssertionError):
+        watched.__exit__(None, None, None)

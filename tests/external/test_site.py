@@ -1,8 +1,7 @@
-"""The published documentation in a real browser, below a path of a plain web server, with every other host away."""
+"""The published documentation in a real browser, below a path of a web server, no other host in reach."""
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
