@@ -1,6 +1,6 @@
 """The audit trail, to read: what happened, and who looked at a chart."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -71,6 +71,18 @@ class AccessPage(Output):
     total: Figure
 
 
+def in_utc(name: str, instant: datetime | None) -> datetime | None:
+    """The instant in UTC; 400 without an offset, and where UTC's calendar has no such year."""
+    if instant is None:
+        return None
+    if instant.tzinfo is None:  # Litestar forgets Meta(tz=True)
+        raise BadRequest(f"{name}: {FORMATS['date-time']}")
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise BadRequest(f"{name}: must be from 0001-01-01 to 9999-12-31 in UTC") from error
+
+
 class AuditController(Controller):
     @get(
         "/api/audit",
@@ -87,12 +99,9 @@ class AuditController(Controller):
         userId: FromQuery[UUID | None] = None,  # the contract's spelling
         patientId: FromQuery[UUID | None] = None,
         action: FromQuery[Action | None] = None,
-        since: Annotated[datetime | None, QueryParameter(name="from")] = None,
-        until: Annotated[datetime | None, QueryParameter(name="to")] = None,
+        since: Annotated[Instant | None, QueryParameter(name="from")] = None,
+        until: Annotated[Instant | None, QueryParameter(name="to")] = None,
     ) -> AuditPage:
-        for name, instant in (("from", since), ("to", until)):
-            if instant is not None and instant.tzinfo is None:  # Litestar forgets Meta(tz=True) here
-                raise BadRequest(f"{name}: {FORMATS['date-time']}")
         rows, total = await audit.page(
             reader,
             page,
@@ -100,8 +109,8 @@ class AuditController(Controller):
             user_id=userId,
             patient_id=patientId,
             action=action,
-            since=since,
-            until=until,
+            since=in_utc("from", since),
+            until=in_utc("to", until),
         )
         await seen(request, target_id=userId)
         return AuditPage([AuditEvent(*row) for row in rows], total)

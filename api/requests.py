@@ -13,7 +13,7 @@ from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 
 from api.errors import BadRequest, Refused
-from api.rules import broken_rule, parameter_rule
+from api.rules import broken_rule, parameter_rule, wire_name
 from security.admission import Admitted
 from security.roles import Caller
 
@@ -67,8 +67,9 @@ async def judge(request: Request[Any, Any, Any]) -> None:
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         if len(given) != len(dict(given)):
             raise BadRequest("A query parameter may be given only once")
-        known = request.route_handler.parsed_fn_signature.parameters
+        fields = request.route_handler.parsed_fn_signature.parameters.values()
+        known = {wire_name(field): field for field in fields}
         for name, value in given:
             # Litestar takes null for None, and the filter would be off without a word.
             if value.lower() == "null" and name in known and known[name].is_optional:
-                raise BadRequest(parameter_rule(request, name))
+                raise BadRequest(parameter_rule(request, known[name].name))

@@ -60,8 +60,12 @@ def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
     )
     if field is None:
         return "The request is not valid"
-    alias = getattr(field.kwarg_definition, "query", None) or name
-    return f"{alias}: {described(schema_of(field.raw)).replace(NULL_OR, MUST_BE)}"
+    return f"{wire_name(field)}: {described(schema_of(field.raw)).replace(NULL_OR, MUST_BE)}"
+
+
+def wire_name(field: Any) -> str:
+    """The name of a query parameter in the contract, which Python may not have for its own."""
+    return str(getattr(field.kwarg_definition, "name", None) or field.name)
 
 
 def described(schema: dict[str, Any]) -> str:

@@ -68,9 +68,25 @@ class Transaction:
         return rows
 
     async def run(self, statement: Executable, **parameters: Any) -> Any:
-        if self.connection is None:
-            self.connection = await self.engine.connect()
+        if self.connection is not None:
+            return await self.connection.execute(statement, parameters)
+        try:
+            return await self.begin(statement, parameters)
+        except DBAPIError as error:  # nothing is done yet: as with a read, ask once more
+            if not error.connection_invalidated:
+                raise
+            await self.close()
+            return await self.begin(statement, parameters)
+
+    async def begin(self, statement: Executable, parameters: dict[str, Any]) -> Any:
+        self.connection = await self.engine.connect()
         return await self.connection.execute(statement, parameters)
+
+    async def close(self) -> None:
+        """Roll back what is not committed, and give the connection back."""
+        if self.connection is not None:
+            await self.connection.close()
+            self.connection = None
 
     def after_commit(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do `act` once the transaction is stored, before the answer leaves."""
@@ -103,8 +119,7 @@ class Database:
             if transaction.connection is not None:
                 await transaction.connection.commit()
         finally:
-            if transaction.connection is not None:
-                await transaction.connection.close()
+            await transaction.close()
         for act in transaction.committed:
             await act()
 
