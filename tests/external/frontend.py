@@ -19,8 +19,8 @@ def generated(folder: Path, url: str = GUIDE_URL) -> Path:
         f"import axios from 'axios';\n{guide().replace(GUIDE_URL, url)}export {{ api }};\n"
     )
     plugins = ["@hey-api/client-axios", "@hey-api/typescript", "@hey-api/sdk"]
-    run(node("openapi-ts"), "--input", CONTRACT, "--output", folder / "client", "--plugins", *plugins)
-    run(node("openapi-typescript"), CONTRACT, "--output", folder / "schema.d.ts")
+    run(node("openapi-ts"), "--input", CONTRACT, "--output", "client", "--plugins", *plugins, cwd=folder)
+    run(node("openapi-typescript"), CONTRACT, "--output", "schema.d.ts", cwd=folder)
     return folder
 
 

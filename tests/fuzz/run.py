@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,7 +42,9 @@ class Run:
     role: str
     output: str = ""
     seconds: float = 0.0
-    statuses: dict[str, Counter[str]] = field(default_factory=dict)
+    statuses: dict[str, dict[str, int]] = field(default_factory=dict)
+    signed_in: dict[str, int] = field(default_factory=dict)
+    turned_away: dict[str, int] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
     @property
@@ -133,12 +134,12 @@ def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Ru
             f"{url}/openapi.json",
         ]
         done = subprocess.run(
-            [*command, "--seed", str(seed), "--max-examples", str(cases)],
+            [*command, "--url", url, "--seed", str(seed), "--max-examples", str(cases)],
             env=environment(**settings), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
     run.seconds, run.output = time.monotonic() - began, done.stdout
     if report.exists():
-        run.statuses = {name: Counter(counts) for name, counts in json.loads(report.read_text()).items()}
+        vars(run).update(json.loads(report.read_text()))
     if done.returncode:
         run.complaints.append(f"Schemathesis ended with {done.returncode}")
     logged = (folder / "service.log").read_text()
@@ -151,24 +152,23 @@ def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Ru
 def judged(run: Run) -> Iterator[str]:
     """What is wrong with how often each operation was answered how. A run that was not let in proves nothing."""
     for name, operation in OPERATIONS.items():
-        counts = run.statuses.get(name, Counter())
-        total = sum(counts.values())
+        counts = run.statuses.get(name, {})
         let_in = any(status.startswith("2") for status in counts)
         if refused(run.role, operation):
-            if let_in or not total:
-                yield f"{name}: must refuse {run.name}, and answered {dict(counts)}"
+            if let_in or not counts:
+                yield f"{name}: must refuse {run.name}, and answered {counts}"
             continue
         if not let_in:
-            yield f"{name}: never answered 2xx, but {dict(counts)}"
-        if needs_sign_in(operation) and counts["401"] * 5 > total:
-            yield f"{name}: {counts['401']} of {total} answers are 401"
+            yield f"{name}: never answered 2xx, but {counts}"
+        if needs_sign_in(operation) and run.turned_away[name] * 5 > run.signed_in[name]:
+            yield f"{name}: {run.turned_away[name]} of {run.signed_in[name]} with a cookie are 401"
 
 
 def table(run: Run) -> str:
     columns = sorted({status for counts in run.statuses.values() for status in counts})
     lines = [f"{'':24}" + "".join(f"{status:>6}" for status in columns)]
     for name, counts in run.statuses.items():
-        lines.append(f"{name:24}" + "".join(f"{counts[status] or '':>6}" for status in columns))
+        lines.append(f"{name:24}" + "".join(f"{counts.get(status, ''):>6}" for status in columns))
     return "\n".join(lines)
 
 
