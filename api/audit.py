@@ -71,11 +71,12 @@ class AccessPage(Output):
     total: Figure
 
 
-def in_utc(name: str, instant: datetime | None) -> datetime | None:
+def in_utc(request: StrictRequest, name: str, instant: datetime | None) -> datetime | None:
     """The instant in UTC; 400 without an offset, and where UTC's calendar has no such year."""
     if instant is None:
         return None
-    if instant.tzinfo is None:  # Litestar forgets Meta(tz=True)
+    # Litestar forgets Meta(tz=True), and takes a number for seconds since 1970.
+    if instant.tzinfo is None or ":" not in request.query_params[name]:
         raise BadRequest(f"{name}: {FORMATS['date-time']}")
     try:
         return instant.astimezone(UTC)
@@ -109,8 +110,8 @@ class AuditController(Controller):
             user_id=userId,
             patient_id=patientId,
             action=action,
-            since=in_utc("from", since),
-            until=in_utc("to", until),
+            since=in_utc(request, "from", since),
+            until=in_utc(request, "to", until),
         )
         await seen(request, target_id=userId)
         return AuditPage([AuditEvent(*row) for row in rows], total)

@@ -214,6 +214,8 @@ def test_the_administrator_reads_and_filters(world: World) -> None:
         "from=yesterday",
         "from=2026-01-01T00:00:00",
         "from=null",
+        "from=1767225600",
+        "from=0.5",
         "from=0001-01-01T00:00:00%2B14:00",
         "userId=1",
         "limit=101",

@@ -90,9 +90,9 @@ def template(servers: Backend) -> tuple[Backend, dict[Role, JAR]]:
 
 
 @contextmanager
-def opened(template: tuple[Backend, dict[Role, JAR]], **changes: Any) -> Iterator[Clinic]:
+def opened(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
     backend = template[0].copy()
-    with Service(backend, settings(backend, **changes)) as service:
+    with Service(backend, settings(backend)) as service:
         yield Clinic(service, copy.deepcopy(template[1]))
 
 

@@ -233,6 +233,15 @@ def change_password(case: schemathesis.Case, linked: bool) -> None:
     case.body["currentPassword"] = PASSWORD
 
 
+def first_page(case: schemathesis.Case, linked: bool) -> None:
+    """A list that later steps find something on."""
+    if linked:
+        for name in FILTERS:
+            case.query.pop(name, None)
+
+
+FILTERS = ("page", "search", "date", "status", "role", "linked", "action", "from", "to")
+LISTS = ("listPatients", "listDoctors", "listUsers", "listMySessions", "listAppointments", "listRecords", "listAuditEvents")
 MENDED: dict[str, Callable[[schemathesis.Case, bool], None]] = {
     "createAppointment": book,
     "updateAppointment": move,
@@ -242,6 +251,7 @@ MENDED: dict[str, Callable[[schemathesis.Case, bool], None]] = {
     "endMySession": end_session,
     "changeMyPassword": change_password,
     "register": register,
+    **dict.fromkeys(LISTS, first_page),
 }
 registered: set[str] = set()
 turns: Counter[tuple[str, str]] = Counter()
@@ -256,7 +266,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if meta and meta.generation.mode.is_positive and name in MENDED and (ROLE or name == "register"):
         phase = meta.phase.name.value
         turns[name, phase] += 1
-        if turns[name, phase] % 4 and (case.body or name == "endMySession"):
+        if turns[name, phase] % 4:
             MENDED[name](case, phase == "stateful")
     # Cases are made ahead of their call, and what happened since may have ended the session.
     if any(isinstance(value, str) and value in issued for value in (case.cookies or {}).values()):

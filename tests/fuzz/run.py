@@ -75,6 +75,7 @@ def configuration(role: str, cases: int) -> str:
         f"\n[[operations]]\ninclude-operation-id = {json.dumps(SLOW)}\n"
         f"generation = {{ max-examples = {max(2, cases // 5)} }}\n"
         f"\n[[operations]]\ninclude-operation-id = {json.dumps(names)}\nwarnings = false\n"
+        f"\n[phases.stateful.generation]\nmax-examples = {cases * 3}\n"
     )
 
 
@@ -125,14 +126,7 @@ def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Ru
             "FUZZ_DATABASE": backend.database_url,
             "FUZZ_REPORT": str(report),
         }
-        command = [
-            SCRIPTS / "schemathesis",
-            "--config-file",
-            config,
-            "--no-color",
-            "run",
-            f"{url}/openapi.json",
-        ]
+        command = [SCRIPTS / "schemathesis", "--config-file", config, "--no-color", "run", ROOT / "openapi.yaml"]
         done = subprocess.run(
             [*command, "--url", url, "--seed", str(seed), "--max-examples", str(cases)],
             env=environment(**settings), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
