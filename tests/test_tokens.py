@@ -225,3 +225,10 @@ def test_a_new_key_signs_everybody_out(backend: Backend, access: str) -> None:
     """Requirement, Environment Variables: SECRET_KEY."""
     with Service(backend, backend.settings(secret_key="rotated-" * 5)) as rotated:
         assert status_of(rotated, access) == 401
+
+
+def test_the_longest_email_fits_into_a_cookie(world: World) -> None:
+    """Browsers keep 4,096 bytes of a cookie (RFC 6265, 6.1)."""
+    browser, me = world.account(email="\N{GRINNING FACE}" * 241 + uuid4().hex[:8] + "@x.io")
+    assert len(me["email"]) == 254
+    assert max(len(cookie) for cookie in browser.cookies.values()) < 3_900

@@ -235,7 +235,7 @@ def change_password(case: schemathesis.Case, linked: bool) -> None:
 
 def first_page(case: schemathesis.Case, linked: bool) -> None:
     """A list that later steps find something on."""
-    if linked:
+    if linked and case.query:
         for name in FILTERS:
             case.query.pop(name, None)
 
