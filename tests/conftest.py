@@ -68,6 +68,15 @@ def anonymous(service: Service) -> Browser:
     return service.browser()
 
 
+# The modules that take longest go first, so that neither process is left alone with one at the end.
+LONGEST = ["test_synthea", "test_commands", "test_embedded", "test_examples", "test_auth", "test_operators"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    last = len(LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else last)
+
+
 # The traffic net's other half: in a run of the whole suite each operation is answered 2xx at least once.
 succeeded: set[str] = set()
 
