@@ -41,6 +41,7 @@ if uid:
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under nohup has it ignored
 interrupted = []
 if "handle-interrupt" in sys.argv:
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
@@ -308,7 +309,7 @@ def test_stop_does_not_wait_for_clients(folder: Path) -> None:
 def test_servers_follow_a_process_that_dies(folder: Path, ending: signal.Signals) -> None:
     with other_process(folder) as other:
         other.process.send_signal(ending)
-        other.process.wait()
+        other.process.wait(60)
         assert gone(other.children)
     assert "database system is shut down" in (folder / "postgres.log").read_text()
 
