@@ -54,6 +54,10 @@ contract-lint: external-tools
 external: external-tools
     pytest tests/external
 
+# Run Schemathesis against the service as every role: CASES an operation, and the SEED of an earlier run
+fuzz CASES="100" *SEED:
+    python -m tests.fuzz.run {{ CASES }} {{ SEED }}
+
 # Build the published documentation, for any web server, in FOLDER
 docs FOLDER="site":
     python docs/build.py {{ quote(FOLDER) }}

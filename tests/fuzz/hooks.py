@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ DATABASE = os.environ["FUZZ_DATABASE"]
 REPORT = Path(os.environ["FUZZ_REPORT"])
 HTTP = httpx.Client(base_url=os.environ["FUZZ_URL"], timeout=60)
 AGE = 600  # seconds after which a session is replaced; an access token lives 900
-# The service hashes at cost 12, and takes a third of a second for it. Throw-away accounts are made with a hash
-# that it checks at once.
+# The service hashes at cost 12, and takes a third of a second for it. Throw-away accounts are made with a
+# hash that it checks at once.
 QUICK = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
-# By operation: how often it answered how, how many of the requests were sent with somebody's cookie, and how many
-# of these were 401 all the same.
+# By operation: how often it answered how, how many of the requests were sent with somebody's cookie, and how
+# many of these were 401 all the same.
 statuses: defaultdict[str, Counter[int]] = defaultdict(Counter)
 signed_in: Counter[str] = Counter()
 turned_away: Counter[str] = Counter()
@@ -188,9 +188,9 @@ def session() -> str:
     return other.session_id
 
 
-# A schema can say what a value looks like, not that it works. Three of four valid cases of these operations are
-# given what works; the fourth is left as it is, and its 400 or 404 is looked at too. `linked` cases are steps of
-# a sequence: what a link has filled in stays.
+# A schema can say what a value looks like, not that it works. Three of four valid cases of these operations
+# are given what works; the fourth is left as it is, and its 400 or 404 is looked at too. `linked` cases are
+# steps of a sequence: what a link has filled in stays.
 def book(case: schemathesis.Case, linked: bool) -> None:
     case.body["date"] = free_slot()
     if not linked:
@@ -205,7 +205,7 @@ def move(case: schemathesis.Case, linked: bool) -> None:
 
 
 def be_born(case: schemathesis.Case, linked: bool) -> None:
-    if str(case.body.get("dateOfBirth", "")) > date.today().isoformat():
+    if str(case.body.get("dateOfBirth", "")) > datetime.now(UTC).date().isoformat():
         case.body["dateOfBirth"] = "1991-07-02"
 
 
@@ -241,7 +241,15 @@ def first_page(case: schemathesis.Case, linked: bool) -> None:
 
 
 FILTERS = ("page", "search", "date", "status", "role", "linked", "action", "from", "to")
-LISTS = ("listPatients", "listDoctors", "listUsers", "listMySessions", "listAppointments", "listRecords", "listAuditEvents")
+LISTS = (
+    "listPatients",
+    "listDoctors",
+    "listUsers",
+    "listMySessions",
+    "listAppointments",
+    "listRecords",
+    "listAuditEvents",
+)
 MENDED: dict[str, Callable[[schemathesis.Case, bool], None]] = {
     "createAppointment": book,
     "updateAppointment": move,
@@ -288,12 +296,14 @@ def after_call(
     signed_in[name] += bool(carried)
     turned_away[name] += bool(carried) and status == 401
     for person in carried:
-        if status == 401 or name == "logout":
-            person.forget()
-        elif (
-            status == 200
-            and name == "endMySession"
-            and (case.path_parameters or {})["id"] == person.session_id
+        if (
+            status == 401
+            or name == "logout"
+            or (
+                status == 200
+                and name == "endMySession"
+                and (case.path_parameters or {})["id"] == person.session_id
+            )
         ):
             person.forget()
         elif status == 200 and name == "changeMyPassword":

@@ -30,6 +30,7 @@ RAISED = "1000000000"  # the limits are on, and out of reach
 LIMITS = ("RATE_LIMIT_PER_MINUTE", "LOGIN_ATTEMPTS", "LOGIN_FAILURES_PER_ADDRESS")
 SLOW = ["login", "register", "changeMyPassword", "setUserPassword"]  # bcrypt takes 0.3 s of a core each time
 STARTUP = 60  # seconds
+TOLD = re.compile(r"(?m)^ +(?:Scenarios|API Links):.*$|^ +[0-9]+ generated.*$")  # of Schemathesis' own report
 ADDRESS = re.compile(r"http://localhost:[0-9]+")
 ROLES = ("admin", "doctor", "staff", "patient", "")
 OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations(contract())}
@@ -68,8 +69,8 @@ def refused(role: str, operation: dict[str, Any]) -> bool:
 
 
 def configuration(role: str, cases: int) -> str:
-    """schemathesis.toml with what depends on the role: an operation that must refuse it does so, and this is no
-    reason for a warning."""
+    """schemathesis.toml with what depends on the role: an operation that must refuse it does so, and this is
+    no reason for a warning."""
     names = [name for name, operation in OPERATIONS.items() if refused(role, operation)]
     return (HERE / "schemathesis.toml").read_text() + (
         f"\n[[operations]]\ninclude-operation-id = {json.dumps(SLOW)}\n"
@@ -126,11 +127,23 @@ def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Ru
             "FUZZ_DATABASE": backend.database_url,
             "FUZZ_REPORT": str(report),
         }
-        command = [SCRIPTS / "schemathesis", "--config-file", config, "--no-color", "run", ROOT / "openapi.yaml"]
+        command = [
+            SCRIPTS / "schemathesis",
+            "--config-file",
+            config,
+            "--no-color",
+            "run",
+            ROOT / "openapi.yaml",
+        ]
         done = subprocess.run(
             [*command, "--url", url, "--seed", str(seed), "--max-examples", str(cases)],
-            env=environment(**settings), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+            env=environment(**settings),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     run.seconds, run.output = time.monotonic() - began, done.stdout
     if report.exists():
         vars(run).update(json.loads(report.read_text()))
@@ -144,7 +157,8 @@ def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Ru
 
 
 def judged(run: Run) -> Iterator[str]:
-    """What is wrong with how often each operation was answered how. A run that was not let in proves nothing."""
+    """What is wrong with how often each operation was answered how: a run that was not let in proves
+    nothing."""
     for name, operation in OPERATIONS.items():
         counts = run.statuses.get(name, {})
         let_in = any(status.startswith("2") for status in counts)
@@ -193,7 +207,12 @@ def main() -> None:
                 )
         embedded.discard(folder / "servers")
     for run in runs:
-        print(f"\n== {run.name}: {run.cases} requests in {run.seconds:.0f} s\n{table(run)}")
+        print(
+            f"\n== {run.name}: {run.cases} requests in {run.seconds:.0f} s",
+            *TOLD.findall(run.output),
+            sep="\n",
+        )
+        print(table(run))
         if run.complaints:
             print(run.output, *run.complaints, sep="\n")
     sys.exit(any(run.complaints for run in runs))
