@@ -8,6 +8,7 @@ both. Prints the machine, CPU of the server process and latency per request, and
 import asyncio
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -120,7 +121,7 @@ def measure(targets: list[Target], path: str, cookie: str) -> None:
     for target in targets:
         asyncio.run(load(target, path, cookie))  # warms up
     rounds = [[asyncio.run(load(target, path, cookie)) for target in targets] for _ in range(ROUNDS)]
-    print(f"\nGET {path.split('?')[0].replace(path.split('/')[-1], '{id}') if path.count('-') > 3 else path}")
+    print("\nGET", re.sub("[0-9a-f-]{36}", "{id}", path))
     for place, name in enumerate(("server CPU us", "p50 us", "p99 us")):
         trail, none = (statistics.median(pair[side][place] for pair in rounds) for side in (0, 1))
         ratio = statistics.median(pair[0][place] / pair[1][place] for pair in rounds)
