@@ -93,9 +93,7 @@ async def load(target: Target, path: str, cookie: str) -> tuple[float, float, fl
 
 
 def main() -> None:
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    )
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder, embedded.start(Path(folder, "data")) as servers:
         backend = Backend(servers.database_url, servers.redis_url)
         commands(backend.database_url).upgrade()

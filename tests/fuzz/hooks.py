@@ -274,7 +274,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if meta and meta.generation.mode.is_positive and name in MENDED and (ROLE or name == "register"):
         phase = meta.phase.name.value
         turns[name, phase] += 1
-        if turns[name, phase] % 4:
+        if phase == "stateful" or turns[name, phase] % 4:
             MENDED[name](case, phase == "stateful")
     # Cases are made ahead of their call, and what happened since may have ended the session.
     if any(isinstance(value, str) and value in issued for value in (case.cookies or {}).values()):
