@@ -1,5 +1,7 @@
-"""Schemathesis against the running service, once for each role and once for nobody; the contract says what is
-tried, and every answer must keep it: `python -m tests.fuzz.run [CASES] [SEED]`."""
+"""Schemathesis against the running service, once for each role and once for nobody: whatever openapi.yaml
+lets it think of, the answer must keep openapi.yaml. `python -m tests.fuzz.run [CASES] [SEED]`; CASES is how
+many for each operation come from chance. Those that the contract names, its bounds and examples, come on top.
+"""
 
 import json
 import os
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,63 +29,84 @@ from tests.service import KEY, Backend
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-RAISED = "1000000000"  # the limits are on, and out of reach
+NOBODY = ""
+ROLES = ("admin", "doctor", "staff", "patient", NOBODY)
 LIMITS = ("RATE_LIMIT_PER_MINUTE", "LOGIN_ATTEMPTS", "LOGIN_FAILURES_PER_ADDRESS")
+RAISED = "1000000000"  # the limits are on, and out of reach
 SLOW = ["login", "register", "changeMyPassword", "setUserPassword"]  # bcrypt takes 0.3 s of a core each time
 STARTUP = 60  # seconds
-TOLD = re.compile(r"(?m)^ +(?:Scenarios|API Links):.*$|^ +[0-9]+ generated.*$")  # of Schemathesis' own report
 ADDRESS = re.compile(r"http://localhost:[0-9]+")
-ROLES = ("admin", "doctor", "staff", "patient", "")
+SCENARIOS = re.compile(r"(?m)^ +Scenarios: +([0-9]+)$")
+TOLD = re.compile(r"(?m)^ +(API Links:.*|[0-9]+ generated.*)$")
 OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations(contract())}
 
 
 @dataclass
 class Run:
-    """What one role's run came to."""
+    """What the run of one role came to. By operation: how often it answered how, how many requests were sent
+    with the cookie of an account, and how many of these were turned away with 401."""
 
     role: str
-    output: str = ""
-    seconds: float = 0.0
-    statuses: dict[str, dict[str, int]] = field(default_factory=dict)
-    signed_in: dict[str, int] = field(default_factory=dict)
-    turned_away: dict[str, int] = field(default_factory=dict)
+    statuses: dict[str, Counter[str]] = field(default_factory=dict)
+    signed_in: Counter[str] = field(default_factory=Counter)
+    turned_away: Counter[str] = field(default_factory=Counter)
+    outputs: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def name(self) -> str:
         return self.role or "anonymous"
 
     @property
-    def cases(self) -> int:
-        return sum(sum(counts.values()) for counts in self.statuses.values())
+    def sequences(self) -> int:
+        return sum(int(found) for output in self.outputs for found in SCENARIOS.findall(output))
+
+    def add(self, report: dict[str, Any]) -> None:
+        for name, counts in report["statuses"].items():
+            self.statuses.setdefault(name, Counter()).update(counts)
+        self.signed_in.update(report["signed_in"])
+        self.turned_away.update(report["turned_away"])
 
 
 def needs_sign_in(operation: dict[str, Any]) -> bool:
-    return {} not in operation.get("security", contract()["security"]) and operation.get("security") != []
+    options = operation.get("security", contract()["security"])
+    return bool(options) and {} not in options
 
 
-def refused(role: str, operation: dict[str, Any]) -> bool:
+def must_refuse(operation: dict[str, Any], role: str) -> bool:
     """Whether the contract lets nobody of this role through."""
-    if not role:
+    if role == NOBODY:
         return needs_sign_in(operation)
-    return "x-roles" in operation and role not in operation["x-roles"]
+    return role not in operation.get("x-roles", ROLES)
+
+
+def wanted(cases: int) -> int:
+    """How many sequences of up to eight steps."""
+    return cases * 3
 
 
 def configuration(role: str, cases: int) -> str:
-    """schemathesis.toml with what depends on the role: an operation that must refuse it does so, and this is
-    no reason for a warning."""
-    names = [name for name, operation in OPERATIONS.items() if refused(role, operation)]
-    return (HERE / "schemathesis.toml").read_text() + (
-        f"\n[[operations]]\ninclude-operation-id = {json.dumps(SLOW)}\n"
-        f"generation = {{ max-examples = {max(2, cases // 5)} }}\n"
-        f"\n[[operations]]\ninclude-operation-id = {json.dumps(names)}\nwarnings = false\n"
-        f"\n[phases.stateful.generation]\nmax-examples = {cases * 3}\n"
-    )
+    """schemathesis.toml, and what depends on the role: that an operation refuses everyone of the role is no
+    reason for a warning where it must."""
+    refused = [name for name, operation in OPERATIONS.items() if must_refuse(operation, role)]
+    return f"""{(HERE / "schemathesis.toml").read_text()}
+[[operations]]
+include-operation-id = {json.dumps(SLOW)}
+generation = {{ max-examples = {max(2, cases // 5)} }}
+
+[[operations]]
+include-operation-id = {json.dumps(refused)}
+warnings = false
+
+[phases.stateful.generation]
+max-examples = {wanted(cases)}
+"""
 
 
 @contextmanager
 def service(backend: Backend, folder: Path) -> Iterator[str]:
-    """The URL of `medisecure dev`, which serves the demo data, in a process of its own."""
+    """The URL of `medisecure dev`, which may serve the demo data, in a process of its own."""
     settings = {
         "DATABASE_URL": backend.database_url,
         "REDIS_URL": backend.redis_url,
@@ -93,8 +117,11 @@ def service(backend: Backend, folder: Path) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(
             [COMMAND, "dev", "--port", "0", "--data-dir", folder / "data"],
-            env=environment(**settings), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
+            env=environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
     try:
         deadline = time.monotonic() + STARTUP
         while not ((found := ADDRESS.search(log.read_text())) and is_ready(found[0])):
@@ -115,106 +142,107 @@ def is_ready(url: str) -> bool:
 
 
 def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Run:
+    """All phases once; then sequences again, each time from another seed, until there were enough. Hypothesis
+    ends them early when a step that it repeats is answered differently, as a service that remembers may."""
     run = Run(role)
     folder.mkdir()
-    config, report = folder / "schemathesis.toml", folder / "statuses.json"
-    config.write_text(configuration(role, cases))
     began = time.monotonic()
     with service(backend, folder) as url:
-        settings = {
-            "FUZZ_ROLE": role,
-            "FUZZ_URL": url,
-            "FUZZ_DATABASE": backend.database_url,
-            "FUZZ_REPORT": str(report),
-        }
-        command = [
-            SCRIPTS / "schemathesis",
-            "--config-file",
-            config,
-            "--no-color",
-            "run",
-            ROOT / "openapi.yaml",
-        ]
-        done = subprocess.run(
-            [*command, "--url", url, "--seed", str(seed), "--max-examples", str(cases)],
-            env=environment(**settings),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-    run.seconds, run.output = time.monotonic() - began, done.stdout
-    if report.exists():
-        vars(run).update(json.loads(report.read_text()))
-    if done.returncode:
-        run.complaints.append(f"Schemathesis ended with {done.returncode}")
+        schemathesis(run, url, backend, folder, cases, seed, "examples,coverage,fuzzing,stateful")
+        for more in range(1, 10):
+            if run.complaints or run.sequences >= wanted(cases):
+                break
+            schemathesis(run, url, backend, folder, cases, seed + more, "stateful")
     logged = (folder / "service.log").read_text()
     if " ERROR " in logged:
         run.complaints.append(f"the service logged errors:\n{logged}")
-    run.complaints += [*judged(run)]
+    run.complaints += judged(run)
+    run.seconds = time.monotonic() - began
     return run
 
 
+def schemathesis(
+    run: Run, url: str, backend: Backend, folder: Path, cases: int, seed: int, phases: str
+) -> None:
+    config, report = folder / "schemathesis.toml", folder / "report.json"
+    config.write_text(configuration(run.role, cases))
+    settings = {
+        "FUZZ_ROLE": run.role,
+        "FUZZ_URL": url,
+        "FUZZ_DATABASE": backend.database_url,
+        "FUZZ_REPORT": str(report),
+    }
+    options = ["--url", url, "--seed", str(seed), "--max-examples", str(cases), "--phases", phases]
+    done = subprocess.run(
+        [SCRIPTS / "schemathesis", "--config-file", config, "--no-color", "run", "openapi.yaml", *options],
+        env=environment(**settings),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    run.outputs.append(done.stdout)
+    if done.returncode:
+        run.complaints.append(f"Schemathesis ended with {done.returncode}")
+    if report.exists():
+        run.add(json.loads(report.read_text()))
+        report.unlink()
+
+
 def judged(run: Run) -> Iterator[str]:
-    """What is wrong with how often each operation was answered how: a run that was not let in proves
-    nothing."""
+    """What is wrong with how often an operation answered how: a run that was not let in proves nothing."""
     for name, operation in OPERATIONS.items():
-        counts = run.statuses.get(name, {})
+        counts = run.statuses.get(name, Counter())
         let_in = any(status.startswith("2") for status in counts)
-        if refused(run.role, operation):
+        if must_refuse(operation, run.role):
             if let_in or not counts:
-                yield f"{name}: must refuse {run.name}, and answered {counts}"
+                yield f"{name} must refuse {run.name}, and answered {dict(counts)}"
             continue
         if not let_in:
-            yield f"{name}: never answered 2xx, but {counts}"
+            yield f"{name} never answered 2xx, but {dict(counts)}"
         if needs_sign_in(operation) and run.turned_away[name] * 5 > run.signed_in[name]:
-            yield f"{name}: {run.turned_away[name]} of {run.signed_in[name]} with a cookie are 401"
+            yield f"{name}: of {run.signed_in[name]} requests with a cookie {run.turned_away[name]} were 401"
 
 
-def table(run: Run) -> str:
+def told(run: Run) -> str:
+    requests = sum(counts.total() for counts in run.statuses.values())
     columns = sorted({status for counts in run.statuses.values() for status in counts})
-    lines = [f"{'':24}" + "".join(f"{status:>6}" for status in columns)]
+    lines = [
+        f"\n== {run.name}: {requests} requests, {run.sequences} sequences, {run.seconds:.0f} s",
+        *(line for output in run.outputs for line in TOLD.findall(output)),
+        f"{'':20}" + "".join(f"{status:>6}" for status in columns),
+    ]
     for name, counts in run.statuses.items():
-        lines.append(f"{name:24}" + "".join(f"{counts.get(status, ''):>6}" for status in columns))
+        lines.append(f"{name:20}" + "".join(f"{counts[status] or '':>6}" for status in columns))
+    if run.complaints:
+        lines += [*run.outputs, *(f"FAILED {complaint}" for complaint in run.complaints)]
     return "\n".join(lines)
 
 
 def main() -> None:
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(2**31)
-    print(f"Seed {seed}; once more the same: just fuzz {cases} {seed}", flush=True)
+    print(f"Seed {seed}; the same once more: just fuzz {cases} {seed}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with embedded.start(folder / "servers", durable=False) as servers:
             loaded = medisecure("load-demo", "--yes-known-passwords", DATABASE_URL=servers.database_url)
             if loaded.returncode:
                 sys.exit(loaded.stderr)
-            template = Backend(servers.database_url, servers.redis_url)
+            demo = Backend(servers.database_url, servers.redis_url)
             backends = [
-                Backend(template.copy().database_url, f"{template.redis_url}?db={number}")
-                for number, _ in enumerate(ROLES)
+                Backend(demo.copy().database_url, f"{demo.redis_url}?db={number}")
+                for number in range(len(ROLES))
             ]
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                runs = list(
-                    pool.map(
-                        lambda role, backend: fuzz(
-                            role, backend, folder / (role or "anonymous"), cases, seed
-                        ),
-                        ROLES,
-                        backends,
-                    )
-                )
+                futures = [
+                    pool.submit(fuzz, role, backend, folder / f"run-{role}", cases, seed)
+                    for role, backend in zip(ROLES, backends, strict=True)
+                ]
+                runs = [future.result() for future in futures]
         embedded.discard(folder / "servers")
-    for run in runs:
-        print(
-            f"\n== {run.name}: {run.cases} requests in {run.seconds:.0f} s",
-            *TOLD.findall(run.output),
-            sep="\n",
-        )
-        print(table(run))
-        if run.complaints:
-            print(run.output, *run.complaints, sep="\n")
+    print(*map(told, runs), sep="\n")
     sys.exit(any(run.complaints for run in runs))
 
 
