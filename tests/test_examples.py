@@ -15,8 +15,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from api.__main__ import in_database, put_demo
+from api.console import in_database
 from api.contract import contract
+from api.development import put_demo
 from api.settings import Settings
 from persistence import demo
 from security.roles import Role

@@ -1,0 +1,126 @@
+"""What the commands share, and accounts from the console: the first administrator, a forgotten password."""
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from sqlalchemy.exc import IntegrityError
+
+from api.rules import broken_rule
+from api.schemas import Email, Input, Name
+from api.settings import REQUIRED, SECRETS, value_of
+from api.trail import by_command
+from persistence import audit, sessions, users
+from persistence.audit import Action
+from persistence.database import Database, Transaction
+from persistence.models import AccountStatus
+from security.admission import Admission
+from security.counters import CounterStore
+from security.passwords import MAX_BYTES, Passwords
+from security.roles import Role
+
+
+class CommandError(Exception):
+    """The command cannot do its work; the message says why and what to do."""
+
+
+class Administrator(Input):
+    email: Email
+    name: Name
+
+
+def create_admin(arguments: argparse.Namespace) -> None:
+    try:
+        msgspec.convert({"email": arguments.email, "name": arguments.name}, Administrator)
+    except msgspec.ValidationError as error:
+        raise CommandError(broken_rule(Administrator, error)) from error
+    hashed = asyncio.run(Passwords(1).hash(new_password()))
+
+    async def create(transaction: Transaction) -> None:
+        user = await users.add(
+            transaction,
+            email=users.normal_email(arguments.email),
+            name=arguments.name,
+            role=Role.ADMIN,
+            status=AccountStatus.ACTIVE,
+            phone=None,
+            password_hash=hashed,
+        )
+        await audit.add(transaction, by_command(Action.ACCOUNT_CREATE, user.id))
+
+    try:
+        asyncio.run(in_database(database_url(), create))
+    except IntegrityError as error:
+        raise CommandError("this e-mail address has an account already; see set-password") from error
+    print(f"{users.normal_email(arguments.email)} is an administrator now.")
+
+
+def set_password(arguments: argparse.Namespace) -> None:
+    hashed = asyncio.run(Passwords(1).hash(new_password()))
+    email = users.normal_email(arguments.email)
+
+    async def change(transaction: Transaction) -> None:
+        user = await users.credentials(transaction, email)
+        if user is None:
+            raise CommandError("no account has this e-mail address")
+        await users.set_password(transaction, user.id, hashed)
+        ended = await sessions.end_all(transaction, user.id)
+        await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
+        store = CounterStore.connect(own_environment().get("REDIS_URL", "redis://localhost:6379"))
+        admission = Admission(store, no_session, limit=1, tombstone=86400)
+
+        async def bury() -> None:
+            async with store:
+                await admission.end(ended)
+
+        transaction.after_commit(bury)
+
+    asyncio.run(in_database(database_url(), change))
+    print(f"{email} has a new password; every session of the account has ended.")
+
+
+async def no_session(session_id: object) -> None:
+    return None
+
+
+def new_password() -> str:
+    """From a prompt, or a line of standard input where nobody can be asked; never from an argument."""
+    password = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if len(password) < 6 or len(password.encode()) > MAX_BYTES:
+        raise CommandError(f"a password has at least 6 characters and at most {MAX_BYTES} bytes")
+    if sys.stdin.isatty() and getpass.getpass("Once more: ") != password:
+        raise CommandError("the two are not the same")
+    return password
+
+
+def own_environment() -> dict[str, str]:
+    """The environment; of the names that have no default, an empty one counts as absent, and what
+    `NAME_FILE` names is read."""
+    environment = dict(os.environ)
+    for name in SECRETS:
+        value = value_of(name, environment)
+        environment.pop(f"{name}_FILE", None)
+        environment.pop(name, None)
+        if value:
+            environment[name] = value
+    return environment
+
+
+async def in_database(url: str, work: Callable[[Transaction], Awaitable[None]]) -> None:
+    database = Database(url)
+    try:
+        async with database.transaction() as transaction:
+            await work(transaction)
+    finally:
+        await database.close()
+
+
+def database_url() -> str:
+    url = value_of("DATABASE_URL", os.environ)
+    if not url:
+        raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
+    return url
