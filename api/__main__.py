@@ -84,12 +84,9 @@ def parser() -> argparse.ArgumentParser:
 
 def serve(arguments: argparse.Namespace) -> None:
     settings = Settings.read()
-    known = asyncio.run(upkeep.known_passwords(settings))
-    if known:
-        raise CommandError(
-            f"everyone knows the password of {', '.join(known)}; change it with `medisecure set-password` "
-            "before you serve this database"
-        )
+    objection = asyncio.run(upkeep.objection(settings))
+    if objection:
+        raise CommandError(objection)
     server.serve(settings, arguments.host, arguments.port, arguments.workers)
 
 

@@ -1,5 +1,5 @@
 """What an operator asks of the database itself: is the audit trail whole, may the application only append
-to it, are there accounts whose password everyone knows?"""
+to it, may it be served?"""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from api.settings import Settings, value_of
 from persistence import audit_chain, demo
 from persistence.audit_chain import Key, Report
 from persistence.database import Database, Transaction
+from persistence.migration import is_behind
 
 APPEND_ONLY = ("audit_events", "audit_seals")
 
@@ -43,13 +44,25 @@ async def grant(transaction: Transaction, role: str) -> None:
         await transaction.run(text(statement))
 
 
-async def known_passwords(settings: Settings) -> list[str]:
-    """E-mails of demo accounts that still have the password which everyone knows."""
+async def objection(settings: Settings) -> str | None:
+    """Why this database must not be served as it is, and what to do about it."""
     database = Database(settings.database_url)
     try:
-        hashes = await demo.password_hashes(database.reader)
+        if await is_behind(database.reader):
+            return "the database is older than this release; run `medisecure migrate` first"
+        known = await known_passwords(await demo.password_hashes(database.reader))
     finally:
         await database.close()
+    if not known:
+        return None
+    return (
+        f"everyone knows the password of {', '.join(known)}; change it with `medisecure set-password` "
+        "before you serve this database"
+    )
+
+
+async def known_passwords(hashes: Mapping[str, str]) -> list[str]:
+    """E-mails of demo accounts that still have the password which everyone knows."""
     checks = [
         asyncio.to_thread(bcrypt.checkpw, demo.PASSWORD.encode(), hashed.encode())
         for hashed in hashes.values()

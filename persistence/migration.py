@@ -4,9 +4,11 @@ from pathlib import Path
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
 from sqlalchemy.pool import NullPool
 
-from persistence.database import create_engine
+from persistence.database import Reader, create_engine
 
 HERE = Path(__file__).parent / "migrations"
 
@@ -21,3 +23,12 @@ def commands(url: str) -> AlembicCommands:
             ),
         )
     )
+
+
+async def is_behind(reader: Reader) -> bool:
+    """Whether a migration of ours is missing. One of a later release is no harm: instances of two releases
+    share a database while an operator replaces the older ones."""
+    stamped = {row[0] for row in await reader.rows(text("SELECT version_num FROM alembic_version"))}
+    script = ScriptDirectory(str(HERE))
+    ours = {revision.revision for revision in script.walk_revisions()}
+    return not stamped or (stamped <= ours and stamped != set(script.get_heads()))

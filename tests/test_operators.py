@@ -7,9 +7,12 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from api.upkeep import verify_audit
 from persistence.audit_chain import Key
+from persistence.database import Database
+from persistence.migration import is_behind
 from tests.command import medisecure
 from tests.factories import chart
 from tests.service import KEY, Backend, Service
@@ -41,6 +44,28 @@ def test_serve_refuses_passwords_that_everyone_knows(empty: Backend) -> None:
     assert refused.returncode == 1
     assert "admin@example.com" in refused.stderr
     assert "set-password" in refused.stderr
+
+
+def test_serve_refuses_a_database_that_lacks_a_migration_and_not_one_that_is_ahead(empty: Backend) -> None:
+    settings = environment(empty)
+    [[head]] = empty.sql("SELECT version_num FROM alembic_version")
+    for older in ("UPDATE alembic_version SET version_num = '0001'", "DELETE FROM alembic_version"):
+        empty.sql(older)
+        refused = medisecure("serve", "--port", "0", **settings)
+        assert refused.returncode == 1
+        assert "run `medisecure migrate` first" in refused.stderr
+    assert not asyncio.run(is_behind_after(empty, f"INSERT INTO alembic_version VALUES ('{head}')"))
+    assert not asyncio.run(is_behind_after(empty, "UPDATE alembic_version SET version_num = 'of_next_year'"))
+
+
+async def is_behind_after(backend: Backend, statement: str) -> bool:
+    database = Database(backend.database_url)
+    try:
+        async with database.transaction() as transaction:
+            await transaction.run(text(statement))
+        return await is_behind(database.reader)
+    finally:
+        await database.close()
 
 
 def test_secrets_come_from_files(empty: Backend, tmp_path: Path) -> None:
