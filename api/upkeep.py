@@ -13,6 +13,7 @@ from persistence.audit_chain import Key, Report
 from persistence.database import Database, Transaction
 from persistence.migration import is_behind
 
+ZONE = text("SELECT 1 FROM pg_timezone_names WHERE name = :name")
 APPEND_ONLY = ("audit_events", "audit_seals")
 
 
@@ -23,7 +24,7 @@ def audit_keys(environment: Mapping[str, str]) -> list[Key]:
 
 
 async def verify_audit(url: str, keys: list[Key], noted_head: str | None) -> Report:
-    database = Database(url)
+    database = Database(url, command_timeout=None)
     try:
         return await audit_chain.verify(database.reader, keys, noted_head)
     finally:
@@ -50,6 +51,8 @@ async def objection(settings: Settings) -> str | None:
     try:
         if await is_behind(database.reader):
             return "the database is older than this release; run `medisecure migrate` first"
+        if not await database.reader.rows(ZONE, name=settings.clinic_timezone):
+            return f"PostgreSQL does not know the time zone {settings.clinic_timezone}; update its zone data"
         known = await known_passwords(await demo.password_hashes(database.reader))
     finally:
         await database.close()

@@ -114,15 +114,24 @@ ACCESSES = PagedQuery(
 
 async def add(source: Source, *events: Event) -> None:
     """Store events; with a Transaction they stand or fall with what it writes."""
-    await source.rows(INSERT, events=msgspec.json.encode(events).decode())
+    await source.rows(INSERT, **as_parameters(events))
+
+
+def as_parameters(events: Sequence[Event]) -> dict[str, Any]:
+    return {"events": msgspec.json.encode(events).decode()}
 
 
 class Journal:
     """Stores events of reads. `write` returns once the event is durable; those that come while a commit is
-    under way share the next one."""
+    under way share the next one.
+
+    No event is stored twice. Where the connection is lost before PostgreSQL answers, the rows may be there or
+    not; nobody asks again, the callers get an error, and the trail may tell of an answer that never left.
+    """
 
     def __init__(self, reader: Reader) -> None:
-        """`reader`: on an autocommit connection, of a pool that nothing else uses."""
+        """`reader`: on an autocommit connection, of a pool that nothing else uses and that looks whether a
+        connection is alive before it gives it out."""
         self.reader = reader
         self.waiting: list[tuple[Event, asyncio.Future[None]]] = []
         self.writer: asyncio.Task[None] | None = None
@@ -138,7 +147,7 @@ class Journal:
         while self.waiting:
             batch, self.waiting = self.waiting, []
             try:
-                await add(self.reader, *(event for event, _ in batch))
+                await self.reader.once(INSERT, as_parameters([event for event, _ in batch]))
             except Exception as error:  # whoever waits is told, and answers 503 or 500
                 settle(batch, error)
             else:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, bindparam, func, insert, or_, select, text
+from sqlalchemy import BigInteger, bindparam, func, insert, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,23 +28,42 @@ MOST = 5000  # events in a seal
 LOCK = text("SELECT pg_try_advisory_xact_lock(7165498721)")
 XMIN = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 LAST = (
-    select(AuditSeal.number, AuditSeal.mac, AuditSeal.until_xid, AuditSeal.event_ids)
+    select(AuditSeal.number, AuditSeal.mac, AuditSeal.until_xid, AuditSeal.after_id)
     .order_by(AuditSeal.number.desc())
     .limit(1)
 )
 SEALED_COLUMNS = tuple(column for column in AuditEvent.__table__.columns if column.name != "xid")
 # Transactions below `until` are all over, so that no row can still appear among those that a seal covers.
-# A restored database counts its transactions anew; there the ids go on, and say what is new.
+# A seal takes a transaction whole, however many rows it wrote, so that the next one can begin after it.
 UNSEALED = (
     select(*SEALED_COLUMNS, AuditEvent.xid)
     .where(
+        AuditEvent.xid >= bindparam("since", type_=BigInteger),
         AuditEvent.xid < bindparam("until", type_=BigInteger),
-        or_(
-            AuditEvent.xid >= bindparam("since", type_=BigInteger),
-            AuditEvent.id > bindparam("restored_after", type_=BigInteger),
-        ),
+        AuditEvent.id > bindparam("after", type_=BigInteger),
     )
-    .order_by(AuditEvent.xid, AuditEvent.id)
+    .order_by(AuditEvent.xid)
+    .fetch(MOST, with_ties=True)
+)
+# A database restored from a dump counts its transactions from a lower number again, and what was restored
+# says nothing in the new count. But ids go on: every restored one is below every new one. So the first seal
+# there covers what the dump brought unsealed, and those after it begin anew, above RESTORED. That is the
+# newest row which was sealed before, or which no transaction of this server can have written yet.
+RESTORED = text(
+    """
+    SELECT greatest(
+        (SELECT max(id) FROM (SELECT unnest(event_ids) AS id FROM audit_seals) AS sealed),
+        (SELECT max(id) FROM audit_events
+         WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint),
+        0)
+    """
+)
+SEALED = select(func.unnest(AuditSeal.event_ids).label("id")).subquery()
+LEFT_BEHIND = (
+    select(*SEALED_COLUMNS)
+    .outerjoin(SEALED, SEALED.c.id == AuditEvent.id)  # for PostgreSQL a hash join, unlike NOT IN
+    .where(SEALED.c.id.is_(None), AuditEvent.id <= bindparam("restored", type_=BigInteger))
+    .order_by(AuditEvent.id)
     .limit(MOST)
 )
 
@@ -75,30 +94,33 @@ class Key(Struct, frozen=True):
 
 async def seal(transaction: Transaction, key: Key) -> int:
     """Append one seal over what is committed and unsealed; returns how many events it covers, 0 also where
-    another sealer is at work."""
+    another sealer is at work. No event is ever in two seals."""
     [(is_ours,)] = await transaction.rows(LOCK)
     if not is_ours:
         return 0
     [(until,)] = await transaction.rows(XMIN)
     last = next(iter(await transaction.rows(LAST)), None)
-    number, before, since, newest = 1, b"", 0, 0
+    number, before, since, after = 1, b"", 0, 0
     if last is not None:
-        number, before, since, newest = last.number + 1, last.mac, last.until_xid, max(last.event_ids)
-    restored = since > until
-    events = await transaction.rows(
-        UNSEALED, since=since, until=until, restored_after=newest if restored else 2**63 - 1
-    )
-    if len(events) == MOST and events[0].xid != events[-1].xid:
-        until = events[-1].xid  # the rest of that transaction comes with the next seal
-        events = [event for event in events if event.xid < until]
-    if not events:
-        return 0
+        number, before, since, after = last.number + 1, last.mac, last.until_xid, last.after_id
+    if since > until:
+        [(restored,)] = await transaction.rows(RESTORED)
+        events = await transaction.rows(LEFT_BEHIND, restored=restored)
+        # Even over no event this seal is appended: it is where the new count begins.
+        until, after = (since, after) if len(events) == MOST else (0, restored)
+    else:
+        events = await transaction.rows(UNSEALED, since=since, until=until, after=after)
+        if not events:
+            return 0
+        if len(events) >= MOST:
+            until = events[-1].xid + 1
     ids, digests = [event.id for event in events], [key.digest(event) for event in events]
     await transaction.run(
         insert(AuditSeal).values(
             number=number,
             event_ids=ids,
             until_xid=until,
+            after_id=after,
             digests=digests,
             key_id=key.id,
             mac=key.mac(before, number, ids, digests),
@@ -136,13 +158,13 @@ SEALS = (
     select(*AuditSeal.__table__.columns)
     .where(AuditSeal.number > bindparam("after"))
     .order_by(AuditSeal.number)
-    .limit(100)
+    .limit(10)  # each may hold MOST events
 )
-TAIL = text(
-    """
-    SELECT count(*), coalesce(extract(epoch FROM max(now() - at)), 0)::float
-    FROM audit_events WHERE id NOT IN (SELECT unnest(event_ids) FROM audit_seals)
-    """
+TAIL = (
+    select(func.count(), (func.now() - func.min(AuditEvent.at)).label("age"))
+    .select_from(AuditEvent)
+    .outerjoin(SEALED, SEALED.c.id == AuditEvent.id)
+    .where(SEALED.c.id.is_(None))
 )
 
 
@@ -168,7 +190,8 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
             noted = noted or report.head == noted_head
     if not noted:
         report.problems.append("the noted head is not in the chain: seals were cut off or made anew")
-    [(report.unsealed, report.oldest_unsealed_seconds)] = await source.rows(TAIL)
+    [(report.unsealed, age)] = await source.rows(TAIL)
+    report.oldest_unsealed_seconds = age.total_seconds() if age else 0.0
     return report
 
 

@@ -9,17 +9,23 @@ from sqlalchemy import Executable, Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+COMMAND_TIMEOUT = 30  # seconds for a statement of a request
 
-def create_engine(url: str, **options: Any) -> AsyncEngine:
+
+def create_engine(url: str, *, command_timeout: float | None, **options: Any) -> AsyncEngine:
     """An engine for a plain `postgresql://` URL. asyncpg reads the URL itself, so that everything libpq
-    takes (sslmode, a socket folder as host, several hosts) means what it means to psql."""
+    takes (sslmode, a socket folder as host, several hosts) means what it means to psql.
+
+    `command_timeout`: seconds that one statement may take, or None for work that may take as long as it
+    needs; TimeoutError after that.
+    """
     dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
 
     async def connect(**_: Any) -> asyncpg.Connection:
         return await asyncpg.connect(
             dsn,
             timeout=5,
-            command_timeout=30,
+            command_timeout=command_timeout,
             server_settings={"application_name": "medisecure", "timezone": "UTC"},
         )
 
@@ -97,17 +103,23 @@ Source = Reader | Transaction
 
 
 class Database:
-    """Both pools. Reads keep theirs to themselves: a write that waits for a lock cannot starve them."""
+    """The pools. Reads keep theirs to themselves: a write that waits for a lock cannot starve them.
+    `command_timeout` as in create_engine."""
 
-    def __init__(self, url: str, *, readers: int = 10, writers: int = 10) -> None:
-        pool = {"max_overflow": 0, "pool_timeout": 10}
-        self.reads = create_engine(
-            url, pool_size=readers, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **pool
-        )
+    def __init__(
+        self,
+        url: str,
+        *,
+        readers: int = 10,
+        writers: int = 10,
+        command_timeout: float | None = COMMAND_TIMEOUT,
+    ) -> None:
+        pool: dict[str, Any] = {"max_overflow": 0, "pool_timeout": 10, "command_timeout": command_timeout}
+        autocommit = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, **pool}
+        self.reads = create_engine(url, pool_size=readers, **autocommit)
         self.writes = create_engine(url, pool_size=writers, **pool)
-        self.journal = create_engine(
-            url, pool_size=2, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, **pool
-        )
+        # Nothing may be asked twice there (see Journal), so a dead connection is found out beforehand.
+        self.journal = create_engine(url, pool_size=2, pool_pre_ping=True, **autocommit)
         self.reader = Reader(self.reads)
 
     @asynccontextmanager

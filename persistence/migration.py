@@ -14,10 +14,11 @@ HERE = Path(__file__).parent / "migrations"
 
 
 def commands(url: str) -> AlembicCommands:
-    """upgrade(), downgrade(), check() … for the database at `url`. Several instances may upgrade at once."""
+    """upgrade(), downgrade(), check() … for the database at `url`. Several instances may upgrade at once;
+    the later ones wait, and an index takes its time, so nothing here has a time-out."""
     return AlembicCommands(
         SQLAlchemyAsyncConfig(
-            engine_instance=create_engine(url, poolclass=NullPool),
+            engine_instance=create_engine(url, command_timeout=None, poolclass=NullPool),
             alembic_config=AlembicAsyncConfig(
                 script_location=str(HERE), version_table_name="alembic_version"
             ),

@@ -86,7 +86,7 @@ class Session(Base):
     """One sign-in. Both tokens of it carry its id; it is dead once ended, expired or its user not active."""
 
     __tablename__ = "sessions"
-    __table_args__ = (Index("sessions_user_idx", "user_id", postgresql_where=text("ended_at IS NULL")),)
+    __table_args__ = (Index("sessions_user_idx", "user_id", "expires_at"),)
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -98,7 +98,7 @@ class Session(Base):
     user_agent: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     last_seen_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
-    expires_at: Mapped[datetime] = mapped_column(Instant, index=True)
+    expires_at: Mapped[datetime] = mapped_column(Instant)
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
 
 
@@ -221,7 +221,9 @@ class AuditSeal(Base):
 
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     event_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    # The next seal begins with this transaction, above this id.
     until_xid: Mapped[int] = mapped_column(BigInteger)
+    after_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     digests: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
     key_id: Mapped[str] = mapped_column(Text)
     mac: Mapped[bytes] = mapped_column(LargeBinary)

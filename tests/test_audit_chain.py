@@ -5,9 +5,10 @@ import time
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import postgresql
 
 from api.upkeep import verify_audit
-from persistence.audit_chain import Key, Report, seal
+from persistence.audit_chain import MOST, TAIL, Key, Report, seal
 from persistence.database import Database
 from tests.factories import World
 from tests.service import KEY, Backend, Service
@@ -167,15 +168,118 @@ def test_a_row_committed_late_is_sealed_too(sealed: Backend) -> None:
     assert (report.unsealed, report.problems) == (0, [])
 
 
-def test_a_restored_database_goes_on(sealed: Backend) -> None:
-    """A dump restored elsewhere counts transactions from a lower number again."""
-    sealed.sql("UPDATE audit_seals SET until_xid = 9000000000000000")
-    sealed.sql(
-        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
-        "VALUES (now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid())"
+def write(backend: Backend, count: int = 1, xid: int | None = None) -> None:
+    """Store events in one transaction, or as that transaction had stored them."""
+    backend.sql(
+        "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id, xid) "
+        "SELECT now(), 'patient.read', 'success', '{}', '{}', 'x', gen_random_uuid(), "
+        "coalesce($2, pg_current_xact_id()::text::bigint) FROM generate_series(1, $1)",
+        count,
+        xid,
     )
+
+
+def next_xid(backend: Backend) -> int:
+    return int(backend.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")[0][0])
+
+
+def spend(backend: Backend, transactions: int) -> None:
+    """Let the server's count of transactions go on."""
+    backend.sql(
+        f"DO $$ BEGIN FOR i IN 1..{transactions} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
+    )
+
+
+def restore(backend: Backend, ahead: int) -> int:
+    """Make it a database restored from a dump whose server was `ahead` transactions further than this one;
+    returns how many that server had counted."""
+    counted = next_xid(backend) + ahead
+    backend.sql("UPDATE audit_events SET xid = $1 - 1", counted)
+    backend.sql("UPDATE audit_seals SET until_xid = $1", counted)
+    return counted
+
+
+def assert_each_event_is_sealed_once(backend: Backend) -> None:
+    report = verified(backend)
+    assert (report.unsealed, report.problems) == (0, [])
+    assert report.sealed == backend.sql("SELECT count(*) FROM audit_events")[0][0]
+
+
+def test_a_restored_database_goes_on(sealed: Backend) -> None:
+    """What was unsealed at the dump is sealed first, then what is new."""
+    counted = restore(sealed, ahead=1_000_000)
+    write(sealed, 2, counted)
+    write(sealed)
+    assert [seal_now(sealed) for _ in range(3)] == [2, 1, 0]
+    assert_each_event_is_sealed_once(sealed)
+    write(sealed)
     assert seal_now(sealed) == 1
-    assert verified(sealed).problems == []
+    assert_each_event_is_sealed_once(sealed)
+
+
+def test_much_that_was_unsealed_at_the_dump(sealed: Backend) -> None:
+    counted = restore(sealed, ahead=1_000_000)
+    write(sealed, MOST, counted)
+    write(sealed, 3, counted + 7)
+    write(sealed)
+    assert [seal_now(sealed) for _ in range(4)] == [MOST, 3, 1, 0]
+    assert_each_event_is_sealed_once(sealed)
+
+
+@pytest.mark.parametrize("of_late", [0, 2])
+def test_a_restored_database_whose_count_passes_that_of_the_dump(of_late: int, sealed: Backend) -> None:
+    """No restored event is sealed a second time when the server comes to the transaction in it."""
+    counted = restore(sealed, ahead=40)
+    write(sealed, of_late, counted + 3)
+    assert seal_now(sealed) == of_late
+    write(sealed)
+    assert seal_now(sealed) == 1
+    spend(sealed, 100)
+    write(sealed)
+    assert [seal_now(sealed) for _ in range(2)] == [1, 0]
+    assert_each_event_is_sealed_once(sealed)
+
+
+def test_a_database_restored_twice(sealed: Backend) -> None:
+    restore(sealed, ahead=1_000_000)
+    write(sealed)
+    assert [seal_now(sealed) for _ in range(2)] == [0, 1]
+    counted = restore(sealed, ahead=40)
+    write(sealed, 2, counted)
+    assert seal_now(sealed) == 2
+    spend(sealed, 100)
+    write(sealed)
+    assert [seal_now(sealed) for _ in range(2)] == [1, 0]
+    assert_each_event_is_sealed_once(sealed)
+
+
+def test_a_transaction_with_more_events_than_a_seal_holds(sealed: Backend) -> None:
+    """It is sealed whole, and nothing beside it is passed over."""
+    first = next_xid(sealed)
+    spend(sealed, 5)
+    write(sealed, 1, first)
+    write(sealed, MOST + 1, first + 1)
+    write(sealed, 1, first + 2)
+    assert [seal_now(sealed) for _ in range(3)] == [MOST + 2, 1, 0]
+    assert_each_event_is_sealed_once(sealed)
+
+
+def test_many_transactions(sealed: Backend) -> None:
+    """A seal ends between two of them."""
+    write(sealed, MOST - 1)
+    write(sealed, 3)
+    write(sealed, 2)
+    assert [seal_now(sealed) for _ in range(3)] == [MOST + 2, 2, 0]
+    assert_each_event_is_sealed_once(sealed)
+
+
+def test_the_tail_of_any_trail_is_found_by_a_join(sealed: Backend) -> None:
+    """NOT IN costs the square of the trail once the sealed ids outgrow work_mem, so a large one was never
+    verified."""
+    tail = str(TAIL.compile(dialect=postgresql.asyncpg.dialect()))
+    plan = "\n".join(row[0] for row in sealed.sql(f"EXPLAIN {tail}"))
+    assert "Anti Join" in plan
+    assert "SubPlan" not in plan
 
 
 def test_sealers_take_turns(sealed: Backend) -> None:

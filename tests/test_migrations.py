@@ -109,7 +109,7 @@ def test_the_migrations_make_what_the_models_say(server, empty):
     modelled = Backend(server.database_url.replace("/medisecure?", f"/{name}?"), "")
 
     async def create() -> None:
-        engine = create_engine(modelled.database_url)
+        engine = create_engine(modelled.database_url, command_timeout=None)
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
         await engine.dispose()

@@ -26,7 +26,7 @@ def migrate(connection: Connection) -> None:
 async def run() -> None:
     engine = getattr(context.config, "engine", None)
     if engine is None:
-        engine = create_engine(os.environ["DATABASE_URL"], poolclass=NullPool)
+        engine = create_engine(os.environ["DATABASE_URL"], command_timeout=None, poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()
