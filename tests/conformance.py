@@ -1,6 +1,10 @@
-"""Every answer that any test receives must be one that openapi.yaml promises."""
+"""Every answer that any test receives must be one that openapi.yaml promises: its status, its headers and its
+body; and every error, of whatever path, is what the requirement says under "HTTP Status Codes" and "Error
+Response Format (All Endpoints)"."""
 
+import logging
 import re
+import time
 from collections import Counter
 from functools import cache
 from typing import Any
@@ -14,7 +18,31 @@ from api.contract import contract
 
 ROOT = "urn:contract"
 REGISTRY: Registry[Any] = Registry().with_resource(ROOT, DRAFT202012.create_resource(contract()))
+# Requirement, "HTTP Status Codes"; and their only company (contract, "Errors").
+STATUSES = {200, 201, 400, 401, 403, 404, 429, 500}
+COMPANY = {204, 206, 304, 405, 412, 413, 415, 416, 503}
+UNPARSED = {"detail": "Invalid HTTP request"}  # what the HTTP parser says, which knows of no request
+RATE_LIMIT = {"ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"}
+DEPENDENT = {"access-control-allow-origin"} | RATE_LIMIT
+WATCHED = {"x-request-id", "retry-after", "www-authenticate", "set-cookie"} | RATE_LIMIT
 answered: Counter[tuple[str, int]] = Counter()
+
+
+class Outages(logging.Handler):
+    """When an instance of this process last said that Redis is away. It does not ask again for a second."""
+
+    latest = float("-inf")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.latest = time.monotonic()
+
+    def cover(self, response: httpx.Response) -> bool:
+        asked = time.monotonic() - response.elapsed.total_seconds()
+        return asked - self.latest < 2
+
+
+outages = Outages()
+logging.getLogger("medisecure.admission").addHandler(outages)
 
 
 @cache
@@ -61,11 +89,21 @@ def pointer(*parts: str) -> str:
     return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
 
 
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """The node, or the component that it refers to."""
+    if "$ref" not in node:
+        return node
+    kind, name = node["$ref"].split("/")[-2:]
+    return dict(contract()["components"][kind][name])
+
+
 def check(response: httpx.Response) -> None:
     request = response.request
     where = f"{request.method} {request.url.path} -> {response.status_code}"
+    assert response.status_code in STATUSES | COMPANY, where
     if response.status_code >= 400:
         check_error(response, where)
+    assert "x-request-id" in response.headers or is_unparsed(response), f"{where}: no X-Request-Id"
     found = operation(request.method, request.url.path)
     if found is None or response.status_code == 405:
         assert response.status_code in {204, 400, 403, 404, 405, 413}, (
@@ -82,12 +120,13 @@ def check(response: httpx.Response) -> None:
     promised = declared["responses"][status]
     if "$ref" in promised:
         at = promised["$ref"].removeprefix("#")
-        promised = contract()["components"]["responses"][at.rsplit("/", 1)[1]]
-    check_headers(response, promised, where)
+    check_headers(response, resolved(promised), where)
+    if is_counted(response, declared):
+        missing = RATE_LIMIT - set(response.headers)
+        assert not missing, f"{where}: does not say where the caller stands, {missing}"
     media_type = response.headers["content-type"].split(";")[0]
-    assert media_type in promised["content"], (
-        f"{where}: {media_type} is not among {list(promised['content'])}"
-    )
+    content = resolved(promised)["content"]
+    assert media_type in content, f"{where}: {media_type} is not among {list(content)}"
     if media_type == "application/json":
         errors = list(validator(at + pointer("content", media_type, "schema")).iter_errors(response.json()))
         assert not errors, f"{where}: {errors[0].json_path}: {errors[0].message}"
@@ -97,21 +136,42 @@ def check_error(response: httpx.Response, where: str) -> None:
     assert response.headers["content-type"] == "application/json", where
     body = response.json()
     assert set(body) == {"detail"}, f"{where}: {body}"
+    assert isinstance(body["detail"], str), where
     assert 0 < len(body["detail"]) <= 1000, where
     for leak in ("Traceback", "SELECT ", "sqlalchemy", "asyncpg", "msgspec", "litestar", "Expected `"):
         assert leak not in body["detail"], f"{where} leaks: {body}"
 
 
 def check_headers(response: httpx.Response, promised: dict[str, Any], where: str) -> None:
-    headers = {name.lower(): header for name, header in promised.get("headers", {}).items()}
-    for name in ("retry-after", "www-authenticate", "set-cookie", "ratelimit-limit", "ratelimit-remaining"):
-        assert name not in response.headers or name in headers, f"{where}: header {name} is not declared"
+    """What is declared comes, whether or not the contract says `required`, but for what depends on the page
+    or on the count, and for what the parser cannot know."""
+    headers = {name.lower(): resolved(header) for name, header in promised.get("headers", {}).items()}
+    for name in WATCHED & set(response.headers):
+        assert name in headers, f"{where}: header {name} is not declared"
     for name, header in headers.items():
         if name not in response.headers:
+            depends = name in DEPENDENT and not header.get("required")
+            assert depends or is_unparsed(response), f"{where}: header {name} is missing"
             continue
-        if "$ref" in header:
-            header = contract()["components"]["headers"][header["$ref"].rsplit("/", 1)[1]]
         value: Any = response.headers[name]
         if header["schema"].get("type") == "integer":
             value = int(value)
-        Draft202012Validator(header["schema"]).validate(value)
+        Draft202012Validator(header["schema"], format_checker=FormatChecker()).validate(value)
+
+
+def is_unparsed(response: httpx.Response) -> bool:
+    return response.status_code == 400 and response.json() == UNPARSED
+
+
+def is_counted(response: httpx.Response, declared: dict[str, Any]) -> bool:
+    """Whether the request was counted, as those are that succeed, so that the answer must say so. A foreign
+    page is refused before, nobody counts while Redis is away, and login counts once it has an e-mail."""
+    [success] = [answer for status, answer in declared["responses"].items() if status.startswith("2")]
+    counted = "RateLimit-Limit" in resolved(success)["headers"]
+    foreign = (
+        response.status_code == 403
+        and "origin" in response.request.headers
+        and "access-control-allow-origin" not in response.headers
+    )
+    without_email = declared["operationId"] == "login" and response.status_code not in {200, 401, 403, 429}
+    return counted and not foreign and not without_email and not outages.cover(response)

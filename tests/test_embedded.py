@@ -95,7 +95,9 @@ def ping(url: str) -> Any:
         return client.ping()
 
 
-def gone(processes: list[psutil.Process], seconds: float = 5) -> bool:
+def gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
+    """Whether none of them runs any more, `seconds` from now at the latest."""
+
     def runs(process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
             return bool(process.status() != psutil.STATUS_ZOMBIE)
@@ -107,6 +109,13 @@ def gone(processes: list[psutil.Process], seconds: float = 5) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def ended_in_good_order(folder: Path) -> bool:
+    """Whether both servers, when asked for the first time, said goodbye: `stop` did not have to insist."""
+    postgres, valkey = ((folder / f"{server}.log").read_text() for server in ("postgres", "valkey"))
+    assert "immediate shutdown request" not in postgres
+    return "database system is shut down" in postgres and "Valkey is now ready to exit" in valkey
 
 
 def named(processes: list[psutil.Process], name: str) -> psutil.Process:
@@ -160,9 +169,7 @@ def copy_of_the_wheels(site: Path) -> Path:
 
 @pytest.mark.parametrize("version", [16, 18])
 def test_a_second_start_keeps_what_the_first_one_made(new_folder: Path, version: int) -> None:
-    began = time.monotonic()
     with start(new_folder, version=version) as servers:
-        assert time.monotonic() - began < 15
         assert servers.created
         assert sql(servers.database_url, "SHOW server_version").startswith(f"{version}.")
         assert sql(servers.database_url, "CREATE TABLE kept AS SELECT 'ärztin' AS word") is None
@@ -284,25 +291,28 @@ def test_stop_leaves_nothing_behind_and_may_be_repeated(folder: Path) -> None:
     servers = start(folder, durable=False)
     children = started(before)
     assert {child.name() for child in children} >= {"postgres", "valkey-server"}
-    began = time.monotonic()
     servers.stop()
-    assert time.monotonic() - began < 3
     assert gone(children, 0)
+    assert ended_in_good_order(folder)
     servers.stop()
 
 
 def test_stop_does_not_wait_for_clients(folder: Path) -> None:
+    """They are cut off, in the middle of a query too, before anybody loses patience with the server."""
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
     async def stop_while_connected() -> None:
         with start(folder, durable=False) as servers:
-            connection = await asyncpg.connect(servers.database_url)
-            query = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
-            await asyncio.sleep(0.2)
-        with pytest.raises(asyncpg.PostgresConnectionError):
+            watcher, client = [await asyncpg.connect(servers.database_url) for _ in range(2)]
+            query = asyncio.create_task(client.execute("SELECT pg_sleep(3600)"))
+            async with asyncio.timeout(60):
+                while not await watcher.fetchval(busy):
+                    pass
+        with pytest.raises(asyncpg.PostgresConnectionError, match="due to administrator command"):
             await query
 
-    began = time.monotonic()
     asyncio.run(stop_while_connected())
-    assert time.monotonic() - began < 10
+    assert ended_in_good_order(folder)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

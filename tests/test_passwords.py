@@ -1,14 +1,15 @@
 """Hashing (requirement, "Password Requirements"), in a pool that refuses more work than it can do."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import bcrypt
 import pytest
 
-from security.passwords import NOBODY, Passwords
+from security.passwords import Passwords
 from security.roles import Role
 from tests.client import Browser
 from tests.factories import PASSWORD, World, email, registration
@@ -53,14 +54,42 @@ def test_every_hash_has_cost_twelve(backend: Backend, world: World) -> None:
     assert len(set(hashes)) == 3, "salted: the same password again is another hash"
 
 
-def test_an_unknown_email_costs_what_a_known_one_does() -> None:
-    """Requirement 1, "Invalid email or password": the time must not tell them apart either."""
-    assert NOBODY.startswith(b"$2b$12$")
-    assert not bcrypt.checkpw(PASSWORD.encode(), NOBODY)
+class Watched(Passwords):
+    """Notes what work is done, and with what kind of hash."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[Callable[..., Any], bytes]] = []
+
+    async def run(self, work: Callable[..., Any], *args: bytes) -> Any:
+        self.done.append((work, args[1][:7]))
+        return await super().run(work, *args)
+
+
+def test_an_unknown_email_costs_what_a_known_one_does(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requirement 1, "Invalid email or password": the time must not tell them apart either. So every attempt
+    is one check of a hash of cost 12; test_a_full_queue_is_503_and_locks_nobody_out has both wait in line."""
+    watched = Watched()
+    monkeypatch.setattr("api.app.Passwords", lambda: watched)
+    with Service(backend, backend.settings()) as running:
+        for account, password, status in [
+            ("other_doctor@test.example", "not it", 401),
+            ("other_doctor@test.example", "longer than bcrypt reads " * 3, 401),
+            ("other_doctor@test.example", PASSWORD, 200),
+            (email("nobody"), PASSWORD, 401),
+            (email("nobody"), "longer than bcrypt reads " * 3, 401),
+            ("no address at all", PASSWORD, 401),
+        ]:
+            watched.done.clear()
+            assert running.browser().login(account, password).status_code == status
+            assert watched.done == [(bcrypt.checkpw, b"$2b$12$")], account
 
 
 def test_a_full_queue_is_503_and_locks_nobody_out(backend: Backend, service: Service, full: Service) -> None:
-    """Contract, accounts: only "attempts that fail" count, and these were never judged."""
+    """Contract, accounts: only "attempts that fail" count, and these were never judged. An unknown e-mail
+    finds no place either."""
     for account in ("staff@test.example", email("nobody")):
         for _ in range(6):
             answer = full.browser().login(account, PASSWORD)

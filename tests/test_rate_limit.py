@@ -1,4 +1,5 @@
-"""The limit of requests (requirement, "Rate Limiting (Redis)")."""
+"""The limit of requests (requirement, "Rate Limiting (Redis)"); and, since its 429 is one of them, all the
+statuses and their one format ("HTTP Status Codes", "Error Response Format (All Endpoints)")."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests import conformance
 from tests.client import Browser
-from tests.factories import PASSWORD, World, email, registration
+from tests.factories import PASSWORD, World, chart, email, registration
 from tests.service import Backend, Service
 
 ME = "/api/users/me"
@@ -231,6 +233,56 @@ def test_register_by_a_signed_in_admin_is_counted_on_him(two_a_minute: Service, 
     admin = as_user(two_a_minute, world.admin)
     assert [admin.post("/api/auth/register", {}).status_code for _ in range(3)] == [400, 400, 429]
     assert two_a_minute.browser().post("/api/auth/register", {}).status_code == 400
+
+
+def test_the_statuses_of_the_requirement(backend: Backend, two_a_minute: Service, world: World) -> None:
+    """Requirement, HTTP Status Codes, in its order; every error is, by Error Response Format (All Endpoints),
+    `{"detail": "Error message"}` as JSON and nothing else."""
+    limited = two_a_minute.browser()
+    while limited.get(ME).status_code == 401:
+        pass
+    answers = [
+        (200, world.staff.get("/api/patients")),
+        (201, world.staff.post("/api/patients", chart())),
+        (400, world.staff.post("/api/patients", {})),
+        (401, world.service.browser().get("/api/patients")),
+        (403, world.patient.post("/api/patients", chart())),
+        (404, world.staff.get("/api/patients/nobody")),
+        (429, limited.get(ME)),
+    ]
+    backend.sql("ALTER TABLE patients ADD CONSTRAINT broken CHECK (false) NOT VALID")
+    try:
+        answers.append((500, world.staff.post("/api/patients", chart())))
+    finally:
+        backend.sql("ALTER TABLE patients DROP CONSTRAINT broken")
+    for status, answer in answers:
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/json"
+        if status >= 400:
+            body = answer.json()
+            assert body == {"detail": str(body["detail"])}, status
+            assert body["detail"]
+
+
+def test_the_traffic_net_catches_a_header_that_is_missing(two_a_minute: Service, world: World) -> None:
+    """What openapi.yaml promises with every answer fails the test that receives an answer without it."""
+    limited = two_a_minute.browser()
+    while limited.get(ME).status_code == 401:
+        pass
+    standing = ["ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
+    for browser, path, names in [
+        (world.staff, ME, ["x-request-id", *standing]),
+        (world.staff, "/api/patients/nobody", ["x-request-id", *standing]),
+        (world.service.browser(), ME, ["x-request-id", "www-authenticate", *standing]),
+        (limited, ME, ["x-request-id", "retry-after", *standing]),
+        (world.staff, "/health/live", ["x-request-id"]),
+        (world.staff, "/nowhere", ["x-request-id"]),
+    ]:
+        for name in names:
+            answer = browser.get(path)
+            del answer.headers[name]
+            with pytest.raises(AssertionError, match=f"(?i){name}"):
+                conformance.check(answer)
 
 
 class TestProxies:
