@@ -4,10 +4,13 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from alembic.util import CommandError as AlembicError
 from sqlalchemy.exc import DBAPIError
 
 from api import server, upkeep
@@ -26,12 +29,18 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         arguments.run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except (CommandError, SettingsError, embedded.EmbeddedError) as error:
         sys.exit(f"medisecure: {error}")
+    except AlembicError as error:  # a revision that this release does not have
+        sys.exit(f"medisecure: the database is not one of this release: {error}")
     except DBAPIError as error:  # its own text would show the statement with its values
         unmigrated = getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE
         advice = "run `medisecure migrate` first" if unmigrated else error.orig
         sys.exit(f"medisecure: the database cannot be used: {advice}")
+    except (ConnectionError, TimeoutError, socket.gaierror) as error:
+        sys.exit(f"medisecure: the database cannot be reached: {str(error) or 'it does not answer'}")
     except OSError as error:
         sys.exit(f"medisecure: {error}")
 
@@ -39,6 +48,13 @@ def main() -> None:
 def port_number(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
+        raise ValueError
+    return number
+
+
+def worker_count(text: str) -> int:
+    number = int(text)
+    if number < 1:
         raise ValueError
     return number
 
@@ -58,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     command = verb("serve", serve, "Serve in production; everything comes from the environment.")
     command.add_argument("--host", default="127.0.0.1")
     command.add_argument("--port", type=port_number, default=8000)
-    command.add_argument("--workers", type=int, default=1)
+    command.add_argument("--workers", type=worker_count, default=1)
     command = verb("migrate", migrate, "Bring the database at DATABASE_URL up to date.")
     command.add_argument(
         "--grant-to",

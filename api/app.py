@@ -10,9 +10,10 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 
+from api.accounts import SignIn
 from api.appointments import AppointmentController
 from api.audit import AuditController
-from api.auth import AuthController, SignIn
+from api.auth import AuthController
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> Litestar:
         issuer=issuer,
         admission=admission,
         session_lifetime=settings.session_lifetime,
+        idle_lifetime=settings.idle_lifetime,
         approved=frozenset(settings.auto_approve_roles),
         refuses_common=settings.refuse_common_passwords,
     )
@@ -89,11 +91,14 @@ def create_app(settings: Settings) -> Litestar:
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:
         sealer = asyncio.create_task(keep_sealing(database, Key.of(settings.key_of_audit)))
-        async with store:
-            yield
-        sealer.cancel()
-        passwords.close()
-        await database.close()
+        try:
+            async with store:
+                yield
+        finally:
+            sealer.cancel()
+            await asyncio.wait([sealer])
+            passwords.close()
+            await database.close()
 
     app = Litestar(
         CONTROLLERS,

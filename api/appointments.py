@@ -84,10 +84,14 @@ class AppointmentUpdate(Input):
     notes: Notes | UnsetType | None = UNSET
 
 
-def bookable(instant: datetime, caller: Caller) -> datetime:
-    """The instant in UTC; 400 outside the calendar we keep, and for patients in the past."""
-    if not EARLIEST <= instant < LATEST:
+def in_calendar(instant: datetime | UnsetType) -> None:
+    """Raise 400 outside the calendar that we keep."""
+    if isinstance(instant, datetime) and not EARLIEST <= instant < LATEST:
         raise BadRequest("date: must be from 1900-01-01 to 2199-12-31")
+
+
+def bookable(instant: datetime, caller: Caller) -> datetime:
+    """The instant in UTC; 400 for patients in the past."""
     if caller.role is Role.PATIENT and instant < datetime.now(UTC):
         raise BadRequest("date: must not be in the past")
     return instant.astimezone(UTC)
@@ -160,6 +164,7 @@ class AppointmentController(Controller):
         caller = request.user
         if caller.role is Role.DOCTOR and data.doctor_id != caller.id:
             raise PermissionDeniedException("A doctor books his own appointments only")
+        in_calendar(data.date)
         begins = bookable(data.date, caller)
         if await patients.one(transaction, caller, data.patient_id) is None:
             raise NotFoundException("Patient not found")
@@ -197,6 +202,7 @@ class AppointmentController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Appointment:
+        in_calendar(data.date)
         caller = request.user
         appointment_id = path_id(id, "Appointment")
         found = await visible(transaction, caller, appointment_id)

@@ -1,26 +1,26 @@
 """Signing in and out (requirement, section 1)."""
 
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import ceil
 from time import time
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from litestar import Controller, Response, post
+from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
-from litestar.middleware.rate_limit import RateLimitConfig
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 
+from api.accounts import Label, SignIn, acceptable, end_everywhere, suits_role
 from api.errors import BadRequest, Unavailable, answer
 from api.requests import StrictRequest
 from api.schemas import (
-    TEXT,
+    MAX_EMAIL,
+    NOT_BLANK,
     AnyPassword,
     Email,
     Error,
@@ -38,15 +38,13 @@ from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus
-from security.admission import Admission, Count
+from security.admission import Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookie, refresh_cookie
 from security.counters import UNAVAILABLE
-from security.login_attempts import LoginAttempts
-from security.passwords import MAX_BYTES, Passwords, is_common
 from security.rate_limit import rate_limit_headers
 from security.roles import Role
-from security.tokens import Kind, TokenIssuer
+from security.tokens import Kind
 
 SECOND_TAB = 30  # seconds within which a used refresh token is a second tab and not a thief
 WAITING = {
@@ -54,11 +52,9 @@ WAITING = {
     AccountStatus.DISABLED: "This account is disabled",
 }
 
-Label = Annotated[str, Meta(max_length=120, pattern=TEXT)]
-
 
 class Credentials(Input):
-    email: Annotated[str, Meta(min_length=1, max_length=254, pattern=TEXT)]
+    email: Annotated[str, Meta(min_length=1, max_length=MAX_EMAIL, pattern=NOT_BLANK)]
     password: AnyPassword
 
 
@@ -81,19 +77,6 @@ class Registration(Input):
     phone: Phone | UnsetType | None = UNSET
     specialization: Label | UnsetType | None = UNSET
     department: Label | UnsetType | None = UNSET
-
-
-@dataclass(frozen=True)
-class SignIn:
-    """What signing in takes, put together by api/app.py."""
-
-    passwords: Passwords
-    attempts: LoginAttempts
-    issuer: TokenIssuer
-    admission: Admission
-    session_lifetime: timedelta
-    approved: frozenset[Role]
-    refuses_common: bool
 
 
 async def checked(
@@ -126,34 +109,34 @@ async def slot(sign_in: SignIn, email: str, address: str) -> Count:
         raise Unavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
     if count.exceeded:
         minutes = max(1, ceil(count.reset / 60))
-        headers = {**login_headers(sign_in, count), "Retry-After": str(count.reset)}
+        headers = {**rate_limit_headers(count), "Retry-After": str(count.reset)}
         raise TooManyRequestsException(
             f"Too many failed attempts. Please try again in {minutes} minute(s).", headers=headers
         )
     return count
 
 
-def login_headers(sign_in: SignIn, count: Count) -> dict[str, str]:
-    config = RateLimitConfig(rate_limit=("minute", count.limit))
-    return rate_limit_headers(count, config, sign_in.attempts.window)
-
-
-def suits_role(role: Role, specialization: str | None, department: str | None) -> None:
-    """Raise 400 where a person of another role is given what only doctors, or only staff, have."""
-    if specialization and role is not Role.DOCTOR:
-        raise BadRequest("specialization: only a doctor has one")
-    if department and role is not Role.STAFF:
-        raise BadRequest("department: only staff have one")
-
-
-def acceptable(sign_in: SignIn, password: str, field: str = "password") -> str:
-    """The password; 400 if bcrypt would not read all of it or, where the clinic refuses those, it is one of
-    the most common ones."""
-    if len(password.encode()) > MAX_BYTES:
-        raise BadRequest(f"{field}: must be at most {MAX_BYTES} bytes of UTF-8")
-    if sign_in.refuses_common and is_common(password):
-        raise BadRequest(f"{field}: is one of the most common passwords; choose another")
-    return password
+async def opened_session(
+    transaction: Transaction, request: StrictRequest, sign_in: SignIn, user: AnyRow
+) -> list[Cookie]:
+    """Open a session of the user; returns its two cookies."""
+    token_id = uuid4()
+    session = await sessions.add(
+        transaction,
+        user_id=user.id,
+        refresh_jti=token_id,
+        lifetime=sign_in.session_lifetime,
+        address=address_of(request),
+        user_agent=request.headers.get("user-agent", "")[:400],
+    )
+    await done(transaction, request, user=user, target_id=session.id)
+    holder = (user.id, user.email, user.role, session.id)
+    access = sign_in.issuer.access(*holder)
+    refresh = sign_in.issuer.refresh(*holder, token_id, session.expires_at)
+    return [
+        access_cookie(access, int(sign_in.issuer.access_lifetime.total_seconds())),
+        refresh_cookie(refresh, int(sign_in.session_lifetime.total_seconds())),
+    ]
 
 
 class AuthController(Controller):
@@ -172,44 +155,25 @@ class AuthController(Controller):
         email = users.normal_email(data.email)
         address = address_of(request)
         count = await slot(sign_in, email, address)
-        user, right = await checked(sign_in, reader, email, address, data.password)
-        # Asked again in the transaction: a password that changed meanwhile has ended its sessions already.
-        if (
-            user is None
-            or not right
-            or not await users.keeps_password(transaction, user.id, user.password_hash)
-        ):
-            await failed(request, user, count)
-            raise NotAuthorizedException("Invalid email or password", headers=login_headers(sign_in, count))
+        found, right = await checked(sign_in, reader, email, address, data.password)
+        user = None
+        if found is not None and right:
+            # As it is now: whoever changed it while the password was checked has ended its sessions already.
+            user = await users.keeping_password(transaction, found.id, found.password_hash)
+        if user is None:
+            await failed(request, found, count)
+            raise NotAuthorizedException("Invalid email or password", headers=rate_limit_headers(count))
         if user.status in WAITING:
             await seen(request, Outcome.REFUSED, user=user, target_id=user.id)
-            raise PermissionDeniedException(WAITING[user.status], headers=login_headers(sign_in, count))
+            raise PermissionDeniedException(WAITING[user.status], headers=rate_limit_headers(count))
         with suppress(*UNAVAILABLE):  # the right password is enough, even if the count must wait to lapse
             await sign_in.attempts.clear(email, address)
 
-        token_id = uuid4()
-        session = await sessions.add(
-            transaction,
-            user_id=user.id,
-            refresh_jti=token_id,
-            lifetime=sign_in.session_lifetime,
-            address=address,
-            user_agent=request.headers.get("user-agent", "")[:400],
-        )
-        await done(transaction, request, user=user, target_id=session.id)
-        holder = (user.id, user.email, user.role, session.id)
+        cookies = await opened_session(transaction, request, sign_in, user)
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
-            headers=login_headers(sign_in, Count(0, count.limit, sign_in.attempts.window)),
-            cookies=[
-                access_cookie(
-                    sign_in.issuer.access(*holder), int(sign_in.issuer.access_lifetime.total_seconds())
-                ),
-                refresh_cookie(
-                    sign_in.issuer.refresh(*holder, token_id, session.expires_at),
-                    int(sign_in.session_lifetime.total_seconds()),
-                ),
-            ],
+            headers=rate_limit_headers(Count(0, count.limit, count.window, count.window)),
+            cookies=cookies,
         )
 
     @post(
@@ -224,6 +188,9 @@ class AuthController(Controller):
     ) -> AccountSummary:
         """201 for every role; whether the account may sign in at once is another matter."""
         specialization, department = or_none(data.specialization), or_none(data.department)
+        email = users.normal_email(data.email)
+        if len(email) > MAX_EMAIL:  # a lower-case letter may be longer: "İ" becomes two
+            raise BadRequest(f"email: must have at most {MAX_EMAIL} characters in lower case")
         suits_role(data.role, specialization, department)
         hashed = await sign_in.passwords.hash(acceptable(sign_in, data.password))
         by_admin = request.scope.get("user") is not None and request.user.role is Role.ADMIN
@@ -232,7 +199,7 @@ class AuthController(Controller):
             user = await users.add(
                 transaction,
                 name=data.name,
-                email=users.normal_email(data.email),
+                email=email,
                 password_hash=hashed,
                 role=data.role,
                 phone=or_none(data.phone),
@@ -299,9 +266,3 @@ class AuthController(Controller):
                 user = await users.one(transaction, token.user_id)
                 await done(transaction, request, user=user, target_id=token.session_id)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())
-
-
-def end_everywhere(transaction: Transaction, admission: Admission, ended: Sequence[UUID]) -> None:
-    """Leave tombstones for sessions that this transaction has ended, once it is stored."""
-    if ended:
-        transaction.after_commit(lambda: admission.end(ended))

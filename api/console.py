@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api.rules import broken_rule
 from api.schemas import Email, Input, Name
-from api.settings import REQUIRED, SECRETS, value_of
+from api.settings import NOT_A_DATABASE_URL, REQUIRED, SECRETS, is_database_url, value_of
 from api.trail import by_command
 from persistence import audit, sessions, users
 from persistence.audit import Action
@@ -34,16 +34,18 @@ class Administrator(Input):
 
 
 def create_admin(arguments: argparse.Namespace) -> None:
+    email = users.normal_email(arguments.email)
     try:
-        msgspec.convert({"email": arguments.email, "name": arguments.name}, Administrator)
+        msgspec.convert({"email": email, "name": arguments.name}, Administrator)
     except msgspec.ValidationError as error:
         raise CommandError(broken_rule(Administrator, error)) from error
+    url = database_url()
     hashed = asyncio.run(Passwords(1).hash(new_password()))
 
     async def create(transaction: Transaction) -> None:
         user = await users.add(
             transaction,
-            email=users.normal_email(arguments.email),
+            email=email,
             name=arguments.name,
             role=Role.ADMIN,
             status=AccountStatus.ACTIVE,
@@ -53,13 +55,14 @@ def create_admin(arguments: argparse.Namespace) -> None:
         await audit.add(transaction, by_command(Action.ACCOUNT_CREATE, user.id))
 
     try:
-        asyncio.run(in_database(database_url(), create))
+        asyncio.run(in_database(url, create))
     except IntegrityError as error:
         raise CommandError("this e-mail address has an account already; see set-password") from error
-    print(f"{users.normal_email(arguments.email)} is an administrator now.")
+    print(f"{email} is an administrator now.")
 
 
 def set_password(arguments: argparse.Namespace) -> None:
+    url = database_url()
     hashed = asyncio.run(Passwords(1).hash(new_password()))
     email = users.normal_email(arguments.email)
 
@@ -79,7 +82,7 @@ def set_password(arguments: argparse.Namespace) -> None:
 
         transaction.after_commit(bury)
 
-    asyncio.run(in_database(database_url(), change))
+    asyncio.run(in_database(url, change))
     print(f"{email} has a new password; every session of the account has ended.")
 
 
@@ -89,12 +92,27 @@ async def no_session(session_id: object) -> None:
 
 def new_password() -> str:
     """From a prompt, or a line of standard input where nobody can be asked; never from an argument."""
-    password = getpass.getpass("New password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    if len(password) < 6 or len(password.encode()) > MAX_BYTES:
-        raise CommandError(f"a password has at least 6 characters and at most {MAX_BYTES} bytes")
-    if sys.stdin.isatty() and getpass.getpass("Once more: ") != password:
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    try:
+        password = getpass.getpass("New password: ") if asks else line_of_input()
+        too_long = len(password.encode()) > MAX_BYTES
+    except EOFError as error:
+        raise CommandError("no password was given") from error
+    except UnicodeError as error:
+        raise CommandError("the password is not text in UTF-8") from error
+    if len(password) < 6 or too_long or "\0" in password:
+        raise CommandError(
+            f"a password has at least 6 characters, at most {MAX_BYTES} bytes, and no NUL among them"
+        )
+    if asks and getpass.getpass("Once more: ") != password:
         raise CommandError("the two are not the same")
     return password
+
+
+def line_of_input() -> str:
+    if sys.stdin is None:
+        raise EOFError
+    return sys.stdin.readline().rstrip("\n")
 
 
 def own_environment() -> dict[str, str]:
@@ -123,4 +141,6 @@ def database_url() -> str:
     url = value_of("DATABASE_URL", os.environ)
     if not url:
         raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
+    if not is_database_url(url):
+        raise CommandError(NOT_A_DATABASE_URL)
     return url

@@ -35,6 +35,8 @@ def dev(arguments: argparse.Namespace) -> None:
         if is_ours:
             asyncio.run(in_database(settings.database_url, lambda tx: put_demo_if_new(tx, settings)))
         print_welcome(sockets[0].getsockname()[1])
+        if is_ours:
+            print(f"Its database is {settings.database_url}", flush=True)
         asyncio.run(in_database(settings.database_url, print_accounts))
         server.server_for(create_app(settings), settings).run(list(sockets))
 
@@ -47,8 +49,8 @@ def leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def print_welcome(port: int) -> None:
-    print(f"MediSecure is at http://localhost:{port}, its documentation at http://localhost:{port}/docs")
-    sys.stdout.flush()
+    url = f"http://localhost:{port}"
+    print(f"MediSecure is at {url}, its documentation at {url}/docs", flush=True)
 
 
 async def print_accounts(transaction: Transaction) -> None:
@@ -71,13 +73,16 @@ def embedded_environment(data_dir: Path) -> Iterator[tuple[dict[str, str], bool]
 
 
 def own_key(file: Path) -> str:
-    """The key in `file`, made at the first start and readable by its owner only."""
+    """The key in `file`, made at the first start and readable by its owner only. CommandError: it is none."""
     if not file.exists():
         partial = file.with_suffix(".new")
         with open(partial, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
             opened.write(secrets.token_urlsafe(48))
         partial.rename(file)  # so that a file of this name is always a complete one
-    return file.read_text()
+    key = file.read_bytes()
+    if not key.isascii() or not key.strip():
+        raise CommandError(f"{file} holds no key; delete it, and the next start makes a new one")
+    return key.decode()
 
 
 def load_demo(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from msgspec import Meta
 
-from api.auth import Label
+from api.accounts import Label
 from api.schemas import Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
 from persistence import doctors
 from persistence.audit import Action

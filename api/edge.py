@@ -4,6 +4,7 @@ Litestar's own CORS middleware says `*` in places, drops a Vary and answers a re
 text; its middlewares do not see 404 and 405. So this stands around the whole application.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,8 @@ from api.schemas import Error
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = {"GET", "HEAD", "OPTIONS"}
+DEFAULT_PORTS = {"http": "80", "https": "443"}
+HAS_PORT = re.compile(r":[0-9]+$")
 EXPOSED = "Retry-After, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-Id"
 SECURITY: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
@@ -51,33 +54,42 @@ class Edge:
             ours[b"access-control-allow-credentials"] = b"true"
             ours[b"access-control-expose-headers"] = EXPOSED.encode()
 
+        refused = None
+        asked = header(scope, b"access-control-request-method")
+        if scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None:
+            refused = self.refused_preflight(origin, asked)
+            if not refused:
+                ours |= allowed_by_preflight(scope)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = merged(message, ours)
             await send(message)
 
-        asked = header(scope, b"access-control-request-method")
-        if scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None:
-            await self.preflight(scope, send_with_headers, origin, asked)
-        elif not is_plain(scope["path"]):
+        if not is_plain(scope["path"]):
             await refuse(send_with_headers, 404, "Not found")
+        elif refused:
+            await refuse(send_with_headers, 400, refused)
         else:
             await self.app(scope, receive, send_with_headers)
 
-    async def preflight(self, scope: Scope, send: Send, origin: str, method: str) -> None:
-        """204 with what is allowed, or 400 (Fetch standard, "CORS-preflight fetch")."""
-        if origin not in self.origins or method not in METHODS:
-            detail = "This origin is not allowed" if origin not in self.origins else "Method not allowed"
-            await refuse(send, 400, detail)
-            return
-        allowed = [
-            (b"access-control-allow-methods", ", ".join(METHODS).encode()),
-            (b"access-control-max-age", b"600"),
-        ]
-        requested = header(scope, b"access-control-request-headers")
-        if requested:
-            allowed.append((b"access-control-allow-headers", requested.encode("latin-1")))
-        await respond(send, 204, allowed, b"")
+    def refused_preflight(self, origin: str, method: str) -> str | None:
+        if origin not in self.origins:
+            return "This origin is not allowed"
+        return None if method in METHODS else "Method not allowed"
+
+
+def allowed_by_preflight(scope: Scope) -> dict[bytes, bytes]:
+    """What the answer to OPTIONS carries for a page of ours (Fetch standard, "CORS-preflight fetch")."""
+    allowed = {
+        b"access-control-allow-methods": ", ".join(METHODS).encode(),
+        b"access-control-max-age": b"600",
+    }
+    requested = header(scope, b"access-control-request-headers") or ""
+    named = [name for part in requested.split(",") if (name := part.strip()) and name != "*"]
+    if named:
+        allowed[b"access-control-allow-headers"] = ", ".join(named).encode("latin-1")
+    return allowed
 
 
 def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
@@ -130,9 +142,19 @@ class OriginCheck:
         if len(origins) > 1:
             return True
         [origin] = origins
-        host = header(scope, b"host")
-        own = {f"http://{host}", f"https://{host}"} if host else set()
-        return origin not in self.origins | own
+        return origin not in self.origins and not is_own(origin, header(scope, b"host") or "")
+
+
+def is_own(origin: str, host: str) -> bool:
+    """Whether the origin's host and port are those of the Host header. Which of the two schemes it is only
+    the proxy knows, and whether it names the scheme's own port is its choice."""
+    scheme, _, place = origin.partition("://")
+    port = DEFAULT_PORTS.get(scheme)
+    return bool(host) and port is not None and with_port(place, port) == with_port(host, port)
+
+
+def with_port(place: str, default: str) -> str:
+    return place.lower() if HAS_PORT.search(place) else f"{place.lower()}:{default}"
 
 
 def allowed_methods(scope: Any) -> str:

@@ -1,5 +1,6 @@
 """Probes: is the process alive, can it work?"""
 
+import asyncio
 from typing import Literal
 
 from litestar import Controller, get
@@ -10,6 +11,7 @@ from api.schemas import Output
 from security.authentication import EXEMPT
 
 PROBE = text("SELECT 1")
+PATIENCE = 3  # seconds
 
 
 class Health(Output):
@@ -26,7 +28,8 @@ class HealthController(Controller):
 
     @get("/ready", operation_id="checkReadiness")
     async def check_readiness(self, state: State) -> Health:
-        """503 while PostgreSQL or Redis cannot be asked."""
-        await state.database.reader.rows(PROBE)
-        await state.admission.store.ping()
+        """503 while PostgreSQL or Redis cannot be asked, or does not answer within seconds."""
+        async with asyncio.timeout(PATIENCE):
+            await state.database.reader.rows(PROBE)
+            await state.admission.store.ping()
         return Health("ok")

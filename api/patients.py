@@ -10,6 +10,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.exc import IntegrityError
 
+from api.accounts import Account, account
 from api.clinic import Clinic
 from api.errors import BadRequest
 from api.requests import StrictRequest
@@ -35,7 +36,6 @@ from api.schemas import (
     path_id,
 )
 from api.trail import done, seen
-from api.users import Account, account
 from persistence import patients, users
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Transaction
@@ -206,10 +206,10 @@ class PatientController(Controller):
         clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Patient:
+        born(data.date_of_birth, clinic)
         current = await chart(transaction, id)
         changed = differing(changes(data, MEDICAL), current)
         settable(request.user, changed)
-        born(data.date_of_birth, clinic)
         row = await patients.change(transaction, current, **changed)
         await done(transaction, request, patient_id=row.id, target_id=row.id)
         return Patient(*row)
@@ -223,12 +223,13 @@ class PatientController(Controller):
     async def get_patient_account(
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Account:
+        """Staff see patient accounts only, here too: a linked one may have been given another role since."""
         patient_id = path_id(id, "Patient")
         if await patients.one(reader, request.user, patient_id) is None:
             raise NotFoundException("Patient not found")
         user_id = await patients.linked_account(reader, patient_id)
         row = user_id and await users.one(reader, user_id)
-        if not row:
+        if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
             raise NotFoundException("User not found")
         await seen(request, patient_id=patient_id, target_id=row.id)
         return account(row)

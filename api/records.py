@@ -89,9 +89,11 @@ class RecordController(Controller):
         patientId: FromQuery[UUID | None] = None,  # the contract's spelling
     ) -> RecordPage:
         rows, total = await records.page(reader, request.user, page, limit, patient_id=patientId)
+        # That a chart has no records shows the clinic something of it too; a patient may name another's.
+        shown = total > 0 or request.user.role is not Role.PATIENT
         await seen(
             request,
-            patient_id=patientId if rows else None,
+            patient_id=patientId if shown else None,
             target_ids=[row[0] for row in rows],
             patient_ids=[row[1] for row in rows],
         )

@@ -13,7 +13,7 @@ from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 
 from api.errors import BadRequest, Refused
-from api.rules import broken_rule, parameter_rule, wire_name
+from api.rules import broken_rule, is_misspelt, misspelt_field, parameter_rule, schema_of, wire_name
 from security.admission import Admitted
 from security.roles import Caller
 
@@ -32,17 +32,22 @@ class StrictRequest(Request[Caller, Admitted, State]):
         body = await self.body()
         try:
             value = decoder(schema)(body)
-            json.loads(body, object_pairs_hook=no_key_twice)  # the decoder would take the last of two
-            return value
+            # The decoder would take the last of two keys, and more than the formats.
+            misspelt = misspelt_field(schema, json.loads(body, object_pairs_hook=no_key_twice))
         except msgspec.ValidationError as error:
             raise BadRequest(broken_rule(schema, error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest("body: must be JSON text in UTF-8") from error
+        if misspelt:
+            raise BadRequest(misspelt)
+        return value
 
 
-def no_key_twice(pairs: list[tuple[str, Any]]) -> None:
-    if len(pairs) != len(dict(pairs)):
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    given = dict(pairs)
+    if len(pairs) != len(given):
         raise BadRequest("body: a field may be given only once")
+    return given
 
 
 @cache
@@ -64,12 +69,22 @@ async def judge(request: Request[Any, Any, Any]) -> None:
             raise BadRequest("body: is required")
     query = request.scope["query_string"]
     if query:
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
         if len(given) != len(dict(given)):
             raise BadRequest("A query parameter may be given only once")
-        fields = request.route_handler.parsed_fn_signature.parameters.values()
-        known = {wire_name(field): field for field in fields}
-        for name, value in given:
-            # Litestar takes null for None, and the filter would be off without a word.
-            if value.lower() == "null" and name in known and known[name].is_optional:
-                raise BadRequest(parameter_rule(request, known[name].name))
+        judge_parameters(request, given)
+
+
+def judge_parameters(request: Request[Any, Any, Any], given: list[tuple[str, str]]) -> None:
+    fields = request.route_handler.parsed_fn_signature.parameters.values()
+    known = {wire_name(field): field for field in fields}
+    for name, value in given:
+        field = known.get(name)
+        if field is None:
+            continue
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise BadRequest(f"{name}: must be UTF-8, percent-encoded")
+        # Litestar takes null for None, and the filter would be off without a word.
+        is_none = value.lower() == "null" and field.is_optional
+        if is_none or is_misspelt(schema_of(field.raw), value):
+            raise BadRequest(parameter_rule(request, field.name))

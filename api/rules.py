@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from api.schemas import EMAIL, NOT_BLANK, REFERENCE, TEXT
+from api.schemas import EMAIL, NOT_BLANK, REFERENCE, TEXT, WRITTEN
 from persistence.models import AccountStatus, AppointmentStatus, Gender
 from security.roles import Role
 
@@ -15,10 +15,11 @@ PATTERNS = {
     NOT_BLANK: "not blank, without NUL characters",
     TEXT: "without NUL characters",
     EMAIL: "an e-mail address",
-    REFERENCE: "without a URI scheme other than https and without control characters",
+    REFERENCE: "without a URI scheme other than https and without NUL characters",
 }
 FORMATS = {
-    "date-time": "must be an RFC 3339 date and time with an offset, such as 2026-01-31T09:30:00Z",
+    "date-time": "must be an RFC 3339 date and time with an offset and no leap second, such as "
+    "2026-01-31T09:30:00Z",
     "date": "must be a date, YYYY-MM-DD",
     "uuid": "must be a UUID",
 }
@@ -53,6 +54,14 @@ def broken_rule(schema: Any, error: msgspec.ValidationError) -> str:
     return f"{path}: {described(item_of(rules) if '[' in path else rules)}"
 
 
+def misspelt_field(schema: Any, body: Any) -> str | None:
+    """The rule of the first field of a body of `schema` that is not written as its format is."""
+    for name, rules in properties(schema).items():
+        if is_misspelt(rules, body.get(name)):
+            return f"{name}: {described(rules)}"
+    return None
+
+
 def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
     """The rule of the query parameter `name` of the operation that was asked for."""
     field = next(
@@ -66,6 +75,12 @@ def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
 def wire_name(field: Any) -> str:
     """The name of a query parameter in the contract, which Python may not have for its own."""
     return str(getattr(field.kwarg_definition, "name", None) or field.name)
+
+
+def is_misspelt(schema: dict[str, Any], value: object) -> bool:
+    """Whether `value`, which could be read, is not written as the format in its schema is."""
+    formats = {kind.get("format") for kind in schema.get("anyOf", [schema])} & WRITTEN.keys()
+    return isinstance(value, str) and any(not WRITTEN[name].fullmatch(value) for name in formats)
 
 
 def described(schema: dict[str, Any]) -> str:

@@ -1,28 +1,44 @@
 """What the contract's schemas are made of: fields with their bounds, base structs, page and limit."""
 
+import re
 from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
 from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-NOT_BLANK = r"^\s*[^\s\u0000][^\u0000]*$"  # no NUL: PostgreSQL holds none
+# Blank is what Python or JavaScript takes for white space, so that both read a pattern alike. No NUL:
+# PostgreSQL holds none.
+NOT_BLANK = r"^[\s\u001c-\u001f\u0085\ufeff]*[^\s\u001c-\u001f\u0085\ufeff\u0000][^\u0000]*$"
 TEXT = r"^[^\u0000]*$"
-EMAIL = r"^\s*[^\s@\u0000]+@[^\s@\u0000]+\s*$"
-# No control characters; https, or no scheme at all (then not a blank first, which browsers skip).
-REFERENCE = r"^(?![\s\S]*[\u0000-\u001f\u007f])(?:[hH][tT][tT][pP][sS]:|(?!\s|[A-Za-z][A-Za-z0-9+.\-]*:))"
+EMAIL = r"^[ \t\r\n]*[^\s\u001c-\u001f\u0085\ufeff@\u0000]+@[^\s\u001c-\u001f\u0085\ufeff@\u0000]+[ \t\r\n]*$"
+# No scheme but https, as browsers read one: they skip control characters and blanks before it, and tabs and
+# line breaks in it.
+REFERENCE = (
+    r"^(?![\s\u0000-\u0020\u0085\ufeff]*(?![hH][tT][tT][pP][sS]:)[A-Za-z][A-Za-z0-9+.\-\t\n\r]*:)[^\u0000]*$"
+)
 INT32 = {"format": "int32"}
 MAX_INT32 = 2_147_483_647
+MAX_EMAIL = 254  # RFC 5321, 4.5.3.1.3, less the brackets
 MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
+
+# How the formats of JSON Schema are written. msgspec and Litestar read more: a UUID without hyphens, an
+# offset without a colon, a number for seconds since 1970.
+WRITTEN = {
+    "uuid": re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
+    "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+    "date-time": re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    ),
+}
 
 Id = Annotated[UUID, Meta(extra_json_schema={"maxLength": 36})]
 Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
-Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=EMAIL)]
+Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL)]
 NewPassword = Annotated[str, Meta(min_length=6, max_length=72, pattern=TEXT)]
 AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
 Phone = Annotated[str, Meta(max_length=40, pattern=TEXT)]
@@ -45,10 +61,10 @@ class Error(Output):
     detail: Annotated[str, Meta(min_length=1, max_length=1000)]
 
 
-PageNumber = Annotated[int, Meta(ge=1, le=1_000_000, extra_json_schema=INT32)]
+PageNumber = Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]
 PageSize = Annotated[int, Meta(ge=1, le=100, extra_json_schema=INT32)]
 # Litestar looks at the parameter's bounds, our words for a broken one at the type's (api/rules.py).
-Page = Annotated[PageNumber, QueryParameter(ge=1, le=1_000_000)]
+Page = Annotated[PageNumber, QueryParameter(ge=1, le=MAX_INT32)]
 Limit = Annotated[PageSize, QueryParameter(ge=1, le=100)]
 Search = Annotated[str, Meta(max_length=200, pattern=TEXT), QueryParameter(max_length=200, pattern=TEXT)]
 
@@ -71,10 +87,6 @@ def or_none(text: str | UnsetType | None) -> str | None:
 
 def path_id(text: str, noun: str) -> UUID:
     """The id of a path. A malformed one is an id that does not exist: 404."""
-    try:
-        parsed = msgspec.convert(text, UUID)
-    except msgspec.ValidationError:
-        parsed = None
-    if parsed is None or len(text) != 36:
+    if not WRITTEN["uuid"].fullmatch(text):
         raise NotFoundException(f"{noun} not found")
-    return parsed
+    return UUID(text)

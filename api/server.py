@@ -1,8 +1,10 @@
 """The HTTP server, uvicorn, as we run it."""
 
 import errno
+import re
 import socket
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -13,11 +15,32 @@ from api.edge import SECURITY
 from api.schemas import Error
 from api.settings import Settings
 
+UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 GRACE = 10  # seconds for requests under way when the server stops
 
 
 class JsonProtocol(HttpToolsProtocol):
-    """What the parser cannot read never reaches the application; its answer is an Error all the same."""
+    """What the parser cannot read never reaches the application; its answer is an Error all the same.
+
+    An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows: httptools would
+    drop the body of such a request.
+    """
+
+    in_message = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self.in_message and UPGRADE.search(data):
+            head, end, body = data.partition(b"\r\n\r\n")
+            data = UPGRADE.sub(b"\r\nX-Ignored:", head) + end + body
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self.in_message = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self.in_message = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         body = msgspec.json.encode(Error("Invalid HTTP request"))
@@ -74,9 +97,17 @@ def listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     return listener
 
 
+class PatientServer(uvicorn.Server):
+    """A second signal changes nothing: the first one's stop takes at most GRACE, and ends in good order."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+
+
 def server_for(app: Any, settings: Settings) -> uvicorn.Server:
     """A server of one process for `app`; `run(sockets)` it."""
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", **options(settings)))
+    return PatientServer(uvicorn.Config(app, log_level="warning", **options(settings)))
 
 
 def serve(settings: Settings, host: str, port: int, workers: int) -> None:

@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from msgspec import Meta
 
-from api.auth import SignIn, end_everywhere
+from api.accounts import SignIn, end_everywhere
 from api.requests import StrictRequest
 from api.schemas import TEXT, Figure, Id, Instant, Limit, Message, Output, Page, path_id
 from api.trail import done, seen
@@ -39,10 +39,15 @@ class SessionController(Controller):
 
     @get(operation_id="listMySessions", action=Action.SESSION_LIST)
     async def list_my_sessions(
-        self, request: StrictRequest, reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
+        self,
+        request: StrictRequest,
+        sign_in: NamedDependency[SignIn],
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
     ) -> SessionPage:
         caller = request.user
-        rows, total = await sessions.page(reader, page, limit, caller.id)
+        rows, total = await sessions.page(reader, page, limit, caller.id, sign_in.idle_lifetime)
         await seen(request, target_ids=[row[0] for row in rows])
         return SessionPage([Session(*(*row, row[0] == caller.session_id)) for row in rows], total)
 
@@ -54,7 +59,8 @@ class SessionController(Controller):
         sign_in: NamedDependency[SignIn],
         transaction: NamedDependency[Transaction],
     ) -> Message:
-        ended = await sessions.end_own(transaction, request.user.id, path_id(id, "Session"))
+        session_id = path_id(id, "Session")
+        ended = await sessions.end_own(transaction, request.user.id, session_id, sign_in.idle_lifetime)
         if not ended:
             raise NotFoundException("Session not found")
         end_everywhere(transaction, sign_in.admission, ended)

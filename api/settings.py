@@ -1,12 +1,15 @@
 """Everything that the environment decides. There is no default for a secret."""
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib.resources import files
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo, available_timezones
+from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +18,8 @@ from api.clinic import Clinic
 from api.rules import broken_rule
 from security.roles import Role
 
+HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:[0-9]{1,5})?")
+NUMBER = re.compile(r"/?|/[0-9]+")  # of a Redis database
 ALGORITHMS = ("HS256", "HS384", "HS512")
 SAMPLE_KEYS = {"your-secret-key-min-32-chars"}
 MIN_KEY_BYTES = 32
@@ -24,6 +29,10 @@ REQUIRED = {
     "REDIS_URL": "such as redis://localhost:6379",
     "SECRET_KEY": f"which {GOOD_KEY} makes",
 }
+NOT_A_DATABASE_URL = (
+    f"DATABASE_URL must be a PostgreSQL URL, {REQUIRED['DATABASE_URL']}; "
+    "a password's special characters are percent-encoded"
+)
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -85,6 +94,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         values: dict[str, object] = {}
         for field in msgspec.structs.fields(cls):
             value = value_of(field.encode_name, environment)
+            if "\0" in value or not is_unicode(value):
+                raise SettingsError(f"{field.encode_name} is not text in UTF-8")
             if field.encode_name in LISTS and field.encode_name in environment:
                 values[field.encode_name] = [part.strip() for part in value.split(",") if part.strip()]
             elif value:
@@ -103,11 +114,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         """Refuse what would be insecure or cannot work."""
         problems = [
             (
-                not self.database_url.startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")),
-                f"DATABASE_URL must be a PostgreSQL URL, {REQUIRED['DATABASE_URL']}",
+                not is_database_url(self.database_url),
+                NOT_A_DATABASE_URL,
             ),
             (
-                not self.redis_url.startswith(("redis://", "rediss://", "unix://")),
+                not is_redis_url(self.redis_url),
                 f"REDIS_URL must be a Redis URL, {REQUIRED['REDIS_URL']}",
             ),
             (
@@ -137,7 +148,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
                 "AUTO_APPROVE_ROLES must not contain admin: anyone could make himself an administrator",
             ),
             (
-                self.clinic_timezone not in available_timezones(),
+                self.clinic_timezone not in zone_names(),
                 "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin",
             ),
             (
@@ -165,12 +176,51 @@ def value_of(name: str, environment: Mapping[str, str]) -> str:
     if environment.get(name):
         raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
     try:
-        return Path(file).read_text().strip()
+        return Path(file).read_text("utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{name}_FILE cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{name}_FILE names a file that is not text in UTF-8") from error
+
+
+def zone_names() -> set[str]:
+    """Of the IANA database, not of this machine: `localtime` is no zone to PostgreSQL."""
+    return set(files("tzdata").joinpath("zones").read_text().split())
 
 
 LISTS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it has no lone surrogates, which is how bytes that are not UTF-8 come into the environment."""
+    return text.encode("utf-8", "replace").decode() == text
+
+
+def is_database_url(text: str) -> bool:
+    """What libpq reads: one or several hosts, and a `/`, `#`, `?` or `@` in a password percent-encoded."""
+    try:
+        parts = urlsplit(text)
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return False
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return (
+        parts.scheme in {"postgresql", "postgres", "postgresql+asyncpg"}
+        and all(HOST.fullmatch(host) for host in hosts)
+        and not parts.fragment
+        and "@" not in parts.path
+    )
+
+
+def is_redis_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # ValueError: it is none
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.scheme in {"redis", "rediss"} and NUMBER.fullmatch(parts.path) is not None
 
 
 def is_origin(text: str) -> bool:

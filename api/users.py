@@ -9,16 +9,23 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.auth import Label, SignIn, acceptable, end_everywhere, suits_role
+from api.accounts import (
+    Account,
+    Label,
+    SignIn,
+    User,
+    acceptable,
+    account,
+    end_everywhere,
+    lost_with_role,
+    suits_role,
+)
 from api.errors import BadRequest
 from api.requests import StrictRequest
 from api.schemas import (
     AnyPassword,
-    Email,
     Figure,
-    Id,
     Input,
-    Instant,
     Limit,
     Message,
     Name,
@@ -38,29 +45,6 @@ from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
 from security.guards import requires
 from security.roles import Role
-
-
-class User(Output, kw_only=True):
-    id: Id
-    email: Email
-    name: Name
-    role: Role
-    phone: Phone | None
-    specialization: Label | UnsetType | None = UNSET  # left out for everyone but doctors
-    department: Label | UnsetType | None = UNSET  # left out for everyone but staff
-    created_at: Instant
-
-
-class Account(Output, kw_only=True):
-    id: Id
-    email: Email
-    name: Name
-    role: Role
-    phone: Phone | None
-    specialization: Label | UnsetType | None = UNSET  # left out for everyone but doctors
-    department: Label | UnsetType | None = UNSET  # left out for everyone but staff
-    created_at: Instant
-    status: AccountStatus
 
 
 class AccountPage(Output):
@@ -92,24 +76,9 @@ class AccountUpdate(Input):
 NULLABLE = frozenset({"phone", "specialization", "department"})
 
 
-def account(row: Sequence[Any]) -> Account:
-    """The account in these columns (persistence.users.COLUMNS), less what its role does not have."""
-    values = dict(zip(Account.__struct_fields__, row, strict=True))
-    for name in lost_with_role(values["role"]):
-        del values[name]
-    return Account(**values)
-
-
 def user(row: Sequence[Any]) -> User:
     shown = account(row)
     return User(**{name: getattr(shown, name) for name in User.__struct_fields__})
-
-
-def lost_with_role(role: Role) -> list[str]:
-    """What an account of this role does not have: only doctors have a specialization, only staff a
-    department."""
-    kept = {Role.DOCTOR: "specialization", Role.STAFF: "department"}.get(role)
-    return [name for name in ("specialization", "department") if name != kept]
 
 
 class UserController(Controller):
@@ -155,7 +124,7 @@ class UserController(Controller):
             await seen(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest("currentPassword: is not the current password")
         hashed = await sign_in.passwords.hash(data.newPassword)
-        if not await users.keeps_password(transaction, caller.id, stored):  # changed meanwhile
+        if await users.keeping_password(transaction, caller.id, stored) is None:  # changed meanwhile
             raise BadRequest("currentPassword: is not the current password")
         await users.set_password(transaction, caller.id, hashed)
         ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
@@ -211,6 +180,7 @@ class UserController(Controller):
         current = await users.locked(transaction, user_id)
         if current is None:
             raise NotFoundException("User not found")
+        await done(transaction, request, target_id=user_id)
         changed = differing(changes(data), current)
         if not changed:
             return account(current)
@@ -222,7 +192,6 @@ class UserController(Controller):
             changed |= dict.fromkeys(lost_with_role(changed["role"]))
         row = await users.change(transaction, current, **changed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
-        await done(transaction, request, target_id=user_id)
         return account(row)
 
     @post(
@@ -242,8 +211,8 @@ class UserController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Message:
         """End every session of the user."""
-        user_id = path_id(id, "User")
         acceptable(sign_in, data.newPassword, "newPassword")
+        user_id = path_id(id, "User")
         if await users.one(reader, user_id) is None:
             raise NotFoundException("User not found")
         hashed = await sign_in.passwords.hash(data.newPassword)

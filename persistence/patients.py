@@ -104,11 +104,5 @@ async def linked_account(source: Source, patient_id: UUID) -> UUID | None:
     return next((row.user_id for row in rows), None)
 
 
-async def chart_of(source: Source, user_id: UUID) -> UUID | None:
-    """The id of the chart that is linked to the account."""
-    rows = await source.rows(select(Patient.id).where(OWN), caller=user_id)
-    return next((row.id for row in rows), None)
-
-
 async def link(transaction: Transaction, patient_id: UUID, user_id: UUID | None) -> None:
     await transaction.run(update(Patient).where(Patient.id == patient_id).values(user_id=user_id))

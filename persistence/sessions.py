@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AccountStatus, Session, User
 from persistence.paging import PagedQuery
 from security.roles import Caller
 
-SEEN_EVERY = timedelta(seconds=15)  # how exact `last_seen_at` is, and so the idle limit
+# How exact `last_seen_at` is, and so the idle limit, but for the 5 s that a session is believed in unasked.
+SEEN_EVERY = timedelta(seconds=15)
 
-ALIVE = (
+
+def living(idle: timedelta | None) -> tuple[ColumnElement[bool], ...]:
+    """Neither ended nor expired nor, where the clinic sets `idle`, without a request for so long."""
+    alive = (Session.ended_at.is_(None), Session.expires_at > func.now())
+    return alive if idle is None else (*alive, Session.last_seen_at > func.now() - idle)
+
+
+CALLER = (
     select(
         User.id,
         User.email,
@@ -23,12 +32,7 @@ ALIVE = (
         (Session.last_seen_at < func.now() - SEEN_EVERY).label("stale"),
     )
     .join(User, User.id == Session.user_id)
-    .where(
-        Session.id == bindparam("id"),
-        Session.ended_at.is_(None),
-        Session.expires_at > func.now(),
-        User.status == AccountStatus.ACTIVE,
-    )
+    .where(Session.id == bindparam("id"), User.status == AccountStatus.ACTIVE)
 )
 SEEN = update(Session).where(Session.id == bindparam("session")).values(last_seen_at=func.now())
 LOCKED = (
@@ -42,25 +46,24 @@ LOCKED = (
         User.role,
     )
     .join(User, User.id == Session.user_id)
-    .where(Session.id == bindparam("id"), Session.ended_at.is_(None), Session.expires_at > func.now())
+    .where(Session.id == bindparam("id"), *living(None))
     .with_for_update(of=Session)
 )
-
-
-OWN_ALIVE = PagedQuery(
+COLUMNS = (
     Session.id,
-    (
-        Session.id,
-        Session.created_at,
-        Session.last_seen_at,
-        Session.expires_at,
-        Session.address,
-        Session.user_agent,
-    ),
-    Session.__table__,
-    (Session.created_at.desc(), Session.id.desc()),
-    (Session.user_id == bindparam("user"), Session.ended_at.is_(None), Session.expires_at > func.now()),
+    Session.created_at,
+    Session.last_seen_at,
+    Session.expires_at,
+    Session.address,
+    Session.user_agent,
 )
+
+
+@lru_cache
+def own(idle: timedelta | None) -> PagedQuery:
+    newest_first = (Session.created_at.desc(), Session.id.desc())
+    where = (Session.user_id == bindparam("user"), *living(idle))
+    return PagedQuery(Session.id, COLUMNS, Session.__table__, newest_first, where)
 
 
 class Sessions:
@@ -68,7 +71,7 @@ class Sessions:
 
     def __init__(self, reader: Reader, idle: timedelta | None) -> None:
         self.reader = reader
-        self.alive = ALIVE if idle is None else ALIVE.where(Session.last_seen_at > func.now() - idle)
+        self.alive = CALLER.where(*living(idle))
 
     async def find(self, session_id: UUID) -> Caller | None:
         """Who the session belongs to, or None where it has ended, expired, idled out or its account is
@@ -114,15 +117,18 @@ async def end(transaction: Transaction, session_id: UUID) -> Sequence[UUID]:
     return await ended(transaction, Session.id == session_id)
 
 
-async def end_own(transaction: Transaction, user_id: UUID, session_id: UUID) -> Sequence[UUID]:
-    """End the session if it is the user's."""
-    alive = (Session.id == session_id, Session.user_id == user_id, Session.expires_at > func.now())
-    return await ended(transaction, *alive)
+async def end_own(
+    transaction: Transaction, user_id: UUID, session_id: UUID, idle: timedelta | None
+) -> Sequence[UUID]:
+    """End the session if it is the user's and alive."""
+    return await ended(transaction, Session.id == session_id, Session.user_id == user_id, *living(idle))
 
 
-async def page(source: Source, page: int, limit: int, user_id: UUID) -> tuple[list[Sequence[Any]], int]:
+async def page(
+    source: Source, page: int, limit: int, user_id: UUID, idle: timedelta | None
+) -> tuple[list[Sequence[Any]], int]:
     """The user's living sessions, the newest sign-in first."""
-    return await OWN_ALIVE.fetch(source, page, limit, user=user_id)
+    return await own(idle).fetch(source, page, limit, user=user_id)
 
 
 async def end_all(transaction: Transaction, user_id: UUID, *, but: UUID | None = None) -> Sequence[UUID]:

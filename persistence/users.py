@@ -29,7 +29,11 @@ CREDENTIALS = select(User.id, User.email, User.name, User.role, User.status, Use
     User.email == bindparam("email")
 )
 PASSWORD = select(User.password_hash).where(User.id == bindparam("id"))
-UNCHANGED = PASSWORD.where(User.password_hash == bindparam("hashed")).with_for_update(key_share=True)
+KEEPING = (
+    select(User.id, User.email, User.name, User.role, User.status)
+    .where(User.id == bindparam("id"), User.password_hash == bindparam("hashed"))
+    .with_for_update(key_share=True)
+)
 ACTIVE_ADMINS = (
     select(User.id)
     .where(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE)
@@ -62,10 +66,10 @@ async def password_hash(source: Source, user_id: UUID) -> str:
     return str(hashed)
 
 
-async def keeps_password(transaction: Transaction, user_id: UUID, hashed: str) -> bool:
-    """Whether `hashed`, against which a password was checked, is still the account's; nobody changes it
-    until the transaction ends."""
-    return bool(await transaction.rows(UNCHANGED, id=user_id, hashed=hashed))
+async def keeping_password(transaction: Transaction, user_id: UUID, hashed: str) -> AnyRow | None:
+    """(id, email, name, role, status) of the account as it is now, if `hashed`, against which a password
+    was checked, is still its own; nobody changes it until the transaction ends."""
+    return next(iter(await transaction.rows(KEEPING, id=user_id, hashed=hashed)), None)
 
 
 async def add(transaction: Transaction, **values: Any) -> AnyRow:

@@ -22,11 +22,13 @@ log = logging.getLogger("medisecure.admission")
 
 
 class Count(Struct, frozen=True):
-    """How much of the limit is used: `count` of `limit` requests, `reset` seconds left of the window."""
+    """How much of the limit is used: `count` of `limit` requests in a window of `window` seconds, of which
+    `reset` are left."""
 
     count: int
     limit: int
     reset: int
+    window: int
 
     @property
     def exceeded(self) -> bool:
@@ -89,7 +91,7 @@ class Admission:
             self.away_until = monotonic() + PAUSE
             log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
             return None, None
-        return known, Count(count, self.limit, max(1, ceil(left / 1000)))
+        return known, Count(count, self.limit, max(1, ceil(left / 1000)), self.window)
 
     async def look_up(self, session_id: UUID, count: Count | None) -> Caller | None:
         asked = monotonic()

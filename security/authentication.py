@@ -12,7 +12,7 @@ from litestar.middleware.authentication import AuthenticationResult
 from litestar.security.jwt import JWTCookieAuth
 from litestar.security.jwt.middleware import JWTCookieAuthenticationMiddleware
 
-from security.admission import Admission, Admitted
+from security.admission import Admission
 from security.cookies import ACCESS, REFRESH, read_cookie
 from security.roles import Caller
 from security.tokens import Kind, SessionToken, TokenIssuer
@@ -57,16 +57,6 @@ def session_auth(issuer: TokenIssuer) -> JWTCookieAuth[Caller, SessionToken]:
 
 
 def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """The peer's address; the server has already judged X-Forwarded-For by who sent it."""
-    return connection.client.host if connection.client else "unknown"
-
-
-__all__ = [
-    "BY_REFRESH_TOKEN",
-    "EXEMPT",
-    "OPTIONAL",
-    "Admitted",
-    "SessionMiddleware",
-    "address_of",
-    "session_auth",
-]
+    """The peer's address; the server has already judged X-Forwarded-For by who sent it. Cut to what the
+    contract holds, because a proxy may write anything there."""
+    return connection.client.host[:64] if connection.client else "unknown"

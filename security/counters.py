@@ -8,6 +8,7 @@ from litestar.stores.redis import RedisStore
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 
 # KEYS: the caller's address; and, with a token, its session and its user.
@@ -69,14 +70,15 @@ class CounterStore(RedisStore):
 
     @classmethod
     def connect(cls, url: str) -> "CounterStore":
-        """One retry, without delay: a restarted server costs nobody an error, a stalled one half a second."""
+        """One retry, without delay, where the connection is gone: a restarted server costs nobody an error. A
+        stalled one costs half a second, and no script is asked for twice that may have run."""
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=50,
             timeout=1,
             socket_timeout=0.5,
             socket_connect_timeout=0.3,
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
         )
         return cls(Redis.from_pool(pool))
 

@@ -28,7 +28,8 @@ class LoginAttempts:
         allowed, taken, left = await self.store.take_attempt(
             keys=keys(email, address), args=[self.limit, self.limit_of_address, self.window, int(time())]
         )
-        return Count(taken if allowed else self.limit + 1, self.limit, max(1, ceil(left / 1000)))
+        count = taken if allowed else self.limit + 1
+        return Count(count, self.limit, max(1, ceil(left / 1000)), self.window)
 
     async def give_back(self, email: str, address: str) -> None:
         """Return a slot whose password was never checked."""

@@ -20,7 +20,7 @@ class AdmissionRateLimit(RateLimitMiddleware):
         if admitted is None or admitted.count is None:
             await self.app(scope, receive, send)
             return
-        headers = rate_limit_headers(admitted.count, self.config, 60)
+        headers = rate_limit_headers(admitted.count)
         if admitted.count.exceeded:
             raise TooManyRequestsException(
                 "Too many requests", headers={**headers, "Retry-After": str(admitted.count.reset)}
@@ -35,13 +35,13 @@ class AdmissionRateLimit(RateLimitMiddleware):
         await self.app(scope, receive, send_with_headers)
 
 
-def rate_limit_headers(count: Count, config: RateLimitConfig, window: int) -> dict[str, str]:
-    """The headers of draft-ietf-httpapi-ratelimit-headers-06 for `count`, of a window of `window` s."""
+def rate_limit_headers(count: Count) -> dict[str, str]:
+    """The headers of draft-ietf-httpapi-ratelimit-headers-06."""
     return {
-        config.rate_limit_policy_header_key: f"{count.limit}; w={window}",
-        config.rate_limit_limit_header_key: str(count.limit),
-        config.rate_limit_remaining_header_key: str(count.remaining),
-        config.rate_limit_reset_header_key: str(count.reset),
+        "RateLimit-Policy": f"{count.limit}; w={count.window}",
+        "RateLimit-Limit": str(count.limit),
+        "RateLimit-Remaining": str(count.remaining),
+        "RateLimit-Reset": str(count.reset),
     }
 
 

@@ -12,6 +12,7 @@ from litestar.routes import HTTPRoute
 from msgspec import Struct
 
 from api import (
+    accounts,
     appointments,
     audit,
     auth,
@@ -27,7 +28,10 @@ from api import (
 from security.guards import requires
 
 METHODS = ("get", "put", "post", "delete", "patch")
-MODULES = (schemas, auth, users, patients, doctors, appointments, records, dashboard, audit, sessions, health)
+MODULES = (
+    schemas, accounts, auth, users, patients, doctors, appointments, records, dashboard, audit, sessions,
+    health,
+)  # fmt: skip
 Document = dict[str, Any]
 
 

@@ -159,6 +159,19 @@ class TestIdleSessions:
             assert seen is (status == 200), "a request, and nothing else, is a sign of life"
             assert browser.post("/api/auth/refresh").status_code == status
 
+    def test_are_not_among_the_living(self, backend: Backend) -> None:
+        """Neither listed nor to be ended: what would be ended has ended."""
+        with Service(backend, backend.settings(session_idle_minutes=30)) as clinic:
+            silent, busy = signed_in(clinic), signed_in(clinic)
+            session = session_of(silent)
+            backend.sql(
+                "UPDATE sessions SET last_seen_at = now() - interval '31 minutes' WHERE id = $1", session
+            )
+            listed = busy.get(f"{ME}/sessions?limit=100").json()
+            assert session not in {one["id"] for one in listed["sessions"]}
+            assert len(listed["sessions"]) == listed["total"]
+            assert busy.delete(f"{ME}/sessions/{session}").status_code == 404
+
 
 class TestWithoutRedis:
     def test_those_signed_in_go_on_and_nobody_signs_in(

@@ -22,7 +22,10 @@ KEYS = ["id", "patientId", "patientName", "doctorId", "doctorName", "date", "sta
 DOCTOR_TAKEN = {"detail": "date: the doctor has another appointment at that time"}
 PATIENT_TAKEN = {"detail": "date: the patient has another appointment at that time"}
 FINAL = {"detail": "A completed or cancelled appointment cannot change"}
-NO_DATE = {"detail": "date: must be an RFC 3339 date and time with an offset, such as 2026-01-31T09:30:00Z"}
+NO_DATE = {
+    "detail": "date: must be an RFC 3339 date and time with an offset and no leap second, "
+    "such as 2026-01-31T09:30:00Z"
+}
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +249,8 @@ def test_dates_carry_an_offset_and_are_answered_in_utc(
     [
         "2150-02-01T12:00:00", "2150-02-01T12:00", "2150-02-01", "2150-02-01T12:00Z", "2150-02-01T12:00:00 Z",
         "2150-02-30T12:00:00Z", "2150-02-01T24:00:00Z", "2150-02-01T23:60:00Z", "2150-02-01T23:59:60Z",
-        "2150-02-01T12:00:00+24:00", "2150-02-01T12:00:00+3", "tomorrow", "", "now", 4102444800, "4102444800",
+        "2150-02-01T12:00:00+24:00", "2150-02-01T12:00:00+3", "2150-02-01T12:00:00+0530",
+        "2150-02-01 12:00:00Z", "20500201T120000Z", "tomorrow", "", "now", 4102444800, "4102444800",
         None, True, "+292277026596-12-04T15:30:07Z", "0000-01-01T00:00:00Z", "2150-02-01T12:00:00Z\u0000",
     ],
 )  # fmt: skip
@@ -741,6 +745,20 @@ def test_the_date_filter_means_a_day_at_the_clinic(
     at_a_clinic_in_utc = listed(world.staff, date=day)
     assert at_a_clinic_in_utc == [a for a in (before, first, last, after) if a["date"].startswith(day)]
     assert last not in at_a_clinic_in_utc
+
+
+def test_a_day_that_comes_back_for_an_hour_is_one_day(
+    world: World, backend: Backend, doctors: list[str]
+) -> None:
+    """At 00:01 on 7 November 2010 the clocks of St. John's went back to 23:01 of the day before."""
+    first, second, next_day = (
+        world.appointment(doctorId=doctors[4], date=date)
+        for date in ("2010-11-06T23:15:00-02:30", "2010-11-06T23:15:00-03:30", "2010-11-07T00:00:00-03:30")
+    )
+    with Service(backend, backend.settings(clinic_timezone="America/St_Johns")) as clinic:
+        staff = clinic.browser(world.staff.cookies)
+        assert listed(staff, date="2010-11-06") == [first, second]
+        assert listed(staff, date="2010-11-07") == [next_day]
 
 
 # Contract, "Dashboard": a booking keeps the fee of its day

@@ -218,6 +218,9 @@ def test_the_administrator_reads_and_filters(world: World) -> None:
         "from=0.5",
         "from=0001-01-01T00:00:00%2B14:00",
         "userId=1",
+        "patientId=1a2b3c4d5e6f4a1b8c2d5d9e4f304a05",
+        "from=2026-01-01T00:00:00%2B0200",
+        "from=2026-01-01%2000:00:00Z",
         "limit=101",
         "to=",
         "to=null",
@@ -254,6 +257,19 @@ def test_a_patient_sees_who_opened_his_chart(world: World) -> None:
     # his own look is on record too
     assert browser.get(f"/api/patients/{patient['id']}/accesses").json()["total"] == 6
     assert world.other_patient.get(f"/api/patients/{patient['id']}/accesses").status_code == 404
+
+
+def test_a_list_without_records_is_a_look_at_the_chart(world: World) -> None:
+    """That there are none shows something of it, and so does the total of a page past the end."""
+    patient = world.chart()
+    for query in ("", "&page=1000"):
+        assert world.doctor.get(f"/api/records?patientId={patient['id']}{query}").json()["records"] == []
+    shown = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()
+    assert [access["action"] for access in shown["accesses"]] == [
+        "record.list",
+        "record.list",
+        "patient.create",
+    ]
 
 
 def test_asking_for_a_foreign_charts_records_is_no_access_to_it(world: World) -> None:

@@ -115,6 +115,7 @@ class TestLogin:
             ({"email": "a@b.c"}, "password: is required"),
             ({"password": PASSWORD}, "email: is required"),
             ({"email": "", "password": PASSWORD}, "email: must be text of 1 to 254 characters"),
+            ({"email": " \t", "password": PASSWORD}, "email: must be text of 1 to 254 characters, not blank"),
             ({"email": "a@b.c", "password": 123456}, "password: must be text"),
             ({"email": "a@b.c", "password": None}, "password: must be text"),
             ({"email": ["a@b.c"], "password": PASSWORD}, "email: must be text"),
@@ -156,6 +157,27 @@ class TestLogin:
                 run("UPDATE sessions SET ended_at = now() WHERE user_id = $1", me["id"])
             assert (login.result().status_code, login.result().json()) == (401, INVALID)
         assert late.get("/api/users/me").status_code == 401
+
+    def test_the_answer_is_about_the_account_as_it_is_after_the_password_was_checked(
+        self, backend: Backend, world: World
+    ) -> None:
+        """Contract, accounts: disabled meanwhile, 403; another role meanwhile, that in body and token."""
+        late, me = world.account(Role.DOCTOR)
+        found = []
+        for change in ("status = 'disabled'", "status = 'active', role = 'patient'"):
+            late.cookies.clear()
+            with ThreadPoolExecutor(1) as pool:
+                with transaction(backend) as run:
+                    run("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"])
+                    login = pool.submit(late.login, me["email"], PASSWORD)
+                    until_they_wait(backend, login)
+                    run(f"UPDATE users SET {change} WHERE id = $1", me["id"])
+                found.append(login.result())
+        disabled, demoted = found
+        assert (disabled.status_code, disabled.json()) == (403, DISABLED)
+        assert cookies_set(disabled) == []
+        assert (demoted.status_code, demoted.json()["user"]["role"]) == (200, "patient")
+        assert claims(late.cookies["access_token"])["role"] == "patient"
 
 
 class TestRegister:
@@ -332,6 +354,9 @@ class TestRegister:
             ({"email": "nobody"}, "email: must be text of 3 to 254 characters, an e-mail address"),
             ({"email": "   "}, "email: must be text"),
             ({"email": f"{'x' * 251}@b.c"}, "email: must be text of 3 to 254 characters"),
+            ({"email": f"{'İ' * 200}@b.c"}, "email: must have at most 254 characters in lower case"),
+            ({"email": "a@\ufeffb.c"}, "email: must be text of 3 to 254 characters, an e-mail address"),
+            ({"name": "\ufeff\u0085\u001c"}, "name: must be text of 1 to 200 characters, not blank"),
             ({"phone": 5550100}, "phone: must be null or text of at most 40 characters"),
             ({"phone": "1" * 41}, "phone: must be null or text of at most 40 characters"),
             ({"status": "active"}, "body: has an unknown field"),

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -226,8 +227,11 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def test_the_first_start_says_where_and_who(running):
     first, _ = running
-    assert first.printed().splitlines() == [
-        f"MediSecure is at {first.url}, its documentation at {first.url}/docs",
+    where, database, *who = first.printed().splitlines()
+    assert where == f"MediSecure is at {first.url}, its documentation at {first.url}/docs"
+    [(accounts,)] = Backend(database.removeprefix("Its database is "), "").sql("SELECT count(*) FROM users")
+    assert accounts >= len(DEMO_ACCOUNTS)
+    assert who == [
         f"Demo accounts, all with the password {demo.PASSWORD}:",
         *(f"  {address}" for address in DEMO_ACCOUNTS),
     ]
@@ -298,15 +302,16 @@ def test_a_port_is_taken_from_the_moment_it_is_chosen():
             each.close()
 
 
-def test_a_port_in_use_on_ipv6_alone_is_in_use():
-    """A browser that asks for localhost tries that one first."""
-    with socket.socket(socket.AF_INET6) as other:
-        try:
-            other.bind(("::1", 0))
-        except OSError:
-            pytest.skip("no IPv6 here")
-        other.listen()
-        with pytest.raises(OSError, match="Address already in use"):
+def test_a_port_is_ours_on_ipv6_too_where_the_machine_has_it():
+    """A browser that asks for localhost tries that one first. A machine without it has IPv4 alone to take."""
+    try:
+        other = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        [alone] = loopback(0)
+        with alone:
+            assert alone.family == socket.AF_INET
+    else:
+        with other, pytest.raises(OSError, match="Address already in use"):
             loopback(other.getsockname()[1])
 
 
@@ -511,7 +516,7 @@ def test_the_first_administrator_is_made_by_command(clinic):
     assert figures(browser)["totalPatients"] == 0
 
 
-TOO_SHORT = "a password has at least 6 characters and at most 72 bytes"
+TOO_SHORT = "a password has at least 6 characters, at most 72 bytes, and no NUL among them"
 UNSUITABLE = {
     "an address that has an account": (
         ["create-admin", "ADA@clinic.example", "Ada"],
@@ -520,6 +525,7 @@ UNSUITABLE = {
     ),
     "a short password": (["create-admin", "b@clinic.example", "Bo"], "short", TOO_SHORT),
     "a long password": (["create-admin", "b@clinic.example", "Bo"], "é" * 37, TOO_SHORT),
+    "a password with a NUL": (["create-admin", "b@clinic.example", "Bo"], "pass\0word", TOO_SHORT),
     "no address": (
         ["create-admin", "clinic.example", "Bo"],
         PASSWORD,
@@ -572,6 +578,45 @@ def test_a_database_that_cannot_be_used_is_said_in_a_line(empty, refusal):
     assert "hush-hush" not in nowhere
     nothing = refusal("migrate", DATABASE_URL="")
     assert nothing == "medisecure: set DATABASE_URL, such as postgresql://user:pass@localhost/medisecure"
+
+
+@pytest.mark.parametrize("command", [("create-admin", "b@clinic.example", "Bo"), ("set-password", "b@c.d")])
+def test_a_password_that_is_none_is_said_in_a_line(refusal, command):
+    """And the database is asked for first."""
+    assert refusal(*command).startswith("medisecure: set DATABASE_URL")
+    nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    assert refusal(*command, stdin="caf\udce9 12345\n", **nowhere) == (
+        "medisecure: the password is not text in UTF-8"
+    )
+
+
+@pytest.mark.parametrize(("key", "said", "status"), [(b"", b"", 130), (b"", b"no password was given", 1)])
+def test_whoever_leaves_the_prompt_sees_no_stack(key, said, status):
+    """Ctrl-C and Ctrl-D, at a terminal."""
+    spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    with subprocess.Popen(
+        [sys.executable, "-c", spawn, COMMAND, "set-password", "b@c.example"],
+        env=environment(DATABASE_URL="postgresql://127.0.0.1:1/x"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as terminal:
+        shown = b""
+        while not shown.endswith(b"New password: "):
+            shown += terminal.stdout.read1()
+        terminal.stdin.write(key)
+        terminal.stdin.flush()
+        shown += terminal.stdout.read()
+    assert said in shown
+    assert b"Traceback" not in shown
+    assert terminal.returncode == status
+
+
+def test_a_database_of_a_later_release_is_left_alone(servers, refusal):
+    later = servers.copy()
+    later.sql("UPDATE alembic_version SET version_num = '9999'")
+    refused = refusal("migrate", DATABASE_URL=later.database_url)
+    assert refused.startswith("medisecure: the database is not one of this release: ")
+    assert later.sql("SELECT version_num FROM alembic_version") == [("9999",)]
 
 
 # medisecure load-demo

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from api.upkeep import verify_audit
+from api.upkeep import objection, verify_audit
 from persistence.audit_chain import Key
 from persistence.database import Database
 from persistence.migration import is_behind
@@ -44,6 +44,11 @@ def test_serve_refuses_passwords_that_everyone_knows(empty: Backend) -> None:
     assert refused.returncode == 1
     assert "admin@example.com" in refused.stderr
     assert "set-password" in refused.stderr
+
+
+def test_serve_refuses_a_time_zone_that_postgresql_does_not_know(empty: Backend) -> None:
+    settings = empty.settings(clinic_timezone="localtime")
+    assert "does not know the time zone localtime" in str(asyncio.run(objection(settings)))
 
 
 def test_serve_refuses_a_database_that_lacks_a_migration_and_not_one_that_is_ahead(empty: Backend) -> None:

@@ -282,6 +282,12 @@ def test_a_chart_that_does_not_exist_cannot_change(world: World, body: dict[str,
         assert world.staff.patch(f"/api/patients/{id}", body).status_code == 404
 
 
+def test_the_body_is_judged_before_the_chart(world: World) -> None:
+    """Contract, order: "query and body 400; object 404"."""
+    answer = world.staff.patch(f"/api/patients/{uuid4()}", {"dateOfBirth": "2999-01-01"})
+    assert (answer.status_code, answer.json()) == (400, {"detail": "dateOfBirth: must not be in the future"})
+
+
 def test_changes_at_once_are_all_kept(world: World, backend: Backend) -> None:
     """Concurrent changes of different fields of one chart: nobody's is lost, and the search finds each."""
     some = world.chart()
@@ -408,6 +414,21 @@ def test_unknown_chart_or_account(world: World) -> None:
         body = {"userId": malformed}
         assert world.staff.put(f"/api/patients/{some['id']}/account", body).status_code == 400
     assert world.staff.put(f"/api/patients/{some['id']}/account", {}).status_code == 400
+
+
+def test_staff_see_no_account_that_is_not_a_patients(world: World) -> None:
+    """Contract, "Who may do what": staff see "patient accounts only", when a linked one has changed too."""
+    browser, chart_ = world.linked_patient()
+    path = f"/api/patients/{chart_['id']}/account"
+    changed = world.admin.patch(f"/api/users/{browser.me()['id']}", {"role": "admin"})
+    assert changed.status_code == 200
+    assert world.admin.get(path).json() == changed.json()
+    assert (world.staff.get(path).status_code, world.staff.get(path).json()) == (
+        404,
+        {"detail": "User not found"},
+    )
+    assert world.staff.delete(path).status_code == 200
+    assert world.admin.get(path).status_code == 404
 
 
 def test_charts_race_for_one_account(world: World, backend: Backend) -> None:

@@ -123,6 +123,7 @@ def test_the_patient_must_exist(world: World) -> None:
     [
         "file.pdf", "labs/2026/ige panel.pdf", "/scans/1.png", "../up.txt", "?query", "#fragment", "..",
         "é.pdf", "https://files.example.com/x?y=z#w", "HTTPS://FILES.EXAMPLE.COM/X", "hTTps:x",
+        " notes.pdf", "notes\t.pdf", " https://example.com", "https://example.com/\r\nx", "java script:x",
         "//files.example.com/x", "1:2", "-a:b", "a b:c", "1http://x", "a/b:c",
         "a" * 2048, "https:" + "a" * 2042,
     ],
@@ -141,8 +142,8 @@ def test_references_without_a_scheme_or_with_https(world: World, reference: str)
         "\u00a0javascript:alert(1)", "\u2028javascript:alert(1)", "java\nscript:alert(1)", "java\tscript:x",
         "javascript:alert(1)\n", "\u0001javascript:x", "data:text/html,x", "DATA:,", "http://example.com/x",
         "HTTP:x", "ftp://example.com", "file:///etc/passwd", "mailto:a@b.c", "blob:x", "vbscript:x", "x:y",
-        "https2:x", "https+x:y", "view-source:https://x", " https://example.com",
-        "https://example.com/\r\nx", "",
+        "https2:x", "https+x:y", "view-source:https://x", "h\nttps:x", "\ufeffjavascript:x",
+        "nul\u0000.pdf", "",
     ],
 )  # fmt: skip
 def test_references_with_another_scheme(world: World, reference: str) -> None:
@@ -151,7 +152,7 @@ def test_references_with_another_scheme(world: World, reference: str) -> None:
     assert refused.status_code == 400
     assert refused.json() == {
         "detail": "attachments[1]: must be text of 1 to 2048 characters, "
-        "without a URI scheme other than https and without control characters"
+        "without a URI scheme other than https and without NUL characters"
     }
 
 

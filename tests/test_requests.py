@@ -1,5 +1,6 @@
-"""How requests are read and errors are told, whatever the resource (contract, "Errors", "Values", "Browsers",
-"In what order a request is judged")."""
+"""How requests are read and errors are told, whatever the resource (requirement, "HTTP Status Codes", "Error
+Response Format (All Endpoints)", "CORS Settings"; contract, "Errors", "Values", "Browsers", "In what order a
+request is judged")."""
 
 import json
 import socket
@@ -393,7 +394,8 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("request_", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_requests(service: Service, request_: bytes) -> None:
-    """Contract, "Errors": JSON 400 from the protocol itself, which never asks the application."""
+    """Requirement, Error Response Format (All Endpoints); contract, "Errors": JSON 400 from the protocol
+    itself, which never asks the application."""
     head, _, body = service.raw(request_).partition(b"\r\n\r\n")
     lines = head.decode("latin-1").lower().split("\r\n")
     assert lines[0] == "http/1.1 400 bad request"
@@ -402,6 +404,30 @@ def test_unreadable_requests(service: Service, request_: bytes) -> None:
         assert expected in lines
     headers = dict(line.split(": ", 1) for line in lines[1:])
     assert_secured(headers)
+
+
+UPGRADES = (b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", b"upgrade: websocket")
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+def test_an_upgrade_is_ignored(service: Service, upgrade: bytes) -> None:
+    """RFC 9110, 7.8: a server may ignore it. `curl --http2` sends one, with the body in the same breath."""
+    body = json.dumps({"email": "nobody@example.com", "password": "\r\nUpgrade: x"}).encode()
+    request = b"\r\n".join(
+        (
+            b"POST /api/auth/login HTTP/1.1",
+            b"Host: localhost",
+            b"Connection: Upgrade, HTTP2-Settings, close",
+            upgrade,
+            b"Content-Type: application/json",
+            b"Content-Length: %d" % len(body),
+            b"",
+            body,
+        )
+    )
+    head, _, answer = service.raw(request).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 ")
+    assert json.loads(answer) == {"detail": "Invalid email or password"}
 
 
 @pytest.mark.parametrize("host", ["a b", "\xff", "x/y", "user@x", ""])
@@ -530,6 +556,12 @@ def test_our_own_origin_is_that_of_the_host_header(service: Service, world: Worl
         ("clinic.example", "https://clinic.example", 415),
         ("clinic.example", "http://clinic.example", 415),
         ("clinic.example:8443", "https://clinic.example:8443", 415),
+        ("clinic.example:443", "https://clinic.example", 415),
+        ("clinic.example", "http://clinic.example:80", 415),
+        ("CLINIC.example", "https://clinic.example", 415),
+        ("[::1]:443", "https://[::1]", 415),
+        ("clinic.example:443", "http://clinic.example", 403),
+        ("clinic.example:80", "https://clinic.example", 403),
         ("clinic.example", "https://clinic.example:8443", 403),
         ("clinic.example:8443", "https://clinic.example", 403),
         ("clinic.example", "https://evil.clinic.example", 403),
@@ -562,7 +594,8 @@ def test_reading_is_safe(world: World, origin: str) -> None:
 
 
 def assert_shared(headers: Any, origin: str) -> None:
-    """What a browser needs before a page at `origin` may read the answer and use the cookies."""
+    """What a browser needs before a page at `origin` may read the answer and use the cookies (requirement,
+    CORS Settings, "CRITICAL for HttpOnly Cookies": `allow_credentials=True`)."""
     assert headers["access-control-allow-origin"] == origin
     assert headers["access-control-allow-credentials"] == "true"
     exposed = allowed(headers["access-control-expose-headers"].lower())
@@ -573,7 +606,8 @@ def assert_shared(headers: Any, origin: str) -> None:
 
 @pytest.mark.parametrize("origin", [LISTED, "http://localhost:3000"])
 def test_listed_pages_may_read_every_answer(world: World, anonymous: Browser, origin: str) -> None:
-    """Errors too: without these headers a page sees "Network Error" instead of a 401."""
+    """Requirement, CORS Settings: `allow_origins`, both of them. Errors too: without these headers a page
+    sees "Network Error" instead of a 401."""
     for browser, method, path, options, status in [
         (world.staff, "GET", "/api/patients", {}, 200),
         (world.staff, "POST", "/api/patients", {"json": chart()}, 201),
@@ -613,7 +647,7 @@ def test_listed_pages_may_read_a_429(world: World, backend: Backend) -> None:
 
 
 def test_only_the_origins_of_the_setting_are_listed(world: World, backend: Backend) -> None:
-    """CORS_ORIGINS replaces the two of the requirement."""
+    """CORS_ORIGINS replaces the two of the requirement (CORS Settings: "Add production domains")."""
     with Service(backend, backend.settings(cors_origins=("https://clinic.example",))) as other:
         browser = other.browser(world.staff.cookies)
         page = {"origin": "https://clinic.example"}
@@ -632,13 +666,18 @@ def preflight(browser: Browser, path: str, origin: str, method: str, **headers: 
 @pytest.mark.parametrize("path", [*paths(), "/api/nothing"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
 def test_preflights(anonymous: Browser, path: str, method: str) -> None:
-    """204 for a listed origin on any path, without cookies: the request itself will be judged."""
-    asked = {"access-control-request-headers": "content-type, x-requested-with,X-Anything"}
+    """Requirement, CORS Settings: `allow_methods=["*"]`, `allow_headers=["*"]`, spelt out, because cookies
+    come along. 204 for a listed origin, without cookies: the request itself will be judged. An unknown path
+    is 404 first, and no header is `*`."""
+    asked = {"access-control-request-headers": "content-type, x-requested-with,X-Anything, *"}
     answer = preflight(anonymous, path, LISTED, method, **asked)
-    assert (answer.status_code, answer.content) == (204, b"")
+    if path == "/api/nothing":
+        assert (answer.status_code, answer.json()) == (404, {"detail": "Not found"})
+    else:
+        assert (answer.status_code, answer.content) == (204, b"")
     assert_shared(answer.headers, LISTED)
     assert allowed(answer.headers["access-control-allow-methods"]) >= METHODS
-    assert answer.headers["access-control-allow-headers"] == "content-type, x-requested-with,X-Anything"
+    assert answer.headers["access-control-allow-headers"] == "content-type, x-requested-with, X-Anything"
     assert int(answer.headers["access-control-max-age"]) > 0
     assert "origin" in allowed(answer.headers["vary"].lower())
     assert "set-cookie" not in answer.headers

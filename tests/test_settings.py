@@ -1,12 +1,17 @@
-"""What the environment decides: names, defaults, bounds, and what a refusal says."""
+"""What the environment decides (requirement, "Environment Variables (.env)"; contract, "Environment"): names,
+defaults, bounds, and what a refusal says."""
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import jwt
 import pytest
 
 from api.settings import Settings, SettingsError
 from security.roles import Role
+from tests.factories import PASSWORD, email, registration
+from tests.service import Service
 
 KEY = "of-no-use-to-anyone-0123456789-0123456789"
 REQUIRED = {
@@ -28,6 +33,60 @@ def refusal(**environment: str) -> str:
     assert KEY not in message
     assert "hush-hush" not in message
     return message
+
+
+ENV = """
+DATABASE_URL=postgresql://user:pass@localhost/medisecure
+REDIS_URL=redis://localhost:6379
+SECRET_KEY=your-secret-key-min-32-chars
+ALGORITHM=HS256
+ACCESS_TOKEN_EXPIRE_MINUTES=15
+REFRESH_TOKEN_EXPIRE_DAYS=7
+"""
+
+
+def test_the_sample_of_the_requirement_is_read_as_it_stands():
+    """Requirement, Environment Variables (.env), to the letter; only the key has to be one of one's own."""
+    sample = dict(line.split("=", 1) for line in ENV.split())
+    settings = Settings.read({**sample, "SECRET_KEY": KEY})
+    assert settings == Settings(
+        database_url="postgresql://user:pass@localhost/medisecure",
+        redis_url="redis://localhost:6379",
+        secret_key=KEY,
+        algorithm="HS256",
+        access_token_expire_minutes=15,
+        refresh_token_expire_days=7,
+    )
+
+
+def test_each_of_the_six_names_does_what_it_says(servers):
+    """Requirement, Environment Variables (.env), seen from outside: where the account and the failed sign-in
+    are kept, what signs the tokens, and how long the cookies live."""
+    backend, key = servers.copy(), KEY * 2  # RFC 7518, 3.2: as long as the hash
+    settings = Settings.read(
+        {
+            "DATABASE_URL": backend.database_url,
+            "REDIS_URL": backend.redis_url,
+            "SECRET_KEY": key,
+            "ALGORITHM": "HS512",
+            "ACCESS_TOKEN_EXPIRE_MINUTES": "7",
+            "REFRESH_TOKEN_EXPIRE_DAYS": "3",
+        }
+    )
+    person, nobody = registration(), email("nobody")
+    with Service(backend, settings) as service:
+        browser = service.browser()
+        assert browser.post("/api/auth/register", person).status_code == 201
+        assert browser.login(nobody, PASSWORD).status_code == 401
+        cookies = browser.login(person["email"], PASSWORD).headers.get_list("set-cookie")
+    assert [row["email"] for row in backend.sql("SELECT email FROM users")] == [person["email"]]
+    with backend.redis as connection:
+        assert connection.hget(f"login:attempts:{nobody}", "count") == "1"
+    lives = {"access_token": 7 * 60, "refresh_token": 3 * 24 * 60 * 60}
+    assert [cookie.rpartition("Max-Age=")[2] for cookie in cookies] == [str(life) for life in lives.values()]
+    for name, life in lives.items():
+        token = jwt.decode(browser.cookies[name], key, algorithms=["HS512"])
+        assert token["exp"] - token["iat"] == pytest.approx(life, abs=2)
 
 
 def test_three_names_are_enough():
@@ -104,12 +163,20 @@ def test_an_empty_list_is_an_empty_list():
     assert read(AUTO_APPROVE_ROLES="patient,").auto_approve_roles == (Role.PATIENT,)
 
 
-@pytest.mark.parametrize("url", ["postgres://h/d", "postgresql+asyncpg://h/d", "postgresql:///d?host=/run"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://h/d",
+        "postgresql+asyncpg://h/d",
+        "postgresql:///d?host=/run",
+        "postgresql://u:p%2F%40@[::1]:5432,h2:5433/d?sslmode=require",
+    ],
+)
 def test_any_url_of_postgresql_will_do(url):
     assert read(DATABASE_URL=url).database_url == url
 
 
-@pytest.mark.parametrize("url", ["rediss://h:6380/1", "unix:///run/valkey.sock"])
+@pytest.mark.parametrize("url", ["rediss://h:6380/1", "redis://h/", "unix:///run/valkey.sock?db=1"])
 def test_any_url_of_redis_will_do(url):
     assert read(REDIS_URL=url).redis_url == url
 
@@ -131,6 +198,18 @@ def test_what_is_missing_is_named_with_an_example(name, value):
 def test_all_that_is_missing_is_said_at_once():
     with pytest.raises(SettingsError, match=r"lacks DATABASE_URL, .*; REDIS_URL, .*; SECRET_KEY, "):
         Settings.read({})
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("bytes_", [b"\xff" * 40, b"a\0" * 40], ids=["random", "NUL"])
+def test_what_is_not_text_is_refused(tmp_path, name, bytes_):
+    """As the environment carries it, and from a file, where `head -c 48 /dev/urandom` may have put it."""
+    file = tmp_path / "secret"
+    file.write_bytes(bytes_)
+    from_file = {key: value for key, value in REQUIRED.items() if key != name} | {f"{name}_FILE": str(file)}
+    for environment in ({**REQUIRED, name: os.fsdecode(bytes_)}, from_file):
+        with pytest.raises(SettingsError, match=f"^{name}.* not text in UTF-8"):
+            Settings.read(environment)
 
 
 def test_a_key_has_32_bytes_at_least():
@@ -201,12 +280,37 @@ def test_the_time_zone_is_one_that_exists(zone):
     assert refusal(CLINIC_TIMEZONE=zone).startswith("CLINIC_TIMEZONE must be a name of the IANA")
 
 
-@pytest.mark.parametrize("url", ["mysql://user:hush-hush@h/d", "localhost/medisecure", "sqlite://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://user:hush-hush@h/d",
+        "localhost/medisecure",
+        "sqlite://",
+        "postgresql://user:hush/hush-hush@h/d",
+        "postgresql://user:hush#hush-hush@h/d",
+        "postgresql://user:hush?hush-hush@h/d",
+        "postgresql://user:12/hush-hush@h/d",
+        "postgresql://h:port/d",
+        "postgresql://[::1/d",
+        "postgresql://h/d?hush-hush",
+    ],
+)
 def test_another_database_is_refused(url):
     assert refusal(DATABASE_URL=url).startswith("DATABASE_URL must be a PostgreSQL URL, such as")
 
 
-@pytest.mark.parametrize("url", ["http://:hush-hush@localhost", "localhost:6379"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:hush-hush@localhost",
+        "localhost:6379",
+        "redis://localhost:port",
+        "redis://localhost:65536",
+        "redis://[::1",
+        "redis://localhost/name",
+        "unix://",
+    ],
+)
 def test_something_else_than_redis_is_refused(url):
     assert refusal(REDIS_URL=url).startswith("REDIS_URL must be a Redis URL, such as")
 

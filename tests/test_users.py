@@ -258,7 +258,8 @@ class TestPasswordSetByAnAdministrator:
         """Requirement, Password Requirements."""
         path = f"/api/users/{world.patient.me()['id']}/password"
         for password in ("12345", "a" * 73, "\u00e9" * 37):
-            assert world.admin.post(path, {"newPassword": password}).status_code == 400
+            for some in (path, f"/api/users/{NOBODY}/password", "/api/users/x/password"):
+                assert world.admin.post(some, {"newPassword": password}).status_code == 400
 
 
 class TestList:
@@ -396,9 +397,12 @@ class TestChangingAnAccount:
     def test_nothing_new_changes_nothing_and_ends_nothing(self, world: World) -> None:
         """Contract, values: "`PATCH {}` is 200 and changes nothing"."""
         me = world.patient.me()
+        looks = f"/api/audit?action=account.update&userId={world.admin.me()['id']}"
+        before = world.admin.get(looks).json()["total"]
         for body in ({}, {"status": "active"}, {"role": "patient", "status": "active"}):
             answer = world.admin.patch(f"/api/users/{me['id']}", body)
             assert (answer.status_code, answer.json()) == (200, me | {"status": "active"})
+        assert world.admin.get(looks).json()["total"] == before + 3, "each showed the account"
         assert world.patient.get(ME).status_code == 200
 
     @pytest.mark.parametrize(

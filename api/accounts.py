@@ -1,0 +1,90 @@
+"""What the operations on accounts and sessions share: an account's fields, what signing in takes, the rules
+of a password, the end of a session."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import UNSET, Meta, UnsetType
+
+from api.errors import BadRequest
+from api.schemas import TEXT, Email, Id, Instant, Name, Output, Phone
+from persistence.database import Transaction
+from persistence.models import AccountStatus
+from security.admission import Admission
+from security.login_attempts import LoginAttempts
+from security.passwords import MAX_BYTES, Passwords, is_common
+from security.roles import Role
+from security.tokens import TokenIssuer
+
+Label = Annotated[str, Meta(max_length=120, pattern=TEXT)]
+
+
+class User(Output, kw_only=True):
+    id: Id
+    email: Email
+    name: Name
+    role: Role
+    phone: Phone | None
+    specialization: Label | UnsetType | None = UNSET  # left out for everyone but doctors
+    department: Label | UnsetType | None = UNSET  # left out for everyone but staff
+    created_at: Instant
+
+
+class Account(User, kw_only=True):
+    status: AccountStatus
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """What signing in takes, put together by api/app.py."""
+
+    passwords: Passwords
+    attempts: LoginAttempts
+    issuer: TokenIssuer
+    admission: Admission
+    session_lifetime: timedelta
+    idle_lifetime: timedelta | None
+    approved: frozenset[Role]
+    refuses_common: bool
+
+
+def account(row: Sequence[Any]) -> Account:
+    """The account in these columns (persistence.users.COLUMNS), less what its role does not have."""
+    values = dict(zip(Account.__struct_fields__, row, strict=True))
+    for name in lost_with_role(values["role"]):
+        del values[name]
+    return Account(**values)
+
+
+def lost_with_role(role: Role) -> list[str]:
+    """What an account of this role does not have: only doctors have a specialization, only staff a
+    department."""
+    kept = {Role.DOCTOR: "specialization", Role.STAFF: "department"}.get(role)
+    return [name for name in ("specialization", "department") if name != kept]
+
+
+def suits_role(role: Role, specialization: str | None, department: str | None) -> None:
+    """Raise 400 where a person of another role is given what only doctors, or only staff, have."""
+    if specialization and role is not Role.DOCTOR:
+        raise BadRequest("specialization: only a doctor has one")
+    if department and role is not Role.STAFF:
+        raise BadRequest("department: only staff have one")
+
+
+def acceptable(sign_in: SignIn, password: str, field: str = "password") -> str:
+    """The password; 400 if bcrypt would not read all of it or, where the clinic refuses those, it is one of
+    the most common ones."""
+    if len(password.encode()) > MAX_BYTES:
+        raise BadRequest(f"{field}: must be at most {MAX_BYTES} bytes of UTF-8")
+    if sign_in.refuses_common and is_common(password):
+        raise BadRequest(f"{field}: is one of the most common passwords; choose another")
+    return password
+
+
+def end_everywhere(transaction: Transaction, admission: Admission, ended: Sequence[UUID]) -> None:
+    """Leave tombstones for sessions that this transaction has ended, once it is stored."""
+    if ended:
+        transaction.after_commit(lambda: admission.end(ended))
