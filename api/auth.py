@@ -13,7 +13,6 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy.exc import IntegrityError
 
 from api.accounts import Label, SignIn, acceptable, end_everywhere, suits_role
 from api.errors import BadRequest, Unavailable, answer
@@ -195,20 +194,17 @@ class AuthController(Controller):
         hashed = await sign_in.passwords.hash(acceptable(sign_in, data.password))
         by_admin = request.scope.get("user") is not None and request.user.role is Role.ADMIN
         active = by_admin or data.role in sign_in.approved
-        try:
-            user = await users.add(
-                transaction,
-                name=data.name,
-                email=email,
-                password_hash=hashed,
-                role=data.role,
-                phone=or_none(data.phone),
-                specialization=specialization,
-                department=department,
-                status=AccountStatus.ACTIVE if active else AccountStatus.PENDING,
-            )
-        except IntegrityError as error:
-            raise BadRequest("Email already registered") from error
+        user = await users.add(
+            transaction,
+            name=data.name,
+            email=email,
+            password_hash=hashed,
+            role=data.role,
+            phone=or_none(data.phone),
+            specialization=specialization,
+            department=department,
+            status=AccountStatus.ACTIVE if active else AccountStatus.PENDING,
+        )
         await done(transaction, request, target_id=user.id)
         return AccountSummary(user.id, user.email, user.name, user.role)
 

@@ -36,6 +36,11 @@ DETAILS = {
 # 57014 cancelled at a time-out, 57P01-03 shutting down or starting, 25006 a server that only reads.
 PASSING = {"40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "25006"}
 EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointments at once
+# What a unique constraint that we rely on means to the caller.
+DUPLICATES = {
+    "uq_users_email": "Email already registered",
+    "uq_patients_user_id": "userId: this account is linked to another patient",
+}
 
 
 class Refused(HTTPException):
@@ -119,6 +124,9 @@ def judged_sql(error: DBAPIError) -> tuple[int, str, dict[str, str]]:
         return unavailable(1)
     if sqlstate == EXCLUDED:
         return HTTPStatus.BAD_REQUEST, "date: there is another appointment at that time", {}
+    constraint = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
+    if constraint in DUPLICATES:
+        return HTTPStatus.BAD_REQUEST, DUPLICATES[constraint], {}
     if sqlstate.startswith("22"):  # a value that our own checks let through and PostgreSQL cannot hold
         log.error("PostgreSQL refused a value that the contract allows: %s", sqlstate)
         return HTTPStatus.BAD_REQUEST, "A value in the request cannot be stored", {}

@@ -8,7 +8,6 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException, PermissionDeniedException
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
-from sqlalchemy.exc import IntegrityError
 
 from api.accounts import Account, account
 from api.clinic import Clinic
@@ -260,10 +259,7 @@ class PatientController(Controller):
             raise BadRequest("userId: must be an active patient account")
         if linked is not None:
             raise BadRequest("This patient is linked to another account")
-        try:
-            await patients.link(transaction, current.id, user.id)
-        except IntegrityError as error:
-            raise BadRequest("userId: this account is linked to another patient") from error
+        await patients.link(transaction, current.id, user.id)
         await done(transaction, request, patient_id=current.id, target_id=user.id)
         return Patient(*current)
 
