@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from api import server, upkeep
 from api.console import CommandError, create_admin, database_url, in_database, set_password
 from api.development import dev, load_demo
-from api.settings import Settings, SettingsError
+from api.settings import Settings, SettingsError, is_unicode
 from persistence import embedded
 from persistence.migration import commands
 
@@ -59,6 +59,12 @@ def worker_count(text: str) -> int:
     return number
 
 
+def text(argument: str) -> str:
+    if not is_unicode(argument):
+        raise ValueError
+    return argument
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser("medisecure", description="The backend of a clinic's web app.")
     verbs = root.add_subparsers(required=True, metavar="COMMAND")
@@ -78,16 +84,17 @@ def parser() -> argparse.ArgumentParser:
     command = verb("migrate", migrate, "Bring the database at DATABASE_URL up to date.")
     command.add_argument(
         "--grant-to",
+        type=text,
         metavar="ROLE",
         help="let this PostgreSQL role do what the service needs; the audit trail it can only append to",
     )
     command = verb("verify-audit", verify_audit, "Check the seals of the audit trail.")
     command.add_argument("--head", help="a head that an earlier run printed; it must still be in the chain")
     command = verb("create-admin", create_admin, "Create an administrator; the password is asked for.")
-    command.add_argument("email")
-    command.add_argument("name")
+    command.add_argument("email", type=text)
+    command.add_argument("name", type=text)
     command = verb("set-password", set_password, "Set a forgotten password; the new one is asked for.")
-    command.add_argument("email")
+    command.add_argument("email", type=text)
     command = verb("load-demo", load_demo, "Put the demo data into an empty database.")
     command.add_argument("--data-dir", type=Path, default=DATA_DIR)
     command.add_argument(

@@ -12,14 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from api.rules import broken_rule
 from api.schemas import Email, Input, Name
-from api.settings import NOT_A_DATABASE_URL, REQUIRED, SECRETS, is_database_url, value_of
+from api.settings import NOT_A_DATABASE_URL, NOT_A_REDIS_URL, REQUIRED, SECRETS, is_database_url, value_of
 from api.trail import by_command
 from persistence import audit, sessions, users
 from persistence.audit import Action
 from persistence.database import Database, Transaction
 from persistence.models import AccountStatus
 from security.admission import Admission
-from security.counters import CounterStore
+from security.counters import CounterStore, is_redis_url
 from security.passwords import MAX_BYTES, Passwords
 from security.roles import Role
 
@@ -63,6 +63,9 @@ def create_admin(arguments: argparse.Namespace) -> None:
 
 def set_password(arguments: argparse.Namespace) -> None:
     url = database_url()
+    redis_url = value_of("REDIS_URL", os.environ) or "redis://localhost:6379"
+    if not is_redis_url(redis_url):
+        raise CommandError(NOT_A_REDIS_URL)
     hashed = asyncio.run(Passwords(1).hash(new_password()))
     email = users.normal_email(arguments.email)
 
@@ -73,7 +76,7 @@ def set_password(arguments: argparse.Namespace) -> None:
         await users.set_password(transaction, user.id, hashed)
         ended = await sessions.end_all(transaction, user.id)
         await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
-        store = CounterStore.connect(own_environment().get("REDIS_URL", "redis://localhost:6379"))
+        store = CounterStore.connect(redis_url)
         admission = Admission(store, no_session, limit=1, tombstone=86400)
 
         async def bury() -> None:

@@ -4,8 +4,10 @@ Litestar's own CORS middleware says `*` in places, drops a Vary and answers a re
 text; its middlewares do not see 404 and 405. So this stands around the whole application.
 """
 
+import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ from litestar.enums import HttpMethod
 from litestar.exceptions import PermissionDeniedException
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
+from api.errors import DETAILS
 from api.schemas import Error
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -61,8 +64,12 @@ class Edge:
             if not refused:
                 ours |= allowed_by_preflight(scope)
 
+        started = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = merged(message, ours)
             await send(message)
 
@@ -71,7 +78,13 @@ class Edge:
         elif refused:
             await refuse(send_with_headers, 400, refused)
         else:
-            await self.app(scope, receive, send_with_headers)
+            try:
+                await self.app(scope, receive, send_with_headers)
+            except asyncio.CancelledError:  # the server stops, and this took too long
+                if not started:
+                    unavailable = DETAILS[HTTPStatus.SERVICE_UNAVAILABLE]
+                    await refuse(send_with_headers, 503, unavailable, [(b"retry-after", b"1")])
+                raise
 
     def refused_preflight(self, origin: str, method: str) -> str | None:
         if origin not in self.origins:
@@ -108,8 +121,9 @@ def is_plain(path: str) -> bool:
     return "//" not in path and (path == "/" or not path.endswith("/"))
 
 
-async def refuse(send: Send, status: int, detail: str) -> None:
-    await respond(send, status, [(b"content-type", b"application/json")], msgspec.json.encode(Error(detail)))
+async def refuse(send: Send, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    content_type = (b"content-type", b"application/json")
+    await respond(send, status, [content_type, *headers], msgspec.json.encode(Error(detail)))
 
 
 async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

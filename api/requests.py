@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.params import QueryParameter
 
 from api.errors import BadRequest, Refused
 from api.rules import broken_rule, is_misspelt, misspelt_field, parameter_rule, schema_of, wire_name
@@ -51,6 +52,13 @@ def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @cache
+def query_parameters(handler: Any) -> dict[str, Any]:
+    """The handler's query parameters by their names in the contract; its other arguments are none."""
+    fields = handler.parsed_fn_signature.parameters.values()
+    return {wire_name(f): f for f in fields if isinstance(f.kwarg_definition, QueryParameter)}
+
+
+@cache
 def decoder(schema: Any) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(schema).decode
 
@@ -76,8 +84,7 @@ async def judge(request: Request[Any, Any, Any]) -> None:
 
 
 def judge_parameters(request: Request[Any, Any, Any], given: list[tuple[str, str]]) -> None:
-    fields = request.route_handler.parsed_fn_signature.parameters.values()
-    known = {wire_name(field): field for field in fields}
+    known = query_parameters(request.route_handler)
     for name, value in given:
         field = known.get(name)
         if field is None:

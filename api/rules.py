@@ -79,8 +79,13 @@ def wire_name(field: Any) -> str:
 
 def is_misspelt(schema: dict[str, Any], value: object) -> bool:
     """Whether `value`, which could be read, is not written as the format in its schema is."""
-    formats = {kind.get("format") for kind in schema.get("anyOf", [schema])} & WRITTEN.keys()
-    return isinstance(value, str) and any(not WRITTEN[name].fullmatch(value) for name in formats)
+    if not isinstance(value, str):
+        return False
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("format") in WRITTEN]
+    return any(
+        len(value) > kind.get("maxLength", len(value)) or not WRITTEN[kind["format"]].fullmatch(value)
+        for kind in kinds
+    )
 
 
 def described(schema: dict[str, Any]) -> str:

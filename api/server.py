@@ -22,8 +22,9 @@ GRACE = 10  # seconds for requests under way when the server stops
 class JsonProtocol(HttpToolsProtocol):
     """What the parser cannot read never reaches the application; its answer is an Error all the same.
 
-    An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows: httptools would
-    drop the body of such a request.
+    An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows. httptools would
+    drop the body of such a request and take it for the next one: where the header is not seen in time,
+    because the request comes in pieces, it is refused.
     """
 
     in_message = False
@@ -34,13 +35,20 @@ class JsonProtocol(HttpToolsProtocol):
             data = UPGRADE.sub(b"\r\nX-Ignored:", head) + end + body
         super().data_received(data)
 
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self.send_400_response("Upgrade")
+            return
+        super().on_headers_complete()
+
     def on_message_begin(self) -> None:
         self.in_message = True
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
         self.in_message = False
-        super().on_message_complete()
+        if not self.transport.is_closing():
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         body = msgspec.json.encode(Error("Invalid HTTP request"))

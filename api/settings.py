@@ -16,10 +16,10 @@ from msgspec import Meta, Struct
 
 from api.clinic import Clinic
 from api.rules import broken_rule
+from security.counters import is_redis_url
 from security.roles import Role
 
-HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(:[0-9]{1,5})?")
-NUMBER = re.compile(r"/?|/[0-9]+")  # of a Redis database
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:[0-9]{0,5})?")
 ALGORITHMS = ("HS256", "HS384", "HS512")
 SAMPLE_KEYS = {"your-secret-key-min-32-chars"}
 MIN_KEY_BYTES = 32
@@ -29,6 +29,7 @@ REQUIRED = {
     "REDIS_URL": "such as redis://localhost:6379",
     "SECRET_KEY": f"which {GOOD_KEY} makes",
 }
+NOT_A_REDIS_URL = f"REDIS_URL must be a Redis URL, {REQUIRED['REDIS_URL']}"
 NOT_A_DATABASE_URL = (
     f"DATABASE_URL must be a PostgreSQL URL, {REQUIRED['DATABASE_URL']}; "
     "a password's special characters are percent-encoded"
@@ -94,8 +95,6 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         values: dict[str, object] = {}
         for field in msgspec.structs.fields(cls):
             value = value_of(field.encode_name, environment)
-            if "\0" in value or not is_unicode(value):
-                raise SettingsError(f"{field.encode_name} is not text in UTF-8")
             if field.encode_name in LISTS and field.encode_name in environment:
                 values[field.encode_name] = [part.strip() for part in value.split(",") if part.strip()]
             elif value:
@@ -119,7 +118,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             ),
             (
                 not is_redis_url(self.redis_url),
-                f"REDIS_URL must be a Redis URL, {REQUIRED['REDIS_URL']}",
+                NOT_A_REDIS_URL,
             ),
             (
                 self.secret_key in SAMPLE_KEYS,
@@ -171,10 +170,15 @@ SECRETS = {"SECRET_KEY", "SECRET_KEY_PREVIOUS", "AUDIT_KEY", "DATABASE_URL", "RE
 
 def value_of(name: str, environment: Mapping[str, str]) -> str:
     file = environment.get(f"{name}_FILE") if name in SECRETS else None
-    if not file:
-        return environment.get(name, "").strip()
-    if environment.get(name):
+    if file and environment.get(name):
         raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
+    value = text_of(name, file) if file else environment.get(name, "").strip()
+    if "\0" in value or not is_unicode(value):
+        raise SettingsError(f"{name} is not text in UTF-8")
+    return value
+
+
+def text_of(name: str, file: str) -> str:
     try:
         return Path(file).read_text("utf-8").strip()
     except OSError as error:
@@ -210,17 +214,6 @@ def is_database_url(text: str) -> bool:
         and not parts.fragment
         and "@" not in parts.path
     )
-
-
-def is_redis_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # ValueError: it is none
-    except ValueError:
-        return False
-    if parts.scheme == "unix":
-        return bool(parts.path)
-    return parts.scheme in {"redis", "rediss"} and NUMBER.fullmatch(parts.path) is not None
 
 
 def is_origin(text: str) -> bool:

@@ -611,6 +611,26 @@ def test_whoever_leaves_the_prompt_sees_no_stack(key, said, status):
     assert terminal.returncode == status
 
 
+def test_bytes_that_are_not_text_are_refused_in_a_line(refusal):
+    """Python hands them over as lone surrogates, which nothing can store."""
+    nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    for arguments in (
+        ("create-admin", "b@c.example", "\udcff"),
+        ("set-password", "\udcff@c.example"),
+        ("migrate", "--grant-to", "\udcff"),
+    ):
+        assert refusal(*arguments, stdin=PASSWORD, **nowhere) == "2"
+    key = {"SECRET_KEY": "\udcff" * 40}
+    assert refusal("verify-audit", **key, **nowhere) == "medisecure: SECRET_KEY is not text in UTF-8"
+
+
+def test_set_password_needs_a_redis_that_can_be_asked(refusal):
+    """Before the password is changed: its sessions could not be ended everywhere."""
+    nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://localhost?db=x"}
+    refused = refusal("set-password", "b@c.example", stdin=PASSWORD, **nowhere)
+    assert refused.startswith("medisecure: REDIS_URL must be a Redis URL")
+
+
 def test_a_database_of_a_later_release_is_left_alone(servers, refusal):
     later = servers.copy()
     later.sql("UPDATE alembic_version SET version_num = '9999'")

@@ -4,6 +4,7 @@ request is judged")."""
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -430,6 +431,24 @@ def test_an_upgrade_is_ignored(service: Service, upgrade: bytes) -> None:
     assert json.loads(answer) == {"detail": "Invalid email or password"}
 
 
+def test_an_upgrade_in_pieces_is_refused(service: Service) -> None:
+    """Its body must not be read as a request of its own: one answer, and the connection ends."""
+    host, port = service.url.removeprefix("http://").split(":")
+    head = b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    body = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    rest = head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    pipelined = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    for pieces in ([rest[:20], rest[20:]], [b"\r\n\r\n" + rest], [pipelined + rest]):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.1)
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert received.count(b"HTTP/1.1 400 Bad Request") == 1, pieces
+        assert b"HTTP/1.1 200" not in received
+
+
 @pytest.mark.parametrize("host", ["a b", "\xff", "x/y", "user@x", ""])
 def test_a_host_that_is_none(service: Service, host: str) -> None:
     status, _, body = raw(service, "GET /api/patients HTTP/1.1", f"Host: {host}")
@@ -710,6 +729,31 @@ def test_preflights_are_not_counted(backend: Backend) -> None:
         for _ in range(5):
             assert preflight(browser, "/api/patients", LISTED, "GET").status_code == 204
             assert browser.request("OPTIONS", "/api/patients").status_code == 204
+
+
+def test_a_request_that_the_end_of_the_service_cuts_off_is_503(backend: Backend) -> None:
+    """Contract, "Errors": as JSON, with what every answer carries."""
+    with Service(backend, backend.settings()) as ending:
+        ending.server.config.timeout_graceful_shutdown = 1
+        host, port = ending.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(
+                b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 50\r\n\r\n{"
+            )
+            while not ending.server.server_state.tasks:
+                time.sleep(0.01)
+            ending.server.should_exit = True
+            received = connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.decode().lower().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    assert lines[0] == "http/1.1 503 service unavailable"
+    assert set(json.loads(body)) == {"detail"}
+    assert int(headers["retry-after"]) >= 1
+    assert headers["content-type"] == "application/json"
+    assert headers["x-request-id"]
+    assert_secured(headers)
 
 
 # What every answer carries

@@ -167,6 +167,25 @@ def test_the_bounds_of_a_search(world: World) -> None:
     assert found(world.staff, "%41") == []
 
 
+@pytest.mark.parametrize(
+    "name", ["request", "reader", "transaction", "sign_in", "clinic", "state", "data", "id"]
+)
+def test_the_names_of_our_code_are_unknown_parameters(world: World, name: str) -> None:
+    """Contract, "Values": unknown query parameters are ignored, whatever a handler calls its arguments."""
+    for browser, path in [
+        (world.admin, "/api/patients"),
+        (world.admin, "/api/audit"),
+        (world.doctor, "/api/dashboard/stats"),
+        (world.staff, "/api/users/me/sessions"),
+        (world.staff, "/health/ready"),
+        (world.staff, "/.well-known/security.txt"),
+        (world.staff, "/api/appointments"),
+    ]:
+        assert browser.get(f"{path}?{name}=x&since=x&until=x").status_code == 200
+    for path in ("/api/auth/login", "/api/patients", "/api/records"):
+        assert world.doctor.post(f"{path}?{name}=x", {}).status_code in {400, 403}
+
+
 # In what order
 
 

@@ -170,13 +170,21 @@ def test_an_empty_list_is_an_empty_list():
         "postgresql+asyncpg://h/d",
         "postgresql:///d?host=/run",
         "postgresql://u:p%2F%40@[::1]:5432,h2:5433/d?sslmode=require",
+        "postgresql://u@[fe80::1%25eth0]:/d",
     ],
 )
 def test_any_url_of_postgresql_will_do(url):
     assert read(DATABASE_URL=url).database_url == url
 
 
-@pytest.mark.parametrize("url", ["rediss://h:6380/1", "redis://h/", "unix:///run/valkey.sock?db=1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rediss://u:p%23@h:6380/1?ssl_cert_reqs=none",
+        "redis://h/",
+        "unix:///run/valkey.sock?db=1",
+    ],
+)
 def test_any_url_of_redis_will_do(url):
     assert read(REDIS_URL=url).redis_url == url
 
@@ -308,6 +316,10 @@ def test_another_database_is_refused(url):
         "redis://localhost:65536",
         "redis://[::1",
         "redis://localhost/name",
+        "redis://localhost?db=name",
+        "redis://localhost/0?no_such_option=1",
+        "redis://:1#hush-hush@localhost",
+        "redis://:1?hush-hush@localhost",
         "unix://",
     ],
 )

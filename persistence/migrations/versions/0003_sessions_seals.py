@@ -20,6 +20,12 @@ def upgrade() -> None:
     op.add_column(
         "audit_seals", sa.Column("after_id", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
+    # A newest seal with which a restored trail went on, if a downgrade has forgotten after which event.
+    op.execute(
+        "UPDATE audit_seals SET after_id = "
+        "(SELECT coalesce(max(id), 0) FROM (SELECT unnest(event_ids) AS id FROM audit_seals) AS sealed) "
+        "WHERE until_xid = 0 AND number = (SELECT max(number) FROM audit_seals)"
+    )
 
 
 def downgrade() -> None:
