@@ -255,6 +255,9 @@ def role_drift(document: Document, app: Litestar) -> list[str]:
         guards = (
             [guard for guard in handler.resolve_guards() if isinstance(guard, requires)] if handler else []
         )
+        opening = f"Only for {', '.join(operation.get('x-roles', []))}."
+        if "x-roles" in operation and not operation.get("description", "").startswith(opening):
+            drift.append(f"{method} {path}: the description does not open with {opening!r}")
         allowed = sorted(role.value for guard in guards for role in guard.roles)
         promised = sorted(operation.get("x-roles", []))
         if allowed != promised:
