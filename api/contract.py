@@ -23,7 +23,13 @@ PAGE_CSP = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 SCRIPT = "text/javascript"
-ASSETS = {"init.js": SCRIPT, "swagger-ui-bundle.js": SCRIPT, "swagger-ui.css": "text/css"}
+STYLE = "text/css"
+ASSETS = {
+    "init.js": SCRIPT,
+    "swagger-ui-bundle.js": SCRIPT,
+    "swagger-ui.css": STYLE,
+    "narrow.css": STYLE,
+}
 IfNoneMatch = Annotated[str, HeaderParameter(name="If-None-Match")]
 
 

@@ -12,9 +12,10 @@ from markdown_it import MarkdownIt
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 REFERENCE = ROOT / "api/reference"
-SWAGGER_UI = (
+PAGE_FILES = (
     "swagger-ui-bundle.js",
     "swagger-ui.css",
+    "narrow.css",
     "swagger-ui-bundle.js.LICENSE.txt",
     "LICENSE",
     "NOTICE",
@@ -27,7 +28,7 @@ def build(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for source in [
         ROOT / "openapi.yaml",
-        *(REFERENCE / n for n in SWAGGER_UI),
+        *(REFERENCE / n for n in PAGE_FILES),
         *(HERE / "page" / n for n in OURS),
     ]:
         shutil.copy(source, folder)

@@ -41,6 +41,11 @@ def test_sign_in_and_who_am_i(page: Page, url: str) -> None:
     expect(page.locator("#operations-Users-getMe .live-responses-table")).to_contain_text(ADMIN["email"])
 
 
+def test_a_telephone_need_not_scroll_sideways(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def execute(page: Page, operation: str, body: str | None = None) -> int:
     """Open the operation, send its form, and return the status that the page shows for it."""
     block = page.locator(f"#operations-{operation}")
