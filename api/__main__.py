@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from api import server, upkeep
 from api.console import CommandError, create_admin, database_url, in_database, set_password
 from api.development import dev, load_demo
-from api.settings import Settings, SettingsError, is_unicode
+from api.schemas import is_unicode
+from api.settings import Settings, SettingsError
 from persistence import embedded
 from persistence.migration import commands
 

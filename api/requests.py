@@ -14,7 +14,8 @@ from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from api.errors import BadRequest, Refused
-from api.rules import broken_rule, is_misspelt, misspelt_field, parameter_rule, schema_of, wire_name
+from api.rules import broken_rule, is_misspelt, misspelt_field, rule_of, schema_of, wire_name
+from api.schemas import is_unicode
 from security.admission import Admitted
 from security.roles import Caller
 
@@ -64,7 +65,7 @@ def decoder(schema: Any) -> Callable[[bytes], Any]:
 
 
 async def judge(request: Request[Any, Any, Any]) -> None:
-    """Before anything is read: 415, then 413, then a repeated query parameter."""
+    """Before anything is read: 415, then 413, then how the query is written."""
     if request.route_handler.parsed_data_field is not None:
         kind, _ = request.content_type
         if kind != "application/json":
@@ -89,9 +90,9 @@ def judge_parameters(request: Request[Any, Any, Any], given: list[tuple[str, str
         field = known.get(name)
         if field is None:
             continue
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        if not is_unicode(value):
             raise BadRequest(f"{name}: must be UTF-8, percent-encoded")
         # Litestar takes null for None, and the filter would be off without a word.
         is_none = value.lower() == "null" and field.is_optional
         if is_none or is_misspelt(schema_of(field.raw), value):
-            raise BadRequest(parameter_rule(request, field.name))
+            raise BadRequest(rule_of(field))

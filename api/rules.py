@@ -67,8 +67,11 @@ def parameter_rule(request: Request[Any, Any, Any], name: str) -> str:
     field = next(
         (f for f in request.route_handler.parsed_fn_signature.parameters.values() if f.name == name), None
     )
-    if field is None:
-        return "The request is not valid"
+    return rule_of(field) if field else "The request is not valid"
+
+
+def rule_of(field: Any) -> str:
+    """The rule of a handler's query parameter; what is not given is not null."""
     return f"{wire_name(field)}: {described(schema_of(field.raw)).replace(NULL_OR, MUST_BE)}"
 
 

@@ -85,6 +85,11 @@ def or_none(text: str | UnsetType | None) -> str | None:
     return text or None
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it has no lone surrogates, which is how Python hands on bytes that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode() == text
+
+
 def path_id(text: str, noun: str) -> UUID:
     """The id of a path. A malformed one is an id that does not exist: 404."""
     if not WRITTEN["uuid"].fullmatch(text):

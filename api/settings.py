@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from api.clinic import Clinic
 from api.rules import broken_rule
+from api.schemas import is_unicode
 from security.counters import is_redis_url
 from security.roles import Role
 
@@ -193,11 +194,6 @@ def zone_names() -> set[str]:
 
 
 LISTS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
-
-
-def is_unicode(text: str) -> bool:
-    """Whether it has no lone surrogates, which is how bytes that are not UTF-8 come into the environment."""
-    return text.encode("utf-8", "replace").decode() == text
 
 
 def is_database_url(text: str) -> bool:

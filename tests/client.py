@@ -56,3 +56,8 @@ class Browser:
 
     def me(self) -> dict[str, Any]:
         return dict(self.get("/api/users/me").json())
+
+
+def standing(answer: httpx.Response) -> tuple[str, ...]:
+    """(policy, limit, remaining): where the answer says that the caller stands."""
+    return tuple(answer.headers[f"ratelimit-{name}"] for name in ("policy", "limit", "remaining"))

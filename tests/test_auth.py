@@ -74,6 +74,19 @@ def stored(backend: Backend, account: str) -> dict[str, Any]:
     return dict(row)
 
 
+def login_while(backend: Backend, browser: Browser, me: dict[str, Any], *statements: str) -> Any:
+    """What a login answers when these change the account, $1, after its password was read."""
+    browser.cookies.clear()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as run:
+            run("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"])
+            login = pool.submit(browser.login, me["email"], PASSWORD)
+            until_they_wait(backend, login)
+            for statement in statements:
+                run(statement, me["id"])
+        return login.result()
+
+
 class TestLogin:
     def test_answers_the_user_and_sets_both_cookies_to_the_letter(
         self, anonymous: Browser, address: str
@@ -147,15 +160,14 @@ class TestLogin:
         """Contract, accounts: "changing its role or its password ends its sessions at once": a login that
         has read the old password already does not slip through behind it."""
         late, me = world.account()
-        late.cookies.clear()
-        with ThreadPoolExecutor(1) as pool:
-            with transaction(backend) as run:
-                run("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"])
-                login = pool.submit(late.login, me["email"], PASSWORD)
-                until_they_wait(backend, login)
-                run("UPDATE users SET password_hash = 'another' WHERE id = $1", me["id"])
-                run("UPDATE sessions SET ended_at = now() WHERE user_id = $1", me["id"])
-            assert (login.result().status_code, login.result().json()) == (401, INVALID)
+        login = login_while(
+            backend,
+            late,
+            me,
+            "UPDATE users SET password_hash = 'another' WHERE id = $1",
+            "UPDATE sessions SET ended_at = now() WHERE user_id = $1",
+        )
+        assert (login.status_code, login.json()) == (401, INVALID)
         assert late.get("/api/users/me").status_code == 401
 
     def test_the_answer_is_about_the_account_as_it_is_after_the_password_was_checked(
@@ -163,17 +175,10 @@ class TestLogin:
     ) -> None:
         """Contract, accounts: disabled meanwhile, 403; another role meanwhile, that in body and token."""
         late, me = world.account(Role.DOCTOR)
-        found = []
-        for change in ("status = 'disabled'", "status = 'active', role = 'patient'"):
-            late.cookies.clear()
-            with ThreadPoolExecutor(1) as pool:
-                with transaction(backend) as run:
-                    run("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"])
-                    login = pool.submit(late.login, me["email"], PASSWORD)
-                    until_they_wait(backend, login)
-                    run(f"UPDATE users SET {change} WHERE id = $1", me["id"])
-                found.append(login.result())
-        disabled, demoted = found
+        disabled, demoted = (
+            login_while(backend, late, me, f"UPDATE users SET {change} WHERE id = $1")
+            for change in ("status = 'disabled'", "status = 'active', role = 'patient'")
+        )
         assert (disabled.status_code, disabled.json()) == (403, DISABLED)
         assert cookies_set(disabled) == []
         assert (demoted.status_code, demoted.json()["user"]["role"]) == (200, "patient")

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from security.roles import Role
-from tests.client import Browser
+from tests.client import Browser, standing
 from tests.factories import PASSWORD, World, email, registration
 from tests.service import Backend, Service
 
@@ -55,10 +54,6 @@ def lock(backend: Backend, address: str, *, seconds: float = 900, count: int = 5
 def unlock(backend: Backend, address: str) -> None:
     with backend.redis as connection:
         connection.delete(key(address))
-
-
-def standing(answer: httpx.Response) -> tuple[str, str, str]:
-    return tuple(answer.headers[f"ratelimit-{name}"] for name in ("policy", "limit", "remaining"))  # type: ignore[return-value]
 
 
 def test_five_attempts_fail_and_the_sixth_is_429_even_with_the_right_password(

@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 
 from tests import conformance
-from tests.client import Browser
+from tests.client import Browser, standing
 from tests.factories import PASSWORD, World, chart, email, registration
 from tests.service import Backend, Service
 
@@ -52,10 +51,6 @@ def spend(backend: Backend, key: str, requests: int, seconds: int = 60) -> None:
 def as_user(service: Service, browser: Browser) -> Browser:
     """The same session at another instance."""
     return service.browser(dict(browser.cookies))
-
-
-def standing(answer: httpx.Response) -> tuple[str, str, str]:
-    return tuple(answer.headers[f"ratelimit-{name}"] for name in ("policy", "limit", "remaining"))  # type: ignore[return-value]
 
 
 def test_a_hundred_of_150_at_once_over_two_sessions_on_two_instances(

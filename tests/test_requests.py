@@ -560,7 +560,7 @@ def test_pages_that_may_not(world: World, origin: str) -> None:
         ("DELETE", f"/api/patients/{some['id']}/account", None),
     ]:
         options: dict[str, Any] = {} if body is None else {"json": body}
-        refused = world.staff.request(method, path, headers=headers, **options)  # type: ignore[arg-type]
+        refused = world.staff.request(method, path, headers=headers, **options)
         assert (refused.status_code, refused.json()) == (403, {"detail": "Forbidden"})
         assert "set-cookie" not in refused.headers
         assert not [name for name in refused.headers if name.startswith("access-control-")]

@@ -189,9 +189,9 @@ def test_signed_out(tab: Tab) -> None:
     assert tab.run("signOut()") == "Logged out successfully"
     assert tab.cookies() == {}
     assert tab.failure("whoAmI()")["status"] == 401
-    tab.context.add_cookies([dict(cookie) for cookie in stolen])  # type: ignore[arg-type]
+    tab.context.add_cookies([dict(cookie) for cookie in stolen])
     assert tab.failure("whoAmI()")["status"] == 401
-    assert tab.sent_to("/api/auth/refresh")[-1].response().status == 401  # type: ignore[union-attr]
+    assert tab.sent_to("/api/auth/refresh")[-1].response().status == 401
 
 
 FETCH = """async ([url, options]) => {
@@ -211,10 +211,10 @@ def test_another_port_of_this_host_neither_writes_nor_reads(tab: Tab, url: str, 
             return foreign.page.evaluate(FETCH, [url + path, options])
 
         assert fetch("/api/patients", mode="no-cors") == 0  # sent with the cookies, opaque to the page
-        assert foreign.sent_to("/api/patients", "GET")[-1].response().status == 200  # type: ignore[union-attr]
+        assert foreign.sent_to("/api/patients", "GET")[-1].response().status == 200
         body = json.dumps(booking("2043-01-08T09:00:00Z"))
         assert fetch("/api/appointments", mode="no-cors", method="POST", body=body) == 0
-        assert foreign.sent_to("/api/appointments")[-1].response().status == 403  # type: ignore[union-attr]
+        assert foreign.sent_to("/api/appointments")[-1].response().status == 403
 
         json_body = {"headers": {"Content-Type": "application/json"}, "body": body}
         assert fetch("/api/appointments", method="POST", **json_body) == "TypeError"
