@@ -22,7 +22,7 @@ from api.schemas import (
     NOT_BLANK,
     AnyPassword,
     Email,
-    Error,
+    ErrorDetail,
     Id,
     Input,
     Message,
@@ -220,7 +220,7 @@ class AuthController(Controller):
         request: StrictRequest,
         sign_in: NamedDependency[SignIn],
         transaction: NamedDependency[Transaction],
-    ) -> Response[Message] | Response[Error]:
+    ) -> Response[Message] | Response[ErrorDetail]:
         """Yield an access token, and rotate the refresh token (RFC 9700, 4.14.2)."""
         token = request.auth.token
         session = await sessions.locked(transaction, request.user.session_id)

@@ -17,7 +17,7 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from api.errors import DETAILS
-from api.schemas import Error
+from api.schemas import ErrorDetail
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -123,7 +123,7 @@ def is_plain(path: str) -> bool:
 
 async def refuse(send: Send, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
     content_type = (b"content-type", b"application/json")
-    await respond(send, status, [content_type, *headers], msgspec.json.encode(Error(detail)))
+    await respond(send, status, [content_type, *headers], msgspec.json.encode(ErrorDetail(detail)))
 
 
 async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

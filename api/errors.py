@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.rules import parameter_rule
-from api.schemas import Error
+from api.schemas import ErrorDetail
 from security.counters import UNAVAILABLE
 from security.passwords import TooBusyError
 
@@ -67,7 +67,7 @@ RAISED_HERE = (
 )
 
 
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Error]:
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorDetail]:
     status, detail, headers = judged(request, error)
     where = f"{request.method} {path_template(request)}"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:  # many at once: a line each is enough
@@ -83,15 +83,15 @@ def stack_of(error: Exception) -> str:
     return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__} {sqlstate}".rstrip()
 
 
-def answer(error: HTTPException) -> Response[Error]:
+def answer(error: HTTPException) -> Response[ErrorDetail]:
     """The answer for an error that must not be raised, because what was done before it is to be stored."""
     return built(error.status_code, error.detail, dict(error.headers or {}))
 
 
-def built(status: int, detail: str, headers: dict[str, str]) -> Response[Error]:
+def built(status: int, detail: str, headers: dict[str, str]) -> Response[ErrorDetail]:
     if status == HTTPStatus.UNAUTHORIZED:
         headers = {**headers, "WWW-Authenticate": 'Cookie realm="medisecure"'}
-    return Response(Error(detail), status_code=status, headers=headers, media_type=MediaType.JSON)
+    return Response(ErrorDetail(detail), status_code=status, headers=headers, media_type=MediaType.JSON)
 
 
 def judged(request: Request[Any, Any, Any], error: Exception) -> tuple[int, str, dict[str, str]]:

@@ -57,7 +57,7 @@ class Message(Output):
     message: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class Error(Output):
+class ErrorDetail(Output):
     detail: Annotated[str, Meta(min_length=1, max_length=1000)]
 
 

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.edge import SECURITY
-from api.schemas import Error
+from api.schemas import ErrorDetail
 from api.settings import Settings
 
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -20,7 +20,7 @@ GRACE = 10  # seconds for requests under way when the server stops
 
 
 class JsonProtocol(HttpToolsProtocol):
-    """What the parser cannot read never reaches the application; its answer is an Error all the same.
+    """What the parser cannot read never reaches the application; its answer is an ErrorDetail all the same.
 
     An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows. httptools would
     drop the body of such a request and take it for the next one: where the header is not seen in time,
@@ -51,7 +51,7 @@ class JsonProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        body = msgspec.json.encode(Error("Invalid HTTP request"))
+        body = msgspec.json.encode(ErrorDetail("Invalid HTTP request"))
         head = {
             b"content-type": b"application/json",
             b"content-length": b"%d" % len(body),

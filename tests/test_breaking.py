@@ -125,7 +125,11 @@ BREAKING = [
     ),
     (f"{STATS} +", FIFTH, "GET /api/dashboard/stats 200: answer"),
     ("components schemas AdminStats properties revenue", GONE, "answer.revenue: is gone"),
-    ("components schemas Error properties detail", {"type": "object"}, "answer.detail: type was string"),
+    (
+        "components schemas ErrorDetail properties detail",
+        {"type": "object"},
+        "answer.detail: type was string",
+    ),
     ("components responses TooManyRequests headers Retry-After", GONE, "429: header Retry-After is gone"),
 ]
 WELCOME = [

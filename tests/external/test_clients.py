@@ -102,7 +102,7 @@ def test_python_by_https(package: Path, secure: tuple[str, SSLContext]) -> None:
         assert (booked.date, booked.status) == (when, models.AppointmentStatus.SCHEDULED)
         assert booked.notes is None
         taken = call("appointments", "create_appointment", body=booking)
-        assert isinstance(taken, models.Error)
+        assert isinstance(taken, models.ErrorDetail)
         assert taken.detail == "date: the doctor has another appointment at that time"
 
         assert call("authentication", "refresh").message == "Token refreshed"

@@ -2,7 +2,7 @@
 // Chromium runs it. `api` is the guide's own code, cut out of openapi.yaml.
 import { AxiosError } from 'axios';
 import * as medisecure from './client';
-import type { AccountSummary, Appointment, AppointmentCreate, Error as ApiError, PatientPage } from './client';
+import type { AccountSummary, Appointment, AppointmentCreate, ErrorDetail, PatientPage } from './client';
 import { client } from './client/client.gen';
 import { api } from './guide';
 
@@ -52,7 +52,7 @@ export async function failure(call: Promise<unknown>): Promise<Failure> {
   } catch (error) {
     if (error instanceof AxiosError && error.response) {
       const { status, data, headers } = error.response;
-      const { detail } = data as ApiError;
+      const { detail } = data as ErrorDetail;
       const [retryAfter, requestId] = [Number(headers['retry-after']), String(headers['x-request-id'])];
       return { status, detail, retryAfter, requestId };
     }
