@@ -12,14 +12,16 @@ from sqlalchemy.exc import IntegrityError
 
 from api.rules import broken_rule
 from api.schemas import Email, Input, Name
-from api.settings import NOT_A_DATABASE_URL, NOT_A_REDIS_URL, REQUIRED, SECRETS, is_database_url, value_of
+from api.settings import REQUIRED, SECRETS, require_usable, value_of
 from api.trail import by_command
 from persistence import audit, sessions, users
+from persistence import database_url as database_urls
 from persistence.audit import Action
 from persistence.database import Database, Transaction
 from persistence.models import AccountStatus
+from security import redis_url as redis_urls
 from security.admission import Admission
-from security.counters import CounterStore, is_redis_url
+from security.counters import CounterStore
 from security.passwords import MAX_BYTES, Passwords
 from security.roles import Role
 
@@ -64,8 +66,7 @@ def create_admin(arguments: argparse.Namespace) -> None:
 def set_password(arguments: argparse.Namespace) -> None:
     url = database_url()
     redis_url = value_of("REDIS_URL", os.environ) or "redis://localhost:6379"
-    if not is_redis_url(redis_url):
-        raise CommandError(NOT_A_REDIS_URL)
+    require_usable("REDIS_URL", redis_urls.problems(redis_url))
     hashed = asyncio.run(Passwords(1).hash(new_password()))
     email = users.normal_email(arguments.email)
 
@@ -144,6 +145,5 @@ def database_url() -> str:
     url = value_of("DATABASE_URL", os.environ)
     if not url:
         raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
-    if not is_database_url(url):
-        raise CommandError(NOT_A_DATABASE_URL)
+    require_usable("DATABASE_URL", database_urls.problems(url))
     return url

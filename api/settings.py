@@ -2,39 +2,37 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from importlib.resources import files
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, Struct
 
+from api.addresses import network, origin
 from api.clinic import Clinic
 from api.rules import broken_rule
 from api.schemas import is_unicode
-from security.counters import is_redis_url
+from persistence import database_url
+from security import redis_url
 from security.roles import Role
 
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:[0-9]{0,5})?")
+CONTACT = re.compile(
+    r"mailto:[!-~]+@[A-Za-z0-9.\[\]:-]+(\?[!-~]*)?|https://[A-Za-z0-9.\[\]:-]+([/?#][!-~]*)?|tel:\+?[0-9().-]+(;[!-~]*)?"
+)
 ALGORITHMS = ("HS256", "HS384", "HS512")
 SAMPLE_KEYS = {"your-secret-key-min-32-chars"}
 MIN_KEY_BYTES = 32
 GOOD_KEY = "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`"
 REQUIRED = {
-    "DATABASE_URL": "such as postgresql://user:pass@localhost/medisecure",
-    "REDIS_URL": "such as redis://localhost:6379",
+    "DATABASE_URL": f"such as {database_url.EXAMPLE}",
+    "REDIS_URL": f"such as {redis_url.EXAMPLE}",
     "SECRET_KEY": f"which {GOOD_KEY} makes",
 }
-NOT_A_REDIS_URL = f"REDIS_URL must be a Redis URL, {REQUIRED['REDIS_URL']}"
-NOT_A_DATABASE_URL = (
-    f"DATABASE_URL must be a PostgreSQL URL, {REQUIRED['DATABASE_URL']}; "
-    "a password's special characters are percent-encoded"
-)
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -108,19 +106,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         except msgspec.ValidationError as error:
             raise SettingsError(f"The environment is not usable: {broken_rule(cls, error)}") from error
         settings.check()
-        return settings
+        return msgspec.structs.replace(
+            settings,
+            cors_origins=each("CORS_ORIGINS", ORIGINS, origin, settings.cors_origins),
+            trusted_proxies=each("TRUSTED_PROXIES", PROXIES, network, settings.trusted_proxies),
+        )
 
     def check(self) -> None:
         """Refuse what would be insecure or cannot work."""
+        require_usable("DATABASE_URL", database_url.problems(self.database_url))
+        require_usable("REDIS_URL", redis_url.problems(self.redis_url))
         problems = [
-            (
-                not is_database_url(self.database_url),
-                NOT_A_DATABASE_URL,
-            ),
-            (
-                not is_redis_url(self.redis_url),
-                NOT_A_REDIS_URL,
-            ),
             (
                 self.secret_key in SAMPLE_KEYS,
                 f"SECRET_KEY is the sample of the documentation; {GOOD_KEY} makes a good one",
@@ -139,8 +135,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
                 f"AUDIT_KEY is shorter than {MIN_KEY_BYTES} bytes",
             ),
             (
-                not self.security_contact.startswith(("mailto:", "https://", "tel:")),
-                "SECURITY_CONTACT must be a mailto:, https: or tel: URI (RFC 9116, 2.5.3)",
+                self.secret_key_previous == self.secret_key,
+                "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset",
+            ),
+            (
+                not CONTACT.fullmatch(self.security_contact),
+                "SECURITY_CONTACT must be a mailto:, https: or tel: URI (RFC 9116, 2.5.3), "
+                "such as mailto:security@clinic.example",
             ),
             (self.algorithm not in ALGORITHMS, f"ALGORITHM must be one of {', '.join(ALGORITHMS)}"),
             (
@@ -151,19 +152,21 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
                 self.clinic_timezone not in zone_names(),
                 "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin",
             ),
-            (
-                not all(is_origin(origin) for origin in self.cors_origins),
-                "CORS_ORIGINS must be origins such as https://clinic.example, separated by commas; "
-                "a wildcard cannot go with cookies",
-            ),
-            (
-                not all(is_network(proxy) for proxy in self.trusted_proxies),
-                "TRUSTED_PROXIES must be IP addresses or networks, separated by commas",
-            ),
         ]
         for wrong, message in problems:
             if wrong:
                 raise SettingsError(message)
+
+
+def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
+    """Names in the environment that do nothing, and the setting that each is almost the name of."""
+    known = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    known |= {f"{name}_FILE" for name in SECRETS}
+    close = {
+        name: get_close_matches(name.removesuffix("_FILE"), known, 1, cutoff=0.85)
+        for name in sorted(environment.keys() - known)
+    }
+    return {name: found[0] for name, found in close.items() if found}
 
 
 SECRETS = {"SECRET_KEY", "SECRET_KEY_PREVIOUS", "AUDIT_KEY", "DATABASE_URL", "REDIS_URL"}
@@ -194,32 +197,19 @@ def zone_names() -> set[str]:
 
 
 LISTS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
+ORIGINS = "origins such as https://clinic.example"
+PROXIES = "IP addresses or networks"
 
 
-def is_database_url(text: str) -> bool:
-    """What libpq reads: one or several hosts, and a `/`, `#`, `?` or `@` in a password percent-encoded."""
+def require_usable(name: str, problems: Iterable[str]) -> None:
+    for problem in problems:
+        raise SettingsError(f"{name} {problem}")
+
+
+def each(name: str, rule: str, written: Callable[[str], str], values: Sequence[str]) -> tuple[str, ...]:
+    """The values of a list as they are compared, each once."""
     try:
-        parts = urlsplit(text)
-        parse_qsl(parts.query, strict_parsing=bool(parts.query))
-    except ValueError:
-        return False
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    return (
-        parts.scheme in {"postgresql", "postgres", "postgresql+asyncpg"}
-        and all(HOST.fullmatch(host) for host in hosts)
-        and not parts.fragment
-        and "@" not in parts.path
-    )
-
-
-def is_origin(text: str) -> bool:
-    scheme, _, host = text.partition("://")
-    return scheme in {"http", "https"} and bool(host) and not set(host) & set("/*?# @")
-
-
-def is_network(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
+        return tuple(dict.fromkeys(written(value) for value in values))
+    except ValueError as error:
+        why = f"; {error}" if error.args else ""
+        raise SettingsError(f"{name} must be {rule}, separated by commas{why}") from error

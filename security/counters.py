@@ -2,11 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from litestar.stores.redis import RedisStore
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
@@ -92,21 +91,6 @@ class CounterStore(RedisStore):
 
     async def ping(self) -> None:
         await self._redis.ping()
-
-
-def is_redis_url(text: str) -> bool:
-    """Whether a connection could be made of it; none is. Passwords are percent-encoded."""
-    try:
-        parts = urlsplit(text)
-        ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]  # the library's
-    except (ValueError, TypeError):  # TypeError: an option that no connection has
-        return False
-    number = parts.path.removeprefix("/")
-    return (
-        not parts.fragment
-        and "@" not in parts.query
-        and (bool(number) if parts.scheme == "unix" else number == "" or number.isdecimal())
-    )
 
 
 TOMBSTONE = b"ended"

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import jwt
 import pytest
 
-from api.settings import Settings, SettingsError
+from api.settings import Settings, SettingsError, misspelt
 from security.roles import Role
 from tests.factories import PASSWORD, email, registration
 from tests.service import Service
@@ -274,11 +274,167 @@ def test_origins_are_origins_and_never_a_wildcard(origins):
     assert message.startswith("CORS_ORIGINS must be origins such as https://clinic.example")
 
 
-@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.1/33", "10.0.0.1;10.0.0.2"])
+SPELLINGS = {
+    "https://Clinic.Example": "https://clinic.example",
+    "HTTPS://clinic.example:443": "https://clinic.example",
+    "http://localhost:80": "http://localhost",
+    "http://localhost:": "http://localhost",
+    "http://localhost:0443": "http://localhost:443",
+    "http://clinic.example:443": "http://clinic.example:443",
+    "https://bücher.example": "https://xn--bcher-kva.example",
+    "https://BU\u0308CHER.example": "https://xn--bcher-kva.example",
+    "https://straße.example": "https://xn--strae-oqa.example",
+    "https://\uff43\uff4c\uff49\uff4e\uff49\uff43\u3002example": "https://clinic.example",
+    "https://xn--bcher-kva.example": "https://xn--bcher-kva.example",
+    "https://clinic.example.": "https://clinic.example.",
+    "http://my_host:3000": "http://my_host:3000",
+    "http://127.1:5173": "http://127.0.0.1:5173",
+    "http://0x7f000001": "http://127.0.0.1",
+    "http://[0:0::1]:5173": "http://[::1]:5173",
+    "http://[2001:DB8:0:0:1:0:0:1]": "http://[2001:db8::1:0:0:1]",
+    "http://[10:0:0:2:0:0:0:3]": "http://[10:0:0:2::3]",
+    "http://[10:0:1:2:3:4:5:6]": "http://[10:0:1:2:3:4:5:6]",
+    "http://[::FFFF:127.0.0.1]:80": "http://[::ffff:7f00:1]",
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_an_origin_is_kept_as_a_browser_writes_it(text):
+    """tests/external/test_guide.py asks the browser."""
+    assert read(CORS_ORIGINS=f"{text}, {SPELLINGS[text]}").cors_origins == (SPELLINGS[text],)
+
+
+NO_HOST = "after :// comes a host, and a port where it is not the scheme's own"
+NO_NAME = "a host is a name of letters, digits, dots and hyphens, or an IP address"
+NO_SCHEME = "each begins with http:// or https://"
+NO_IDNA = "a name beyond ASCII is written as the address bar copies it, xn--…"
+WITHOUT_A_PATH = "a browser sends https://clinic.example, without a path"
+NO_ORIGINS = {
+    "https://Clinic.example/": WITHOUT_A_PATH,
+    "https://clinic.example/app": WITHOUT_A_PATH,
+    "https://clinic.example?app": WITHOUT_A_PATH,
+    "https://clinic.example#app": WITHOUT_A_PATH,
+    "https://clinic.example\\app": WITHOUT_A_PATH,
+    "null": NO_SCHEME,
+    "clinic.example": NO_SCHEME,
+    "file://clinic": NO_SCHEME,
+    "https:/clinic.example": NO_SCHEME,
+    "https://user:hush-hush@clinic.example": "an origin has neither user name nor password",
+    "https://a.example https://b.example": "an origin has no blanks in it",
+    "https://*.clinic.example": "a wildcard cannot go with cookies",
+    "http://localhost:*": "a wildcard cannot go with cookies",
+    "http://clinic.example:0": "no browser opens a page at port 0",
+    "http://clinic.example:6000": "no browser opens a page at port 6000",
+    "http://clinic.example:99999": "no browser opens a page at port 99999",
+    "http://clinic.example:\uff18\uff10": NO_HOST,
+    "http://:80": NO_HOST,
+    "http://[::1": NO_HOST,
+    "http://[fe80::1%eth0]": "write fe80::1, without the zone behind %",
+    "http://1.2.3.256": "1.2.3.256 is no IPv4 address",
+    "https://clinic..example": NO_NAME,
+    "https://cl%69nic.example": NO_NAME,
+    f"https://{'a' * 64}.example": NO_NAME,
+    "https://\u2603.example": NO_IDNA,
+    "https://xn--abc-.example": NO_IDNA,
+}
+
+
+@pytest.mark.parametrize("text", NO_ORIGINS)
+def test_what_no_browser_sends_is_refused_with_what_to_write(text):
+    rule = "origins such as https://clinic.example, separated by commas"
+    refused = refusal(CORS_ORIGINS=f"https://a.example,{text}")
+    assert refused == f"CORS_ORIGINS must be {rule}; {NO_ORIGINS[text]}"
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.1/33", "10.0.0.1;10.0.0.2", "010.0.0.1"])
 def test_proxies_are_addresses_or_networks(proxies):
     assert refusal(TRUSTED_PROXIES=proxies) == (
         "TRUSTED_PROXIES must be IP addresses or networks, separated by commas"
     )
+
+
+@pytest.mark.parametrize(
+    ("proxies", "meant"),
+    [
+        ("172.18.0.1/16", "write 172.18.0.0/16 for the network, or 172.18.0.1 for the one address"),
+        ("2001:db8::1/32", "write 2001:db8::/32 for the network, or 2001:db8::1 for the one address"),
+        ("::ffff:10.0.0.1/104", "write 10.0.0.0/8 for the network, or 10.0.0.1 for the one address"),
+        ("fe80::1%eth0", "write fe80::1, without the zone behind %"),
+    ],
+)
+def test_a_proxy_that_would_never_match_is_refused_with_what_was_meant(proxies, meant):
+    """uvicorn takes such a text for a name, which no address equals."""
+    message = refusal(TRUSTED_PROXIES=f"192.0.2.1,{proxies}")
+    assert message.startswith("TRUSTED_PROXIES must be IP addresses or networks")
+    assert message.endswith(meant)
+
+
+def test_a_proxy_is_kept_as_its_packets_show_it():
+    settings = read(
+        TRUSTED_PROXIES="::ffff:10.0.0.1,::ffff:10.0.0.0/104,10.0.0.0/255.0.0.0,2001:DB8:0::/32,192.0.2.1/32"
+    )
+    assert settings.trusted_proxies == ("10.0.0.1", "10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32")
+
+
+def test_a_previous_key_is_another_one():
+    assert refusal(SECRET_KEY_PREVIOUS=KEY) == (
+        "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset"
+    )
+    assert read(AUDIT_KEY=KEY).key_of_audit == KEY
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "mailto:",
+        "mailto:security",
+        "mailto:a b@clinic.example",
+        "mailto:a@clinic.example\nExpires: never",
+        "mailto:sécurité@clinic.example",
+        "https://",
+        "https:///security",
+        "tel:",
+        "tel:call me",
+        "a@clinic.example",
+        "http://clinic.example",
+    ],
+)
+def test_a_contact_is_one_that_can_be_reached(contact):
+    assert refusal(SECURITY_CONTACT=contact) == (
+        "SECURITY_CONTACT must be a mailto:, https: or tel: URI (RFC 9116, 2.5.3), "
+        "such as mailto:security@clinic.example"
+    )
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "mailto:security%2Bmedisecure@clinic.example?subject=found",
+        "https://clinic.example/security#contact",
+        "https://[2001:db8::1]:8443",
+        "tel:+1-201-555-0123",
+    ],
+)
+def test_a_contact_of_each_kind(contact):
+    assert read(SECURITY_CONTACT=contact).security_contact == contact
+
+
+def test_names_that_are_almost_a_setting_are_told():
+    environment = {
+        "CORS_ORIGIN": "x",
+        "TRUSTED_PROXY": "x",
+        "DATABASE_URI": "x",
+        "CORS_ORIGINS_FILE": "x",
+        "SECRET_KEY_FILE": "x",
+        "PATH": "x",
+        "HOME": "x",
+    }
+    assert misspelt({**environment, **REQUIRED}) == {
+        "CORS_ORIGIN": "CORS_ORIGINS",
+        "TRUSTED_PROXY": "TRUSTED_PROXIES",
+        "DATABASE_URI": "DATABASE_URL",
+        "CORS_ORIGINS_FILE": "CORS_ORIGINS",
+    }
 
 
 @pytest.mark.parametrize(
@@ -305,6 +461,40 @@ def test_the_time_zone_is_one_that_exists(zone):
 )
 def test_another_database_is_refused(url):
     assert refusal(DATABASE_URL=url).startswith("DATABASE_URL must be a PostgreSQL URL, such as")
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        (
+            "sslmode=always",
+            "must have as sslmode one of allow, disable, prefer, require, verify-ca, verify-full",
+        ),
+        (
+            "target_session_attrs=standby",
+            "must have as target_session_attrs one of any, prefer-standby, primary, read-write",
+        ),
+        ("sslrootcert=/no/such/file", "names /no/such/file as sslrootcert, which cannot be read"),
+        ("sslcert=/no/such/file", "names /no/such/file as sslcert, which cannot be read"),
+        ("port=http", "must have a number as port"),
+    ],
+)
+def test_an_option_of_the_database_that_cannot_work_is_named(query, problem):
+    assert refusal(DATABASE_URL=f"postgresql://u:hush-hush@h/d?{query}") == f"DATABASE_URL {problem}"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://h?decode_responses=true", "must not set decode_responses, which the service sets itself"),
+        ("redis://h?retry_on_timeout=true", "must not set retry_on_timeout, which the service sets itself"),
+        ("redis://h?encoding=utf-16", "must not set encoding, which the service sets itself"),
+        ("rediss://h?ssl_ca_certs=/no/such", "names /no/such as ssl_ca_certs, which cannot be read"),
+        ("rediss://h?ssl_cert_reqs=maybe", "must be a Redis URL, such as redis://localhost:6379"),
+    ],
+)
+def test_an_option_of_redis_that_cannot_work_is_named(url, problem):
+    assert refusal(REDIS_URL=url) == f"REDIS_URL {problem}"
 
 
 @pytest.mark.parametrize(

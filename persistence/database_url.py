@@ -1,0 +1,47 @@
+"""What may stand in a PostgreSQL URL."""
+
+import re
+from collections.abc import Iterator
+from os import R_OK, access
+from urllib.parse import parse_qsl, urlsplit
+
+EXAMPLE = "postgresql://user:pass@localhost/medisecure"
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:[0-9]{0,5})?")
+CHOICES = {
+    "sslmode": {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
+    "target_session_attrs": {"any", "primary", "read-write", "prefer-standby"},
+}
+FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
+
+
+def problems(url: str) -> Iterator[str]:
+    """Why no service of ours could work with `url`, without a word of its password; no connection is made."""
+    if not is_database_url(url):
+        yield (
+            f"must be a PostgreSQL URL, such as {EXAMPLE}; "
+            "a password's special characters are percent-encoded"
+        )
+        return
+    for name, value in parse_qsl(urlsplit(url).query):
+        if value not in CHOICES.get(name, {value}):
+            yield f"must have as {name} one of {', '.join(sorted(CHOICES[name]))}"
+        if name in FILES and not access(value, R_OK):
+            yield f"names {value} as {name}, which cannot be read"
+        if name == "port" and not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", value):
+            yield "must have a number as port"
+
+
+def is_database_url(text: str) -> bool:
+    """What libpq reads: one or several hosts, and a `/`, `#`, `?` or `@` in a password percent-encoded."""
+    try:
+        parts = urlsplit(text)
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return False
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return (
+        parts.scheme in {"postgresql", "postgres", "postgresql+asyncpg"}
+        and all(HOST.fullmatch(host) for host in hosts)
+        and not parts.fragment
+        and "@" not in parts.path
+    )
