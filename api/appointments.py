@@ -145,8 +145,10 @@ class AppointmentController(Controller):
         status: FromQuery[AppointmentStatus | None] = None,
     ) -> AppointmentPage:
         day = clinic.day(date) if date else None
-        rows, total = await appointments.page(reader, request.user, page, limit, day=day, status=status)
-        await seen(request, target_ids=[row[0] for row in rows], patient_ids=[row[1] for row in rows])
+        rows, total, named = await appointments.page(
+            reader, request.user, page, limit, day=day, status=status
+        )
+        await seen(request, target_ids=[id for id, _ in named], patient_ids=[chart for _, chart in named])
         return AppointmentPage([Appointment(*row) for row in rows], total)
 
     @post(

@@ -107,7 +107,7 @@ class AuditController(Controller):
             since=in_utc("from", since),
             until=in_utc("to", until),
         )
-        await seen(request, target_id=userId)
+        await seen(request, target_id=userId, patient_id=patientId)
         return AuditPage([AuditEvent(*row) for row in rows], total)
 
     @get(

@@ -151,8 +151,8 @@ class PatientController(Controller):
         limit: Limit = 10,
         search: Search = "",
     ) -> PatientPage:
-        rows, total = await patients.page(reader, request.user, page, limit, search)
-        ids = [row[0] for row in rows]
+        rows, total, named = await patients.page(reader, request.user, page, limit, search)
+        ids = [chart_id for (chart_id,) in named]
         await seen(request, target_ids=ids, patient_ids=ids)
         return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
 

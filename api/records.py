@@ -30,7 +30,7 @@ from persistence import patients, records
 from persistence.audit import Action
 from persistence.database import Reader, Transaction
 from security.guards import requires
-from security.roles import Role
+from security.roles import Caller, Role
 
 Diagnosis = Annotated[str, Meta(min_length=1, max_length=5000, pattern=NOT_BLANK)]
 Prescription = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
@@ -72,6 +72,14 @@ class RecordCreate(Input, rename=WIRE):
     attachments: Attachments | UnsetType | None = UNSET
 
 
+async def is_seen(reader: Reader, caller: Caller, patient_id: UUID | None) -> bool:
+    """Whether an empty list shows something of the chart: that it has no records. A patient may name one that
+    is not their own, of which they learn nothing."""
+    if patient_id is None or caller.role is not Role.PATIENT:
+        return True
+    return await patients.one(reader, caller, patient_id) is not None
+
+
 class RecordController(Controller):
     path = "/api/records"
 
@@ -88,14 +96,12 @@ class RecordController(Controller):
         limit: Limit = 10,
         patientId: FromQuery[UUID | None] = None,  # the contract's spelling
     ) -> RecordPage:
-        rows, total = await records.page(reader, request.user, page, limit, patient_id=patientId)
-        # That a chart has no records shows the clinic something of it too; a patient may name another's.
-        shown = total > 0 or request.user.role is not Role.PATIENT
+        rows, total, named = await records.page(reader, request.user, page, limit, patient_id=patientId)
         await seen(
             request,
-            patient_id=patientId if shown else None,
-            target_ids=[row[0] for row in rows],
-            patient_ids=[row[1] for row in rows],
+            patient_id=patientId if total or await is_seen(reader, request.user, patientId) else None,
+            target_ids=[id for id, _ in named],
+            patient_ids=[chart for _, chart in named],
         )
         return RecordPage([MedicalRecord(*row) for row in rows], total)
 

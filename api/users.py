@@ -145,13 +145,9 @@ class UserController(Controller):
         search: Search = "",
     ) -> AccountPage:
         """Staff see patient accounts only, whatever they filter by."""
-        if request.user.role is Role.STAFF:
-            if role not in (None, Role.PATIENT):
-                await seen(request)
-                return AccountPage([], 0)
-            role = Role.PATIENT
-        rows, total = await users.page(
+        rows, total, named = await users.page(
             reader,
+            request.user,
             page,
             limit,
             role=role,
@@ -159,7 +155,7 @@ class UserController(Controller):
             linked=None if linked is None else linked == "true",
             search=search,
         )
-        await seen(request, target_ids=[row[0] for row in rows])
+        await seen(request, target_ids=[user_id for (user_id,) in named])
         return AccountPage([account(row) for row in rows], total)
 
     @patch(

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -10,7 +9,7 @@ from sqlalchemy.types import BigInteger
 
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
-from persistence.paging import PagedQuery
+from persistence.paging import Found, PagedQuery
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -73,7 +72,9 @@ def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
         where += [Appointment.date >= bindparam("day_begins"), Appointment.date < bindparam("day_ends")]
     if with_status:
         where.append(Appointment.status == bindparam("status", type_=Appointment.status.type))
-    return PagedQuery(Appointment.id, COLUMNS, SOURCE, ORDER, where)
+    names = (Appointment.id, Appointment.patient_id)
+    by_filter = on_a_day or with_status
+    return PagedQuery(Appointment.id, COLUMNS, SOURCE, ORDER, where, names=names, by_filter=by_filter)
 
 
 async def one(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow | None:
@@ -90,7 +91,7 @@ async def page(
     *,
     day: tuple[datetime, datetime] | None,
     status: AppointmentStatus | None,
-) -> tuple[list[Sequence[Any]], int]:
+) -> Found:
     """Appointments by date, then id. `day`: from its first instant to the next day's."""
     parameters = of(caller)
     if day:
@@ -98,7 +99,7 @@ async def page(
     if status:
         parameters["status"] = status
     query = listing(caller.role, day is not None, status is not None)
-    return await query.fetch(source, page, limit, **parameters)
+    return await query.find(source, page, limit, **parameters)
 
 
 async def lock_people(transaction: Transaction, *people: UUID) -> None:

@@ -1,17 +1,31 @@
 """Lists: one page and the exact total in one statement."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, bindparam, func, select
+from sqlalchemy import ColumnElement, FromClause, bindparam, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.database import AnyRow, Source
 
+MOST_NAMED = 100  # what one event of the audit trail names at most
+
+
+class Found(NamedTuple):
+    """A page of a list that leaves a trace. `named`: whom the audit trail names, in the query's `names`."""
+
+    rows: list[Sequence[Any]]
+    total: int
+    named: list[Sequence[Any]]
+
 
 class PagedQuery:
     """The keys of the page first, out of an index alone, then the columns of those few rows. So a deep page
-    costs an index walk and not the rows that it skips."""
+    costs an index walk and not the rows that it skips.
+
+    `names`: by which columns, the first of `columns`, the audit trail names a row. `by_filter`: the caller
+    searches or filters, so that the total, and a page past the end, tell of rows which are not shown.
+    """
 
     def __init__(
         self,
@@ -20,6 +34,9 @@ class PagedQuery:
         source: FromClause,
         order: Sequence[Any],
         where: Sequence[ColumnElement[bool]] = (),
+        *,
+        names: Sequence[InstrumentedAttribute[Any]] = (),
+        by_filter: bool = False,
     ) -> None:
         keys = (
             select(key)
@@ -29,23 +46,43 @@ class PagedQuery:
             .offset(bindparam("offset"))
             .subquery("keys")
         )
-        self.count = select(func.count()).select_from(key.class_).where(*where)
-        self.page = (
-            select(*columns, self.count.scalar_subquery().label("total"))
-            .select_from(source.join(keys, keys.c.id == key))
-            .order_by(*order)
-        )
+        self.width, self.names = len(columns), len(names)
+        facts: list[Any] = [
+            select(func.count()).select_from(key.class_).where(*where).scalar_subquery().label("total")
+        ]
+        self.beyond = select(*facts)
+        rows: FromClause = source.join(keys, keys.c.id == key)
+        if by_filter:
+            first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).subquery("first")
+            matches = select(*(func.array_agg(column).label(column.name) for column in first.c)).subquery()
+            facts += matches.c
+            rows = rows.join(matches, true())
+            self.beyond = select(*facts).select_from(matches)
+        self.page = select(*columns, *facts).select_from(rows).order_by(*order)
 
     async def fetch(
         self, source: Source, page: int, limit: int, **parameters: Any
     ) -> tuple[list[Sequence[Any]], int]:
         """The rows of page `page` (from 1), each in the order of `columns`, and the total of all pages."""
+        return (await self.find(source, page, limit, **parameters))[:2]
+
+    async def find(self, source: Source, page: int, limit: int, **parameters: Any) -> Found:
+        """As `fetch`, and what the trail names: the rows shown, and `by_filter` further matches in the list's
+        order, MOST_NAMED in all."""
         rows: Sequence[AnyRow] = await source.rows(
             self.page, limit=limit, offset=(page - 1) * limit, **parameters
         )
         if rows:
-            return [row[:-1] for row in rows], rows[0].total
-        if page == 1:
-            return [], 0
-        [(total,)] = await source.rows(self.count, **parameters)
-        return [], total
+            facts = rows[0][self.width :]
+        elif page == 1:
+            return Found([], 0, [])
+        else:
+            [facts] = await source.rows(self.beyond, **parameters)
+        shown: list[Sequence[Any]] = [row[: self.width] for row in rows]
+        named: list[Sequence[Any]] = [row[: self.names] for row in shown]
+        total, *matches = facts
+        if total and matches:
+            already = {name[0] for name in named}
+            further = (match for match in zip(*matches, strict=True) if match[0] not in already)
+            named = [*named, *further][:MOST_NAMED]
+        return Found(shown, total, named)

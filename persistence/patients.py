@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -7,7 +6,7 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Patient
-from persistence.paging import PagedQuery
+from persistence.paging import Found, PagedQuery
 from persistence.text import search_key, sort_key, substring_pattern
 from security.roles import Caller, Role
 
@@ -52,7 +51,10 @@ def listing(role: Role, searched: bool) -> PagedQuery:
     where = list(readable_by(role))
     if searched:
         where.append(Patient.search_text.like(bindparam("pattern"), escape="\\"))
-    return PagedQuery(Patient.id, SUMMARY, Patient.__table__, (Patient.sort_name, Patient.id), where)
+    order = (Patient.sort_name, Patient.id)
+    return PagedQuery(
+        Patient.id, SUMMARY, Patient.__table__, order, where, names=(Patient.id,), by_filter=searched
+    )
 
 
 async def one(source: Source, caller: Caller, patient_id: UUID) -> AnyRow | None:
@@ -60,14 +62,12 @@ async def one(source: Source, caller: Caller, patient_id: UUID) -> AnyRow | None
     return next(iter(rows), None)
 
 
-async def page(
-    source: Source, caller: Caller, page: int, limit: int, search: str
-) -> tuple[list[Sequence[Any]], int]:
+async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found:
     """Charts by name, then id, whose name, e-mail or phone contains `search`."""
     parameters = of(caller)
     if search:
         parameters["pattern"] = substring_pattern(search)
-    return await listing(caller.role, bool(search)).fetch(source, page, limit, **parameters)
+    return await listing(caller.role, bool(search)).find(source, page, limit, **parameters)
 
 
 async def locked(transaction: Transaction, patient_id: UUID) -> AnyRow | None:

@@ -1,6 +1,5 @@
 """Medical records: added and read, never changed or deleted."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -9,7 +8,7 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, s
 
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import MedicalRecord, Patient, User
-from persistence.paging import PagedQuery
+from persistence.paging import Found, PagedQuery
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -54,7 +53,8 @@ def listing(role: Role, of_one_patient: bool) -> PagedQuery:
     where = list(readable_by(role))
     if of_one_patient:
         where.append(MedicalRecord.patient_id == bindparam("patient"))
-    return PagedQuery(MedicalRecord.id, COLUMNS, SOURCE, ORDER, where)
+    names = (MedicalRecord.id, MedicalRecord.patient_id)
+    return PagedQuery(MedicalRecord.id, COLUMNS, SOURCE, ORDER, where, names=names, by_filter=of_one_patient)
 
 
 async def one(source: Source, caller: Caller, record_id: UUID) -> AnyRow | None:
@@ -62,15 +62,13 @@ async def one(source: Source, caller: Caller, record_id: UUID) -> AnyRow | None:
     return next(iter(rows), None)
 
 
-async def page(
-    source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None
-) -> tuple[list[Sequence[Any]], int]:
+async def page(source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None) -> Found:
     """Records, newest first, of one chart where `patient_id` is given."""
     parameters = of(caller)
     if patient_id is not None:
         parameters["patient"] = patient_id
     query = listing(caller.role, patient_id is not None)
-    return await query.fetch(source, page, limit, **parameters)
+    return await query.find(source, page, limit, **parameters)
 
 
 async def add(transaction: Transaction, **values: Any) -> UUID:

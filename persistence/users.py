@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -7,9 +6,9 @@ from sqlalchemy import ColumnElement, bindparam, exists, func, insert, not_, sel
 
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import AccountStatus, Patient, User
-from persistence.paging import PagedQuery
+from persistence.paging import Found, PagedQuery
 from persistence.text import search_key, sort_key, substring_pattern
-from security.roles import Role
+from security.roles import Caller, Role
 
 COLUMNS = (
     User.id,
@@ -100,8 +99,14 @@ async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:
     return [row.id for row in await transaction.rows(ACTIVE_ADMINS)] == [user_id]
 
 
+def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
+    """Administrators see every account, staff those of patients; nobody else lists them."""
+    return () if role is Role.ADMIN else (User.role == Role.PATIENT,)
+
+
 async def page(
     source: Source,
+    caller: Caller,
     page: int,
     limit: int,
     *,
@@ -109,7 +114,7 @@ async def page(
     status: AccountStatus | None,
     linked: bool | None,
     search: str,
-) -> tuple[list[Sequence[Any]], int]:
+) -> Found:
     """Accounts by name, then id. `linked`: whether a chart is linked to the account."""
     parameters: dict[str, Any] = {}
     if role is not None:
@@ -118,12 +123,13 @@ async def page(
         parameters["status"] = status
     if search:
         parameters["pattern"] = substring_pattern(search)
-    return await listing(frozenset(parameters), linked).fetch(source, page, limit, **parameters)
+    query = listing(caller.role, frozenset(parameters), linked)
+    return await query.find(source, page, limit, **parameters)
 
 
 @lru_cache
-def listing(filters: frozenset[str], linked: bool | None) -> PagedQuery:
-    where: list[ColumnElement[bool]] = []
+def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery:
+    where = list(readable_by(caller))
     if "role" in filters:
         where.append(User.role == bindparam("role", type_=User.role.type))
     if "status" in filters:
@@ -133,7 +139,9 @@ def listing(filters: frozenset[str], linked: bool | None) -> PagedQuery:
     if linked is not None:
         has_chart = exists().where(Patient.user_id == User.id)
         where.append(has_chart if linked else not_(has_chart))
-    return PagedQuery(User.id, COLUMNS, User.__table__, (User.sort_name, User.id), where)
+    order = (User.sort_name, User.id)
+    by_filter = bool(filters) or linked is not None
+    return PagedQuery(User.id, COLUMNS, User.__table__, order, where, names=(User.id,), by_filter=by_filter)
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:
