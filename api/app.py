@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -14,6 +15,7 @@ from api.accounts import SignIn
 from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
+from api.authority import LastLook, ask_again, judge_transaction
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
@@ -22,7 +24,7 @@ from api.errors import handle
 from api.health import HealthController
 from api.patients import PatientController
 from api.records import RecordController
-from api.requests import MAX_BODY, StrictRequest, judge
+from api.requests import MAX_BODY, StrictRequest, judge_body, judge_query
 from api.sessions import SessionController
 from api.settings import Settings
 from api.trail import note_refusal
@@ -62,9 +64,10 @@ def create_app(settings: Settings) -> Litestar:
     issuer = TokenIssuer(
         settings.secret_key, settings.algorithm, settings.access_lifetime, settings.secret_key_previous
     )
+    sessions = Sessions(database.reader, settings.idle_lifetime)
     admission = Admission(
         store,
-        Sessions(database.reader, settings.idle_lifetime).find,
+        sessions.find,
         limit=settings.rate_limit_per_minute,
         tombstone=int(settings.access_lifetime.total_seconds()),
     )
@@ -84,9 +87,16 @@ def create_app(settings: Settings) -> Litestar:
         refuses_common=settings.refuse_common_passwords,
     )
 
-    async def provide_transaction() -> AsyncGenerator[Transaction, None]:
+    async def provide_transaction(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
         async with database.transaction() as transaction:
             yield transaction
+            await judge_transaction(transaction, request)
+
+    async def judge(request: Request[Any, Any, Any]) -> None:
+        """Before a handler reads anything."""
+        await judge_body(request)
+        await ask_again(request)
+        judge_query(request)
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:
@@ -108,6 +118,7 @@ def create_app(settings: Settings) -> Litestar:
             DefineMiddleware(OriginCheck, origins=settings.cors_origins),
             session_auth(issuer).middleware,
             rate_limit(settings.rate_limit_per_minute).middleware,
+            DefineMiddleware(LastLook),
         ],
         before_request=judge,
         dependencies={
@@ -124,6 +135,7 @@ def create_app(settings: Settings) -> Litestar:
                 "database": database,
                 "issuer": issuer,
                 "admission": admission,
+                "sessions": sessions,
                 "security_contact": settings.security_contact,
                 "journal": Journal(Reader(database.journal)),
             }

@@ -15,6 +15,7 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import Label, SignIn, acceptable, end_everywhere, suits_role
+from api.authority import OF_A_SESSION, is_still_signed_in
 from api.errors import BadRequest, Unavailable, answer
 from api.requests import StrictRequest
 from api.schemas import (
@@ -192,7 +193,9 @@ class AuthController(Controller):
             raise BadRequest(f"email: must have at most {MAX_EMAIL} characters in lower case")
         suits_role(data.role, specialization, department)
         hashed = await sign_in.passwords.hash(acceptable(sign_in, data.password))
-        by_admin = request.scope.get("user") is not None and request.user.role is Role.ADMIN
+        if not await is_still_signed_in(transaction, request):  # a session that died meanwhile is no session
+            request.scope["user"] = None
+        by_admin = request.user is not None and request.user.role is Role.ADMIN
         active = by_admin or data.role in sign_in.approved
         user = await users.add(
             transaction,
@@ -212,7 +215,7 @@ class AuthController(Controller):
         "/refresh",
         operation_id="refresh",
         status_code=200,
-        opt={**BY_REFRESH_TOKEN},
+        opt={**BY_REFRESH_TOKEN, **OF_A_SESSION},
         action=Action.AUTH_REUSE,
     )
     async def refresh(
@@ -245,7 +248,13 @@ class AuthController(Controller):
             return answer(NotAuthorizedException("Not authenticated"))  # not raised: the end is to be stored
         return Response(Message("Token refreshed"), cookies=cookies)
 
-    @post("/logout", operation_id="logout", status_code=200, opt={**OPTIONAL}, action=Action.AUTH_LOGOUT)
+    @post(
+        "/logout",
+        operation_id="logout",
+        status_code=200,
+        opt={**OPTIONAL, **OF_A_SESSION},
+        action=Action.AUTH_LOGOUT,
+    )
     async def logout(
         self,
         request: StrictRequest,

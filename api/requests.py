@@ -64,8 +64,8 @@ def decoder(schema: Any) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(schema).decode
 
 
-async def judge(request: Request[Any, Any, Any]) -> None:
-    """Before anything is read: 415, then 413, then how the query is written."""
+async def judge_body(request: Request[Any, Any, Any]) -> None:
+    """Whether there is a body as there must be: 415, then 413. Returns when all of it is here."""
     if request.route_handler.parsed_data_field is not None:
         kind, _ = request.content_type
         if kind != "application/json":
@@ -76,6 +76,10 @@ async def judge(request: Request[Any, Any, Any]) -> None:
             raise BadRequest("body: is not complete") from error
         if not body:
             raise BadRequest("body: is required")
+
+
+def judge_query(request: Request[Any, Any, Any]) -> None:
+    """How the query is written."""
     query = request.scope["query_string"]
     if query:
         given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")

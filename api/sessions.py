@@ -9,10 +9,11 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import SignIn, end_everywhere
+from api.authority import require_signed_in
 from api.requests import StrictRequest
 from api.schemas import TEXT, Figure, Id, Instant, Limit, Message, Output, Page, path_id
 from api.trail import done, seen
-from persistence import sessions
+from persistence import sessions, users
 from persistence.audit import Action
 from persistence.database import Reader, Transaction
 
@@ -60,6 +61,8 @@ class SessionController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Message:
         session_id = path_id(id, "Session")
+        await users.lock(transaction, request.user.id)  # who ends sessions of an account does so one by one
+        await require_signed_in(transaction, request)
         ended = await sessions.end_own(transaction, request.user.id, session_id, sign_in.idle_lifetime)
         if not ended:
             raise NotFoundException("Session not found")

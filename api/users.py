@@ -20,6 +20,7 @@ from api.accounts import (
     lost_with_role,
     suits_role,
 )
+from api.authority import require_signed_in
 from api.errors import BadRequest
 from api.requests import StrictRequest
 from api.schemas import (
@@ -126,6 +127,7 @@ class UserController(Controller):
         hashed = await sign_in.passwords.hash(data.newPassword)
         if await users.keeping_password(transaction, caller.id, stored) is None:  # changed meanwhile
             raise BadRequest("currentPassword: is not the current password")
+        await require_signed_in(transaction, request)
         await users.set_password(transaction, caller.id, hashed)
         ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
         await done(transaction, request, target_id=caller.id)
@@ -171,9 +173,9 @@ class UserController(Controller):
     ) -> Account:
         """Approve, disable or move to another role; every session of the account ends with a change."""
         user_id = path_id(id, "User")
-        if changes(data):
-            last_admin = await users.is_last_active_admin(transaction, user_id)
+        last_admin = bool(changes(data)) and await users.is_last_active_admin(transaction, user_id)
         current = await users.locked(transaction, user_id)
+        await require_signed_in(transaction, request)
         if current is None:
             raise NotFoundException("User not found")
         await done(transaction, request, target_id=user_id)
@@ -212,6 +214,8 @@ class UserController(Controller):
         if await users.one(reader, user_id) is None:
             raise NotFoundException("User not found")
         hashed = await sign_in.passwords.hash(data.newPassword)
+        await users.lock(transaction, request.user.id, user_id)
+        await require_signed_in(transaction, request)
         await users.set_password(transaction, user_id, hashed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
         await done(transaction, request, target_id=user_id)

@@ -69,6 +69,10 @@ class Transaction:
         self.connection: AsyncConnection | None = None
         self.committed: list[Callable[[], Awaitable[None]]] = []
 
+    @property
+    def has_begun(self) -> bool:
+        return self.connection is not None
+
     async def rows(self, statement: Executable, **parameters: Any) -> Sequence[AnyRow]:
         rows: Sequence[AnyRow] = (await self.run(statement, **parameters)).all()
         return rows

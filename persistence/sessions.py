@@ -46,7 +46,7 @@ LOCKED = (
         User.role,
     )
     .join(User, User.id == Session.user_id)
-    .where(Session.id == bindparam("id"), *living(None))
+    .where(Session.id == bindparam("id"), User.status == AccountStatus.ACTIVE, *living(None))
     .with_for_update(of=Session)
 )
 COLUMNS = (
@@ -72,6 +72,7 @@ class Sessions:
     def __init__(self, reader: Reader, idle: timedelta | None) -> None:
         self.reader = reader
         self.alive = CALLER.where(*living(idle))
+        self.alive_for_now = self.alive.with_for_update(read=True, of=Session)
 
     async def find(self, session_id: UUID) -> Caller | None:
         """Who the session belongs to, or None where it has ended, expired, idled out or its account is
@@ -82,6 +83,12 @@ class Sessions:
         if row.stale:
             await self.reader.rows(SEEN.returning(Session.id), session=session_id)
         return Caller(*row[:4])
+
+    async def holds(self, transaction: Transaction, caller: Caller) -> bool:
+        """Whether the caller's session is alive and their role the same; if so, so it stays until the
+        transaction ends."""
+        row = next(iter(await transaction.rows(self.alive_for_now, id=caller.session_id)), None)
+        return row is not None and Caller(*row[:4]) == caller
 
 
 async def add(

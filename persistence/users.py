@@ -2,7 +2,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, exists, func, insert, not_, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import AccountStatus, Patient, User
@@ -33,9 +34,21 @@ KEEPING = (
     .where(User.id == bindparam("id"), User.password_hash == bindparam("hashed"))
     .with_for_update(key_share=True)
 )
+# Several accounts are always locked in the order of their ids, so that nobody waits for each other.
 ACTIVE_ADMINS = (
+    select(User.id, User.role, User.status)
+    .where(
+        or_(
+            and_(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE),
+            User.id == bindparam("id"),
+        )
+    )
+    .order_by(User.id)
+    .with_for_update(key_share=True)
+)
+TOGETHER = (
     select(User.id)
-    .where(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE)
+    .where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
     .order_by(User.id)
     .with_for_update(key_share=True)
 )
@@ -53,6 +66,11 @@ async def one(source: Source, user_id: UUID) -> AnyRow | None:
 async def locked(transaction: Transaction, user_id: UUID) -> AnyRow | None:
     """The account, which nobody else changes until the transaction ends."""
     return next(iter(await transaction.rows(LOCKED, id=user_id)), None)
+
+
+async def lock(transaction: Transaction, *user_ids: UUID) -> None:
+    """Let nobody else change these accounts until the transaction ends."""
+    await transaction.rows(TOGETHER, ids=list(user_ids))
 
 
 async def credentials(source: Source, email: str) -> AnyRow | None:
@@ -95,8 +113,11 @@ def keys_of(values: dict[str, Any]) -> dict[str, str]:
 
 
 async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:
-    """Locks every active administrator, so that two of them cannot demote each other at once."""
-    return [row.id for row in await transaction.rows(ACTIVE_ADMINS)] == [user_id]
+    """Locks the account and every active administrator, so that two of them cannot demote each other at
+    once."""
+    rows = await transaction.rows(ACTIVE_ADMINS, id=user_id)
+    active = [row.id for row in rows if (row.role, row.status) == (Role.ADMIN, AccountStatus.ACTIVE)]
+    return active == [user_id]
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:

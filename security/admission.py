@@ -40,11 +40,13 @@ class Count(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """The answer. `caller`: None for an anonymous one. `count`: None when Redis could not say."""
+    """The answer. `caller`: None for an anonymous one. `count`: None when Redis could not say. `asked`: when,
+    in seconds of the monotonic clock."""
 
     caller: Caller | None
     token: SessionToken | None
     count: Count | None
+    asked: float
 
 
 class Admission:
@@ -69,18 +71,19 @@ class Admission:
     async def admit(self, token: SessionToken | None, address: str) -> Admitted:
         """Count the request on its user, or on its address where it has no living session, and tell who
         the caller is. One Redis round trip; PostgreSQL answers what Redis does not know or cannot say."""
+        asked = monotonic()
         by_address = f"requests:address:{network_of(address)}"
         if token is None:
-            return Admitted(None, None, (await self.counted([by_address]))[1])
+            return Admitted(None, None, (await self.counted([by_address]))[1], asked)
         session_id = token.session_id
         keys = [by_address, session_key(session_id), f"requests:user:{token.sub}"]
         known, count = await self.counted(keys)
         if known == TOMBSTONE:
-            return Admitted(None, None, count)
+            return Admitted(None, None, count, asked)
         caller = msgspec.json.decode(known, type=Caller) if known else await self.look_up(session_id, count)
         if caller is None or caller.id != token.user_id:
-            return Admitted(None, None, count)
-        return Admitted(caller, token, count)
+            return Admitted(None, None, count, asked)
+        return Admitted(caller, token, count, asked)
 
     async def counted(self, keys: list[str]) -> tuple[bytes | None, Count | None]:
         if monotonic() < self.away_until:
