@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from litestar import Controller, MediaType, Response, get
+from litestar import Controller, MediaType, Response
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, HeaderParameter
 
-from security.authentication import EXEMPT
+from api.public import get_public
 
 HERE = Path(__file__).parent
 PAGE = HERE / "reference"
@@ -59,9 +59,7 @@ def page_file(name: str) -> tuple[bytes, str]:
 
 
 class ContractController(Controller):
-    opt = {**EXEMPT}  # noqa: RUF012  # Litestar's way to give a controller options
-
-    @get("/.well-known/security.txt", operation_id="getSecurityTxt", media_type=MediaType.TEXT)
+    @get_public("/.well-known/security.txt", operation_id="getSecurityTxt", media_type=MediaType.TEXT)
     async def get_security_txt(self, state: State) -> str:
         """Where to report a weakness (RFC 9116)."""
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=180)
@@ -70,20 +68,20 @@ class ContractController(Controller):
             "Preferred-Languages: en\n"
         )
 
-    @get("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")
+    @get_public("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")
     async def get_openapi_yaml(self) -> bytes:
         return contract_bytes()
 
-    @get("/openapi.json", operation_id="getOpenapiJson", media_type=MediaType.JSON)
+    @get_public("/openapi.json", operation_id="getOpenapiJson", media_type=MediaType.JSON)
     async def get_openapi_json(self) -> bytes:
         return contract_json()
 
-    @get("/docs", operation_id="getDocs", media_type=MediaType.HTML)
+    @get_public("/docs", operation_id="getDocs", media_type=MediaType.HTML)
     async def get_docs(self) -> Response[bytes]:
         content, _ = page_file("index.html")
         return Response(content, headers={"Content-Security-Policy": PAGE_CSP})
 
-    @get("/docs/{file:str}", include_in_schema=False)
+    @get_public("/docs/{file:str}", include_in_schema=False)
     async def get_page_file(self, file: FromPath[str], held: IfNoneMatch = "") -> Response[bytes | None]:
         """What the page loads: two megabytes, which a browser keeps, asking only whether they still stand."""
         if file not in ASSETS:

@@ -3,12 +3,12 @@
 import asyncio
 from typing import Literal
 
-from litestar import Controller, get
+from litestar import Controller
 from litestar.datastructures import State
 from sqlalchemy import text
 
+from api.public import get_public
 from api.schemas import Output
-from security.authentication import EXEMPT
 
 PROBE = text("SELECT 1")
 PATIENCE = 3  # seconds
@@ -20,13 +20,12 @@ class Health(Output):
 
 class HealthController(Controller):
     path = "/health"
-    opt = {**EXEMPT}  # noqa: RUF012  # Litestar's way to give a controller options
 
-    @get("/live", operation_id="checkLiveness")
+    @get_public("/live", operation_id="checkLiveness")
     async def check_liveness(self) -> Health:
         return Health("ok")
 
-    @get("/ready", operation_id="checkReadiness")
+    @get_public("/ready", operation_id="checkReadiness")
     async def check_readiness(self, state: State) -> Health:
         """503 while PostgreSQL or Redis cannot be asked, or does not answer within seconds."""
         async with asyncio.timeout(PATIENCE):

@@ -27,7 +27,7 @@ from api import (
 )
 from security.guards import requires
 
-METHODS = ("get", "put", "post", "delete", "patch")
+METHODS = ("get", "head", "put", "post", "delete", "patch")
 MODULES = (
     schemas, accounts, auth, users, patients, doctors, appointments, records, dashboard, audit, sessions,
     health,
@@ -56,7 +56,10 @@ def handlers(app: Litestar) -> dict[tuple[str, str], Any]:
 def route_drift(document: Document, app: Litestar) -> list[str]:
     """Net 1: {path, method, operationId, success status}, both ways."""
     drift = []
-    code = {key: (h.operation_id, h.status_code) for key, h in handlers(app).items()}
+    code = {
+        (method, path): (f"{h.operation_id}Head" if method == "HEAD" else h.operation_id, h.status_code)
+        for (method, path), h in handlers(app).items()
+    }
     spec = {
         (method, path): (
             operation["operationId"],

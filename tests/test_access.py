@@ -16,12 +16,12 @@ OPERATIONS = {
     operation["operationId"]: (method.upper(), path, operation)
     for path, methods in contract()["paths"].items()
     for method, operation in methods.items()
-    if method in {"get", "post", "put", "patch", "delete"}
+    if method in {"get", "head", "post", "put", "patch", "delete"}
 }
-PUBLIC = {
-    "login", "register", "logout", "checkLiveness", "checkReadiness", "getOpenapiYaml", "getOpenapiJson",
-    "getDocs", "getSecurityTxt",
+READABLE = {
+    "checkLiveness", "checkReadiness", "getOpenapiYaml", "getOpenapiJson", "getDocs", "getSecurityTxt",
 }  # fmt: skip
+PUBLIC = {"login", "register", "logout"} | READABLE | {f"{name}Head" for name in READABLE}
 # Operations on one object: which signed-in roles reach one of their own world, and one of somebody else's.
 # A role that `x-roles` shuts out is 403 in both; one that may call but not see is 404.
 OWN, FOREIGN = "own", "foreign"

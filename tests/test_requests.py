@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from api.contract import contract
@@ -17,7 +18,7 @@ from tests.client import Browser
 from tests.factories import World, chart
 from tests.service import Backend, Service
 
-METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 JSON = {"content-type": "application/json"}
 TEXT = {"content-type": "text/plain"}
 LISTED = "http://localhost:5173"
@@ -358,7 +359,8 @@ def test_the_methods_of_every_path(world: World, anonymous: Browser, path: str) 
         assert allowed(answer.headers["allow"]) == methods
         for method in METHODS - methods:
             refused = browser.request(method, path)
-            assert (refused.status_code, refused.json()) == (405, {"detail": "Method not allowed"})
+            assert refused.status_code == 405
+            assert method == "HEAD" or refused.json() == {"detail": "Method not allowed"}
             assert allowed(refused.headers["allow"]) == methods
 
 
@@ -695,7 +697,7 @@ def test_preflights(anonymous: Browser, path: str, method: str) -> None:
     else:
         assert (answer.status_code, answer.content) == (204, b"")
     assert_shared(answer.headers, LISTED)
-    assert allowed(answer.headers["access-control-allow-methods"]) >= METHODS
+    assert allowed(answer.headers["access-control-allow-methods"]) >= METHODS - {"HEAD"}
     assert answer.headers["access-control-allow-headers"] == "content-type, x-requested-with, X-Anything"
     assert int(answer.headers["access-control-max-age"]) > 0
     assert "origin" in allowed(answer.headers["vary"].lower())
@@ -800,3 +802,26 @@ def test_the_two_kinds_of_preflight_are_secured_too(anonymous: Browser) -> None:
         assert answer.status_code == status
         assert_secured(answer.headers)
         assert answer.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("path", [path for path, methods in paths().items() if "HEAD" in methods])
+def test_head_is_answered_as_get_is_without_the_content(anonymous: Browser, path: str) -> None:
+    """RFC 9110, 9.3.2; contract, "Browsers"."""
+    read, head = anonymous.get(path), anonymous.request("HEAD", path)
+    assert (head.status_code, head.content) == (read.status_code, b"")
+    assert len(read.content) == int(head.headers["content-length"])
+    own = {"date", "x-request-id"}
+    assert {name: value for name, value in head.headers.items() if name not in own} == {
+        name: value for name, value in read.headers.items() if name not in own
+    }
+
+
+def test_head_works_wherever_get_needs_no_cookie() -> None:
+    for path, operations in contract()["paths"].items():
+        needs_none = "get" in operations and operations["get"].get("security") == []
+        assert ("head" in operations) == needs_none, path
+
+
+def test_files_of_the_page_have_a_head_too(service: Service) -> None:
+    head = httpx.head(f"{service.url}/docs/init.js")
+    assert (head.status_code, head.content) == (200, b"")
