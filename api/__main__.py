@@ -19,6 +19,7 @@ from api.development import dev, load_demo
 from api.schemas import is_unicode
 from api.settings import Settings, SettingsError
 from persistence import embedded
+from persistence.connecting import NoConnectionError
 from persistence.migration import commands
 
 DATA_DIR = Path(".medisecure")
@@ -40,6 +41,8 @@ def main() -> None:
         unmigrated = getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE
         advice = "run `medisecure migrate` first" if unmigrated else error.orig
         sys.exit(f"medisecure: the database cannot be used: {advice}")
+    except NoConnectionError as error:
+        sys.exit(f"medisecure: the database cannot be used: {error}")
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         sys.exit(f"medisecure: the database cannot be reached: {str(error) or 'it does not answer'}")
     except OSError as error:

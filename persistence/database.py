@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-from sqlalchemy import Executable, Row
+from sqlalchemy import Executable, Row, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from persistence.connecting import Connector
 
 COMMAND_TIMEOUT = 30  # seconds for a statement of a request
 
@@ -19,22 +20,15 @@ def create_engine(url: str, *, command_timeout: float | None, **options: Any) ->
     `command_timeout`: seconds that one statement may take, or None for work that may take as long as it
     needs; TimeoutError after that.
     """
-    dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
-
-    async def connect(**_: Any) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            dsn,
-            timeout=5,
-            command_timeout=command_timeout,
-            server_settings={"application_name": "medisecure", "timezone": "UTC"},
-        )
-
-    return create_async_engine(
+    connector = Connector(url.replace("postgresql+asyncpg://", "postgresql://", 1), command_timeout)
+    engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=connector,
         hide_parameters=True,  # an error must not carry medical text into a log
         **options,
     )
+    event.listen(engine.sync_engine, "connect", connector.adapt, insert=True)
+    return engine
 
 
 AnyRow = Row[*tuple[Any, ...]]

@@ -20,6 +20,7 @@ from sqlalchemy import text
 import persistence
 from persistence.database import Database
 from persistence.migration import commands
+from tests.command import medisecure
 from tests.factories import PASSWORD, World, chart
 from tests.locks import transaction, until_they_wait
 from tests.service import Backend, Service
@@ -188,3 +189,33 @@ def test_no_sign_in_reads_the_sessions_of_others(
     )[0][0]:
         time.sleep(0.02)  # connections tell what they did when they end
     assert own.sql(walks) == before
+
+
+def test_a_direct_connection_keeps_its_prepared_statements(empty: Backend) -> None:
+    """Only a pooler's are left unnamed (tests/external/test_pgbouncer.py)."""
+
+    async def names() -> set[str]:
+        database = Database(empty.database_url, readers=1)
+        try:
+            statement = text("SELECT name FROM pg_prepared_statements")
+            await database.reader.rows(statement)
+            return {row.name for row in await database.reader.rows(statement)}
+        finally:
+            await database.close()
+
+    assert any(asyncio.run(names()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("/medisecure?", "/nowhere?"), 'database "nowhere" does not exist'),
+        (("postgres@", "nobody@"), 'role "nobody" does not exist'),
+        (("?host", "?no_such_parameter=1&host"), 'unrecognized configuration parameter "no_such_parameter"'),
+    ],
+)
+def test_a_refused_connection_is_said_in_a_line(servers: Backend, change: tuple[str, str], said: str) -> None:
+    """Once a stack: what the driver raises before there is a connection, SQLAlchemy does not wrap."""
+    refused = medisecure("migrate", DATABASE_URL=servers.database_url.replace(*change))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"medisecure: the database cannot be used: {said}\n"

@@ -1,0 +1,177 @@
+"""The service behind Debian's PgBouncer, which gives each transaction another connection of PostgreSQL."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from pooler import pgbouncer
+from running import free_port, is_ready
+
+from persistence import embedded
+
+MEDISECURE = str(Path(sys.executable).with_name("medisecure"))
+KEY = "a-key-for-tests-only-0123456789-0123456789"
+PASSWORD = "correct horse battery"
+AT_ONCE = 24
+
+
+@dataclass
+class Clinic:
+    direct: str
+    pooled: str
+    environment: dict[str, str]
+    url: str = ""
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [MEDISECURE, *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def call(self, method: str, path: str, email: str = "", body: Any = None) -> httpx.Response:
+        headers = {"Cookie": f"access_token={self.cookies[email]}"} if email else {}
+        return httpx.request(method, self.url + path, headers=headers, json=body, timeout=60, trust_env=False)
+
+    def sign_in(self, email: str) -> None:
+        answer = self.call("POST", "/api/auth/login", body={"email": email, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        first = answer.headers.get_list("set-cookie")[0]
+        self.cookies[email] = first.partition(";")[0].partition("=")[2]
+
+    def made(self, path: str, email: str, body: Any) -> Any:
+        answer = self.call("POST", path, email, body)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def sql(self, statement: str) -> list[asyncpg.Record]:
+        async def run() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(self.direct)
+            try:
+                return list(await connection.fetch(statement))
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(params=["transaction", "session"])
+def clinic(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clinic]:
+    folder = tmp_path / "data"
+    size = 5 if request.param == "transaction" else 60  # in session mode each of ours needs one for itself
+    with (
+        embedded.start(folder, durable=False) as servers,
+        pgbouncer(tmp_path, servers.database_url, request.param, size) as pooled,
+    ):
+        environment = {"DATABASE_URL": pooled, "REDIS_URL": servers.redis_url, "SECRET_KEY": KEY}
+        yield Clinic(servers.database_url, pooled, environment)
+    embedded.discard(folder)
+
+
+@contextmanager
+def served(clinic: Clinic, log: Path) -> Iterator[None]:
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [MEDISECURE, "serve", "--port", str(port), "--workers", "2"],
+            env=clinic.environment | {"LOGIN_ATTEMPTS": "100", "RATE_LIMIT_PER_MINUTE": "100000"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        clinic.url = f"http://localhost:{port}"
+        deadline = time.monotonic() + 60
+        while not is_ready(clinic.url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Path) -> None:
+    """No setting is needed, in either mode of the pooler."""
+    with ThreadPoolExecutor() as pool:  # two instances at once, as at a roll-out
+        for migrated in [pool.submit(clinic.run, "migrate") for _ in range(2)]:
+            assert migrated.result().returncode == 0, migrated.result().stderr
+    made = clinic.run("create-admin", "admin@clinic.example", "Ada", stdin=f"{PASSWORD}\n")
+    assert made.returncode == 0, made.stderr
+
+    log = tmp_path / "serve.log"
+    with served(clinic, log), ThreadPoolExecutor(AT_ONCE) as pool:
+        clinic.sign_in("admin@clinic.example")
+        people = {"doctor": "doctor@clinic.example", "staff": "staff@clinic.example"}
+        for role, email in people.items():
+            body = {"name": role, "email": email, "password": PASSWORD, "role": role}
+            clinic.made("/api/auth/register", "admin@clinic.example", body)
+            clinic.sign_in(email)
+        doctor = clinic.call("GET", "/api/users/me", people["doctor"]).json()["id"]
+        charts = [
+            clinic.made(
+                "/api/patients",
+                people["staff"],
+                {
+                    "name": f"Patient {number}",
+                    "email": f"p{number}@example.com",
+                    "phone": "1",
+                    "dateOfBirth": "1980-01-01",
+                    "gender": "other",
+                    "address": "Here",
+                },
+            )["id"]
+            for number in range(AT_ONCE)
+        ]
+
+        def book(chart: str) -> int:
+            body = {"patientId": chart, "doctorId": doctor, "date": "2042-05-04T09:30:00Z", "reason": "Flu"}
+            return clinic.call("POST", "/api/appointments", people["staff"], body).status_code
+
+        assert Counter(pool.map(book, charts)) == {201: 1, 400: AT_ONCE - 1}
+
+        def look(number: int) -> tuple[int, int]:
+            chart = charts[number % AT_ONCE]
+            paths = (f"/api/patients/{chart}", "/api/patients?search=patient", "/api/dashboard/stats",
+                     "/api/appointments?status=scheduled", "/api/doctors", "/api/users/me")  # fmt: skip
+            answers = [clinic.call("GET", path, people["staff"]) for path in paths]
+            return max(answer.status_code for answer in answers), answers[1].json()["total"]
+
+        assert set(pool.map(look, range(60))) == {(200, AT_ONCE)}
+        [(backends,)] = clinic.sql(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        assert backends > 1  # else nothing was ever on another connection
+
+        deadline = time.monotonic() + 60
+        while "\n0 events in the unsealed tail" not in (verified := clinic.run("verify-audit")).stdout:
+            assert time.monotonic() < deadline, verified.stdout + verified.stderr
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "prepared statement" not in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def test_what_the_pooler_refuses_is_said_in_a_line(clinic: Clinic) -> None:
+    clinic.environment["DATABASE_URL"] = f"{clinic.pooled}?options=-cwork_mem%3D8MB"
+    refused = clinic.run("migrate")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("medisecure: the database cannot be used: unsupported startup parameter")
+    assert refused.stderr.count("\n") == 1
