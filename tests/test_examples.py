@@ -401,7 +401,7 @@ AFTER_A_CHANGE: dict[str, Provocation] = {
 def error_examples() -> Iterator[tuple[str, str]]:
     """(component.example, detail) of every error that the contract shows."""
     for name, response in DOCUMENT["components"]["responses"].items():
-        for example, value in examples(response["content"]):
+        for example, value in examples(response.get("content", {})):
             if "detail" in value:
                 yield f"{name}.{example}", value["detail"]
 
