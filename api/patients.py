@@ -132,6 +132,13 @@ def settable(caller: Caller, changed: dict[str, Any]) -> None:
         raise PermissionDeniedException(f"Your role may not change {', '.join(forbidden)}")
 
 
+def linkable(caller: Caller, ever_linked: bool) -> None:
+    """Raise 403 for staff where a chart was linked before: none of them moves one to an account of their
+    own and reads its records. So `patient.link` by staff is a chart's first link, the only one of theirs."""
+    if ever_linked and caller.role is not Role.ADMIN:
+        raise PermissionDeniedException("This chart was linked before: only admin may link it again")
+
+
 async def chart(transaction: Transaction, id: str) -> AnyRow:
     row = await patients.locked(transaction, path_id(id, "Patient"))
     if row is None:
@@ -248,18 +255,17 @@ class PatientController(Controller):
     ) -> Patient:
         """A person's act: never by an e-mail address that nobody verified."""
         current = await chart(transaction, id)
+        link = await patients.link_of(transaction, current.id)
+        linkable(request.user, link.ever_linked)
         user = await users.locked(transaction, data.user_id)
         if user is None:
             raise NotFoundException("User not found")
-        linked = await patients.linked_account(transaction, current.id)
-        if linked == user.id:
-            await done(transaction, request, patient_id=current.id, target_id=user.id)
-            return Patient(*current)
-        if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
-            raise BadRequest("userId: must be an active patient account")
-        if linked is not None:
-            raise BadRequest("This patient is linked to another account")
-        await patients.link(transaction, current.id, user.id)
+        if link.user_id != user.id:
+            if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
+                raise BadRequest("userId: must be an active patient account")
+            if link.user_id is not None:
+                raise BadRequest("This patient is linked to another account")
+            await patients.link(transaction, current.id, user.id)
         await done(transaction, request, patient_id=current.id, target_id=user.id)
         return Patient(*current)
 

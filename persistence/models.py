@@ -9,6 +9,7 @@ from advanced_alchemy.base import AdvancedDeclarativeBase, CommonTableAttributes
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Date,
     Enum,
@@ -103,13 +104,15 @@ class Session(Base):
 
 
 class Patient(Base):
-    """A chart. `user_id` is the account that a person linked to it, if any."""
+    """A chart. `user_id` is the account that a person linked to it, if any; a trigger (migration 0004) sets
+    `ever_linked` with it, and nothing unsets it."""
 
     __tablename__ = "patients"
     __table_args__ = (Index("patients_name_idx", "sort_name", "id"),)
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), unique=True)
+    ever_linked: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     name: Mapped[str] = mapped_column(Text)
     email: Mapped[str] = mapped_column(Text)
     phone: Mapped[str] = mapped_column(Text)

@@ -29,7 +29,7 @@ COLUMNS = (
 )
 OWN = Patient.user_id == bindparam("caller")
 LOCKED = select(*COLUMNS).where(Patient.id == bindparam("id")).with_for_update(key_share=True)
-ACCOUNT = select(Patient.user_id).where(Patient.id == bindparam("id"))
+LINK = select(Patient.user_id, Patient.ever_linked).where(Patient.id == bindparam("id"))
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
@@ -100,8 +100,14 @@ def keys_of(values: dict[str, Any]) -> dict[str, str]:
 
 async def linked_account(source: Source, patient_id: UUID) -> UUID | None:
     """The id of the account linked to the chart, None where there is none (or no such chart)."""
-    rows = await source.rows(ACCOUNT, id=patient_id)
+    rows = await source.rows(LINK, id=patient_id)
     return next((row.user_id for row in rows), None)
+
+
+async def link_of(transaction: Transaction, patient_id: UUID) -> AnyRow:
+    """(user_id, ever_linked): the account that is linked to the chart, and whether any ever was."""
+    [row] = await transaction.rows(LINK, id=patient_id)
+    return row
 
 
 async def link(transaction: Transaction, patient_id: UUID, user_id: UUID | None) -> None:

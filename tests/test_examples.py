@@ -286,8 +286,8 @@ def book_twice(clinic: Clinic, **changes: Any) -> Any:
     return book(clinic, **changes)
 
 
-def link(clinic: Clinic, chart: str, user: str) -> Any:
-    return clinic.staff.put(f"/api/patients/{chart}/account", {"userId": user})
+def link(clinic: Clinic, chart: str, user: str, by: Role = Role.STAFF) -> Any:
+    return clinic.browser(by).put(f"/api/patients/{chart}/account", {"userId": user})
 
 
 def change_password(clinic: Clinic, current: str, new: str) -> Any:
@@ -354,7 +354,8 @@ AT_ONCE: dict[str, Provocation] = {
     "AccountChangeRefused.pending": lambda c: c.admin.patch(f"/api/users/{DOCTOR}", {"status": "pending"}),
     "LinkRefused.notPatient": lambda c: link(c, c.other("patients", "Elif")["id"], DOCTOR),
     "LinkRefused.accountTaken": lambda c: link(c, c.other("patients", "Elif")["id"], PATIENT),
-    "LinkRefused.patientTaken": lambda c: link(c, CHART, c.other("users", "Otto")["id"]),
+    "LinkRefused.patientTaken": lambda c: link(c, CHART, c.other("users", "Otto")["id"], by=Role.ADMIN),
+    "LinkForbidden.linkedBefore": lambda clinic: link(clinic, CHART, PATIENT),
     "AppointmentRefused.past": lambda clinic: book(clinic, Role.PATIENT, date="2020-05-20T07:00:00Z"),
     "AppointmentRefused.noOffset": lambda clinic: book(clinic, date="2042-05-20T07:00:00"),
     "UnreadableRequest.unreadable": unreadable,
@@ -371,7 +372,7 @@ AT_ONCE: dict[str, Provocation] = {
         f"/api/patients/{clinic.other('patients', 'Elif')['id']}/account"
     ),
     "PatientOrUserNotFound.patient": lambda clinic: link(clinic, UNKNOWN, PATIENT),
-    "PatientOrUserNotFound.user": lambda clinic: link(clinic, CHART, UNKNOWN),
+    "PatientOrUserNotFound.user": lambda clinic: link(clinic, CHART, UNKNOWN, by=Role.ADMIN),
     "DoctorNotFound.doctor": lambda clinic: clinic.staff.get(f"/api/doctors/{UNKNOWN}"),
     "PatientOrDoctorNotFound.patient": lambda clinic: book(clinic, patientId=UNKNOWN),
     "PatientOrDoctorNotFound.doctor": lambda clinic: book(clinic, doctorId=UNKNOWN),

@@ -121,6 +121,38 @@ def test_the_migrations_make_what_the_models_say(server, empty):
     assert sum("EXCLUDE USING gist" in line for line in migrated) == 2
 
 
+def test_charts_that_were_linked_before_the_upgrade_are_known(empty):
+    """Those that are, and those of which the trail says so; a refused link is none."""
+    alembic = commands(empty.database_url)
+    alembic.upgrade("0003")
+    empty.sql(PERSON)
+    names = ["linked", "by event", "by undoing", "refused", "never"]
+    for name in names:
+        empty.sql(
+            "INSERT INTO patients (id, user_id, name, email, phone, date_of_birth, gender, address, "
+            "sort_name, search_text) SELECT gen_random_uuid(), CASE WHEN $1 = 'linked' THEN id END, $1, '', "
+            "'', '2000-01-01', 'other', '', '', '' FROM users",
+            name,
+        )
+    for name, action, outcome in (
+        ("by event", "patient.link", "success"),
+        ("by undoing", "patient.unlink", "success"),
+        ("refused", "patient.link", "refused"),
+        ("never", "patient.read", "success"),
+    ):
+        empty.sql(
+            "INSERT INTO audit_events (at, action, outcome, patient_id, target_id, target_ids, patient_ids, "
+            "address, request_id) SELECT now(), $2, $3, id, gen_random_uuid(), '{}', ARRAY[id], 'x', "
+            "gen_random_uuid() FROM patients WHERE name = $1",
+            name,
+            action,
+            outcome,
+        )
+    alembic.upgrade()
+    known = column(empty, "SELECT name FROM patients WHERE ever_linked ORDER BY name")
+    assert known == ["by event", "by undoing", "linked"]
+
+
 def test_a_migrated_database_is_left_alone(empty):
     for _ in range(2):
         migrated = medisecure("migrate", DATABASE_URL=empty.database_url)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -353,7 +353,7 @@ def test_the_same_pair_again_is_200(world: World, own: dict[str, Any]) -> None:
 
 
 def test_one_chart_has_one_account(world: World, own: dict[str, Any]) -> None:
-    refused = world.staff.put(
+    refused = world.admin.put(
         f"/api/patients/{own['id']}/account", {"userId": world.other_patient.me()["id"]}
     )
     assert refused.status_code == 400
@@ -393,7 +393,7 @@ def test_only_active_accounts_are_linked(world: World, backend: Backend) -> None
     assert world.admin.patch(f"/api/users/{pending['id']}", {"status": "active"}).status_code == 200
     assert world.staff.put(path, {"userId": pending["id"]}).status_code == 200
     assert world.admin.patch(f"/api/users/{pending['id']}", {"status": "disabled"}).status_code == 200
-    assert world.staff.put(path, {"userId": pending["id"]}).status_code == 200
+    assert world.admin.put(path, {"userId": pending["id"]}).status_code == 200
     assert world.staff.get(path).json()["status"] == "disabled"
     assert world.staff.delete(path).status_code == 200
     refused = world.staff.put(other, {"userId": pending["id"]})
@@ -431,6 +431,88 @@ def test_staff_see_no_account_that_is_not_a_patients(world: World) -> None:
     assert world.admin.get(path).status_code == 404
 
 
+# A chart that was ever linked is linked again by an administrator only.
+
+AGAIN = {"detail": "This chart was linked before: only admin may link it again"}
+
+
+def test_staff_do_not_link_a_chart_again(world: World) -> None:
+    """Neither to the same account nor to another, and before either is looked up; what was unlinked too."""
+    patient, me = world.account()
+    thief, _ = world.account()
+    some = world.chart()
+    path = f"/api/patients/{some['id']}/account"
+    world.link(some["id"], patient)
+    for unlink in (None, world.staff, world.admin):
+        if unlink:
+            assert unlink.delete(path).status_code == 200
+        for user_id in (me["id"], thief.me()["id"], world.doctor.me()["id"], str(uuid4())):
+            refused = world.staff.put(path, {"userId": user_id})
+            assert (refused.status_code, refused.json()) == (403, AGAIN)
+    assert patients_of(thief) == []
+    assert world.admin.put(path, {"userId": me["id"]}).status_code == 200
+    assert [seen["id"] for seen in patients_of(patient)] == [some["id"]]
+    # the body and an unknown chart come first
+    assert world.staff.put(path, {"userId": "x"}).status_code == 400
+    assert world.staff.put(f"/api/patients/{uuid4()}/account", {"userId": me["id"]}).status_code == 404
+
+
+def test_whoever_linked_it_first(world: World, backend: Backend) -> None:
+    """An administrator, or somebody beside the service: staff do not link it after them."""
+    by_admin, by_hand = world.chart(), world.chart()
+    for some in (by_admin, by_hand):
+        _, me = world.account()
+        path = f"/api/patients/{some['id']}/account"
+        if some is by_admin:
+            assert world.admin.put(path, {"userId": me["id"]}).status_code == 200
+            assert world.admin.delete(path).status_code == 200
+        else:
+            update = "UPDATE patients SET user_id = $1 WHERE id = $2"
+            backend.sql(update, UUID(me["id"]), UUID(some["id"]))
+            backend.sql("UPDATE patients SET user_id = NULL WHERE id = $1", UUID(some["id"]))
+        refused = world.staff.put(path, {"userId": me["id"]})
+        assert (refused.status_code, refused.json()) == (403, AGAIN)
+
+
+def test_a_link_that_was_refused_is_no_link(world: World) -> None:
+    some, (patient, me) = world.chart(), world.account()
+    path = f"/api/patients/{some['id']}/account"
+    assert world.staff.put(path, {"userId": world.doctor.me()["id"]}).status_code == 400
+    assert world.staff.put(path, {"userId": str(uuid4())}).status_code == 404
+    assert world.staff.put(path, {"userId": me["id"]}).status_code == 200
+    assert [seen["id"] for seen in patients_of(patient)] == [some["id"]]
+
+
+def test_another_role_and_back_lets_nobody_in(world: World) -> None:
+    """Neither the account's role nor a new account with the chart's e-mail address makes way for a link."""
+    browser, some = world.linked_patient()
+    path, user = f"/api/patients/{some['id']}/account", f"/api/users/{browser.me()['id']}"
+    for role in ("doctor", "patient"):
+        assert world.admin.patch(user, {"role": role}).status_code == 200
+        _, namesake = world.account()
+        refused = world.staff.put(path, {"userId": namesake["id"]})
+        assert (refused.status_code, refused.json()) == (403, AGAIN)
+    twin, _ = world.account(email=some["email"])
+    assert patients_of(twin) == []
+
+
+def test_the_first_link_by_staff_shows_with_who_made_it(world: World) -> None:
+    """To the patient and to an administrator; the refused second one is in the trail."""
+    browser, some = world.linked_patient()
+    staff = world.staff.me()
+    path = f"/api/patients/{some['id']}"
+    assert world.staff.put(f"{path}/account", {"userId": browser.me()["id"]}).status_code == 403
+    for reader in (browser, world.admin):
+        shown = reader.get(f"{path}/accesses").json()["accesses"]
+        [link] = [access for access in shown if access["action"] == "patient.link"]
+        assert (link["userId"], link["name"], link["role"]) == (staff["id"], staff["name"], "staff")
+    events = world.admin.get(f"/api/audit?patientId={some['id']}&action=patient.link").json()["events"]
+    assert [(event["outcome"], event["userId"]) for event in events] == [
+        ("refused", staff["id"]),
+        ("success", staff["id"]),
+    ]
+
+
 def test_charts_race_for_one_account(world: World, backend: Backend) -> None:
     """One chart per account under concurrency, over two instances: one 200, the rest 400."""
     user_id = world.other_patient.me()["id"]
@@ -452,17 +534,22 @@ def test_charts_race_for_one_account(world: World, backend: Backend) -> None:
     assert world.staff.delete(winner).status_code == 200
 
 
-def test_accounts_race_for_one_chart(world: World, backend: Backend) -> None:
-    """One account per chart under concurrency: whoever comes first keeps it, and may ask again."""
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.STAFF])
+def test_accounts_race_for_one_chart(role: Role, world: World, backend: Backend) -> None:
+    """One account per chart under concurrency: whoever comes first keeps it. Of staff only that one is let
+    in, an administrator may ask again."""
     some = world.chart()
     path = f"/api/patients/{some['id']}/account"
     accounts = [world.patient.me()["id"], world.other_patient.me()["id"]] * 3
     with ThreadPoolExecutor(len(accounts)) as pool, transaction(backend) as hold:
         hold("SELECT FROM patients WHERE id = $1 FOR UPDATE", some["id"])
-        asked = [pool.submit(world.staff.put, path, {"userId": id}) for id in accounts]
+        asked = [pool.submit(world.people[role].put, path, {"userId": id}) for id in accounts]
         until_they_wait(backend, *asked)
     winner = world.staff.get(path).json()["id"]
-    assert [answer.result().status_code for answer in asked] == [
-        200 if id == winner else 400 for id in accounts
-    ]
+    answers = [answer.result().status_code for answer in asked]
+    if role is Role.ADMIN:
+        assert answers == [200 if id == winner else 400 for id in accounts]
+    else:
+        assert sorted(answers) == [200] + [403] * 5
+        assert accounts[answers.index(200)] == winner
     assert world.staff.delete(path).status_code == 200
