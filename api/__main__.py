@@ -114,7 +114,13 @@ def serve(arguments: argparse.Namespace) -> None:
     objection = asyncio.run(upkeep.objection(settings))
     if objection:
         raise CommandError(objection)
-    server.serve(settings, arguments.host, arguments.port, arguments.workers)
+    try:
+        sockets = server.listening(arguments.host, arguments.port)
+    except (OSError, UnicodeError) as error:
+        place = f"{arguments.host} at port {arguments.port}"
+        reason = getattr(error, "strerror", None) or "it is no name of a host"
+        raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
+    server.serve(settings, sockets, arguments.workers)
 
 
 def migrate(arguments: argparse.Namespace) -> None:

@@ -19,10 +19,11 @@ from api.authority import LastLook, ask_again, judge_transaction
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
-from api.edge import Edge, OriginCheck
+from api.edge import Edge, OriginCheck, Origins
 from api.errors import handle
 from api.health import HealthController
 from api.patients import PatientController
+from api.proxies import Proxies
 from api.records import RecordController
 from api.requests import MAX_BODY, StrictRequest, judge_body, judge_query
 from api.sessions import SessionController
@@ -57,7 +58,9 @@ CONTROLLERS = (
 )
 
 
-def create_app(settings: Settings) -> Litestar:
+def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
+    """`is_local`: only developers reach it, whose pages may come from any port of http://localhost."""
+    origins = Origins(settings.cors_origins, any_local_port=is_local)
     database = Database(settings.database_url)
     store = CounterStore.connect(settings.redis_url)
     passwords = Passwords()
@@ -115,7 +118,7 @@ def create_app(settings: Settings) -> Litestar:
         request_class=StrictRequest,
         guards=[signed_in],
         middleware=[
-            DefineMiddleware(OriginCheck, origins=settings.cors_origins),
+            DefineMiddleware(OriginCheck, origins=origins),
             session_auth(issuer).middleware,
             rate_limit(settings.rate_limit_per_minute).middleware,
             DefineMiddleware(LastLook),
@@ -146,7 +149,7 @@ def create_app(settings: Settings) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Edge(app.asgi_handler, settings.cors_origins)
+    app.asgi_handler = Edge(app.asgi_handler, origins, Proxies(settings.trusted_proxies))
     return app
 
 

@@ -38,7 +38,7 @@ def dev(arguments: argparse.Namespace) -> None:
         if is_ours:
             print(f"Its database is {settings.database_url}", flush=True)
         asyncio.run(in_database(settings.database_url, print_accounts))
-        server.server_for(create_app(settings), settings).run(list(sockets))
+        server.server_for(create_app(settings, is_local=True), settings).run(list(sockets))
 
 
 def leave(number: int, frame: FrameType | None) -> NoReturn:

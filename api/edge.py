@@ -6,7 +6,7 @@ text; its middlewares do not see 404 and 405. So this stands around the whole ap
 
 import asyncio
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -17,9 +17,12 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from api.errors import DETAILS
+from api.proxies import Proxies
 from api.schemas import ErrorDetail
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+FOREIGN = "This origin is not allowed"
+LOCAL_PAGE = re.compile(r"http://localhost(:[1-9][0-9]{0,4})?")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 HAS_PORT = re.compile(r":[0-9]+$")
@@ -37,15 +40,29 @@ def header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
+class Origins:
+    """The listed ones; for a developer, whose tools choose ports, all of http://localhost besides."""
+
+    def __init__(self, listed: Iterable[str], *, any_local_port: bool = False) -> None:
+        self.listed = frozenset(listed)
+        self.any_local_port = any_local_port
+
+    def __contains__(self, origin: object) -> bool:
+        is_local = self.any_local_port and LOCAL_PAGE.fullmatch(str(origin)) is not None
+        return is_local or origin in self.listed
+
+
 class Edge:
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins, proxies: Proxies) -> None:
         self.app = app
-        self.origins = frozenset(origins)
+        self.origins = origins
+        self.proxies = proxies
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self.proxies.tell(scope)
         origin = header(scope, b"origin")
         request_id = uuid4()
         scope.setdefault("state", {})["request_id"] = request_id
@@ -57,13 +74,8 @@ class Edge:
             ours[b"access-control-allow-credentials"] = b"true"
             ours[b"access-control-expose-headers"] = EXPOSED.encode()
 
-        refused = None
         asked = header(scope, b"access-control-request-method")
-        if scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None:
-            refused = self.refused_preflight(origin, asked)
-            if not refused:
-                ours |= allowed_by_preflight(scope)
-
+        is_preflight = scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -73,10 +85,14 @@ class Edge:
                 message["headers"] = merged(message, ours)
             await send(message)
 
-        if not is_plain(scope["path"]):
-            await refuse(send_with_headers, 404, "Not found")
-        elif refused:
-            await refuse(send_with_headers, 400, refused)
+        if is_preflight:
+            refused = self.refused_preflight(str(origin), str(asked))
+            if refused:
+                await refuse(send_with_headers, 400, refused)
+            else:  # whatever the path: otherwise the page could not read that the answer is 404
+                await respond(send_with_headers, 204, allowed_by_preflight(scope), b"")
+        elif not is_plain(scope):
+            await refuse(send_with_headers, 404, DETAILS[HTTPStatus.NOT_FOUND])
         else:
             try:
                 await self.app(scope, receive, send_with_headers)
@@ -88,20 +104,20 @@ class Edge:
 
     def refused_preflight(self, origin: str, method: str) -> str | None:
         if origin not in self.origins:
-            return "This origin is not allowed"
+            return FOREIGN
         return None if method in METHODS else "Method not allowed"
 
 
-def allowed_by_preflight(scope: Scope) -> dict[bytes, bytes]:
+def allowed_by_preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
     """What the answer to OPTIONS carries for a page of ours (Fetch standard, "CORS-preflight fetch")."""
-    allowed = {
-        b"access-control-allow-methods": ", ".join(METHODS).encode(),
-        b"access-control-max-age": b"600",
-    }
+    allowed = [
+        (b"access-control-allow-methods", ", ".join(METHODS).encode()),
+        (b"access-control-max-age", b"600"),
+    ]
     requested = header(scope, b"access-control-request-headers") or ""
     named = [name for part in requested.split(",") if (name := part.strip()) and name != "*"]
     if named:
-        allowed[b"access-control-allow-headers"] = ", ".join(named).encode("latin-1")
+        allowed.append((b"access-control-allow-headers", ", ".join(named).encode("latin-1")))
     return allowed
 
 
@@ -115,10 +131,12 @@ def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tu
     return theirs + [(name, value) for name, value in ours.items() if name not in present]
 
 
-def is_plain(path: str) -> bool:
-    """Whether the path may be one of the contract's. Litestar would take `//api/users/` for `/api/users`; a
-    proxy in front, with rules by path, might not."""
-    return "//" not in path and (path == "/" or not path.endswith("/"))
+def is_plain(scope: Scope) -> bool:
+    """Whether the path, as it was sent, may be one of the contract's. A server would take `/%61pi/users` for
+    `/api/users`, and Litestar `//api/users/`; a proxy in front, with rules by path, might not."""
+    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+    is_one = path.startswith("/") and "%" not in path and "//" not in path
+    return is_one and (path == "/" or not path.endswith("/"))
 
 
 async def refuse(send: Send, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
@@ -137,16 +155,16 @@ class OriginCheck:
     cookies along (ASVS 5.0, 3.5). A request without Origin comes from no page. OPTIONS ends here too,
     because Litestar's own answer forgets methods."""
 
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self.app = app
-        self.origins = frozenset(origins)
+        self.origins = origins
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["method"] == HttpMethod.OPTIONS:
             await respond(send, 204, [(b"allow", allowed_methods(scope).encode())], b"")
             return
         if scope["method"] not in SAFE and self.is_foreign(scope):
-            raise PermissionDeniedException("Forbidden")
+            raise PermissionDeniedException(FOREIGN)
         await self.app(scope, receive, send)
 
     def is_foreign(self, scope: Scope) -> bool:

@@ -70,6 +70,8 @@ async def judge_body(request: Request[Any, Any, Any]) -> None:
         kind, _ = request.content_type
         if kind != "application/json":
             raise UnsupportedMediaType("Content-Type must be application/json")
+        if is_encoded(request):
+            raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
         try:
             body = await request.body()  # raises 413
         except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
@@ -86,6 +88,11 @@ def judge_query(request: Request[Any, Any, Any]) -> None:
         if len(given) != len(dict(given)):
             raise BadRequest("A query parameter may be given only once")
         judge_parameters(request, given)
+
+
+def is_encoded(request: Request[Any, Any, Any]) -> bool:
+    codings = ",".join(request.headers.getall("content-encoding", []))
+    return any(coding.strip().lower() not in {"", "identity"} for coding in codings.split(","))
 
 
 def judge_parameters(request: Request[Any, Any, Any], given: list[tuple[str, str]]) -> None:

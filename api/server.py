@@ -1,78 +1,36 @@
 """The HTTP server, uvicorn, as we run it."""
 
+import contextlib
 import errno
-import re
+import logging
 import socket
+import sys
 from collections.abc import Sequence
+from functools import partial
+from ipaddress import IPv6Address
 from types import FrameType
 from typing import Any
 
-import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
-from api.edge import SECURITY
-from api.schemas import ErrorDetail
+from api.protocol import StrictProtocol
 from api.settings import Settings
 
-UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 GRACE = 10  # seconds for requests under way when the server stops
 
 
-class JsonProtocol(HttpToolsProtocol):
-    """What the parser cannot read never reaches the application; its answer is an ErrorDetail all the same.
-
-    An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows. httptools would
-    drop the body of such a request and take it for the next one: where the header is not seen in time,
-    because the request comes in pieces, it is refused.
-    """
-
-    in_message = False
-
-    def data_received(self, data: bytes) -> None:
-        if not self.in_message and UPGRADE.search(data):
-            head, end, body = data.partition(b"\r\n\r\n")
-            data = UPGRADE.sub(b"\r\nX-Ignored:", head) + end + body
-        super().data_received(data)
-
-    def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade():
-            self.send_400_response("Upgrade")
-            return
-        super().on_headers_complete()
-
-    def on_message_begin(self) -> None:
-        self.in_message = True
-        super().on_message_begin()
-
-    def on_message_complete(self) -> None:
-        self.in_message = False
-        if not self.transport.is_closing():
-            super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        body = msgspec.json.encode(ErrorDetail("Invalid HTTP request"))
-        head = {
-            b"content-type": b"application/json",
-            b"content-length": b"%d" % len(body),
-            **SECURITY,
-            b"connection": b"close",
-        }
-        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head.items())]
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        self.transport.close()
-
-
 def options(settings: Settings) -> dict[str, Any]:
-    """uvicorn's options: quiet about itself, no query string in any log (it holds patients' names), and
-    X-Forwarded-For believed from the trusted proxies alone."""
+    """uvicorn's options: quiet about itself, and no query string in any log (it holds patients' names). Whom
+    to believe about X-Forwarded-For is decided in api/proxies.py."""
     return {
-        "http": JsonProtocol,
+        "http": partial(StrictProtocol, body_timeout=settings.body_timeout_seconds),
         "ws": "none",
         "access_log": False,
         "server_header": False,
-        "proxy_headers": bool(settings.trusted_proxies),
-        "forwarded_allow_ips": list(settings.trusted_proxies),
+        "proxy_headers": False,
+        "timeout_keep_alive": settings.keep_alive_seconds,
         "timeout_graceful_shutdown": GRACE,
     }
 
@@ -92,10 +50,39 @@ def loopback(port: int) -> Sequence[socket.socket]:
         raise
 
 
-def listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on every address of `host`, all at one port; `::` is IPv4 as well. OSError: there is
+    no such host, or the port cannot be had."""
+    if is_everywhere(host):
+        return [listen(socket.AF_INET6, "::", port, is_for_ipv4_too=True)]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, *_, address in dict.fromkeys(found):
+            listeners.append(listen(family, str(address[0]), port))
+            port = listeners[0].getsockname()[1]
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def is_everywhere(host: str) -> bool:
+    try:
+        return IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def listen(
+    family: socket.AddressFamily, host: str, port: int, *, is_for_ipv4_too: bool = False
+) -> socket.socket:
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_for_ipv4_too)
         listener.bind((host, port))
         listener.listen()  # from here on the port is ours: without it, SO_REUSEADDR lets a second one in
     except OSError:
@@ -118,8 +105,18 @@ def server_for(app: Any, settings: Settings) -> uvicorn.Server:
     return PatientServer(uvicorn.Config(app, log_level="warning", **options(settings)))
 
 
-def serve(settings: Settings, host: str, port: int, workers: int) -> None:
-    """Serve until a signal stops it; each worker reads its settings from the environment."""
-    uvicorn.run(
-        "api.app:from_environment", factory=True, host=host, port=port, workers=workers, **options(settings)
-    )
+def serve(settings: Settings, sockets: list[socket.socket], workers: int) -> None:
+    """Serve on `sockets` until a signal stops it; each worker reads its settings from the environment."""
+    config = uvicorn.Config("api.app:from_environment", factory=True, workers=workers, **options(settings))
+    for listener in sockets:
+        host, port, *_ = listener.getsockname()
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        logging.getLogger("uvicorn.error").info("MediSecure is at http://%s", place)
+    if workers > 1:
+        Multiprocess(config, sockets).run()
+        return
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)

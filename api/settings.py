@@ -57,6 +57,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     auto_approve_roles: tuple[Role, ...] = (Role.PATIENT,)
     trusted_proxies: tuple[str, ...] = ()
     session_idle_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
+    keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
+    body_timeout_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
     clinic_timezone: str = "UTC"
     appointment_minutes: Annotated[int, Meta(ge=1, le=1440)] = 30
     consultation_fee: Annotated[int, Meta(ge=0, le=1_000_000)] = 150

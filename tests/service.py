@@ -1,6 +1,7 @@
 """The real service in a thread: a real port, real PostgreSQL and Valkey, the limits on."""
 
 import asyncio
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -68,12 +69,13 @@ class Service:
 
     backend: Backend
     settings: Settings
+    sockets: list[socket.socket] | None = None
     url: str = ""
     thread: threading.Thread = field(init=False)
 
     def __enter__(self) -> "Service":
         app = create_app(self.settings)
-        sockets = loopback(0)
+        sockets = self.sockets or loopback(0)
         self.app = app
         self.url = f"http://localhost:{sockets[0].getsockname()[1]}"
         self.server = server_for(app, self.settings)
@@ -94,8 +96,6 @@ class Service:
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes as they are and read until the service closes or falls silent."""
-        import socket
-
         host, port = self.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=2) as connection:
             connection.sendall(request)

@@ -364,6 +364,9 @@ AT_ONCE: dict[str, Provocation] = {
     "AccountNotAdmitted.pending": lambda clinic: login(clinic, "new.doctor@example.com"),
     "AccountNotAdmitted.foreignOrigin": from_a_foreign_page,
     "Forbidden.forbidden": lambda clinic: clinic.patient.get("/api/users"),
+    "Forbidden.foreignOrigin": lambda clinic: clinic.patient.patch(
+        "/api/users/me", {}, headers={"origin": "https://evil.example"}
+    ),
     "UserNotFound.user": lambda clinic: clinic.admin.patch(f"/api/users/{UNKNOWN}", {}),
     "PatientNotFound.patient": lambda clinic: clinic.doctor.get(f"/api/patients/{UNKNOWN}"),
     "SessionNotFound.session": lambda clinic: clinic.doctor.delete(f"/api/users/me/sessions/{UNKNOWN}"),
@@ -381,6 +384,9 @@ AT_ONCE: dict[str, Provocation] = {
     "PayloadTooLarge.tooLarge": lambda clinic: register(clinic, name="x" * 300_000),
     "UnsupportedMediaType.notJson": lambda clinic: clinic.anonymous.request(
         "POST", "/api/auth/login", content="email=x", headers={"content-type": "text/plain"}
+    ),
+    "UnsupportedMediaType.encoded": lambda clinic: clinic.anonymous.post(
+        "/api/auth/login", {}, headers={"content-encoding": "gzip"}
     ),
     "ServiceUnavailable.unavailable": without_redis,
 }

@@ -1,0 +1,280 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol, with bounds, and with what it would believe too much."""
+
+import asyncio
+import re
+from asyncio import TimerHandle
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+import msgspec
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from api.edge import SECURITY
+from api.errors import BadRequest
+from api.framing import Framing, is_host, split_target
+from api.schemas import ErrorDetail
+
+MAX_HEAD = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
+LINGER_SECONDS = 5  # in which a client may read the answer before the connection goes
+LINGER_BYTES = 16 * 1024 * 1024  # which it may send meanwhile
+UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+INVALID = "Invalid HTTP request"
+
+
+class InvalidHeadError(Exception):
+    """The parser lets this head pass, the standard does not."""
+
+
+class StrictProtocol(HttpToolsProtocol):
+    """What the parser cannot read never reaches the application; its answer is an ErrorDetail all the same,
+    and comes after the answers to what could be read before.
+
+    `body_timeout`: seconds in which a head must be complete from its first byte on, and a body from the end
+    of the head on. What was checked at the head of a request is not true for ever.
+
+    An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows. httptools would
+    drop the body of such a request and take it for the next one: where the header is not seen in time,
+    because the request comes in pieces, it is refused.
+    """
+
+    def __init__(self, *args: Any, body_timeout: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.body_timeout = body_timeout
+        self.framing = Framing()
+        self.head_size = 0
+        self.in_head = self.in_body = False
+        self.is_deaf = False  # nothing that arrives is a request any more
+        self.discarded = 0  # bytes that arrived since
+        self.is_refusing = False  # a 400 waits for the answers before it
+        self.failure: str | None = None  # of the newest request's body
+        self.running: RequestResponseCycle | None = None
+        self.deadline: TimerHandle | None = None
+        self.lingering: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self.ending = EndingTransport(self)
+        self.expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.unwatch()
+        self._unset_keepalive_if_required()
+        if self.lingering:
+            self.lingering.cancel()
+        if self.running:  # uvicorn tells the newest request only
+            self.running.disconnected = True
+            self.running.message_event.set()
+        super().connection_lost(exc)
+
+    # What arrives
+
+    def data_received(self, data: bytes) -> None:
+        if not self.in_head and not self.in_body and UPGRADE.search(data):
+            head, end, body = data.partition(b"\r\n\r\n")
+            data = UPGRADE.sub(b"\r\nX-Ignored:", head) + end + body
+        position = 0
+        while position < len(data) and not self.is_deaf:
+            piece, position = self.framing.take(data, position)
+            self.read(piece)
+        if self.is_deaf:
+            self.discard(len(data) - position)
+        elif self.in_head and self.deadline is None:
+            self.watch(self.head_is_late)
+
+    def read(self, piece: bytes) -> None:
+        if not self.in_body:
+            self.head_size += len(piece)
+        if self.head_size > MAX_HEAD or self.framing.overhead > MAX_HEAD:
+            self.send_400_response(INVALID)
+            return
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserError:
+            self.send_400_response(INVALID)
+
+    def discard(self, count: int) -> None:
+        self.discarded += count
+        if self.lingering and self.discarded > LINGER_BYTES:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()
+        self.in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_body:  # a trailer field's names and values are nothing to us
+            super().on_header(name, value.strip(b" \t"))  # httptools leaves what follows the value
+
+    def on_headers_complete(self) -> None:
+        authority, path, query = split_target(self.url)
+        self.require_sound_head(authority)
+        self.in_head, self.in_body, self.head_size = False, True, 0
+        self.unwatch()
+        length = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+        self.framing.expect_body(length, any(name == b"transfer-encoding" for name, _ in self.headers))
+        self.url = b"/"  # uvicorn would decode the path, and cut a fragment off
+        super().on_headers_complete()
+        self.cycle.transport = self.ending
+        self.scope["path"], self.scope["raw_path"] = path.decode("ascii"), path
+        self.scope["query_string"] = query
+        if authority is not None:  # RFC 9112, 3.2.2
+            self.headers[:] = [(n, authority if n == b"host" else value) for n, value in self.headers]
+
+    def require_sound_head(self, authority: bytes | None) -> None:
+        version = self.parser.get_http_version()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        sound = (
+            version in {"1.0", "1.1"}
+            and not self.parser.should_upgrade()
+            and len(hosts) in ({1} if version == "1.1" else {0, 1})  # RFC 9112, 3.2
+            and all(map(is_host, hosts if authority is None else [*hosts, authority]))
+            and codings in ([], [b"chunked"])
+            and not (codings and version == "1.0")  # RFC 9112, 6.1
+        )
+        if not sound:
+            raise InvalidHeadError
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.in_body = False
+        self.framing.expect_head()
+        self.unwatch()
+        if not self.cycle.keep_alive:
+            self.is_deaf = True
+        elif self.cycle.response_complete:
+            self.expect_request()
+
+    # Time
+
+    def expect_request(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def watch(self, late: Callable[[], None]) -> None:
+        self.unwatch()
+        self.deadline = self.loop.call_later(self.body_timeout, self.at_deadline, late)
+
+    def at_deadline(self, late: Callable[[], None]) -> None:
+        if self.flow.read_paused:  # it is we who do not read
+            self.watch(late)
+        else:
+            late()
+
+    def unwatch(self) -> None:
+        if self.deadline:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def head_is_late(self) -> None:
+        self.send_400_response(INVALID)
+
+    def body_is_late(self) -> None:
+        self.fail_body(f"body: must arrive within {self.body_timeout} seconds")
+
+    # What is answered
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        if cycle is self.cycle and self.in_body and self.framing.has_body:
+            self.watch(self.body_is_late)
+
+        async def receive() -> ASGIReceiveEvent:
+            message = await cycle.receive()
+            if self.failure and cycle is self.cycle and not cycle.response_started:
+                raise BadRequest(self.failure)
+            return message
+
+        async def reading(scope: Scope, _: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            await app(scope, receive, send)
+
+        super()._start_asgi_task(cycle, reading)
+
+    def on_response_complete(self) -> None:
+        self.running = None
+        if self.is_leaving():
+            return
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if is_last and self.is_refusing:
+            self.refuse()
+        elif self.in_head or self.in_body:
+            self._unset_keepalive_if_required()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.in_body:
+            self.fail_body(msg)
+            return
+        self.is_deaf = True
+        self.unwatch()
+        if self.running:
+            self.is_refusing = True
+        else:
+            self.refuse()
+
+    def fail_body(self, detail: str) -> None:
+        """The newest request will never be complete. Unless it has been answered, its answer says so."""
+        self.is_deaf = True
+        self.unwatch()
+        if self.cycle.response_complete:
+            self.leave()
+        elif self.cycle is self.running:
+            self.failure = detail
+            self.cycle.keep_alive = False
+            self.cycle.message_event.set()
+        else:
+            self.pipeline.popleft()
+            self.is_refusing = True
+
+    def refuse(self) -> None:
+        body = msgspec.json.encode(ErrorDetail(INVALID))
+        head = {
+            b"content-type": b"application/json",
+            b"content-length": b"%d" % len(body),
+            **SECURITY,
+            b"connection": b"close",
+        }
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head.items())]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the connection. Closing while bytes lie unread would reset it, and the client might never see
+        the answer: so where there may be some, they are read and thrown away for a while."""
+        if self.is_leaving():
+            return
+        self._unset_keepalive_if_required()
+        is_read = not (self.in_head or self.in_body or self.head_size or self.discarded)
+        if is_read:
+            self.transport.close()
+            return
+        self.is_deaf = True
+        self.unwatch()
+        self.lingering = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def is_leaving(self) -> bool:
+        return self.lingering is not None or self.transport.is_closing()
+
+
+class EndingTransport(asyncio.Transport):
+    """The connection as an answer sees it: to close it is to leave it in good order."""
+
+    def __init__(self, protocol: StrictProtocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self.protocol.is_leaving()
+
+    def close(self) -> None:
+        self.protocol.leave()
