@@ -144,9 +144,9 @@ class AppointmentController(Controller):
         date: FromQuery[date | None] = None,
         status: FromQuery[AppointmentStatus | None] = None,
     ) -> AppointmentPage:
-        day = clinic.day(date) if date else None
+        spans = clinic.calendar.spans(date) if date else None
         rows, total, named = await appointments.page(
-            reader, request.user, page, limit, day=day, status=status
+            reader, request.user, page, limit, spans=spans, status=status
         )
         await seen(request, target_ids=[id for id, _ in named], patient_ids=[chart for _, chart in named])
         return AppointmentPage([Appointment(*row) for row in rows], total)

@@ -1,11 +1,10 @@
-"""How this clinic works: its time zone, how long a visit takes, what it costs."""
+"""How this clinic works: its days, how long a visit takes, what it costs."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-# Days beyond these have neighbours, or instants in UTC, that no calendar holds; no appointment is there.
-FIRST, LAST = date(2, 1, 1), date(9998, 12, 30)
+from persistence.calendar import Calendar, calendar_of
 
 
 @dataclass(frozen=True)
@@ -14,18 +13,18 @@ class Clinic:
     visit: timedelta
     fee: int
 
+    @property
+    def calendar(self) -> Calendar:
+        return calendar_of(self.timezone)
+
+    def day_of(self, instant: datetime) -> date:
+        """The date at the clinic at that instant."""
+        return self.calendar.day_of(instant)
+
+    def today(self) -> date:
+        return self.day_of(datetime.now(UTC))
+
     def day(self, day: date) -> tuple[datetime, datetime]:
-        """The first instant of `day` at the clinic and the first of the next; 23 to 25 hours apart."""
-        day = min(max(day, FIRST), LAST)
-        return self.midnight(day), self.midnight(day + timedelta(days=1))
-
-    def midnight(self, day: date) -> datetime:
-        """When `day` begins. Where clocks went back across midnight, as in St. John's until 2011, it comes
-        twice, and the second time begins the day."""
-        first, second = (datetime.combine(day, time(fold=fold), self.timezone) for fold in (0, 1))
-        just_before = second.astimezone(UTC) - timedelta(microseconds=1)
-        comes_back = just_before >= first.astimezone(UTC)  # not so where the clock skips it
-        return second if comes_back and just_before.astimezone(self.timezone).date() < day else first
-
-    def today(self) -> tuple[datetime, datetime]:
-        return self.day(datetime.now(self.timezone).date())
+        """The first instant of `day` at the clinic and the first after its last."""
+        spans = self.calendar.spans(day)
+        return spans[0][0].astimezone(self.timezone), spans[-1][1].astimezone(self.timezone)

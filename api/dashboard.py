@@ -53,7 +53,7 @@ class DashboardController(Controller):
             case Role.ADMIN:
                 return AdminStats(*await dashboard.admin(reader))
             case Role.DOCTOR:
-                figures = await dashboard.doctor(reader, caller.id, clinic.today(), clinic.timezone.key)
+                figures = await dashboard.doctor(reader, caller.id, clinic.calendar, clinic.today())
                 return DoctorStats(*figures)
             case Role.STAFF:
                 return StaffStats(*await dashboard.staff(reader))

@@ -115,7 +115,7 @@ async def put_demo_if_new(transaction: Transaction, settings: Settings) -> None:
 async def put_demo(transaction: Transaction, settings: Settings) -> None:
     if not await demo.is_empty(transaction):
         raise CommandError("the database is not empty; the demo data goes into an empty one only")
-    midnight, _ = settings.clinic.today()
+    midnight, _ = settings.clinic.day(settings.clinic.today())
     hashed = await Passwords(1).hash(demo.PASSWORD)
     await demo.load(
         transaction, hashed, midnight=midnight, visit=settings.clinic.visit, fee=settings.clinic.fee

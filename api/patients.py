@@ -1,6 +1,6 @@
 """Charts (requirement, section 3), and the accounts that people link to them."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 from litestar import Controller, delete, get, patch, post, put
@@ -122,7 +122,7 @@ MAY_SET = {
 
 
 def born(day: date | UnsetType, clinic: Clinic) -> None:
-    if isinstance(day, date) and day > datetime.now(clinic.timezone).date():
+    if isinstance(day, date) and day > clinic.today():
         raise BadRequest("dateOfBirth: must not be in the future")
 
 

@@ -7,9 +7,11 @@ from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
+from persistence.calendar import Span, spans_of, within_day
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
 from persistence.paging import Found, PagedQuery
+from persistence.relations import CALLER, OWN_CHART
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -25,11 +27,10 @@ COLUMNS = (
 )
 SOURCE = Appointment.__table__.join(Patient.__table__).join(User.__table__, User.id == Appointment.doctor_id)
 ORDER = (Appointment.date, Appointment.id)
-OWN_CHART = select(Patient.id).where(Patient.user_id == bindparam("caller")).scalar_subquery()
 SEEN_BY: dict[Role, tuple[ColumnElement[bool], ...]] = {
     Role.ADMIN: (),
     Role.STAFF: (),
-    Role.DOCTOR: (Appointment.doctor_id == bindparam("caller"),),
+    Role.DOCTOR: (Appointment.doctor_id == CALLER,),
     Role.PATIENT: (Appointment.patient_id == OWN_CHART,),
 }
 LOCK = select(
@@ -69,7 +70,7 @@ def single(role: Role) -> Any:
 def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
     where = list(readable_by(role))
     if on_a_day:
-        where += [Appointment.date >= bindparam("day_begins"), Appointment.date < bindparam("day_ends")]
+        where += within_day(Appointment.date)
     if with_status:
         where.append(Appointment.status == bindparam("status", type_=Appointment.status.type))
     names = (Appointment.id, Appointment.patient_id)
@@ -89,16 +90,16 @@ async def page(
     page: int,
     limit: int,
     *,
-    day: tuple[datetime, datetime] | None,
+    spans: list[Span] | None,
     status: AppointmentStatus | None,
 ) -> Found:
-    """Appointments by date, then id. `day`: from its first instant to the next day's."""
+    """Appointments by date, then id. `spans`: those of the one day that is asked for."""
     parameters = of(caller)
-    if day:
-        parameters["day_begins"], parameters["day_ends"] = day
+    if spans:
+        parameters |= spans_of(spans)
     if status:
         parameters["status"] = status
-    query = listing(caller.role, day is not None, status is not None)
+    query = listing(caller.role, spans is not None, status is not None)
     return await query.find(source, page, limit, **parameters)
 
 

@@ -1,15 +1,16 @@
 """The figures of each role's dashboard, as the contract's table defines them; one statement each."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, BindParameter, Select, and_, bindparam, cast, exists, func, not_, select
+from sqlalchemy import BigInteger, Interval, Select, and_, cast, exists, func, literal_column, not_, select
 
+from persistence.calendar import Calendar, day_of, spans_of, table_of, within_day
 from persistence.database import Source
-from persistence.doctors import LISTED, assigned_patients
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
+from persistence.relations import ACTIVE_DOCTOR, CALLER, HAS_CHART, OWN_CHART, assigned_patients
 from security.roles import Role
 
 
@@ -17,21 +18,15 @@ def number_of(model: Any, *where: Any) -> Any:
     return select(func.count()).select_from(model).where(*where).scalar_subquery()
 
 
-CALLER: BindParameter[Any] = bindparam("caller")
 HIS = Appointment.doctor_id == CALLER
-OWN_CHART = select(Patient.id).where(Patient.user_id == CALLER).scalar_subquery()
-
-
-def clinic_day(instant: Any) -> Any:
-    return func.date_trunc("day", instant, bindparam("timezone"))
-
-
 # Written on or after the appointment's clinic day: what was noted before the visit does not report on it.
+# No day on earth has lasted 50 hours; the bound is for the index.
 REPORTED = exists().where(
     and_(
         MedicalRecord.doctor_id == CALLER,
         MedicalRecord.patient_id == Appointment.patient_id,
-        MedicalRecord.date >= clinic_day(Appointment.date),
+        MedicalRecord.date > Appointment.date - literal_column("interval '50 hours'", Interval),
+        day_of(MedicalRecord.date) >= day_of(Appointment.date),
     )
 )
 FEES = select(func.coalesce(func.sum(cast(Appointment.fee, BigInteger)), 0)).where(
@@ -40,7 +35,7 @@ FEES = select(func.coalesce(func.sum(cast(Appointment.fee, BigInteger)), 0)).whe
 
 ADMIN = select(
     number_of(Patient),
-    number_of(User, *LISTED),
+    number_of(User, *ACTIVE_DOCTOR),
     number_of(Appointment),
     cast(FEES.scalar_subquery(), BigInteger),
 )
@@ -49,8 +44,7 @@ DOCTOR = select(
     number_of(
         Appointment,
         HIS,
-        Appointment.date >= bindparam("day_begins"),
-        Appointment.date < bindparam("day_ends"),
+        *within_day(Appointment.date),
         Appointment.status != AppointmentStatus.CANCELLED,
     ),
     number_of(Appointment, HIS, Appointment.status == AppointmentStatus.COMPLETED, not_(REPORTED)),
@@ -62,7 +56,7 @@ STAFF = select(
         User,
         User.role == Role.PATIENT,
         User.status == AccountStatus.ACTIVE,
-        not_(exists().where(Patient.user_id == User.id)),
+        not_(HAS_CHART),
     ),
 )
 PATIENT = select(
@@ -82,11 +76,10 @@ async def admin(source: Source) -> Sequence[int]:
     return await figures(source, ADMIN)
 
 
-async def doctor(source: Source, user_id: UUID, today: tuple[datetime, datetime], zone: str) -> Sequence[int]:
-    """(assigned patients, today's appointments, pending reports); `today` begins and ends in `zone`."""
-    return await figures(
-        source, DOCTOR, caller=user_id, day_begins=today[0], day_ends=today[1], timezone=zone
-    )
+async def doctor(source: Source, user_id: UUID, calendar: Calendar, today: date) -> Sequence[int]:
+    """(assigned patients, today's appointments, pending reports); `today` at the clinic, by its calendar."""
+    days = spans_of(calendar.spans(today)) | table_of(calendar)
+    return await figures(source, DOCTOR, caller=user_id, **days)
 
 
 async def staff(source: Source) -> Sequence[int]:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, bindparam, insert, select, update
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Patient
 from persistence.paging import Found, PagedQuery
+from persistence.relations import OWN
 from persistence.text import search_key, sort_key, substring_pattern
 from security.roles import Caller, Role
 
@@ -27,7 +28,6 @@ COLUMNS = (
     Patient.medical_history,
     Patient.created_at,
 )
-OWN = Patient.user_id == bindparam("caller")
 LOCKED = select(*COLUMNS).where(Patient.id == bindparam("id")).with_for_update(key_share=True)
 LINK = select(Patient.user_id, Patient.ever_linked).where(Patient.id == bindparam("id"))
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, s
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import MedicalRecord, Patient, User
 from persistence.paging import Found, PagedQuery
+from persistence.relations import OWN_CHART
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -27,15 +28,11 @@ SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
     User.__table__, User.id == MedicalRecord.doctor_id
 )
 ORDER = (MedicalRecord.date.desc(), MedicalRecord.id.desc())
-OWN = (
-    MedicalRecord.patient_id
-    == select(Patient.id).where(Patient.user_id == bindparam("caller")).scalar_subquery()
-)
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
     """Doctors and administrators see every record, a patient those of his chart. Staff never come here."""
-    return (OWN,) if role is Role.PATIENT else ()
+    return (MedicalRecord.patient_id == OWN_CHART,) if role is Role.PATIENT else ()
 
 
 def of(caller: Caller) -> dict[str, Any]:

@@ -2,12 +2,13 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, exists, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Uuid, and_, bindparam, func, insert, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.database import AnyRow, Source, Transaction
-from persistence.models import AccountStatus, Patient, User
+from persistence.models import AccountStatus, User
 from persistence.paging import Found, PagedQuery
+from persistence.relations import HAS_CHART
 from persistence.text import search_key, sort_key, substring_pattern
 from security.roles import Caller, Role
 
@@ -158,8 +159,7 @@ def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> Paged
     if "pattern" in filters:
         where.append(User.search_text.like(bindparam("pattern"), escape="\\"))
     if linked is not None:
-        has_chart = exists().where(Patient.user_id == User.id)
-        where.append(has_chart if linked else not_(has_chart))
+        where.append(HAS_CHART if linked else not_(HAS_CHART))
     order = (User.sort_name, User.id)
     by_filter = bool(filters) or linked is not None
     return PagedQuery(User.id, COLUMNS, User.__table__, order, where, names=(User.id,), by_filter=by_filter)

@@ -1,0 +1,118 @@
+"""The clinic's days: an instant's day is the date that the clocks there showed.
+
+Said once, as a table of the offsets of a time zone. Python and PostgreSQL read two editions of the time zone
+database, and do not agree on a midnight that comes twice. A day need not be in one piece: at 00:01 on
+7 November 2010 the clocks of St. John's went back to 23:01 of the 6th, and one minute of the 7th was over.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, Date, Float, Integer, bindparam, cast, func, literal_column, not_
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
+from sqlalchemy.sql.elements import Grouping
+
+# Days beyond these hold no appointment and no record.
+FIRST, LAST = date(1899, 12, 25), date(2200, 1, 5)
+STEP = 5 * 86400  # no zone has changed its clocks twice within six days since 1900
+DAY = 86400
+
+Span = tuple[datetime, datetime]
+
+
+class Calendar(NamedTuple):
+    """`offsets[n]`, in seconds, holds from `changes[n - 1]` to `changes[n]`, in seconds since 1970."""
+
+    changes: tuple[float, ...]
+    offsets: tuple[int, ...]
+
+    def day_of(self, instant: datetime) -> date:
+        offset = self.offsets[bisect_right(self.changes, instant.timestamp())]
+        return (instant.astimezone(UTC) + timedelta(seconds=offset)).date()
+
+    def spans(self, day: date) -> list[Span]:
+        """Every instant of `day`, from the first of a piece to the first after it: mostly one piece, two
+        where clocks went back across midnight, and an empty one where the calendar skips the day."""
+        midnight = datetime.combine(min(max(day, FIRST), LAST), time(), UTC).timestamp()
+        pieces: list[list[float]] = []
+        for begins, ends, offset in self.around(midnight):
+            start, stop = max(begins, midnight - offset), min(ends, midnight + DAY - offset)
+            if start >= stop:
+                continue
+            if pieces and pieces[-1][1] == start:
+                pieces[-1][1] = stop
+            else:
+                pieces.append([start, stop])
+        return [(utc(start), utc(stop)) for start, stop in pieces or [[midnight, midnight]]]
+
+    def around(self, midnight: float) -> Iterator[tuple[float, float, int]]:
+        """(from, to, offset) of the times that a day of that name may reach into, anywhere on earth."""
+        low, high = (bisect_right(self.changes, midnight + days * DAY) for days in (-2, 3))
+        for number in range(low, high + 1):
+            begins = self.changes[number - 1] if number else float("-inf")
+            ends = self.changes[number] if number < len(self.changes) else float("inf")
+            yield begins, ends, self.offsets[number]
+
+
+def utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@cache
+def calendar_of(zone: ZoneInfo) -> Calendar:
+    """The table of `zone`, from what Python knows of it."""
+
+    def offset(seconds: int) -> int:
+        shift = utc(seconds).astimezone(zone).utcoffset()
+        return int(shift.total_seconds()) if shift is not None else 0
+
+    at, end = (int(datetime.combine(day, time(), UTC).timestamp()) for day in (FIRST, LAST))
+    changes: list[float] = []
+    offsets = [offset(at)]
+    while at < end:
+        if offset(at + STEP) == offsets[-1]:
+            at += STEP
+            continue
+        before, after = at, at + STEP
+        while after - before > 1:
+            middle = (before + after) // 2
+            before, after = (middle, after) if offset(middle) == offsets[-1] else (before, middle)
+        at = after
+        changes.append(at)
+        offsets.append(offset(at))
+    return Calendar(tuple(changes), tuple(offsets))
+
+
+def day_of(instant: Any) -> ColumnElement[date]:
+    """Calendar.day_of for a column, by the same table: a statement with it takes `table_of`'s parameters."""
+    place = func.width_bucket(
+        func.date_part("epoch", instant), bindparam("clock_changes", type_=ARRAY(Float(53)))
+    )
+    offsets: Any = Grouping(bindparam("clock_offsets", type_=ARRAY(Integer)))
+    offset = offsets[place + 1]  # PostgreSQL counts from 1
+    shown = func.timezone("UTC", instant, type_=TIMESTAMP()) + offset * literal_column("interval '1 second'")
+    return cast(shown, Date)
+
+
+def table_of(calendar: Calendar) -> dict[str, Any]:
+    return {"clock_changes": calendar.changes, "clock_offsets": calendar.offsets}
+
+
+def within_day(instant: Any) -> tuple[ColumnElement[bool], ...]:
+    """Whether a column is of the day whose spans `spans_of` gives as parameters. The outer bounds are apart,
+    for the index."""
+    return (
+        instant >= bindparam("day_begins"),
+        instant < bindparam("day_ends"),
+        not_((instant >= bindparam("gap_begins")) & (instant < bindparam("gap_ends"))),
+    )
+
+
+def spans_of(spans: list[Span]) -> dict[str, datetime]:
+    begins, ends = spans[0][0], spans[-1][1]
+    gap = (spans[0][1], spans[1][0]) if len(spans) > 1 else (begins, begins)
+    return {"day_begins": begins, "day_ends": ends, "gap_begins": gap[0], "gap_ends": gap[1]}

@@ -1,0 +1,26 @@
+"""Who is what to whom, said once for every query that asks: who is a doctor, whose chart it is, whose patient
+somebody is."""
+
+from typing import Any
+
+from sqlalchemy import BindParameter, bindparam, exists, func, select, union
+
+from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
+from security.roles import Role
+
+CALLER: BindParameter[Any] = bindparam("caller")
+ACTIVE_DOCTOR = (User.role == Role.DOCTOR, User.status == AccountStatus.ACTIVE)
+OWN = Patient.user_id == CALLER  # of a chart: a person has linked it to the caller's account
+OWN_CHART = select(Patient.id).where(OWN).scalar_subquery()
+HAS_CHART = exists().where(Patient.user_id == User.id)
+
+
+def assigned_patients(doctor: Any) -> Any:
+    """How many distinct patients have a not-cancelled appointment or a record with the doctor."""
+    patients = union(
+        select(Appointment.patient_id).where(
+            Appointment.doctor_id == doctor, Appointment.status != AppointmentStatus.CANCELLED
+        ),
+        select(MedicalRecord.patient_id).where(MedicalRecord.doctor_id == doctor),
+    ).subquery()
+    return select(func.count()).select_from(patients).scalar_subquery()
