@@ -30,7 +30,7 @@ from api.schemas import (
     path_id,
 )
 from api.trail import done, seen
-from persistence import appointments, doctors, patients
+from persistence import appointments
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AppointmentStatus
@@ -90,11 +90,10 @@ def in_calendar(instant: datetime | UnsetType) -> None:
         raise BadRequest("date: must be from 1900-01-01 to 2199-12-31")
 
 
-def bookable(instant: datetime, caller: Caller) -> datetime:
-    """The instant in UTC; 400 for patients in the past."""
-    if caller.role is Role.PATIENT and instant < datetime.now(UTC):
+def ahead(caller: Caller, instant: datetime, now: datetime) -> None:
+    """Raise 400 for patients in the past."""
+    if caller.role is Role.PATIENT and instant < now:
         raise BadRequest("date: must not be in the past")
-    return instant.astimezone(UTC)
 
 
 def settable(caller: Caller, changed: dict[str, Any]) -> None:
@@ -116,6 +115,17 @@ def open_to(current: AnyRow, changed: dict[str, Any]) -> None:
     raise BadRequest("A completed or cancelled appointment cannot change")
 
 
+def in_time(caller: Caller, current: AnyRow, changed: dict[str, Any], now: datetime, clinic: Clinic) -> None:
+    """Raise 400 for what a patient may not do any more, and for what nobody may do yet."""
+    if caller.role is Role.PATIENT and current.date <= now:
+        raise BadRequest("An appointment that has begun cannot be moved or cancelled by the patient")
+    date = changed.get("date", current.date)
+    if "date" in changed:
+        ahead(caller, date, now)
+    if changed.get("status") is AppointmentStatus.COMPLETED and clinic.day_of(now) < clinic.day_of(date):
+        raise BadRequest("status: an appointment cannot be completed before its day")
+
+
 async def visible(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow:
     row = await appointments.one(source, caller, appointment_id)
     if row is None:
@@ -128,6 +138,26 @@ async def free(transaction: Transaction, **booking: Any) -> None:
     taken = await appointments.clash(transaction, **booking)
     if taken:
         raise BadRequest(TAKEN[taken])
+
+
+async def moved(
+    transaction: Transaction, current: AnyRow, changed: dict[str, Any], standing: appointments.Standing
+) -> dict[str, datetime]:
+    """The new time, as long as the old; 400 where a booking for it would be refused."""
+    if not standing.doctor_is_active:
+        raise BadRequest("date: the doctor takes no appointments any more")
+    begins = changed["date"].astimezone(UTC)
+    ends = begins + (current.ends_at - current.date)
+    if "status" not in changed:  # nothing overlaps that is not scheduled
+        await free(
+            transaction,
+            doctor=current.doctor_id,
+            patient=current.patient_id,
+            date=begins,
+            ends_at=ends,
+            itself=current.id,
+        )
+    return {"date": begins, "ends_at": ends}
 
 
 class AppointmentController(Controller):
@@ -167,13 +197,14 @@ class AppointmentController(Controller):
         if caller.role is Role.DOCTOR and data.doctor_id != caller.id:
             raise PermissionDeniedException("A doctor books his own appointments only")
         in_calendar(data.date)
-        begins = bookable(data.date, caller)
-        if await patients.one(transaction, caller, data.patient_id) is None:
-            raise NotFoundException("Patient not found")
-        if not await doctors.is_listed(transaction, data.doctor_id):
-            raise NotFoundException("Doctor not found")
-        await appointments.lock_people(transaction, data.doctor_id, data.patient_id)
+        begins = data.date.astimezone(UTC)
         ends = begins + clinic.visit
+        standing = await appointments.settle(transaction, caller, data.doctor_id, data.patient_id)
+        ahead(caller, begins, standing.now)
+        if not standing.sees_patient:
+            raise NotFoundException("Patient not found")
+        if not standing.doctor_is_active:
+            raise NotFoundException("Doctor not found")
         await free(transaction, doctor=data.doctor_id, patient=data.patient_id, date=begins, ends_at=ends)
         appointment_id = await appointments.add(
             transaction,
@@ -185,8 +216,9 @@ class AppointmentController(Controller):
             notes=or_none(data.notes),
             fee=clinic.fee,
         )
+        row = await visible(transaction, caller, appointment_id)
         await done(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
-        return Appointment(*(await visible(transaction, caller, appointment_id))[:-1])
+        return Appointment(*row[:-1])
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
@@ -202,31 +234,23 @@ class AppointmentController(Controller):
         id: FromPath[str],
         data: JSONBody[AppointmentUpdate],
         request: StrictRequest,
+        clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Appointment:
         in_calendar(data.date)
         caller = request.user
         appointment_id = path_id(id, "Appointment")
         found = await visible(transaction, caller, appointment_id)
-        await appointments.lock_people(transaction, found.doctor_id, found.patient_id)
+        standing = await appointments.settle(transaction, caller, found.doctor_id, found.patient_id)
         current = await visible(transaction, caller, appointment_id)  # as it is now that nobody else can
         changed = differing(changes(data, frozenset({"notes"})), current)
         settable(caller, changed)
+        if changed:
+            open_to(current, changed)
+            in_time(caller, current, changed, standing.now, clinic)
+            if "date" in changed:
+                changed |= await moved(transaction, current, changed, standing)
+            await appointments.change(transaction, appointment_id, **changed)
+            current = await visible(transaction, caller, appointment_id)
         await done(transaction, request, patient_id=current.patient_id, target_id=appointment_id)
-        if not changed:
-            return Appointment(*current[:-1])
-        open_to(current, changed)
-        if "date" in changed:
-            changed["date"] = bookable(changed["date"], caller)
-            changed["ends_at"] = changed["date"] + (current.ends_at - current.date)
-            if "status" not in changed:
-                await free(
-                    transaction,
-                    doctor=current.doctor_id,
-                    patient=current.patient_id,
-                    date=changed["date"],
-                    ends_at=changed["ends_at"],
-                    itself=appointment_id,
-                )
-        await appointments.change(transaction, appointment_id, **changed)
-        return Appointment(*(await visible(transaction, caller, appointment_id))[:-1])
+        return Appointment(*current[:-1])

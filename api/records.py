@@ -1,6 +1,5 @@
 """Medical records (requirement, section 6): written by a doctor, then read; never changed."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -120,16 +119,15 @@ class RecordController(Controller):
             transaction,
             patient_id=data.patient_id,
             doctor_id=caller.id,
-            date=datetime.now(UTC),
             diagnosis=data.diagnosis,
             prescription=data.prescription,
             notes=data.notes,
             attachments=data.attachments or [],
         )
-        await done(transaction, request, patient_id=data.patient_id, target_id=record_id)
         row = await records.one(transaction, caller, record_id)
         if row is None:
             raise NotFoundException("Record not found")
+        await done(transaction, request, patient_id=data.patient_id, target_id=record_id)
         return MedicalRecord(*row)
 
     @get(

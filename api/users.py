@@ -100,10 +100,10 @@ class UserController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> User:
         sent = changes(data, NULLABLE)
-        suits_role(request.user.role, sent.get("specialization"), sent.get("department"))
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotFoundException("User not found")
+        suits_role(current.role, sent.get("specialization"), sent.get("department"))
         row = await users.change(transaction, current, **differing(sent, current))
         await done(transaction, request, target_id=row.id)
         return user(row)
@@ -178,18 +178,17 @@ class UserController(Controller):
         await require_signed_in(transaction, request)
         if current is None:
             raise NotFoundException("User not found")
-        await done(transaction, request, target_id=user_id)
         changed = differing(changes(data), current)
-        if not changed:
-            return account(current)
         if changed.get("status") is AccountStatus.PENDING:
             raise BadRequest("status: an account never returns to pending")
-        if last_admin:
+        if changed and last_admin:
             raise BadRequest("The last active administrator cannot be disabled or demoted")
         if "role" in changed:
             changed |= dict.fromkeys(lost_with_role(changed["role"]))
         row = await users.change(transaction, current, **changed)
-        end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        if changed:
+            end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        await done(transaction, request, target_id=user_id)
         return account(row)
 
     @post(

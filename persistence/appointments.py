@@ -1,6 +1,6 @@
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, update
@@ -11,7 +11,7 @@ from persistence.calendar import Span, spans_of, within_day
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
 from persistence.paging import Found, PagedQuery
-from persistence.relations import CALLER, OWN_CHART
+from persistence.relations import ACTIVE_DOCTOR, CALLER, OWN_CHART, charts_readable_by
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -51,6 +51,14 @@ CLASH = (
 )
 
 
+class Standing(NamedTuple):
+    """How things stand for a booking or a change of one, once they stay so until the transaction ends."""
+
+    sees_patient: bool
+    doctor_is_active: bool
+    now: datetime
+
+
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
     """Administrators and staff see every appointment, doctors and patients their own."""
     return SEEN_BY[role]
@@ -64,6 +72,16 @@ def of(caller: Caller) -> dict[str, Any]:
 def single(role: Role) -> Any:
     columns = (*COLUMNS, Appointment.ends_at)
     return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
+
+
+@lru_cache
+def standing(role: Role) -> Any:
+    """The rows are locked in the order of the columns, and the clock is read when that is done. An ordinary
+    `now()` would be the transaction's begin, before it waited for anybody."""
+    chart = select(Patient.id).where(Patient.id == bindparam("patient"), *charts_readable_by(role))
+    doctor = select(User.id).where(User.id == bindparam("doctor"), *ACTIVE_DOCTOR)
+    held = [rows.with_for_update(read=True).cte().select().exists() for rows in (chart, doctor)]
+    return select(*held, func.clock_timestamp())
 
 
 @lru_cache
@@ -103,11 +121,18 @@ async def page(
     return await query.find(source, page, limit, **parameters)
 
 
-async def lock_people(transaction: Transaction, *people: UUID) -> None:
-    """Make bookings of these people wait for each other. The exclusion constraints alone would do, but
-    deadlock under a rush on one slot; in sorted order the locks cannot."""
-    keys = sorted(int.from_bytes(person.bytes[8:], signed=True) for person in people)
+async def settle(transaction: Transaction, caller: Caller, doctor: UUID, patient: UUID) -> Standing:
+    """Make bookings of these two wait for each other, hold the chart's link and the doctor's account as they
+    are, and only then tell what holds and what time it is, by the clock that every instance shares.
+
+    The exclusion constraints alone would do against double bookings, but deadlock under a rush on one slot;
+    in sorted order the locks cannot. The rows come after them, the chart's before the account's, as in a link
+    of the two.
+    """
+    keys = sorted(int.from_bytes(person.bytes[8:], signed=True) for person in (doctor, patient))
     await transaction.rows(LOCK, people=keys)
+    [row] = await transaction.rows(standing(caller.role), doctor=doctor, patient=patient, **of(caller))
+    return Standing(*row)
 
 
 async def clash(

@@ -22,7 +22,3 @@ async def page(source: Source, page: int, limit: int) -> tuple[list[Sequence[Any
 
 async def one(source: Source, doctor_id: UUID) -> AnyRow | None:
     return next(iter(await source.rows(ONE, id=doctor_id)), None)
-
-
-async def is_listed(source: Source, doctor_id: UUID) -> bool:
-    return bool(await source.rows(select(User.id).where(User.id == doctor_id, *ACTIVE_DOCTOR)))

@@ -2,12 +2,12 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from persistence.database import AnyRow, Source, Transaction
 from persistence.models import Patient
 from persistence.paging import Found, PagedQuery
-from persistence.relations import OWN
+from persistence.relations import charts_readable_by as readable_by
 from persistence.text import search_key, sort_key, substring_pattern
 from security.roles import Caller, Role
 
@@ -30,11 +30,6 @@ COLUMNS = (
 )
 LOCKED = select(*COLUMNS).where(Patient.id == bindparam("id")).with_for_update(key_share=True)
 LINK = select(Patient.user_id, Patient.ever_linked).where(Patient.id == bindparam("id"))
-
-
-def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
-    """Everyone at the clinic sees every chart; a patient the one linked to his account."""
-    return (OWN,) if role is Role.PATIENT else ()
 
 
 def of(caller: Caller) -> dict[str, Any]:

@@ -69,5 +69,7 @@ async def page(source: Source, caller: Caller, page: int, limit: int, *, patient
 
 
 async def add(transaction: Transaction, **values: Any) -> UUID:
-    [row] = await transaction.rows(insert(MedicalRecord).values(**values).returning(MedicalRecord.id))
+    """Dated now, by the clock that every instance shares."""
+    statement = insert(MedicalRecord).values(date=func.clock_timestamp(), **values)
+    [row] = await transaction.rows(statement.returning(MedicalRecord.id))
     return row.id  # type: ignore[no-any-return]  # a Row's attributes are untyped

@@ -3,7 +3,7 @@ somebody is."""
 
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, exists, func, select, union
+from sqlalchemy import BindParameter, ColumnElement, bindparam, exists, func, select, union
 
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
 from security.roles import Role
@@ -13,6 +13,11 @@ ACTIVE_DOCTOR = (User.role == Role.DOCTOR, User.status == AccountStatus.ACTIVE)
 OWN = Patient.user_id == CALLER  # of a chart: a person has linked it to the caller's account
 OWN_CHART = select(Patient.id).where(OWN).scalar_subquery()
 HAS_CHART = exists().where(Patient.user_id == User.id)
+
+
+def charts_readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
+    """Everyone at the clinic sees every chart; a patient the one linked to his account."""
+    return (OWN,) if role is Role.PATIENT else ()
 
 
 def assigned_patients(doctor: Any) -> Any:

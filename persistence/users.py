@@ -24,7 +24,8 @@ COLUMNS = (
     User.status,
 )
 ONE = select(*COLUMNS).where(User.id == bindparam("id"))
-# No KEY UPDATE: a booking that refers to the row (FOR KEY SHARE) need not wait for us.
+# No KEY UPDATE: an insert that refers to the row (FOR KEY SHARE) need not wait for us. A booking does: it
+# holds its doctor's row (FOR SHARE), so that nobody leaves while they are booked.
 LOCKED = ONE.with_for_update(key_share=True)
 CREDENTIALS = select(User.id, User.email, User.name, User.role, User.status, User.password_hash).where(
     User.email == bindparam("email")

@@ -127,6 +127,11 @@ class World:
         begins = datetime(2100, 1, 1, tzinfo=UTC) + timedelta(hours=next(numbers))
         return begins.strftime("%Y-%m-%dT%H:%M:%SZ")
 
+    def past_slot(self) -> str:
+        """The same of the past, where appointments can be completed."""
+        begins = datetime(1950, 1, 1, tzinfo=UTC) + timedelta(hours=next(numbers))
+        return begins.strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def appointment(self, **changes: Any) -> dict[str, Any]:
         """Booked by staff, with the doctor and a new chart unless said otherwise."""
         body = {"reason": "Check-up", **changes}

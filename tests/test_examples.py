@@ -304,6 +304,16 @@ def late_change(clinic: Clinic) -> Any:
     return clinic.doctor.patch(f"/api/appointments/{VISIT}", {"notes": "x"})
 
 
+def cancelled_late(clinic: Clinic) -> Any:
+    begun = book(clinic, date="2020-05-20T07:00:00Z").json()["id"]
+    return clinic.patient.patch(f"/api/appointments/{begun}", {"status": "cancelled"})
+
+
+def moved_to_the_departed(clinic: Clinic) -> Any:
+    assert clinic.admin.patch(f"/api/users/{DOCTOR}", {"status": "disabled"}).status_code == 200
+    return clinic.staff.patch(f"/api/appointments/{VISIT}", {"date": "2042-05-20T07:00:00Z"})
+
+
 def from_a_foreign_page(clinic: Clinic) -> Any:
     body = {"email": "doctor@example.com", "password": demo.PASSWORD}
     return clinic.anonymous.post("/api/auth/login", body, headers={"origin": "http://localhost:5999"})
@@ -357,6 +367,9 @@ AT_ONCE: dict[str, Provocation] = {
     "LinkRefused.patientTaken": lambda c: link(c, CHART, c.other("users", "Otto")["id"], by=Role.ADMIN),
     "LinkForbidden.linkedBefore": lambda clinic: link(clinic, CHART, PATIENT),
     "AppointmentRefused.past": lambda clinic: book(clinic, Role.PATIENT, date="2020-05-20T07:00:00Z"),
+    "AppointmentRefused.tooEarly": lambda clinic: clinic.doctor.patch(
+        f"/api/appointments/{VISIT}", {"status": "completed"}
+    ),
     "AppointmentRefused.noOffset": lambda clinic: book(clinic, date="2042-05-20T07:00:00"),
     "UnreadableRequest.unreadable": unreadable,
     "Unauthorized.notAuthenticated": lambda clinic: clinic.anonymous.get("/api/users/me"),
@@ -399,6 +412,8 @@ AFTER_A_CHANGE: dict[str, Provocation] = {
         clinic, doctorId=clinic.other("users", "Émile")["id"]
     ),
     "AppointmentRefused.final": late_change,
+    "AppointmentRefused.begun": cancelled_late,
+    "AppointmentRefused.departed": moved_to_the_departed,
     "TooManyRequests.tooMany": too_many,
     "TooManyFailedAttempts.locked": locked_out,
     "InternalServerError.internal": broken,

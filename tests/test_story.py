@@ -48,8 +48,10 @@ def test_a_visit(world: World) -> None:
     moved = lina.patch(path, {"date": (begins + timedelta(hours=1)).isoformat()})
     assert moved.json()["date"] == (begins + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    # The doctor completes it and writes a record; she reads it.
-    assert world.doctor.patch(path, {"status": "completed"}).json()["status"] == "completed"
+    # She has come before that; the doctor enters when, completes it and writes a record; she reads it.
+    assert world.doctor.patch(path, {"status": "completed"}).status_code == 400
+    came = {"status": "completed", "date": (begins - timedelta(days=4)).isoformat()}
+    assert world.doctor.patch(path, came).json()["status"] == "completed"
     note = {"patientId": her_chart["id"], "diagnosis": "Bronchitis", "prescription": "Rest", "notes": ""}
     record = world.doctor.post("/api/records", note).json()
     assert lina.get(f"/api/records/{record['id']}").json() == record
@@ -60,8 +62,7 @@ def test_a_visit(world: World) -> None:
     grown = {role: {name: after[role][name] - before[role][name] for name in after[role]} for role in after}
     assert grown == {
         "admin": {"totalPatients": 1, "totalDoctors": 0, "totalAppointments": 1, "revenue": 150},
-        # the visit is dated in the future, so today's record does not report on it yet
-        "doctor": {"assignedPatients": 1, "todayAppointments": 0, "pendingReports": 1},
+        "doctor": {"assignedPatients": 1, "todayAppointments": 0, "pendingReports": 0},
         "staff": {"managedPatients": 1, "scheduledAppointments": 0, "pendingRegistrations": -1},
         "patient": {"upcomingAppointments": 0, "medicalRecords": 1, "prescriptions": 1},
     }
