@@ -1,6 +1,7 @@
 """Signing in and out (requirement, section 1)."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import ceil
 from time import time
@@ -41,7 +42,8 @@ from persistence.models import AccountStatus
 from security.admission import Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookie, refresh_cookie
-from security.counters import UNAVAILABLE
+from security.counters import UNAVAILABLE, BusyError
+from security.login_attempts import Attempt
 from security.rate_limit import rate_limit_headers
 from security.roles import Role
 from security.tokens import Kind
@@ -79,20 +81,6 @@ class Registration(Input):
     department: Label | UnsetType | None = UNSET
 
 
-async def checked(
-    sign_in: SignIn, reader: Reader, email: str, address: str, password: str
-) -> tuple[AnyRow | None, bool]:
-    """The account, and whether the password is its own. A slot whose password was never checked is given
-    back."""
-    try:
-        user = await users.credentials(reader, email)
-        right = await sign_in.passwords.verify(password, user.password_hash if user else None)
-    except Exception:
-        await sign_in.attempts.give_back(email, address)
-        raise
-    return user, right
-
-
 async def failed(request: StrictRequest, user: AnyRow | None, count: Count) -> None:
     """Store the failure and, with the last attempt, that the e-mail is locked now. What was typed is not
     stored where no account has it: it may be a password in the wrong field."""
@@ -102,18 +90,33 @@ async def failed(request: StrictRequest, user: AnyRow | None, count: Count) -> N
         await seen(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=user, target_id=target)
 
 
-async def slot(sign_in: SignIn, email: str, address: str) -> Count:
+@contextmanager
+def counting() -> Iterator[None]:
+    """503 where the attempts cannot be counted: then nobody signs in."""
     try:
-        count = await sign_in.attempts.take(email, address)
-    except UNAVAILABLE as error:
+        yield
+    except (*UNAVAILABLE, BusyError) as error:
         raise Unavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
+
+
+async def slot(transaction: Transaction, sign_in: SignIn, email: str, address: str) -> Attempt:
+    """An attempt to sign in, which is given back however the request ends, unless it is kept or cleared."""
+    with counting():
+        attempt = await sign_in.attempts.take(email, address)
+    count = attempt.count
     if count.exceeded:
         minutes = max(1, ceil(count.reset / 60))
         headers = {**rate_limit_headers(count), "Retry-After": str(count.reset)}
         raise TooManyRequestsException(
             f"Too many failed attempts. Please try again in {minutes} minute(s).", headers=headers
         )
-    return count
+    transaction.unless_committed(lambda: sign_in.attempts.give_back(attempt))
+    return attempt
+
+
+async def kept(sign_in: SignIn, attempt: Attempt) -> None:
+    with counting():
+        await sign_in.attempts.keep(attempt)
 
 
 async def opened_session(
@@ -153,22 +156,22 @@ class AuthController(Controller):
     ) -> Response[LoginResult]:
         """Take the same time, and count the same, whether or not the account exists."""
         email = users.normal_email(data.email)
-        address = address_of(request)
-        count = await slot(sign_in, email, address)
-        found, right = await checked(sign_in, reader, email, address, data.password)
-        user = None
+        attempt = await slot(transaction, sign_in, email, address_of(request))
+        found = await users.credentials(reader, email)
+        right = await sign_in.passwords.verify(data.password, found.password_hash if found else None)
+        user, count = None, attempt.count
         if found is not None and right:
             # As it is now: whoever changed it while the password was checked has ended its sessions already.
             user = await users.keeping_password(transaction, found.id, found.password_hash)
         if user is None:
             await failed(request, found, count)
+            await kept(sign_in, attempt)
             raise NotAuthorizedException("Invalid email or password", headers=rate_limit_headers(count))
         if user.status in WAITING:
             await seen(request, Outcome.REFUSED, user=user, target_id=user.id)
+            await kept(sign_in, attempt)
             raise PermissionDeniedException(WAITING[user.status], headers=rate_limit_headers(count))
-        with suppress(*UNAVAILABLE):  # the right password is enough, even if the count must wait to lapse
-            await sign_in.attempts.clear(email, address)
-
+        transaction.after_commit(lambda: sign_in.attempts.clear(attempt))
         cookies = await opened_session(transaction, request, sign_in, user)
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
@@ -248,13 +251,7 @@ class AuthController(Controller):
             return answer(NotAuthorizedException("Not authenticated"))  # not raised: the end is to be stored
         return Response(Message("Token refreshed"), cookies=cookies)
 
-    @post(
-        "/logout",
-        operation_id="logout",
-        status_code=200,
-        opt={**OPTIONAL, **OF_A_SESSION},
-        action=Action.AUTH_LOGOUT,
-    )
+    @post("/logout", operation_id="logout", status_code=200, opt={**EXEMPT}, action=Action.AUTH_LOGOUT)
     async def logout(
         self,
         request: StrictRequest,
@@ -269,5 +266,6 @@ class AuthController(Controller):
             end_everywhere(transaction, sign_in.admission, ended)
             if ended:
                 user = await users.one(transaction, token.user_id)
-                await done(transaction, request, user=user, target_id=token.session_id)
+                session = token.session_id
+                await done(transaction, request, user=user, session_id=session, target_id=session)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())

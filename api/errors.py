@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.rules import parameter_rule
 from api.schemas import ErrorDetail
-from security.counters import UNAVAILABLE
+from security.counters import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
 log = logging.getLogger("medisecure.errors")
@@ -101,7 +101,7 @@ def judged(request: Request[Any, Any, Any], error: Exception) -> tuple[int, str,
             return HTTPStatus.BAD_REQUEST, invalid_parameter(request, error), {}
         case HTTPException() if isinstance(error, Refused) or error.status_code < 500:
             return error.status_code, own_detail(error), dict(error.headers or {})
-        case TooBusyError():
+        case TooBusyError() | BusyError():
             return unavailable(error.retry_after)
         case DBAPIError():
             return judged_sql(error)

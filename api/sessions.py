@@ -16,6 +16,7 @@ from api.trail import done, seen
 from persistence import sessions, users
 from persistence.audit import Action
 from persistence.database import Reader, Transaction
+from security.authentication import COUNTED_APART
 
 WIRE = {"last_seen_at": "lastSeenAt", "expires_at": "expiresAt", "user_agent": "userAgent"}
 
@@ -38,7 +39,7 @@ class SessionPage(Output):
 class SessionController(Controller):
     path = "/api/users/me/sessions"
 
-    @get(operation_id="listMySessions", action=Action.SESSION_LIST)
+    @get(operation_id="listMySessions", opt={**COUNTED_APART}, action=Action.SESSION_LIST)
     async def list_my_sessions(
         self,
         request: StrictRequest,
@@ -52,7 +53,13 @@ class SessionController(Controller):
         await seen(request, target_ids=[row[0] for row in rows])
         return SessionPage([Session(*(*row, row[0] == caller.session_id)) for row in rows], total)
 
-    @delete("/{id:str}", operation_id="endMySession", status_code=200, action=Action.SESSION_END)
+    @delete(
+        "/{id:str}",
+        operation_id="endMySession",
+        status_code=200,
+        opt={**COUNTED_APART},
+        action=Action.SESSION_END,
+    )
     async def end_my_session(
         self,
         id: FromPath[str],

@@ -27,13 +27,15 @@ def event(
     *,
     action: Action | None = None,
     user: Any = None,
+    session_id: UUID | None = None,
     patient_id: UUID | None = None,
     target_id: UUID | None = None,
     target_ids: Iterable[UUID] = (),
     patient_ids: Iterable[UUID] = (),
 ) -> Event:
     """An event of this request. `user`: who it is about where nobody has signed in yet, with id, email and
-    role. `patient_ids`: every chart that the answer shows something of, if it is not `patient_id` alone."""
+    role; `session_id`: their session, then. `patient_ids`: every chart that the answer shows something of, if
+    it is not `patient_id` alone."""
     caller = request.scope.get("user")
     who = caller or user
     charts = set(patient_ids) | ({patient_id} if patient_id else set())
@@ -42,7 +44,7 @@ def event(
         user_id=who.id if who else None,
         email=who.email if who else None,
         role=who.role if who else None,
-        session_id=caller.session_id if caller else None,
+        session_id=caller.session_id if caller else session_id,
         action=action or request.route_handler.opt["action"],
         outcome=outcome,
         patient_id=patient_id,

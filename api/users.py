@@ -44,6 +44,7 @@ from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
+from security.authentication import COUNTED_APART
 from security.guards import requires
 from security.roles import Role
 
@@ -108,7 +109,13 @@ class UserController(Controller):
         await done(transaction, request, target_id=row.id)
         return user(row)
 
-    @post("/me/password", operation_id="changeMyPassword", status_code=200, action=Action.ACCOUNT_PASSWORD)
+    @post(
+        "/me/password",
+        operation_id="changeMyPassword",
+        status_code=200,
+        opt={**COUNTED_APART},
+        action=Action.ACCOUNT_PASSWORD,
+    )
     async def change_my_password(
         self,
         data: JSONBody[PasswordChange],

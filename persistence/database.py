@@ -62,6 +62,7 @@ class Transaction:
         self.engine = engine
         self.connection: AsyncConnection | None = None
         self.committed: list[Callable[[], Awaitable[None]]] = []
+        self.undone: list[Callable[[], Awaitable[None]]] = []
 
     @property
     def has_begun(self) -> bool:
@@ -96,6 +97,11 @@ class Transaction:
         """Do `act` once the transaction is stored, before the answer leaves."""
         self.committed.append(act)
 
+    def unless_committed(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do `act` if the transaction ends in any other way: an error of the handler's or of the COMMIT, or
+        nobody who waits any more. It must not raise."""
+        self.undone.append(act)
+
 
 Source = Reader | Transaction
 
@@ -122,16 +128,20 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Commit at the end, roll back on any error, then run what waits for the commit."""
+        """Commit at the end, roll back on any error, then run what waits for the one or the other."""
         transaction = Transaction(self.writes)
+        waiting = transaction.undone
         try:
             yield transaction
             if transaction.connection is not None:
                 await transaction.connection.commit()
+            waiting = transaction.committed
         finally:
-            await transaction.close()
-        for act in transaction.committed:
-            await act()
+            try:
+                await transaction.close()
+            finally:
+                for act in waiting:
+                    await act()
 
     async def close(self) -> None:
         await self.reads.dispose()

@@ -6,18 +6,25 @@ from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 from time import monotonic
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from security.counters import TOMBSTONE, UNAVAILABLE, CounterStore, session_key
+from security.counters import TOMBSTONE, UNAVAILABLE, BusyError, CounterStore, session_key
 from security.roles import Caller
 from security.tokens import SessionToken
 
 REMEMBERED = 5.0  # seconds for which "alive" may be believed without asking PostgreSQL
 PAUSE = 1.0  # seconds without Redis after it failed, so that a stalled one does not slow every request
 
+# The counters of a user, each with the same limit. What they need against a thief of a cookie is counted
+# apart, so that no loop of the thief's over other calls uses it up.
+USER = "user"
+SAFEGUARD = "safeguard"
+
+Answer = TypeVar("Answer")
 log = logging.getLogger("medisecure.admission")
 
 
@@ -40,8 +47,8 @@ class Count(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """The answer. `caller`: None for an anonymous one. `count`: None when Redis could not say. `asked`: when,
-    in seconds of the monotonic clock."""
+    """The answer. `caller`: None for an anonymous one. `count`: None where the request is not counted, or
+    Redis could not say. `asked`: when, in seconds of the monotonic clock."""
 
     caller: Caller | None
     token: SessionToken | None
@@ -68,51 +75,63 @@ class Admission:
         self.tombstone = tombstone
         self.away_until = 0.0
 
-    async def admit(self, token: SessionToken | None, address: str) -> Admitted:
-        """Count the request on its user, or on its address where it has no living session, and tell who
-        the caller is. One Redis round trip; PostgreSQL answers what Redis does not know or cannot say."""
+    async def admit(
+        self, token: SessionToken | None, address: str, *, counter: str = USER, anonymous: bool = False
+    ) -> Admitted:
+        """Count the request on its user's `counter`, and tell who the caller is. Where `anonymous` callers
+        are served, who has no living session is counted on their address; elsewhere the answer is 401, and
+        not counted: nobody must lose their refresh to the lapsed cookies of neighbours behind one address.
+
+        One Redis round trip; PostgreSQL answers what Redis does not know or cannot say. Raises BusyError
+        where Redis is there and has no time: nobody passes uncounted for that.
+        """
         asked = monotonic()
-        by_address = f"requests:address:{network_of(address)}"
+        by_address = [f"requests:address:{network_of(address)}"] if anonymous else []
         if token is None:
-            return Admitted(None, None, (await self.counted([by_address]))[1], asked)
-        session_id = token.session_id
-        keys = [by_address, session_key(session_id), f"requests:user:{token.sub}"]
-        known, count = await self.counted(keys)
-        if known == TOMBSTONE:
-            return Admitted(None, None, count, asked)
-        caller = msgspec.json.decode(known, type=Caller) if known else await self.look_up(session_id, count)
+            return Admitted(None, None, await self.count(*by_address) if anonymous else None, asked)
+        keys = [session_key(token.session_id), f"requests:{counter}:{token.sub}", *by_address]
+        known, count = await self.known(keys, token.session_id)
+        caller = None if known is None else msgspec.json.decode(known, type=Caller)
         if caller is None or caller.id != token.user_id:
-            return Admitted(None, None, count, asked)
+            return Admitted(None, None, count if anonymous else None, asked)
         return Admitted(caller, token, count, asked)
 
-    async def counted(self, keys: list[str]) -> tuple[bytes | None, Count | None]:
+    async def count(self, key: str) -> Count | None:
+        answer = await self.ask_redis(lambda: self.store.count(key, self.window * 1000))
+        return self.counted(*answer) if answer else None
+
+    async def known(self, keys: list[str], session_id: UUID) -> tuple[bytes | None, Count | None]:
+        """Who the session belongs to, as JSON, or None where it is dead; and the request's count."""
+        window = self.window * 1000
+        answer = await self.ask_redis(lambda: self.store.admit(keys, window))
+        if answer is not None and answer[0] is not None:
+            return alive(answer[0]), self.counted(*answer[1:])
+        begun = monotonic()
+        caller = await self.find_session(session_id)
+        found = msgspec.json.encode(caller) if caller else TOMBSTONE
+        if answer is None:  # Redis is away
+            return alive(found), None
+        # Counted from before the question: an answer that was slow to arrive is believed for less long.
+        believed = int(max(0, REMEMBERED - (monotonic() - begun)) * 1000)
+        remembered = believed if caller else self.tombstone * 1000
+        settled = await self.ask_redis(lambda: self.store.settle(keys, window, found, remembered))
+        if settled is None:
+            return alive(found), None
+        return alive(settled[0]), self.counted(*settled[1:])
+
+    async def ask_redis(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """What Redis answers; None where it is away."""
         if monotonic() < self.away_until:
-            return None, None
+            return None
         try:
-            known, count, left = await self.store.admit(keys=keys, args=[self.window * 1000])
+            return await question()
         except UNAVAILABLE as error:
             self.away_until = monotonic() + PAUSE
             log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
-            return None, None
-        return known, Count(count, self.limit, max(1, ceil(left / 1000)), self.window)
+            return None
 
-    async def look_up(self, session_id: UUID, count: Count | None) -> Caller | None:
-        asked = monotonic()
-        caller = await self.find_session(session_id)
-        # Counted from before the question: an answer that was slow to arrive is believed for less long.
-        believed = REMEMBERED - (monotonic() - asked)
-        if count is None:
-            return caller
-        try:
-            if caller is None:  # so that the next request with its tokens counts on its address
-                await self.store.bury_session(session_id, self.tombstone)
-            elif believed > 0:
-                await self.store.remember_session(
-                    session_id, msgspec.json.encode(caller), max(1, int(believed * 1000))
-                )
-        except UNAVAILABLE:
-            self.away_until = monotonic() + PAUSE
-        return caller
+    def counted(self, count: int, left: int) -> Count | None:
+        return Count(count, self.limit, max(1, ceil(left / 1000)), self.window) if count else None
 
     async def end(self, session_ids: Iterable[UUID]) -> None:
         """Make sure that no instance believes in these sessions any more, which PostgreSQL has ended.
@@ -126,8 +145,12 @@ class Admission:
                 try:
                     await self.store.bury_session(session_id, self.tombstone)
                     break
-                except UNAVAILABLE:
+                except (*UNAVAILABLE, BusyError):
                     await asyncio.sleep(0.25)
+
+
+def alive(known: bytes) -> bytes | None:
+    return None if known == TOMBSTONE else known
 
 
 def network_of(address: str) -> str:

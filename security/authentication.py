@@ -12,27 +12,39 @@ from litestar.middleware.authentication import AuthenticationResult
 from litestar.security.jwt import JWTCookieAuth
 from litestar.security.jwt.middleware import JWTCookieAuthenticationMiddleware
 
-from security.admission import Admission
+from security.admission import SAFEGUARD, USER, Admission
 from security.cookies import ACCESS, REFRESH, read_cookie
 from security.roles import Caller
 from security.tokens import Kind, SessionToken, TokenIssuer
 
-# Values of a handler's `opt`.
+# Values of a handler's `opt`. Without one: signed in, counted on the user.
 EXEMPT: Mapping[str, Any] = {"exclude_from_auth": True, "public": True}  # neither counted nor asked who it is
-OPTIONAL: Mapping[str, Any] = {"public": True}  # counted; the caller is known if he has signed in
-BY_REFRESH_TOKEN: Mapping[str, Any] = {"credential": Kind.REFRESH}  # the refresh cookie says who it is
+OPTIONAL: Mapping[str, Any] = {
+    "public": True,
+    "anonymous": True,
+}  # whoever has not signed in counts by address
+# The refresh cookie says who it is; without a living session 401, counted by address.
+BY_REFRESH_TOKEN: Mapping[str, Any] = {"credential": Kind.REFRESH, "anonymous": True}
+# What a user needs against a thief of a cookie: a count of its own, shared by these operations.
+COUNTED_APART: Mapping[str, Any] = {"counter": SAFEGUARD}
 
 
 class SessionMiddleware(JWTCookieAuthenticationMiddleware):
     async def authenticate_request(
         self, connection: ASGIConnection[Any, Any, Any, Any]
     ) -> AuthenticationResult:
-        kind = connection.route_handler.opt.get("credential", Kind.ACCESS)
+        opt = connection.route_handler.opt
+        kind = opt.get("credential", Kind.ACCESS)
         cookie = read_cookie(connection.scope["headers"], ACCESS if kind is Kind.ACCESS else REFRESH)
         state = connection.app.state
         issuer: TokenIssuer = state.issuer
         admission: Admission = state.admission
-        admitted = await admission.admit(issuer.read(cookie, kind), address_of(connection))
+        admitted = await admission.admit(
+            issuer.read(cookie, kind),
+            address_of(connection),
+            counter=opt.get("counter", USER),
+            anonymous=opt.get("anonymous", False),
+        )
         return AuthenticationResult(user=admitted.caller, auth=admitted)
 
 

@@ -25,10 +25,12 @@ class AdmissionRateLimit(RateLimitMiddleware):
             raise TooManyRequestsException(
                 "Too many requests", headers={**headers, "Retry-After": str(admitted.count.reset)}
             )
+        # A session that ends while its request waits is a 401 like any other, and says nothing of a count.
+        secured = not scope["route_handler"].opt.get("anonymous")
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and not (secured and message["status"] == 401):
                 message["headers"] = [*message["headers"], *encoded]
             await send(message)
 

@@ -96,8 +96,10 @@ class Comparison:
                 yield from self.request(f"{where}: body", content["schema"], new["content"][kind]["schema"])
 
     def response(self, where: str, old: Document, new: Document) -> Iterator[str]:
-        for header in old.get("headers", {}).keys() - new.get("headers", {}).keys():
-            yield f"{where}: header {header} is gone"
+        for name in old.get("headers", {}).keys() - new.get("headers", {}).keys():
+            # One that is not required may always have been absent.
+            if resolved(self.old, old["headers"][name]).get("required"):
+                yield f"{where}: header {name} is gone"
         for kind, content in old.get("content", {}).items():
             if kind not in new.get("content", {}):
                 yield f"{where}: {kind} is gone"

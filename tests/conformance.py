@@ -127,7 +127,9 @@ def check(response: httpx.Response) -> None:
     check_headers(response, resolved(promised), where)
     if request.method == "HEAD":
         return
-    if is_counted(response, declared):
+    if response.status_code == 401 and is_secured(declared):
+        assert not RATE_LIMIT & set(response.headers), f"{where}: a 401 is not counted, and must not say so"
+    elif is_counted(response, declared):
         missing = RATE_LIMIT - set(response.headers)
         assert not missing, f"{where}: does not say where the caller stands, {missing}"
     media_type = response.headers["content-type"].split(";")[0]
@@ -171,7 +173,8 @@ def is_unparsed(response: httpx.Response) -> bool:
 
 def is_counted(response: httpx.Response, declared: dict[str, Any]) -> bool:
     """Whether the request was counted, as those are that succeed, so that the answer must say so. A foreign
-    page is refused before, nobody counts while Redis is away, and login counts once it has an e-mail."""
+    page is refused before, nobody counts while Redis is away or too busy, and login counts once it has an
+    e-mail."""
     [success] = [answer for status, answer in declared["responses"].items() if status.startswith("2")]
     counted = "RateLimit-Limit" in resolved(success)["headers"]
     foreign = (
@@ -180,4 +183,10 @@ def is_counted(response: httpx.Response, declared: dict[str, Any]) -> bool:
         and "access-control-allow-origin" not in response.headers
     )
     without_email = declared["operationId"] == "login" and response.status_code not in {200, 401, 403, 429}
-    return counted and not foreign and not without_email and not outages.cover(response)
+    busy = response.status_code == 503
+    return counted and not foreign and not without_email and not busy and not outages.cover(response)
+
+
+def is_secured(declared: dict[str, Any]) -> bool:
+    """Whether nothing but an access cookie opens the operation."""
+    return declared.get("security", contract()["security"]) == [{"accessCookie": []}]

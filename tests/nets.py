@@ -214,9 +214,11 @@ def closedness_drift(document: Document) -> list[str]:
         is_api = path.startswith("/api/")
         needed = {"400", "500"}
         if secured:
-            needed |= {"401", "429", "500", "503"}
+            needed |= {"401", "503"}
         if is_api:
-            needed |= {"429", "503"}
+            needed.add("503")
+        if is_api and is_limited(document, operation):
+            needed.add("429")
         if operation.get("x-roles") or method in UNSAFE:
             needed.add("403")
         if "requestBody" in operation:
@@ -226,11 +228,42 @@ def closedness_drift(document: Document) -> list[str]:
         declared = set(operation["responses"])
         where = f"{method} {path}"
         drift += [f"{where}: {status} is possible and not declared" for status in sorted(needed - declared)]
-        only_where_needed = {"401", "403", "413", "415"} - ({"401"} if path == "/api/auth/login" else set())
+        only_where_needed = {"401", "403", "413", "415", "429"}
+        only_where_needed -= {"401"} if path == "/api/auth/login" else set()
         drift += [
             f"{where}: {status} is declared and cannot happen"
             for status in sorted(declared & only_where_needed - needed)
         ]
+    return drift
+
+
+def is_limited(document: Document, operation: dict[str, Any]) -> bool:
+    """Whether a success says where the caller stands; then the next call may be over the limit."""
+    for status, answer in operation["responses"].items():
+        if "$ref" in answer:
+            answer = document["components"]["responses"][answer["$ref"].rsplit("/", 1)[1]]
+        if status.startswith("2") and "RateLimit-Limit" in answer.get("headers", {}):
+            return True
+    return False
+
+
+def limit_drift(document: Document, app: Litestar) -> list[str]:
+    """Net 4, for limits: `x-limit` is the handler's `counter`, and what is exempt promises no count. Login
+    has one of its own."""
+    drift = []
+    code = handlers(app)
+    for method, path, operation in operations(document):
+        opt = code[method, path].opt if (method, path) in code else {}
+        where = f"{method} {path}"
+        if operation.get("x-limit") != opt.get("counter"):
+            drift.append(
+                f"{where}: x-limit {operation.get('x-limit')} in openapi.yaml, "
+                f"counter={opt.get('counter')} in the code"
+            )
+        counted = not opt.get("exclude_from_auth") or operation["operationId"] == "login"
+        promised = is_limited(document, operation)
+        if path.startswith("/api/") and promised != counted:
+            drift.append(f"{where}: counted is {promised} in openapi.yaml, {counted} in the code")
     return drift
 
 

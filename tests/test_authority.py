@@ -318,4 +318,4 @@ def test_only_what_renews_or_ends_the_session_looks_after_it_itself(world: World
         for handler in handlers(world.service.app).values()
         if handler.opt.get("of_a_session")
     }
-    assert own == {"refresh", "logout"}
+    assert own == {"refresh"}

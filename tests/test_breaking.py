@@ -136,6 +136,7 @@ WELCOME = [
     ("paths /api/invoices", INVOICES),
     (f"{LIST} parameters +", OPTIONAL),
     (f"{LIST} summary", "All of them"),
+    (f"{LIST} responses 200 headers RateLimit-Reset", GONE),
     (f"{POST} x-roles +", "doctor"),
     (f"{POST} x-roles", GONE),
     (f"{LIST} security", []),

@@ -65,6 +65,10 @@ def test_audit_actions(app: Litestar, document: Document) -> None:
     assert nets.audit_drift(document, app) == []
 
 
+def test_limits(app: Litestar, document: Document) -> None:
+    assert nets.limit_drift(document, app) == []
+
+
 def test_roles(app: Litestar, document: Document) -> None:
     assert nets.role_drift(document, app) == []
 
@@ -107,6 +111,15 @@ def unnoticed(document: Document) -> None:
     del document["paths"]["/api/patients/{id}"]["get"]["x-audit"]
 
 
+def uncounted(document: Document) -> None:
+    headers = document["paths"]["/api/users/me/sessions"]["get"]["responses"]["200"]["headers"]
+    del headers["RateLimit-Limit"]
+
+
+def counted_together(document: Document) -> None:
+    del document["paths"]["/api/users/me/password"]["post"]["x-limit"]
+
+
 def unserved(document: Document) -> None:
     document["paths"]["/api/invoices"] = {"get": document["paths"]["/api/doctors"]["get"]}
 
@@ -132,6 +145,8 @@ def unread_parameter(document: Document) -> None:
         (unguarded, "POST /api/records: x-roles []"),
         (widened, "POST /api/patients: x-roles ['admin', 'doctor', 'staff']"),
         (unnoticed, "GET /api/patients/{id}: x-audit None"),
+        (uncounted, "GET /api/users/me/sessions: 429 is declared and cannot happen"),
+        (counted_together, "POST /api/users/me/password: x-limit None"),
         (unserved, "GET /api/invoices: promised"),
         (other_success, "POST /api/patients: (operationId, success)"),
         (unread_parameter, "GET /api/doctors: query parameters"),
@@ -148,6 +163,7 @@ def test_the_nets_catch(
         *nets.closedness_drift(document),
         *nets.role_drift(document, app),
         *nets.audit_drift(document, app),
+        *nets.limit_drift(document, app),
     ]
     assert any(complaint in message for message in drift), drift
 

@@ -1,16 +1,23 @@
 """The login limit (requirement, "Rate Limiting (Redis)" and "LoginAttempt (Redis)")."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import text
 
+from persistence.database import Database
+from security.counters import CounterStore
+from security.login_attempts import Attempt, LoginAttempts
+from security.passwords import TooBusyError
 from security.roles import Role
 from tests.client import Browser, standing
 from tests.factories import PASSWORD, World, email, registration
+from tests.locks import transaction, until_they_wait
 from tests.service import Backend, Service
 
 LOCKED = "Too many failed attempts. Please try again in {} minute(s)."
@@ -191,6 +198,141 @@ def test_twenty_tries_at_once_on_two_instances_check_five_passwords(
             answers = list(pool.map(lambda door: door.login(nobody, PASSWORD).status_code, doors))
     assert Counter(answers) == {401: 5, 429: 15}
     assert attempts(backend, nobody)["count"] == "5"
+
+
+class Broken:
+    """Ways in which the database fails at one point of a sign-in, and how to mend it."""
+
+    INSERT = (
+        "CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$",
+        "CREATE CONSTRAINT TRIGGER broken AFTER INSERT ON sessions {} FOR EACH ROW EXECUTE FUNCTION break()",
+    )
+    MENDED = ("DROP TRIGGER broken ON sessions", "DROP FUNCTION break")
+    WAYS: ClassVar[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+        "reading the account": (
+            ("ALTER TABLE users RENAME COLUMN password_hash TO hidden",),
+            ("ALTER TABLE users RENAME COLUMN hidden TO password_hash",),
+        ),
+        "opening the session": (tuple(one.format("") for one in INSERT), MENDED),
+        "the commit": (tuple(one.format("DEFERRABLE INITIALLY DEFERRED") for one in INSERT), MENDED),
+        "the audit trail": (
+            ("ALTER TABLE audit_events ADD CONSTRAINT broken CHECK (false) NOT VALID",),
+            ("ALTER TABLE audit_events DROP CONSTRAINT broken",),
+        ),
+    }
+
+
+def failures_of_addresses(backend: Backend) -> int:
+    with backend.redis as connection:
+        return sum(int(connection.hget(key, "count") or 0) for key in connection.keys("login:failures:*"))
+
+
+@pytest.mark.parametrize("where", Broken.WAYS)
+def test_an_attempt_that_ends_in_5xx_is_given_back(
+    where: str, backend: Backend, door: Browser, address: str
+) -> None:
+    """Contract, accounts: "An attempt that ends in 5xx, for whatever reason, is given back"; what failed
+    before is forgiven by a success that is stored, and by no other."""
+    lock(backend, address, count=3)
+    before = failures_of_addresses(backend)
+    breaking, mending = Broken.WAYS[where]
+    for statement in breaking:
+        backend.sql(statement)
+    try:
+        for _ in range(6):
+            assert door.login(address, PASSWORD).status_code >= 500
+        if where in {"reading the account", "the audit trail"}:
+            assert door.login(address, "not it").status_code >= 500
+    finally:
+        for statement in mending:
+            backend.sql(statement)
+    assert attempts(backend, address)["count"] == "3"
+    assert failures_of_addresses(backend) == before
+    assert door.login(address, PASSWORD).status_code == 200
+    assert attempts(backend, address) == {}
+    assert failures_of_addresses(backend) == before
+
+
+def test_a_connection_that_dies_while_the_account_is_locked(
+    backend: Backend, door: Browser, address: str
+) -> None:
+    before = failures_of_addresses(backend)
+    for _ in range(2):  # the first is asked once more
+        with ThreadPoolExecutor(1) as pool, transaction(backend) as run:
+            run("SELECT 1 FROM users WHERE email = $1 FOR UPDATE", address)
+            login = pool.submit(door.login, address, PASSWORD)
+            while not login.done():
+                until_they_wait(backend, login)
+                backend.sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+        assert login.result().status_code == 503
+    assert attempts(backend, address) == {}
+    assert failures_of_addresses(backend) == before
+
+
+def test_an_attempt_ends_once(backend: Backend) -> None:
+    """Kept, it is not given back; given back, it is not given back again; nobody's is given back for it."""
+
+    async def run() -> None:
+        store = CounterStore.connect(backend.redis_url)
+        async with store:
+            counted = LoginAttempts(store, 5, 900, 300)
+            kept, returned = [await counted.take(nobody, "192.0.2.1") for _ in range(2)]
+            await counted.keep(kept)
+            for _ in range(2):
+                await counted.give_back(kept)
+                await counted.give_back(returned)
+
+    nobody = email("nobody")
+    asyncio.run(run())
+    assert attempts(backend, nobody)["count"] == "1"
+    assert attempts(backend, nobody).keys() == {"count", "first_attempt"}
+
+
+def test_an_attempt_that_nobody_ended_lapses(backend: Backend) -> None:
+    """The process was killed while it checked the password, or Redis could not be told."""
+
+    async def take() -> Attempt:
+        store = CounterStore.connect(backend.redis_url)
+        async with store:
+            return await LoginAttempts(store, 2, 900, 300).take(nobody, "192.0.2.2")
+
+    nobody = email("nobody")
+    lost = [asyncio.run(take()) for _ in range(2)]
+    assert asyncio.run(take()).count.exceeded
+    with backend.redis as connection:
+        for attempt in lost:
+            for at in attempt.keys:
+                connection.hset(at, f"attempt:{attempt.id}", int(time.time()) - 1)  # as LEASE seconds do
+    assert asyncio.run(take()).count.count == 1
+    assert len(attempts(backend, nobody)) == 3
+
+
+@pytest.mark.parametrize("gone", [asyncio.CancelledError, SystemExit, TooBusyError])
+def test_whatever_ends_a_request_gives_back(backend: Backend, gone: type[BaseException]) -> None:
+    """A shutdown cancels it, the queue of passwords is full: what is no commit is undone."""
+
+    seen = list[str]()
+
+    async def note(what: str) -> None:
+        seen.append(what)
+
+    async def run() -> None:
+        database = Database(backend.database_url)
+        try:
+            async with database.transaction() as transaction:
+                transaction.unless_committed(lambda: note("given back"))
+                transaction.after_commit(lambda: note("cleared"))
+                await transaction.rows(text("SELECT 1"))
+                raise gone
+        finally:
+            await database.close()
+
+    with pytest.raises(gone):
+        asyncio.run(run())
+    assert seen == ["given back"]
 
 
 def test_a_password_that_could_not_be_checked_is_no_attempt(
