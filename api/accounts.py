@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, UnsetType
 
 from api.errors import BadRequest
+from api.problems import ErrorCode
 from api.schemas import TEXT, Email, Id, Instant, Name, Output, Phone
 from persistence.database import Transaction
 from persistence.models import AccountStatus
@@ -69,18 +70,19 @@ def lost_with_role(role: Role) -> list[str]:
 def suits_role(role: Role, specialization: str | None, department: str | None) -> None:
     """Raise 400 where a person of another role is given what only doctors, or only staff, have."""
     if specialization and role is not Role.DOCTOR:
-        raise BadRequest("specialization: only a doctor has one")
+        raise BadRequest("specialization: only a doctor has one", ErrorCode.NOT_OF_THIS_ROLE)
     if department and role is not Role.STAFF:
-        raise BadRequest("department: only staff have one")
+        raise BadRequest("department: only staff have one", ErrorCode.NOT_OF_THIS_ROLE)
 
 
 def acceptable(sign_in: SignIn, password: str, field: str = "password") -> str:
     """The password; 400 if bcrypt would not read all of it or, where the clinic refuses those, it is one of
     the most common ones."""
     if len(password.encode()) > MAX_BYTES:
-        raise BadRequest(f"{field}: must be at most {MAX_BYTES} bytes of UTF-8")
+        raise BadRequest(f"{field}: must be at most {MAX_BYTES} bytes of UTF-8", ErrorCode.TOO_LONG)
     if sign_in.refuses_common and is_common(password):
-        raise BadRequest(f"{field}: is one of the most common passwords; choose another")
+        detail = f"{field}: is one of the most common passwords; choose another"
+        raise BadRequest(detail, ErrorCode.COMMON_PASSWORD)
     return password
 
 

@@ -99,7 +99,7 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         """Before a handler reads anything."""
         await judge_body(request)
         await ask_again(request)
-        judge_query(request)
+        await judge_query(request)
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:

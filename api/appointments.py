@@ -6,12 +6,13 @@ from uuid import UUID
 
 from litestar import Controller, get, patch, post
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.clinic import Clinic
-from api.errors import BadRequest
+from api.errors import BadRequest, Forbidden, NotFound
+from api.problems import ErrorCode
 from api.requests import StrictRequest
 from api.schemas import (
     NOT_BLANK,
@@ -34,16 +35,17 @@ from persistence import appointments
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AppointmentStatus
-from security.guards import requires
+from security.guards import listed, requires
 from security.roles import Caller, Role
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
+CLINIC = listed(set(Role) - {Role.PATIENT})
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 TAKEN = {
-    "doctor": "date: the doctor has another appointment at that time",
-    "patient": "date: the patient has another appointment at that time",
+    "doctor": ("date: the doctor has another appointment at that time", ErrorCode.SLOT_TAKEN_DOCTOR),
+    "patient": ("date: the patient has another appointment at that time", ErrorCode.SLOT_TAKEN_PATIENT),
 }
 WIRE = {
     "patient_id": "patientId",
@@ -87,13 +89,13 @@ class AppointmentUpdate(Input):
 def in_calendar(instant: datetime | UnsetType) -> None:
     """Raise 400 outside the calendar that we keep."""
     if isinstance(instant, datetime) and not EARLIEST <= instant < LATEST:
-        raise BadRequest("date: must be from 1900-01-01 to 2199-12-31")
+        raise BadRequest("date: must be from 1900-01-01 to 2199-12-31", ErrorCode.OUT_OF_RANGE)
 
 
 def ahead(caller: Caller, instant: datetime, now: datetime) -> None:
     """Raise 400 for patients in the past."""
     if caller.role is Role.PATIENT and instant < now:
-        raise BadRequest("date: must not be in the past")
+        raise BadRequest("date: must not be in the past", ErrorCode.IN_THE_PAST)
 
 
 def settable(caller: Caller, changed: dict[str, Any]) -> None:
@@ -101,9 +103,11 @@ def settable(caller: Caller, changed: dict[str, Any]) -> None:
     if caller.role is not Role.PATIENT:
         return
     if "notes" in changed:
-        raise PermissionDeniedException("Your role may not change notes")
+        raise Forbidden(f"Your role may not change notes; {CLINIC} may", field="notes")
     if changed.get("status", AppointmentStatus.CANCELLED) is not AppointmentStatus.CANCELLED:
-        raise PermissionDeniedException("Your role may only cancel an appointment")
+        raise Forbidden(
+            f"Your role may only cancel an appointment; {CLINIC} may complete one", field="status"
+        )
 
 
 def open_to(current: AnyRow, changed: dict[str, Any]) -> None:
@@ -112,18 +116,19 @@ def open_to(current: AnyRow, changed: dict[str, Any]) -> None:
         return
     if current.status is AppointmentStatus.COMPLETED and changed.keys() <= {"notes"}:
         return
-    raise BadRequest("A completed or cancelled appointment cannot change")
+    raise BadRequest("A completed or cancelled appointment cannot change", ErrorCode.FINAL_STATE)
 
 
 def in_time(caller: Caller, current: AnyRow, changed: dict[str, Any], now: datetime, clinic: Clinic) -> None:
     """Raise 400 for what a patient may not do any more, and for what nobody may do yet."""
     if caller.role is Role.PATIENT and current.date <= now:
-        raise BadRequest("An appointment that has begun cannot be moved or cancelled by the patient")
+        detail = "An appointment that has begun cannot be moved or cancelled by the patient"
+        raise BadRequest(detail, ErrorCode.ALREADY_BEGUN)
     date = changed.get("date", current.date)
     if "date" in changed:
         ahead(caller, date, now)
     if changed.get("status") is AppointmentStatus.COMPLETED and clinic.day_of(now) < clinic.day_of(date):
-        raise BadRequest("status: an appointment cannot be completed before its day")
+        raise BadRequest("status: an appointment cannot be completed before its day", ErrorCode.TOO_EARLY)
 
 
 async def visible(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow:
@@ -137,7 +142,7 @@ async def free(transaction: Transaction, **booking: Any) -> None:
     """Raise 400 where the doctor or the patient is in another scheduled appointment by then."""
     taken = await appointments.clash(transaction, **booking)
     if taken:
-        raise BadRequest(TAKEN[taken])
+        raise BadRequest(*TAKEN[taken])
 
 
 async def moved(
@@ -145,7 +150,7 @@ async def moved(
 ) -> dict[str, datetime]:
     """The new time, as long as the old; 400 where a booking for it would be refused."""
     if not standing.doctor_is_active:
-        raise BadRequest("date: the doctor takes no appointments any more")
+        raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)
     begins = changed["date"].astimezone(UTC)
     ends = begins + (current.ends_at - current.date)
     if "status" not in changed:  # nothing overlaps that is not scheduled
@@ -195,16 +200,17 @@ class AppointmentController(Controller):
     ) -> Appointment:
         caller = request.user
         if caller.role is Role.DOCTOR and data.doctor_id != caller.id:
-            raise PermissionDeniedException("A doctor books his own appointments only")
+            detail = "A doctor books their own appointments only; staff and patient may book with any"
+            raise Forbidden(detail, field="doctorId")
         in_calendar(data.date)
         begins = data.date.astimezone(UTC)
         ends = begins + clinic.visit
         standing = await appointments.settle(transaction, caller, data.doctor_id, data.patient_id)
         ahead(caller, begins, standing.now)
         if not standing.sees_patient:
-            raise NotFoundException("Patient not found")
+            raise NotFound("Patient not found", field="patientId")
         if not standing.doctor_is_active:
-            raise NotFoundException("Doctor not found")
+            raise NotFound("Doctor not found", field="doctorId")
         await free(transaction, doctor=data.doctor_id, patient=data.patient_id, date=begins, ends_at=ends)
         appointment_id = await appointments.add(
             transaction,

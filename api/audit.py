@@ -11,6 +11,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
 
 from api.errors import BadRequest
+from api.problems import ErrorCode
 from api.requests import StrictRequest
 from api.schemas import (
     MAX_SAFE_INTEGER,
@@ -75,7 +76,8 @@ def in_utc(name: str, instant: datetime | None) -> datetime | None:
     try:
         return instant and instant.astimezone(UTC)
     except OverflowError as error:
-        raise BadRequest(f"{name}: must be from 0001-01-01 to 9999-12-31 in UTC") from error
+        detail = f"{name}: must be from 0001-01-01 to 9999-12-31 in UTC"
+        raise BadRequest(detail, ErrorCode.OUT_OF_RANGE) from error
 
 
 class AuditController(Controller):

@@ -11,20 +11,20 @@ from uuid import uuid4
 from litestar import Controller, Response, post
 from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
-from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
+from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import Label, SignIn, acceptable, end_everywhere, suits_role
 from api.authority import OF_A_SESSION, is_still_signed_in
-from api.errors import BadRequest, Unavailable, answer
+from api.errors import BadRequest, Forbidden, TooMany, Unauthorized, Unavailable, answer
+from api.problems import ErrorCode
 from api.requests import StrictRequest
 from api.schemas import (
     MAX_EMAIL,
     NOT_BLANK,
     AnyPassword,
     Email,
-    ErrorDetail,
     Id,
     Input,
     Message,
@@ -49,9 +49,13 @@ from security.roles import Role
 from security.tokens import Kind
 
 SECOND_TAB = 30  # seconds within which a used refresh token is a second tab and not a thief
+INVALID = "Invalid email or password", ErrorCode.INVALID_CREDENTIALS
 WAITING = {
-    AccountStatus.PENDING: "This account is waiting for approval by an administrator",
-    AccountStatus.DISABLED: "This account is disabled",
+    AccountStatus.PENDING: (
+        "This account is waiting for approval by an administrator",
+        ErrorCode.ACCOUNT_PENDING,
+    ),
+    AccountStatus.DISABLED: ("This account is disabled", ErrorCode.ACCOUNT_DISABLED),
 }
 
 
@@ -107,9 +111,8 @@ async def slot(transaction: Transaction, sign_in: SignIn, email: str, address: s
     if count.exceeded:
         minutes = max(1, ceil(count.reset / 60))
         headers = {**rate_limit_headers(count), "Retry-After": str(count.reset)}
-        raise TooManyRequestsException(
-            f"Too many failed attempts. Please try again in {minutes} minute(s).", headers=headers
-        )
+        detail = f"Too many failed attempts. Please try again in {minutes} minute(s)."
+        raise TooMany(detail, ErrorCode.TOO_MANY_FAILED_ATTEMPTS, headers=headers)
     transaction.unless_committed(lambda: sign_in.attempts.give_back(attempt))
     return attempt
 
@@ -166,11 +169,11 @@ class AuthController(Controller):
         if user is None:
             await failed(request, found, count)
             await kept(sign_in, attempt)
-            raise NotAuthorizedException("Invalid email or password", headers=rate_limit_headers(count))
+            raise Unauthorized(*INVALID, headers=rate_limit_headers(count))
         if user.status in WAITING:
             await seen(request, Outcome.REFUSED, user=user, target_id=user.id)
             await kept(sign_in, attempt)
-            raise PermissionDeniedException(WAITING[user.status], headers=rate_limit_headers(count))
+            raise Forbidden(*WAITING[user.status], headers=rate_limit_headers(count))
         transaction.after_commit(lambda: sign_in.attempts.clear(attempt))
         cookies = await opened_session(transaction, request, sign_in, user)
         return Response(
@@ -193,7 +196,8 @@ class AuthController(Controller):
         specialization, department = or_none(data.specialization), or_none(data.department)
         email = users.normal_email(data.email)
         if len(email) > MAX_EMAIL:  # a lower-case letter may be longer: "İ" becomes two
-            raise BadRequest(f"email: must have at most {MAX_EMAIL} characters in lower case")
+            detail = f"email: must have at most {MAX_EMAIL} characters in lower case"
+            raise BadRequest(detail, ErrorCode.TOO_LONG)
         suits_role(data.role, specialization, department)
         hashed = await sign_in.passwords.hash(acceptable(sign_in, data.password))
         if not await is_still_signed_in(transaction, request):  # a session that died meanwhile is no session
@@ -226,7 +230,7 @@ class AuthController(Controller):
         request: StrictRequest,
         sign_in: NamedDependency[SignIn],
         transaction: NamedDependency[Transaction],
-    ) -> Response[Message] | Response[ErrorDetail]:
+    ) -> Response[Message] | Response[bytes]:
         """Yield an access token, and rotate the refresh token (RFC 9700, 4.14.2)."""
         token = request.auth.token
         session = await sessions.locked(transaction, request.user.session_id)
@@ -248,7 +252,8 @@ class AuthController(Controller):
         elif str(token.token_id) not in used:
             end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, session.id))
             await done(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
-            return answer(NotAuthorizedException("Not authenticated"))  # not raised: the end is to be stored
+            # Not raised: the end is to be stored.
+            return answer(request, NotAuthorizedException("Not authenticated"))
         return Response(Message("Token refreshed"), cookies=cookies)
 
     @post("/logout", operation_id="logout", status_code=200, opt={**EXEMPT}, action=Action.AUTH_LOGOUT)

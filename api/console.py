@@ -7,10 +7,9 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-import msgspec
 from sqlalchemy.exc import IntegrityError
 
-from api.rules import broken_rule
+from api import violations
 from api.schemas import Email, Input, Name
 from api.settings import REQUIRED, SECRETS, require_usable, value_of
 from api.trail import by_command
@@ -37,10 +36,8 @@ class Administrator(Input):
 
 def create_admin(arguments: argparse.Namespace) -> None:
     email = users.normal_email(arguments.email)
-    try:
-        msgspec.convert({"email": email, "name": arguments.name}, Administrator)
-    except msgspec.ValidationError as error:
-        raise CommandError(broken_rule(Administrator, error)) from error
+    for fault in violations.of_body(Administrator, {"email": email, "name": arguments.name}):
+        raise CommandError(fault.sentence)
     url = database_url()
     hashed = asyncio.run(Passwords(1).hash(new_password()))
 

@@ -11,14 +11,12 @@ from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from litestar.enums import HttpMethod
-from litestar.exceptions import PermissionDeniedException
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
-from api.errors import DETAILS
+from api.errors import DETAILS, Forbidden
+from api.problems import ErrorCode, written
 from api.proxies import Proxies
-from api.schemas import ErrorDetail
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 FOREIGN = "This origin is not allowed"
@@ -88,24 +86,25 @@ class Edge:
         if is_preflight:
             refused = self.refused_preflight(str(origin), str(asked))
             if refused:
-                await refuse(send_with_headers, 400, refused)
+                await refuse(scope, send_with_headers, 400, *refused)
             else:  # whatever the path: otherwise the page could not read that the answer is 404
                 await respond(send_with_headers, 204, allowed_by_preflight(scope), b"")
         elif not is_plain(scope):
-            await refuse(send_with_headers, 404, DETAILS[HTTPStatus.NOT_FOUND])
+            await refuse(scope, send_with_headers, 404, DETAILS[HTTPStatus.NOT_FOUND])
         else:
             try:
                 await self.app(scope, receive, send_with_headers)
             except asyncio.CancelledError:  # the server stops, and this took too long
                 if not started:
                     unavailable = DETAILS[HTTPStatus.SERVICE_UNAVAILABLE]
-                    await refuse(send_with_headers, 503, unavailable, [(b"retry-after", b"1")])
+                    later = [(b"retry-after", b"1")]
+                    await refuse(scope, send_with_headers, 503, unavailable, headers=later)
                 raise
 
-    def refused_preflight(self, origin: str, method: str) -> str | None:
+    def refused_preflight(self, origin: str, method: str) -> tuple[str, ErrorCode] | None:
         if origin not in self.origins:
-            return FOREIGN
-        return None if method in METHODS else "Method not allowed"
+            return FOREIGN, ErrorCode.ORIGIN_NOT_ALLOWED
+        return None if method in METHODS else ("Method not allowed", ErrorCode.METHOD_NOT_ALLOWED)
 
 
 def allowed_by_preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -122,9 +121,12 @@ def allowed_by_preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 
 def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """The answer's headers, and ours where it has none of that name; an own Vary gains Origin."""
+    """The answer's headers, and ours where it has none of that name; an own Vary gains ours. Accept chooses
+    how an error is written, and nothing else."""
+    if message["status"] >= HTTPStatus.BAD_REQUEST:
+        ours = {**ours, b"vary": ours[b"vary"] + b", Accept"}
     theirs = [
-        (name, value + b", Origin" if name.lower() == b"vary" else value)
+        (name, value + b", " + ours[b"vary"] if name.lower() == b"vary" else value)
         for name, value in message["headers"]
     ]
     present = {name.lower() for name, _ in theirs}
@@ -139,9 +141,16 @@ def is_plain(scope: Scope) -> bool:
     return is_one and (path == "/" or not path.endswith("/"))
 
 
-async def refuse(send: Send, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    content_type = (b"content-type", b"application/json")
-    await respond(send, status, [content_type, *headers], msgspec.json.encode(ErrorDetail(detail)))
+async def refuse(
+    scope: Scope,
+    send: Send,
+    status: int,
+    detail: str,
+    code: ErrorCode | None = None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    media_type, body = written(scope, status, detail, code)
+    await respond(send, status, [(b"content-type", media_type.encode()), *headers], body)
 
 
 async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -164,7 +173,7 @@ class OriginCheck:
             await respond(send, 204, [(b"allow", allowed_methods(scope).encode())], b"")
             return
         if scope["method"] not in SAFE and self.is_foreign(scope):
-            raise PermissionDeniedException(FOREIGN)
+            raise Forbidden(FOREIGN, ErrorCode.ORIGIN_NOT_ALLOWED)
         await self.app(scope, receive, send)
 
     def is_foreign(self, scope: Scope) -> bool:

@@ -1,24 +1,26 @@
-"""The one exception handler: anything becomes `{"detail": …}`, in words of our own."""
+"""The one exception handler: anything becomes an error in words of our own, as api/problems.py writes it."""
 
 import logging
+import re
 import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from litestar import MediaType, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
     NotAuthorizedException,
     NotFoundException,
     PermissionDeniedException,
     TooManyRequestsException,
-    ValidationException,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from api.rules import parameter_rule
-from api.schemas import ErrorDetail
+from api.problems import ErrorCode, Fault, code_of, written
+from api.rules import schema_of
 from security.counters import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
@@ -38,17 +40,60 @@ PASSING = {"40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03
 EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointments at once
 # What a unique constraint that we rely on means to the caller.
 DUPLICATES = {
-    "uq_users_email": "Email already registered",
-    "uq_patients_user_id": "userId: this account is linked to another patient",
+    "uq_users_email": ("email: is already registered", ErrorCode.DUPLICATE),
+    "uq_patients_user_id": (
+        "userId: this account is linked to another patient",
+        ErrorCode.ALREADY_LINKED,
+    ),
 }
+FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<detail>.+)", re.DOTALL)
 
 
 class Refused(HTTPException):
-    """An error of a resource's own rules, with the detail that the caller is to read."""
+    """An error of a resource's own rules, with the detail that the caller is to read: "field: sentence" where
+    it is about one field. `field`: which one, if the detail does not say so; `faults`: what is wrong where,
+    if it is more than that."""
+
+    def __init__(
+        self,
+        detail: str,
+        code: ErrorCode | None = None,
+        faults: Sequence[Fault] = (),
+        *,
+        field: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail, headers=headers)
+        self.code = code or code_of(self.status_code)
+        of_field = [Fault(pointer=f"/{field}", code=self.code, detail=detail)] if field else []
+        self.faults = [*faults, *of_field]
 
 
 class BadRequest(Refused):
     status_code = HTTPStatus.BAD_REQUEST
+
+
+class Invalid(BadRequest):
+    """What breaks the schema of a body or a query, in one or more places."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(faults[0].sentence, faults[0].code, faults)
+
+
+class Unauthorized(Refused):
+    status_code = HTTPStatus.UNAUTHORIZED
+
+
+class Forbidden(Refused):
+    status_code = HTTPStatus.FORBIDDEN
+
+
+class NotFound(Refused):
+    status_code = HTTPStatus.NOT_FOUND
+
+
+class TooMany(Refused):
+    status_code = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class Unavailable(Refused):
@@ -59,7 +104,6 @@ class Unavailable(Refused):
 
 
 RAISED_HERE = (
-    Refused,
     NotAuthorizedException,
     NotFoundException,
     PermissionDeniedException,
@@ -67,14 +111,23 @@ RAISED_HERE = (
 )
 
 
-def handle(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorDetail]:
-    status, detail, headers = judged(request, error)
+@dataclass
+class Verdict:
+    status: int
+    detail: str
+    headers: dict[str, str] = field(default_factory=dict)
+    code: ErrorCode | None = None
+    faults: Sequence[Fault] = ()
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    verdict = judged(error)
     where = f"{request.method} {path_template(request)}"
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:  # many at once: a line each is enough
+    if verdict.status == HTTPStatus.SERVICE_UNAVAILABLE:  # many at once: a line each is enough
         log.warning("%s: unavailable, %s", where, type(error).__name__)
-    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s: %s\n%s", where, detail, stack_of(error))
-    return built(status, detail, headers)
+    elif verdict.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s\n%s", where, verdict.detail, stack_of(error))
+    return built(request, verdict)
 
 
 def stack_of(error: Exception) -> str:
@@ -83,31 +136,55 @@ def stack_of(error: Exception) -> str:
     return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__} {sqlstate}".rstrip()
 
 
-def answer(error: HTTPException) -> Response[ErrorDetail]:
+def answer(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """The answer for an error that must not be raised, because what was done before it is to be stored."""
-    return built(error.status_code, error.detail, dict(error.headers or {}))
+    return built(request, judged(error))
 
 
-def built(status: int, detail: str, headers: dict[str, str]) -> Response[ErrorDetail]:
-    if status == HTTPStatus.UNAUTHORIZED:
+def built(request: Request[Any, Any, Any], verdict: Verdict) -> Response[bytes]:
+    headers = verdict.headers
+    if verdict.status == HTTPStatus.UNAUTHORIZED:
         headers = {**headers, "WWW-Authenticate": 'Cookie realm="medisecure"'}
-    return Response(ErrorDetail(detail), status_code=status, headers=headers, media_type=MediaType.JSON)
+    faults = verdict.faults or faults_of(request, verdict)
+    media_type, body = written(request.scope, verdict.status, verdict.detail, verdict.code, faults)
+    return Response(body, status_code=verdict.status, headers=headers, media_type=media_type)
 
 
-def judged(request: Request[Any, Any, Any], error: Exception) -> tuple[int, str, dict[str, str]]:
-    """(status, detail, headers) for `error`. Details of others' exceptions never pass."""
+def faults_of(request: Request[Any, Any, Any], verdict: Verdict) -> list[Fault]:
+    """The field or parameter that the detail opens with, or the body as a whole."""
+    handler: Any = request.scope.get("route_handler")
+    if handler is None or verdict.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
+        return []
+    body = handler.parsed_data_field
+    fields = schema_of(body.annotation)["properties"] if body else {}
+    code = verdict.code or code_of(verdict.status)
+    opening = FIELD.fullmatch(verdict.detail)
+    if opening and opening["name"] in fields:
+        return [Fault(pointer=f"/{opening['name']}", code=code, detail=opening["detail"])]
+    if opening and opening["name"] == "body":
+        return [Fault(pointer="", code=code, detail=opening["detail"])]
+    if opening and verdict.status == HTTPStatus.BAD_REQUEST:
+        return [Fault(parameter=opening["name"], code=code, detail=opening["detail"])]
+    if body and verdict.status == HTTPStatus.BAD_REQUEST:
+        return [Fault(pointer="", code=code, detail=verdict.detail)]
+    return []
+
+
+def judged(error: Exception) -> Verdict:
+    """Details of others' exceptions never pass."""
     match error:
-        case ValidationException():
-            return HTTPStatus.BAD_REQUEST, invalid_parameter(request, error), {}
-        case HTTPException() if isinstance(error, Refused) or error.status_code < 500:
-            return error.status_code, own_detail(error), dict(error.headers or {})
+        case Refused():
+            headers = dict(error.headers or {})
+            return Verdict(error.status_code, error.detail, headers, error.code, error.faults)
+        case HTTPException() if error.status_code < 500:
+            return Verdict(error.status_code, own_detail(error), dict(error.headers or {}))
         case TooBusyError() | BusyError():
             return unavailable(error.retry_after)
         case DBAPIError():
             return judged_sql(error)
     if isinstance(error, (PoolTimeoutError, *UNAVAILABLE)):
         return unavailable(2)
-    return HTTPStatus.INTERNAL_SERVER_ERROR, DETAILS[HTTPStatus.INTERNAL_SERVER_ERROR], {}
+    return INTERNAL
 
 
 def own_detail(error: HTTPException) -> str:
@@ -118,31 +195,31 @@ def own_detail(error: HTTPException) -> str:
     return DETAILS.get(status, status.phrase)
 
 
-def judged_sql(error: DBAPIError) -> tuple[int, str, dict[str, str]]:
+def judged_sql(error: DBAPIError) -> Verdict:
     sqlstate = getattr(error.orig, "sqlstate", None) or ""
     if error.connection_invalidated or sqlstate in PASSING or sqlstate.startswith("08"):
         return unavailable(1)
     if sqlstate == EXCLUDED:
-        return HTTPStatus.BAD_REQUEST, "date: there is another appointment at that time", {}
+        detail = "date: there is another appointment at that time"
+        return Verdict(HTTPStatus.BAD_REQUEST, detail, code=ErrorCode.SLOT_TAKEN)
     constraint = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
     if constraint in DUPLICATES:
-        return HTTPStatus.BAD_REQUEST, DUPLICATES[constraint], {}
+        detail, code = DUPLICATES[constraint]
+        return Verdict(HTTPStatus.BAD_REQUEST, detail, code=code)
     if sqlstate.startswith("22"):  # a value that our own checks let through and PostgreSQL cannot hold
         log.error("PostgreSQL refused a value that the contract allows: %s", sqlstate)
-        return HTTPStatus.BAD_REQUEST, "A value in the request cannot be stored", {}
-    return HTTPStatus.INTERNAL_SERVER_ERROR, DETAILS[HTTPStatus.INTERNAL_SERVER_ERROR], {}
+        return Verdict(HTTPStatus.BAD_REQUEST, "A value in the request cannot be stored")
+    return INTERNAL
 
 
-def unavailable(retry_after: int) -> tuple[int, str, dict[str, str]]:
+INTERNAL = Verdict(HTTPStatus.INTERNAL_SERVER_ERROR, DETAILS[HTTPStatus.INTERNAL_SERVER_ERROR])
+
+
+def unavailable(retry_after: int) -> Verdict:
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    return status, DETAILS[status], {"Retry-After": str(retry_after)}
+    return Verdict(status, DETAILS[status], {"Retry-After": str(retry_after)})
 
 
 def path_template(request: Request[Any, Any, Any]) -> str:
     """The path as the contract writes it: no id and no query string reaches a log."""
     return str(request.scope.get("path_template") or "(no route)")
-
-
-def invalid_parameter(request: Request[Any, Any, Any], error: ValidationException) -> str:
-    names = [item["key"] for item in error.extra or [] if isinstance(item, dict) and "key" in item]
-    return parameter_rule(request, names[0]) if names else "The request is not valid"

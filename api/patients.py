@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 from litestar import Controller, delete, get, patch, post, put
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException, PermissionDeniedException
+from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import Account, account
 from api.clinic import Clinic
-from api.errors import BadRequest
+from api.errors import BadRequest, Forbidden, NotFound
+from api.problems import ErrorCode, Fault
 from api.requests import StrictRequest
 from api.schemas import (
     NOT_BLANK,
@@ -39,7 +40,7 @@ from persistence import patients, users
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus, Gender
-from security.guards import requires
+from security.guards import listed, requires
 from security.roles import Caller, Role
 
 ChartPhone = Annotated[str, Meta(min_length=1, max_length=40, pattern=NOT_BLANK)]
@@ -123,20 +124,24 @@ MAY_SET = {
 
 def born(day: date | UnsetType, clinic: Clinic) -> None:
     if isinstance(day, date) and day > clinic.today():
-        raise BadRequest("dateOfBirth: must not be in the future")
+        raise BadRequest("dateOfBirth: must not be in the future", ErrorCode.IN_THE_FUTURE)
 
 
 def settable(caller: Caller, changed: dict[str, Any]) -> None:
-    forbidden = sorted(WIRE.get(name, name) for name in changed.keys() - MAY_SET[caller.role])
+    forbidden = changed.keys() - MAY_SET[caller.role]
     if forbidden:
-        raise PermissionDeniedException(f"Your role may not change {', '.join(forbidden)}")
+        names = sorted(WIRE.get(name, name) for name in forbidden)
+        may = listed(role for role in MAY_SET if forbidden <= MAY_SET[role])
+        code, who = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
+        faults = [Fault(pointer=f"/{name}", code=code, detail=who) for name in names]
+        raise Forbidden(f"Your role may not change {', '.join(names)}; {may} may", code, faults)
 
 
 def linkable(caller: Caller, ever_linked: bool) -> None:
     """Raise 403 for staff where a chart was linked before: none of them moves one to an account of their
     own and reads its records. So `patient.link` by staff is a chart's first link, the only one of theirs."""
     if ever_linked and caller.role is not Role.ADMIN:
-        raise PermissionDeniedException("This chart was linked before: only admin may link it again")
+        raise Forbidden("This chart was linked before: only admin may link it again")
 
 
 async def chart(transaction: Transaction, id: str) -> AnyRow:
@@ -259,12 +264,12 @@ class PatientController(Controller):
         linkable(request.user, link.ever_linked)
         user = await users.locked(transaction, data.user_id)
         if user is None:
-            raise NotFoundException("User not found")
+            raise NotFound("User not found", field="userId")
         if link.user_id != user.id:
             if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
-                raise BadRequest("userId: must be an active patient account")
+                raise BadRequest("userId: must be an active patient account", ErrorCode.NOT_A_PATIENT_ACCOUNT)
             if link.user_id is not None:
-                raise BadRequest("This patient is linked to another account")
+                raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
             await patients.link(transaction, current.id, user.id)
         await done(transaction, request, patient_id=current.id, target_id=user.id)
         return Patient(*current)

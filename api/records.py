@@ -9,6 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
+from api.errors import NotFound
 from api.requests import StrictRequest
 from api.schemas import (
     NOT_BLANK,
@@ -114,7 +115,7 @@ class RecordController(Controller):
         """The doctor is the caller, the date is now."""
         caller = request.user
         if await patients.one(transaction, caller, data.patient_id) is None:
-            raise NotFoundException("Patient not found")
+            raise NotFound("Patient not found", field="patientId")
         record_id = await records.add(
             transaction,
             patient_id=data.patient_id,

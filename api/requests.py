@@ -1,11 +1,12 @@
-"""How a request is read: strict JSON, the content type enforced, no parameter twice."""
+"""How a request is read: strict JSON, the content type enforced, no parameter twice and none unknown."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from litestar import Request
@@ -13,13 +14,15 @@ from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
-from api.errors import BadRequest, Refused
-from api.rules import broken_rule, is_misspelt, misspelt_field, rule_of, schema_of, wire_name
-from api.schemas import is_unicode
+from api import violations
+from api.errors import BadRequest, Invalid, Refused
+from api.problems import ErrorCode, Fault
+from api.rules import schema_of, without_null
 from security.admission import Admitted
 from security.roles import Caller
 
 MAX_BODY = 256 * 1024
+NOT_JSON = "body: must be JSON text in UTF-8"
 
 
 class UnsupportedMediaType(Refused):
@@ -34,29 +37,51 @@ class StrictRequest(Request[Caller, Admitted, State]):
         body = await self.body()
         try:
             value = decoder(schema)(body)
-            # The decoder would take the last of two keys, and more than the formats.
-            misspelt = misspelt_field(schema, json.loads(body, object_pairs_hook=no_key_twice))
         except msgspec.ValidationError as error:
-            raise BadRequest(broken_rule(schema, error)) from error
+            raise Invalid(faults_of(schema, body) or [NOT_VALID]) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest("body: must be JSON text in UTF-8") from error
-        if misspelt:
-            raise BadRequest(misspelt)
+            raise BadRequest(NOT_JSON, ErrorCode.MALFORMED_JSON) from error
+        if faults := faults_of(schema, body):  # the decoder takes more than the formats
+            raise Invalid(faults)
         return value
+
+
+NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")
+
+
+def faults_of(schema: Any, body: bytes) -> list[Fault]:
+    """All that is wrong with the body; BadRequest where it cannot be read, or has a field twice, of which
+    any decoder would take one."""
+    try:
+        msgspec.json.decode(body)  # stricter than json.loads, which takes NaN, UTF-16 and lone surrogates
+        value = json.loads(body, object_pairs_hook=no_key_twice, parse_int=whole)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(NOT_JSON, ErrorCode.MALFORMED_JSON) from error
+    return violations.of_body(schema, value)
+
+
+def whole(digits: str) -> int | float:
+    """Python takes no integer of thousands of digits, and no field of ours holds one."""
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
 def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     given = dict(pairs)
     if len(pairs) != len(given):
-        raise BadRequest("body: a field may be given only once")
+        raise BadRequest("body: a field may be given only once", ErrorCode.REPEATED)
     return given
 
 
 @cache
-def query_parameters(handler: Any) -> dict[str, Any]:
-    """The handler's query parameters by their names in the contract; its other arguments are none."""
+def query_parameters(handler: Any) -> dict[str, dict[str, Any]]:
+    """The schemas of the handler's query parameters by their names in the contract; its other arguments are
+    none. What is not given is not null."""
     fields = handler.parsed_fn_signature.parameters.values()
-    return {wire_name(f): f for f in fields if isinstance(f.kwarg_definition, QueryParameter)}
+    return {
+        str(getattr(field.kwarg_definition, "name", None) or field.name): without_null(schema_of(field.raw))
+        for field in fields
+        if isinstance(field.kwarg_definition, QueryParameter)
+    }
 
 
 @cache
@@ -75,35 +100,29 @@ async def judge_body(request: Request[Any, Any, Any]) -> None:
         try:
             body = await request.body()  # raises 413
         except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
-            raise BadRequest("body: is not complete") from error
+            raise BadRequest("body: is not complete", ErrorCode.INCOMPLETE_BODY) from error
         if not body:
-            raise BadRequest("body: is required")
+            raise BadRequest("body: is required", ErrorCode.REQUIRED)
 
 
-def judge_query(request: Request[Any, Any, Any]) -> None:
-    """How the query is written."""
+async def judge_query(request: Request[Any, Any, Any]) -> None:
+    """How the query is written; leaves of it in the scope what the handler is to read."""
     query = request.scope["query_string"]
-    if query:
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
-        if len(given) != len(dict(given)):
-            raise BadRequest("A query parameter may be given only once")
-        judge_parameters(request, given)
+    if not query:
+        return
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
+    if repeated := [name for name, times in Counter(name for name, _ in given).items() if times > 1]:
+        detail, code = "A query parameter may be given only once", ErrorCode.REPEATED
+        raise BadRequest(detail, code, [violations.of_parameter(name, (code, detail)) for name in repeated])
+    is_closed = str(request.scope.get("path_template", "")).startswith("/api/")
+    faults, kept = violations.of_query(query_parameters(request.route_handler), given, is_closed)
+    if faults:
+        body = request.route_handler.parsed_data_field
+        raise Invalid(faults + (faults_of(body.annotation, await request.body()) if body else []))
+    if len(kept) != len(given):
+        request.scope["query_string"] = urlencode(kept, errors="surrogateescape").encode()
 
 
 def is_encoded(request: Request[Any, Any, Any]) -> bool:
     codings = ",".join(request.headers.getall("content-encoding", []))
     return any(coding.strip().lower() not in {"", "identity"} for coding in codings.split(","))
-
-
-def judge_parameters(request: Request[Any, Any, Any], given: list[tuple[str, str]]) -> None:
-    known = query_parameters(request.route_handler)
-    for name, value in given:
-        field = known.get(name)
-        if field is None:
-            continue
-        if not is_unicode(value):
-            raise BadRequest(f"{name}: must be UTF-8, percent-encoded")
-        # Litestar takes null for None, and the filter would be off without a word.
-        is_none = value.lower() == "null" and field.is_optional
-        if is_none or is_misspelt(schema_of(field.raw), value):
-            raise BadRequest(rule_of(field))

@@ -22,6 +22,7 @@ from api.accounts import (
 )
 from api.authority import require_signed_in
 from api.errors import BadRequest
+from api.problems import ErrorCode
 from api.requests import StrictRequest
 from api.schemas import (
     AnyPassword,
@@ -75,6 +76,7 @@ class AccountUpdate(Input):
     role: Role | UnsetType = UNSET
 
 
+WRONG_PASSWORD = "currentPassword: is not the current password"  # noqa: S105  # what to say of one
 NULLABLE = frozenset({"phone", "specialization", "department"})
 
 
@@ -130,10 +132,10 @@ class UserController(Controller):
         stored = await users.password_hash(reader, caller.id)
         if not await sign_in.passwords.verify(data.currentPassword, stored):
             await seen(request, Outcome.FAILURE, target_id=caller.id)
-            raise BadRequest("currentPassword: is not the current password")
+            raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         hashed = await sign_in.passwords.hash(data.newPassword)
         if await users.keeping_password(transaction, caller.id, stored) is None:  # changed meanwhile
-            raise BadRequest("currentPassword: is not the current password")
+            raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, caller.id, hashed)
         ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
@@ -187,9 +189,10 @@ class UserController(Controller):
             raise NotFoundException("User not found")
         changed = differing(changes(data), current)
         if changed.get("status") is AccountStatus.PENDING:
-            raise BadRequest("status: an account never returns to pending")
+            raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
         if changed and last_admin:
-            raise BadRequest("The last active administrator cannot be disabled or demoted")
+            detail = "The last active administrator cannot be disabled or demoted"
+            raise BadRequest(detail, ErrorCode.LAST_ADMIN)
         if "role" in changed:
             changed |= dict.fromkeys(lost_with_role(changed["role"]))
         row = await users.change(transaction, current, **changed)

@@ -1,5 +1,6 @@
 """Who may call an operation. Guards are coroutines: Litestar runs plain functions in a thread pool."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -27,4 +28,11 @@ class requires:  # reads as a sentence in guards=[requires(Role.ADMIN)]
         self, connection: ASGIConnection[Any, Caller, Any, Any], handler: BaseRouteHandler
     ) -> None:
         if connection.user.role not in self.roles:
-            raise PermissionDeniedException("Forbidden")
+            raise PermissionDeniedException(f"Only {listed(self.roles)} may do this")
+
+
+def listed(roles: Iterable[Role]) -> str:
+    """`admin, doctor and staff`, in the order of the roles."""
+    chosen = set(roles)
+    *others, last = [role.value for role in Role if role in chosen]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -20,6 +20,7 @@ from api import (
     doctors,
     health,
     patients,
+    problems,
     records,
     schemas,
     sessions,
@@ -29,8 +30,8 @@ from security.guards import requires
 
 METHODS = ("get", "head", "put", "post", "delete", "patch")
 MODULES = (
-    schemas, accounts, auth, users, patients, doctors, appointments, records, dashboard, audit, sessions,
-    health,
+    schemas, problems, accounts, auth, users, patients, doctors, appointments, records, dashboard, audit,
+    sessions, health,
 )  # fmt: skip
 Document = dict[str, Any]
 
@@ -208,6 +209,7 @@ UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 def closedness_drift(document: Document) -> list[str]:
     """Net 3: closed objects, and every status that an operation can answer, no other."""
     drift = list(open_objects(document["components"]["schemas"], "components.schemas"))
+    drift += untyped_errors(document)
     for method, path, operation in operations(document):
         security = operation.get("security", document["security"])
         secured = bool(security) and {} not in security
@@ -265,6 +267,21 @@ def limit_drift(document: Document, app: Litestar) -> list[str]:
         if path.startswith("/api/") and promised != counted:
             drift.append(f"{where}: counted is {promised} in openapi.yaml, {counted} in the code")
     return drift
+
+
+def untyped_errors(document: Document) -> Iterator[str]:
+    """Errors are JSON, and RFC 9457 for whoever asks for it."""
+    both = {"application/json": "ErrorDetail", "application/problem+json": "Problem"}
+    for method, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            while "$ref" in response:
+                response = document["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+            content = response.get("content", {})
+            declared = {
+                kind: value["schema"].get("$ref", "").rsplit("/", 1)[-1] for kind, value in content.items()
+            }
+            if status >= "400" and declared != both:
+                yield f"{method} {path}: {status} declares {declared}, and an error is {both}"
 
 
 def audit_drift(document: Document, app: Litestar) -> list[str]:

@@ -25,10 +25,7 @@ DEPARTED = {"detail": "date: the doctor takes no appointments any more"}
 BEGUN = {"detail": "An appointment that has begun cannot be moved or cancelled by the patient"}
 TOO_EARLY = {"detail": "status: an appointment cannot be completed before its day"}
 FINAL = {"detail": "A completed or cancelled appointment cannot change"}
-NO_DATE = {
-    "detail": "date: must be an RFC 3339 date and time with an offset and no leap second, "
-    "such as 2026-01-31T09:30:00Z"
-}
+NO_DATE = {"detail": "date: must be an RFC 3339 date and time with an offset, such as 2026-01-31T09:30:00Z"}
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +197,7 @@ def test_unusable_bookings(world: World, doctors: list[str], field: str) -> None
             world.staff, **{"patient": some, "doctor": doctors[0], "date": world.slot(), field: value}
         )
         assert refused.status_code == 400, value
-        expected = "body" if field in {"status", "fee", "id"} else field
-        assert refused.json()["detail"].startswith(f"{expected}: ")
+        assert refused.json()["detail"].startswith(f"{field}: ")
 
 
 @pytest.mark.parametrize("missing", ["patientId", "doctorId", "date", "reason"])
@@ -252,17 +248,36 @@ def test_dates_carry_an_offset_and_are_answered_in_utc(
     "date",
     [
         "2150-02-01T12:00:00", "2150-02-01T12:00", "2150-02-01", "2150-02-01T12:00Z", "2150-02-01T12:00:00 Z",
-        "2150-02-30T12:00:00Z", "2150-02-01T24:00:00Z", "2150-02-01T23:60:00Z", "2150-02-01T23:59:60Z",
+        "2150-02-30T12:00:00Z", "2150-02-01T24:00:00Z", "2150-02-01T23:60:00Z",
         "2150-02-01T12:00:00+24:00", "2150-02-01T12:00:00+3", "2150-02-01T12:00:00+0530",
         "2150-02-01 12:00:00Z", "20500201T120000Z", f"2150-02-01T12:00:00.{'1' * 60}Z",
-        "tomorrow", "", "now", 4102444800, "4102444800",
-        None, True, "+292277026596-12-04T15:30:07Z", "0000-01-01T00:00:00Z", "2150-02-01T12:00:00Z\u0000",
+        "tomorrow", "now", 4102444800, "4102444800", True,
+        "+292277026596-12-04T15:30:07Z", "0000-01-01T00:00:00Z", "2150-02-01T12:00:00Z\u0000",
     ],
 )  # fmt: skip
 def test_everything_else_is_no_date(world: World, doctors: list[str], date: Any) -> None:
     """A naive time above all: 400 on POST and PATCH."""
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
     assert (refused.status_code, refused.json()) == (400, NO_DATE)
+    moved = world.staff.patch(f"/api/appointments/{uuid4()}", {"date": date})
+    assert (moved.status_code, moved.json()) == (400, NO_DATE)
+
+
+@pytest.mark.parametrize("date", ["2150-02-01T23:59:60Z", "2016-12-31t15:59:60.5-08:00"])
+def test_a_leap_second_is_told_so(world: World, doctors: list[str], date: str) -> None:
+    """Contract, "Errors": no other rule speaks of them."""
+    leap = {"detail": "date: must not be a leap second"}
+    refused = book(world.staff, world.chart()["id"], doctors[0], date)
+    assert (refused.status_code, refused.json()) == (400, leap)
+    moved = world.staff.patch(f"/api/appointments/{uuid4()}", {"date": date})
+    assert (moved.status_code, moved.json()) == (400, leap)
+
+
+@pytest.mark.parametrize("date", ["", " ", None])
+def test_no_date_at_all(world: World, doctors: list[str], date: Any) -> None:
+    """A form sends an empty field so: it is missing where it is required, and no date elsewhere."""
+    refused = book(world.staff, world.chart()["id"], doctors[0], date)
+    assert (refused.status_code, refused.json()) == (400, {"detail": "date: is required"})
     moved = world.staff.patch(f"/api/appointments/{uuid4()}", {"date": date})
     assert (moved.status_code, moved.json()) == (400, NO_DATE)
 
@@ -704,10 +719,10 @@ def test_the_status_filter(world: World) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "status=done", "status=", "status=Scheduled", "status=null", "status=Null", "status=%00",
-        "status=scheduled,completed", "date=", "date=today", "date=null", "date=2180-02-30", "date=2180-6-1",
-        "date=21800601", "date=0", "date=2180-06-01T00:00:00Z", "date=10000-01-01", "date=-001-01-01",
-        "date=2180-06-01%00",
+        "status=done", "status=%20", "status=Scheduled", "status=null", "status=Null", "status=%00",
+        "status=scheduled,completed", "date=%20", "date=today", "date=null", "date=2180-02-30",
+        "date=2180-6-1", "date=21800601", "date=0", "date=2180-06-01T00:00:00Z", "date=10000-01-01",
+        "date=-001-01-01", "date=2180-06-01%00",
     ],
 )  # fmt: skip
 def test_unusable_filters(world: World, query: str) -> None:

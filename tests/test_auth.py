@@ -127,12 +127,12 @@ class TestLogin:
         [
             ({"email": "a@b.c"}, "password: is required"),
             ({"password": PASSWORD}, "email: is required"),
-            ({"email": "", "password": PASSWORD}, "email: must be text of 1 to 254 characters"),
-            ({"email": " \t", "password": PASSWORD}, "email: must be text of 1 to 254 characters, not blank"),
+            ({"email": "", "password": PASSWORD}, "email: is required"),
+            ({"email": " \t", "password": PASSWORD}, "email: is required"),
             ({"email": "a@b.c", "password": 123456}, "password: must be text"),
-            ({"email": "a@b.c", "password": None}, "password: must be text"),
+            ({"email": "a@b.c", "password": None}, "password: is required"),
             ({"email": ["a@b.c"], "password": PASSWORD}, "email: must be text"),
-            ({"email": "a@b.c", "password": PASSWORD, "role": "admin"}, "body: has an unknown field"),
+            ({"email": "a@b.c", "password": PASSWORD, "role": "admin"}, "role: is not a known field"),
             ([], "body: must be a JSON object"),
         ],
     )
@@ -262,7 +262,7 @@ class TestRegister:
     def test_an_email_has_one_account(self, anonymous: Browser, address: str, change: Any) -> None:
         """Requirement, Database Schema, "email: String (unique)"; contract: "Duplicate: 400"."""
         answer = anonymous.post("/api/auth/register", registration(email=change(address)))
-        assert (answer.status_code, answer.json()) == (400, {"detail": "Email already registered"})
+        assert (answer.status_code, answer.json()) == (400, {"detail": "email: is already registered"})
 
     def test_two_registrations_at_once_make_one_account(
         self, service: Service, second_instance: Service
@@ -282,7 +282,7 @@ class TestRegister:
             ("a" * 73, "password: must be text of 6 to 72 characters"),
             ("\u00e9" * 37, "password: must be at most 72 bytes of UTF-8"),
             ("\U0001f984" * 19, "password: must be at most 72 bytes of UTF-8"),
-            ("123\x00456", "password: must be text of 6 to 72 characters, without NUL characters"),
+            ("123\x00456", "password: must not contain NUL characters"),
         ],
     )
     def test_a_password_that_is_too_short_or_that_bcrypt_would_cut_is_400(
@@ -351,20 +351,20 @@ class TestRegister:
         ("change", "detail"),
         [
             ({"role": "root"}, "role: must be one of admin, doctor, staff, patient"),
-            ({"role": None}, "role: must be one of"),
-            ({"name": ""}, "name: must be text of 1 to 200 characters, not blank"),
-            ({"name": " \n "}, "name: must be text of 1 to 200 characters, not blank"),
+            ({"role": None}, "role: is required"),
+            ({"name": ""}, "name: is required"),
+            ({"name": " \n "}, "name: is required"),
             ({"name": "x" * 201}, "name: must be text of 1 to 200 characters"),
-            ({"name": "a\x00b"}, "name: must be text of 1 to 200 characters"),
-            ({"email": "nobody"}, "email: must be text of 3 to 254 characters, an e-mail address"),
-            ({"email": "   "}, "email: must be text"),
+            ({"name": "a\x00b"}, "name: must not contain NUL characters"),
+            ({"email": "nobody"}, "email: must be an e-mail address"),
+            ({"email": "   "}, "email: is required"),
             ({"email": f"{'x' * 251}@b.c"}, "email: must be text of 3 to 254 characters"),
             ({"email": f"{'İ' * 200}@b.c"}, "email: must have at most 254 characters in lower case"),
-            ({"email": "a@\ufeffb.c"}, "email: must be text of 3 to 254 characters, an e-mail address"),
-            ({"name": "\ufeff\u0085\u001c"}, "name: must be text of 1 to 200 characters, not blank"),
+            ({"email": "a@\ufeffb.c"}, "email: must be an e-mail address"),
+            ({"name": "\ufeff\u0085\u001c"}, "name: is required"),
             ({"phone": 5550100}, "phone: must be null or text of at most 40 characters"),
             ({"phone": "1" * 41}, "phone: must be null or text of at most 40 characters"),
-            ({"status": "active"}, "body: has an unknown field"),
+            ({"status": "active"}, "status: is not a known field"),
         ],
     )
     def test_a_body_that_breaks_the_contract_is_400(

@@ -4,7 +4,7 @@ are the documented ones, and every detail of an error can be provoked."""
 import asyncio
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +30,8 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 CHART, VISIT, RECORD = (str(id) for id in (demo.CHART, demo.VISIT, demo.RECORD))
 DOCTOR, ADMIN, PATIENT = (str(id) for id in (demo.DOCTOR, demo.ADMIN, demo.PATIENT))
 JAR = dict[str, str]
+FOREIGN = {"origin": "http://localhost:5999"}
+PROBLEM = {"accept": "application/problem+json"}
 
 
 @dataclass
@@ -271,9 +273,9 @@ def login(clinic: Clinic, email: str, password: str = demo.PASSWORD) -> Any:
     return clinic.anonymous.login(email, password)
 
 
-def register(clinic: Clinic, **changes: Any) -> Any:
+def register(clinic: Clinic, headers: Mapping[str, str] = {}, **changes: Any) -> Any:
     body = {"name": "N", "email": "n@example.com", "password": "secret1", "role": "patient", **changes}
-    return clinic.anonymous.post("/api/auth/register", body)
+    return clinic.anonymous.post("/api/auth/register", body, headers=headers)
 
 
 def book(clinic: Clinic, by: Role = Role.STAFF, **changes: Any) -> Any:
@@ -316,7 +318,7 @@ def moved_to_the_departed(clinic: Clinic) -> Any:
 
 def from_a_foreign_page(clinic: Clinic) -> Any:
     body = {"email": "doctor@example.com", "password": demo.PASSWORD}
-    return clinic.anonymous.post("/api/auth/login", body, headers={"origin": "http://localhost:5999"})
+    return clinic.anonymous.post("/api/auth/login", body, headers=FOREIGN)
 
 
 def too_many(clinic: Clinic) -> Any:
@@ -351,12 +353,17 @@ def without_redis(clinic: Clinic) -> Any:
 Provocation = Callable[[Clinic], httpx.Response]
 AT_ONCE: dict[str, Provocation] = {
     "BadRequest.field": lambda clinic: clinic.admin.get("/api/users?role=nurse"),
+    "BadRequest.parameters": lambda c: c.doctor.get("/api/patients?limit=0&sort=name", headers=PROBLEM),
+    "BadRequest.unknown": lambda clinic: clinic.doctor.get("/api/doctors?sort=name"),
     "BadRequest.query": lambda clinic: clinic.doctor.get("/api/patients?limit=0"),
     "BadRequest.malformed": lambda clinic: clinic.anonymous.request(
         "POST", "/api/auth/login", content="{", headers={"content-type": "application/json"}
     ),
     "RegistrationRefused.duplicate": lambda clinic: register(clinic, email="Doctor@Example.com"),
     "RegistrationRefused.field": lambda clinic: register(clinic, role="nurse"),
+    "RegistrationRefused.fields": lambda clinic: register(
+        clinic, PROBLEM, name="", email="nora", confirmPassword="secret1"
+    ),
     "RegistrationRefused.password": lambda clinic: register(clinic, password="€" * 25),
     "PasswordRefused.wrong": lambda clinic: change_password(clinic, "wrong", "correct-horse-battery"),
     "PasswordRefused.short": lambda clinic: change_password(clinic, demo.PASSWORD, "short"),
@@ -376,10 +383,8 @@ AT_ONCE: dict[str, Provocation] = {
     "InvalidCredentials.invalid": lambda clinic: login(clinic, "doctor@example.com", "wrong"),
     "AccountNotAdmitted.pending": lambda clinic: login(clinic, "new.doctor@example.com"),
     "AccountNotAdmitted.foreignOrigin": from_a_foreign_page,
-    "Forbidden.forbidden": lambda clinic: clinic.patient.get("/api/users"),
-    "Forbidden.foreignOrigin": lambda clinic: clinic.patient.patch(
-        "/api/users/me", {}, headers={"origin": "https://evil.example"}
-    ),
+    "Forbidden.role": lambda clinic: clinic.patient.get("/api/users"),
+    "Forbidden.foreignOrigin": lambda clinic: clinic.staff.patch("/api/users/me", {}, headers=FOREIGN),
     "UserNotFound.user": lambda clinic: clinic.admin.patch(f"/api/users/{UNKNOWN}", {}),
     "PatientNotFound.patient": lambda clinic: clinic.doctor.get(f"/api/patients/{UNKNOWN}"),
     "SessionNotFound.session": lambda clinic: clinic.doctor.delete(f"/api/users/me/sessions/{UNKNOWN}"),
@@ -420,12 +425,17 @@ AFTER_A_CHANGE: dict[str, Provocation] = {
 }
 
 
-def error_examples() -> Iterator[tuple[str, str]]:
-    """(component.example, detail) of every error that the contract shows."""
+def error_examples() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(component.example, body) of every error that the contract shows, problems among them."""
     for name, response in DOCUMENT["components"]["responses"].items():
-        for example, value in examples(response.get("content", {})):
-            if "detail" in value:
-                yield f"{name}.{example}", value["detail"]
+        for content in (response.get("content", {}), problems(response)):
+            for example, value in examples(content):
+                if "detail" in value:
+                    yield f"{name}.{example}", value
+
+
+def problems(response: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": response.get("content", {}).get(PROBLEM["accept"], {})}
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
@@ -439,9 +449,9 @@ def test_an_error_after_a_change(name: str, clinic: Clinic) -> None:
 
 
 def provoke(name: str, provocation: Provocation, clinic: Clinic) -> None:
-    """The detail, word for word, from an operation that declares this response."""
+    """The body, word for word, from an operation that declares this response."""
     answer = provocation(clinic)
-    assert answer.json() == {"detail": dict(error_examples())[name]}
+    assert answer.json() == dict(error_examples())[name]
     found = conformance.operation(answer.request.method, answer.request.url.path)
     assert found is not None
     declared = found[1]["responses"][str(answer.status_code)]

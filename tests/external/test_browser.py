@@ -138,7 +138,7 @@ def test_errors_are_readable(tab: Tab) -> None:
     assert (unknown["status"], unknown["detail"]) == (404, "Appointment not found")
     tab.sign_in(ADMIN["email"])
     forbidden = tab.failure("book(body)", body=booking("2043-01-06T09:00:00Z"))
-    assert (forbidden["status"], forbidden["detail"]) == (403, "Forbidden")
+    assert (forbidden["status"], forbidden["detail"]) == (403, "Only doctor, staff and patient may do this")
     assert len({failure["requestId"] for failure in (limit, unknown, forbidden)}) == 3
     assert len(forbidden["requestId"]) == 36
 
@@ -222,7 +222,7 @@ def test_another_port_of_this_host_neither_writes_nor_reads(tab: Tab, url: str, 
         form = f"<form method=post enctype=text/plain action={url}/api/auth/logout></form>"
         foreign.page.evaluate("form => { document.body.innerHTML = form; document.forms[0].submit(); }", form)
         foreign.page.wait_for_url(f"{url}/api/auth/logout")
-        assert json.loads(foreign.page.inner_text("body")) == {"detail": "Forbidden"}
+        assert json.loads(foreign.page.inner_text("body")) == {"detail": "This origin is not allowed"}
     assert appointments(tab, url) == total
     assert tab.run("whoAmI()") == STAFF
 
