@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from api.edge import SECURITY
 from api.errors import BadRequest
 from api.framing import Framing, is_host, split_target
+from api.problems import ErrorCode
 from api.schemas import ErrorDetail
 
 MAX_HEAD = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
@@ -187,7 +188,7 @@ class StrictProtocol(HttpToolsProtocol):
         async def receive() -> ASGIReceiveEvent:
             message = await cycle.receive()
             if self.failure and cycle is self.cycle and not cycle.response_started:
-                raise BadRequest(self.failure)
+                raise BadRequest(self.failure, ErrorCode.INCOMPLETE_BODY)
             return message
 
         async def reading(scope: Scope, _: ASGIReceiveCallable, send: ASGISendCallable) -> None:

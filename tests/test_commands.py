@@ -426,6 +426,33 @@ def test_an_external_redis_replaces_the_embedded_one(folder, servers):
             assert connection.hget(f"login:attempts:{address}", "count") == "1"
 
 
+def test_dev_lets_pages_of_every_local_port_in(tmp_path):
+    """Contract, "Browsers": a developer's tools choose the port; beside CORS_ORIGINS, and nobody else's."""
+    with dev(tmp_path / "data", CORS_ORIGINS="https://clinic.example") as running:
+        staff = running.browser("staff@example.com")
+        asked = {"access-control-request-method": "PATCH"}
+        for origin, is_let_in in [
+            ("https://clinic.example", True),
+            ("http://localhost:5173", True),
+            ("http://localhost:4711", True),
+            ("http://localhost", True),
+            ("https://localhost:4711", False),
+            ("http://127.0.0.1:4711", False),
+            ("http://localhost.evil.example:4711", False),
+            ("http://localhost:4711@evil.example", False),
+            ("http://localhost:", False),
+            ("http://evil.localhost:4711", False),
+            ("null", False),
+        ]:
+            page = {"origin": origin}
+            preflight = staff.request("OPTIONS", "/api/users/me", headers={**page, **asked})
+            assert preflight.status_code == (204 if is_let_in else 400), origin
+            written = staff.patch("/api/users/me", {}, headers=page)
+            assert written.status_code == (200 if is_let_in else 403), origin
+            allowed = written.headers.get("access-control-allow-origin")
+            assert allowed == (origin if is_let_in else None)
+
+
 # medisecure serve
 
 SECRET = "hush-hush-0123456789-0123456789-0123456789"
@@ -503,6 +530,50 @@ def test_serve_with_two_workers(tmp_path, clinic):
         assert production.end(signal.SIGTERM) in {0, -signal.SIGTERM}
         until(lambda: not any(map(runs, processes)), "the end of the workers")
         assert "hush-hush" not in production.printed()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_on_every_address_of_both_families(tmp_path, clinic, workers):
+    """`--host ::`; an IPv4 peer is that IPv4 address to the trail, and to TRUSTED_PROXIES."""
+    settings = {**urls(clinic), "SECRET_KEY": SECRET, "TRUSTED_PROXIES": "127.0.0.1", "LOGIN_ATTEMPTS": "99"}
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    arguments = ("serve", "--host", "::", "--port", str(port), "--workers", workers)
+    with started(tmp_path / "serve.log", *arguments, **settings) as production:
+        production.url = f"http://localhost:{port}"
+        until(production.is_ready, "ready")
+        refused = medisecure(*arguments, **settings)
+        assert refused.returncode == 1
+        assert f"cannot listen on :: at port {port} (Address already in use); try" in refused.stderr
+        for host, forwarded, address in [
+            ("127.0.0.1", {}, "127.0.0.1"),
+            ("[::1]", {"x-forwarded-for": "198.51.100.7"}, "::1"),
+            ("127.0.0.1", {"x-forwarded-for": "198.51.100.7"}, "198.51.100.7"),
+            ("127.0.0.1", {"x-forwarded-for": "::ffff:198.51.100.8"}, "198.51.100.8"),
+        ]:
+            url = f"http://{host}:{port}/api/auth/login"
+            wrong = {"email": "ada@clinic.example", "password": "not hers"}
+            assert httpx.post(url, json=wrong, headers=forwarded).status_code == 401
+            [row] = clinic.backend.sql("SELECT address FROM audit_events ORDER BY at DESC LIMIT 1")
+            assert row["address"] == address
+        assert production.end(signal.SIGTERM) in {0, -signal.SIGTERM}
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("no.such.host.invalid", ""),
+        ("-" * 70, ""),
+        ("a..b", "it is no name of a host"),
+    ],
+)
+def test_serve_says_that_it_cannot_listen(clinic, host, reason):
+    settings = {**urls(clinic), "SECRET_KEY": SECRET}
+    refused = medisecure("serve", f"--host={host}", "--port", "0", **settings)
+    assert refused.returncode == 1
+    assert f"medisecure: cannot listen on {host} at port 0 ({reason}" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 # Accounts

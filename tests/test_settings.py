@@ -104,6 +104,7 @@ def test_three_names_are_enough():
     assert settings.auto_approve_roles == (Role.PATIENT,)
     assert settings.trusted_proxies == ()
     assert settings.idle_lifetime is None
+    assert (settings.keep_alive_seconds, settings.body_timeout_seconds) == (75, 30)
     assert settings.clinic.timezone == ZoneInfo("UTC")
     assert settings.clinic.visit == timedelta(minutes=30)
     assert settings.clinic.fee == 150
@@ -121,6 +122,8 @@ def test_every_name_is_read():
         AUTO_APPROVE_ROLES="patient,staff",
         TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1, 2001:db8::/32",
         SESSION_IDLE_MINUTES="20",
+        KEEP_ALIVE_SECONDS="65",
+        BODY_TIMEOUT_SECONDS="10",
         CLINIC_TIMEZONE="Europe/Berlin",
         APPOINTMENT_MINUTES="45",
         CONSULTATION_FEE="0",
@@ -135,6 +138,7 @@ def test_every_name_is_read():
     assert settings.auto_approve_roles == (Role.PATIENT, Role.STAFF)
     assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1", "2001:db8::/32")
     assert settings.idle_lifetime == timedelta(minutes=20)
+    assert (settings.keep_alive_seconds, settings.body_timeout_seconds) == (65, 10)
     assert settings.clinic.timezone == ZoneInfo("Europe/Berlin")
     assert settings.clinic.visit == timedelta(minutes=45)
     assert settings.clinic.fee == 0
@@ -524,6 +528,8 @@ BOUNDS = {
     "LOGIN_ATTEMPTS": (1, 1_000_000_000),
     "LOGIN_WINDOW_SECONDS": (1, 86400),
     "SESSION_IDLE_MINUTES": (0, 525600),
+    "KEEP_ALIVE_SECONDS": (1, 3600),
+    "BODY_TIMEOUT_SECONDS": (1, 3600),
     "APPOINTMENT_MINUTES": (1, 1440),
     "CONSULTATION_FEE": (0, 1_000_000),
 }

@@ -11,17 +11,24 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from secrets import token_urlsafe
 from threading import Thread
 
 import httpx
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from persistence import embedded
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONTRACT = ROOT / "openapi.yaml"
 NODE_MODULES = HERE / "node_modules"
 ADMIN = {"email": "admin@example.com", "password": "medisecure-demo"}
+SECRET = "correct horse battery"
+OPERATOR = {"email": "olga@clinic.example", "password": SECRET}
+STAFF = {"email": "sam@clinic.example", "password": SECRET}
+MEDISECURE = Path(sys.executable).with_name("medisecure")
 STARTUP = 120  # seconds; a first start makes a database
 SHUTDOWN = 30
 
@@ -31,24 +38,52 @@ def service(folder: Path, port: int | None = None, **settings: str) -> Iterator[
     """The base URL of `medisecure dev` with new servers and a log of its own in `folder`; on a free port, if
     none is given."""
     port, log = port or free_port(), folder / "log"
-    medisecure = Path(sys.executable).with_name("medisecure")
     environment = {
         name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}
     }
+    arguments = ("dev", "--port", str(port), "--data-dir", str(folder / "data"))
+    with started(log, port, environment | settings, *arguments) as url:
+        yield url
+
+
+@contextmanager
+def production(folder: Path, **settings: str) -> Iterator[str]:
+    """The base URL of `medisecure serve`, on new servers in `folder` that hold the account OPERATOR, an
+    administrator, and STAFF, and nothing else."""
+    port, log = free_port(), folder / "log"
+    with embedded.start(folder / "servers", durable=False) as servers:
+        required = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
+        environment = {**os.environ, **required, "SECRET_KEY": token_urlsafe(48), **settings}
+        for arguments, stdin in (("migrate",), ""), (("create-admin", OPERATOR["email"], "Olga"), SECRET):
+            subprocess.run([MEDISECURE, *arguments], env=environment, input=stdin, text=True, check=True)
+        arguments = ("serve", "--port", str(port))
+        with started(log, port, environment, *arguments) as url:
+            with httpx.Client(base_url=f"{url}/api", trust_env=False) as client:
+                cookie = {"cookie": access_cookie(client.post("/auth/login", json=OPERATOR))}
+                made = {**STAFF, "name": "Sam", "role": "staff"}
+                client.post("/auth/register", json=made, headers=cookie).raise_for_status()
+            yield url
+    embedded.discard(folder / "servers")
+
+
+def access_cookie(login: httpx.Response) -> str:
+    """What a browser would send: httpx, unlike browsers, sends no Secure cookie to http://localhost."""
+    login.raise_for_status()
+    return login.headers.get_list("set-cookie")[0].partition(";")[0]
+
+
+@contextmanager
+def started(log: Path, port: int, environment: dict[str, str], *arguments: str) -> Iterator[str]:
     with log.open("w") as output:
         process = subprocess.Popen(
-            [medisecure, "dev", "--port", str(port), "--data-dir", str(folder / "data")],
-            env=environment | settings,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            [MEDISECURE, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
         url = f"http://localhost:{port}"
         deadline = time.monotonic() + STARTUP
         while not is_ready(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"`medisecure dev` did not get ready:\n{log.read_text()}")
+                raise RuntimeError(f"`medisecure {arguments[0]}` did not get ready:\n{log.read_text()}")
             time.sleep(0.2)
         yield url
     finally:

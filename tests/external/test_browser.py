@@ -10,7 +10,8 @@ from typing import Any
 import frontend
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route
-from running import ADMIN, browser, free_port, service, web_server
+from running import ADMIN, browser, free_port, production, service, web_server
+from running import STAFF as STAFF_IN_PRODUCTION
 
 PASSWORD = ADMIN["password"]
 STAFF, PATIENT = "staff@example.com", "patient@example.com"
@@ -200,38 +201,60 @@ FETCH = """async ([url, options]) => {
 }"""
 
 
-def test_another_port_of_this_host_neither_writes_nor_reads(tab: Tab, url: str, files: Path) -> None:
-    """It is the same site, so the browser sends the cookies along; the service looks at the origin."""
-    tab.sign_in()
-    total = appointments(tab, url)
-    with web_server(files, free_port(FOREIGN)) as port:
-        foreign = opened(tab.context, f"http://localhost:{port}", url)
+def test_another_port_of_this_host_neither_writes_nor_reads(
+    chromium: Browser, files: Path, tmp_path: Path
+) -> None:
+    """It is the same site, so the browser sends the cookies along; the service looks at the origin. In
+    production: `medisecure dev` knows no other port of localhost as foreign."""
+    with (
+        production(tmp_path) as url,
+        web_server(files, free_port(*LISTED)) as listed,
+        web_server(files, free_port(FOREIGN)) as other,
+        chromium.new_context() as context,
+    ):
+        home = opened(context, f"http://localhost:{listed}", url)
+        foreign = opened(context, f"http://localhost:{other}", url)
 
-        def fetch(path: str, **options: Any) -> Any:
-            return foreign.page.evaluate(FETCH, [url + path, options])
+        def fetch(tab: Tab, path: str, **options: Any) -> Any:
+            return tab.page.evaluate(FETCH, [url + path, options])
 
-        assert fetch("/api/patients", mode="no-cors") == 0  # sent with the cookies, opaque to the page
+        def posted(values: object) -> dict[str, Any]:
+            headers = {"Content-Type": "application/json"}
+            return {"method": "POST", "headers": headers, "body": json.dumps(values)}
+
+        chart = {"name": "Forged", "email": "forged@example.com", "phone": "1", "dateOfBirth": "1980-01-01",
+                 "gender": "other", "address": "Nowhere 1"}  # fmt: skip
+        assert fetch(home, "/api/auth/login", **posted(STAFF_IN_PRODUCTION)) == 200
+        assert fetch(foreign, "/api/patients", mode="no-cors") == 0  # sent with cookies, opaque to the page
         assert foreign.sent_to("/api/patients", "GET")[-1].response().status == 200
-        body = json.dumps(booking("2043-01-08T09:00:00Z"))
-        assert fetch("/api/appointments", mode="no-cors", method="POST", body=body) == 0
-        assert foreign.sent_to("/api/appointments")[-1].response().status == 403
-
-        json_body = {"headers": {"Content-Type": "application/json"}, "body": body}
-        assert fetch("/api/appointments", method="POST", **json_body) == "TypeError"
-        assert fetch("/api/patients") == "TypeError"
+        body = json.dumps(chart)
+        assert fetch(foreign, "/api/patients", mode="no-cors", method="POST", body=body) == 0
+        assert foreign.sent_to("/api/patients")[-1].response().status == 403
+        assert fetch(foreign, "/api/patients", **posted(chart)) == "TypeError"
+        assert fetch(foreign, "/api/patients") == "TypeError"
         form = f"<form method=post enctype=text/plain action={url}/api/auth/logout></form>"
-        foreign.page.evaluate("form => { document.body.innerHTML = form; document.forms[0].submit(); }", form)
+        submit = "form => { document.body.innerHTML = form; document.forms[0].submit(); }"
+        foreign.page.evaluate(submit, form)
         foreign.page.wait_for_url(f"{url}/api/auth/logout")
         assert json.loads(foreign.page.inner_text("body")) == {"detail": "This origin is not allowed"}
-    assert appointments(tab, url) == total
-    assert tab.run("whoAmI()") == STAFF
+        read = "async url => (await (await fetch(url, { credentials: 'include' })).json()).total"
+        assert home.page.evaluate(read, f"{url}/api/patients") == 0
+        assert fetch(home, "/api/patients", **posted(chart)) == 201
 
 
-def appointments(tab: Tab, url: str) -> int:
-    """How many there are, for the page that may know."""
-    read = "async url => (await (await fetch(url, { credentials: 'include' })).json()).total"
-    total: int = tab.page.evaluate(read, f"{url}/api/appointments")
-    return total
+def test_a_developers_page_may_come_from_any_port(tab: Tab, url: str, files: Path) -> None:
+    """Of http://localhost, with `medisecure dev`."""
+    with web_server(files, free_port(FOREIGN)) as port:
+        page = opened(tab.context, f"http://localhost:{port}", url)
+        assert page.sign_in()["role"] == "staff"
+        assert page.run("book(body)", body=booking("2043-01-08T09:00:00Z"))["reason"] == "Check-up"
+
+
+def test_a_page_reads_that_a_path_is_unknown(tab: Tab, url: str) -> None:
+    """Its preflight is 204; were it 404, the page would read of CORS only."""
+    for path in ("/api/nothing", "/api/patients/", "/%61pi/patients"):
+        options = {"headers": {"X-Anything": "1"}}
+        assert tab.page.evaluate(FETCH, [url + path, options]) == 404
 
 
 def test_another_site_gets_nothing(tab: Tab, url: str, files: Path) -> None:
