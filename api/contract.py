@@ -1,19 +1,19 @@
 """The contract itself, and the reference page over it; nothing comes from another host."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from hashlib import sha256
-from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
 from litestar import Controller, MediaType, Response
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, HeaderParameter
+from litestar.params import FromPath
 
+from api.conditional import AnyRequest, entity_tag, unless_held
 from api.public import get_public
 
 HERE = Path(__file__).parent
@@ -22,6 +22,7 @@ PAGE_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+INDEX = "index.html"
 SCRIPT = "text/javascript"
 STYLE = "text/css"
 ASSETS = {
@@ -30,7 +31,6 @@ ASSETS = {
     "swagger-ui.css": STYLE,
     "narrow.css": STYLE,
 }
-IfNoneMatch = Annotated[str, HeaderParameter(name="If-None-Match")]
 
 
 @cache
@@ -52,10 +52,14 @@ def contract_json() -> bytes:
 
 
 @cache
-def page_file(name: str) -> tuple[bytes, str]:
-    """(content, ETag) of a file of the reference page."""
-    content = (PAGE / name).read_bytes()
-    return content, f'"{sha256(content).hexdigest()}"'
+def page_file(name: str) -> bytes:
+    """A file of the reference page."""
+    return (PAGE / name).read_bytes()
+
+
+@cache
+def tag_of(read: Callable[..., bytes], *which: str) -> str:
+    return entity_tag(read(*which))
 
 
 class ContractController(Controller):
@@ -69,25 +73,24 @@ class ContractController(Controller):
         )
 
     @get_public("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")
-    async def get_openapi_yaml(self) -> bytes:
-        return contract_bytes()
+    async def get_openapi_yaml(self, request: AnyRequest) -> Response[Any]:
+        return unless_held(request, contract_bytes(), tag_of(contract_bytes), media_type="application/yaml")
 
     @get_public("/openapi.json", operation_id="getOpenapiJson", media_type=MediaType.JSON)
-    async def get_openapi_json(self) -> bytes:
-        return contract_json()
+    async def get_openapi_json(self, request: AnyRequest) -> Response[Any]:
+        return unless_held(request, contract_json(), tag_of(contract_json))
 
     @get_public("/docs", operation_id="getDocs", media_type=MediaType.HTML)
-    async def get_docs(self) -> Response[bytes]:
-        content, _ = page_file("index.html")
-        return Response(content, headers={"Content-Security-Policy": PAGE_CSP})
+    async def get_docs(self, request: AnyRequest) -> Response[Any]:
+        headers = {"Content-Security-Policy": PAGE_CSP}
+        tag = tag_of(page_file, INDEX)
+        return unless_held(request, page_file(INDEX), tag, media_type=MediaType.HTML, headers=headers)
 
     @get_public("/docs/{file:str}", include_in_schema=False)
-    async def get_page_file(self, file: FromPath[str], held: IfNoneMatch = "") -> Response[bytes | None]:
+    async def get_page_file(self, file: FromPath[str], request: AnyRequest) -> Response[Any]:
         """What the page loads: two megabytes, which a browser keeps, asking only whether they still stand."""
         if file not in ASSETS:
             raise NotFoundException("Not found")
-        content, etag = page_file(file)
-        headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_CSP}
-        if etag in held:
-            return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return Response(content, media_type=ASSETS[file], headers=headers)
+        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": PAGE_CSP}
+        tag = tag_of(page_file, file)
+        return unless_held(request, page_file(file), tag, media_type=ASSETS[file], headers=headers)

@@ -2,16 +2,18 @@
 
 from typing import Annotated
 
-from litestar import Controller, get
+import msgspec
+from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 from msgspec import Meta
 
 from api.clinic import Clinic
+from api.conditional import entity_tag, unless_held
 from api.requests import StrictRequest
 from api.schemas import MAX_SAFE_INTEGER, Figure, Output
 from persistence import dashboard
 from persistence.database import Reader
-from security.roles import Role
+from security.roles import Caller, Role
 
 Money = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
 
@@ -41,21 +43,31 @@ class PatientStats(Output, rename="camel"):
     prescriptions: Figure
 
 
+Stats = AdminStats | DoctorStats | StaffStats | PatientStats
+
+
+async def figures_of(caller: Caller, reader: Reader, clinic: Clinic) -> Stats:
+    match caller.role:
+        case Role.ADMIN:
+            return AdminStats(*await dashboard.admin(reader))
+        case Role.DOCTOR:
+            return DoctorStats(*await dashboard.doctor(reader, caller.id, clinic.calendar, clinic.today()))
+        case Role.STAFF:
+            return StaffStats(*await dashboard.staff(reader))
+        case Role.PATIENT:
+            return PatientStats(*await dashboard.patient(reader, caller.id))
+
+
 class DashboardController(Controller):
     path = "/api/dashboard"
 
     @get("/stats", operation_id="getDashboardStats")
     async def get_dashboard_stats(
         self, request: StrictRequest, reader: NamedDependency[Reader], clinic: NamedDependency[Clinic]
-    ) -> AdminStats | DoctorStats | StaffStats | PatientStats:
+    ) -> Response[Stats]:
+        """A page that polls names what it holds. The tag is the caller's and their role's alone, whatever
+        the figures: nobody is told that their figures are still another's."""
         caller = request.user
-        match caller.role:
-            case Role.ADMIN:
-                return AdminStats(*await dashboard.admin(reader))
-            case Role.DOCTOR:
-                figures = await dashboard.doctor(reader, caller.id, clinic.calendar, clinic.today())
-                return DoctorStats(*figures)
-            case Role.STAFF:
-                return StaffStats(*await dashboard.staff(reader))
-            case Role.PATIENT:
-                return PatientStats(*await dashboard.patient(reader, caller.id))
+        figures = await figures_of(caller, reader, clinic)
+        tag = entity_tag(caller.id.bytes, caller.role.encode(), msgspec.json.encode(figures))
+        return unless_held(request, figures, tag)

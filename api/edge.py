@@ -24,7 +24,9 @@ LOCAL_PAGE = re.compile(r"http://localhost(:[1-9][0-9]{0,4})?")
 SAFE = {"GET", "HEAD", "OPTIONS"}
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 HAS_PORT = re.compile(r":[0-9]+$")
-EXPOSED = "Retry-After, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-Id"
+EXPOSED = (
+    "Retry-After, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-Id, ETag"
+)
 SECURITY: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
     b"content-security-policy": b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'",

@@ -205,7 +205,7 @@ def send(clinic: Clinic, case: Case) -> Any:
         value = given.get(parameter["name"], parameter["example"])
         if parameter["in"] == "path":
             path = path.replace("{id}", value)
-        else:
+        elif parameter["in"] == "query":
             query[parameter["name"]] = str(value).lower() if value is True else value
     body = {"json": case.request[1]} if case.request else {}
     return clinic.browser(case.role).request(case.method, path, params=query, **body)
@@ -344,6 +344,10 @@ def broken(clinic: Clinic) -> Any:
     return clinic.doctor.get("/api/records")
 
 
+def other_content(clinic: Clinic, path: str) -> Any:
+    return clinic.doctor.get(path, headers={"if-match": '"what it was"'})
+
+
 def without_redis(clinic: Clinic) -> Any:
     backend = clinic.service.backend
     with Service(backend, settings(backend, redis_url="redis://localhost:1")) as service:
@@ -407,6 +411,8 @@ AT_ONCE: dict[str, Provocation] = {
         "/api/auth/login", {}, headers={"content-encoding": "gzip"}
     ),
     "ServiceUnavailable.unavailable": without_redis,
+    "PreconditionFailed.changed": lambda clinic: other_content(clinic, "/api/dashboard/stats"),
+    "DocumentChanged.changed": lambda clinic: other_content(clinic, "/openapi.yaml"),
 }
 AFTER_A_CHANGE: dict[str, Provocation] = {
     "AccountNotAdmitted.disabled": disabled,
@@ -471,6 +477,9 @@ def test_header_examples(clinic: Clinic) -> None:
     for name, header in DOCUMENT["components"]["headers"].items():
         shown = str(header.get("example", header["schema"].get("const")))
         match name:
+            case "ETag":
+                tag = clinic.staff.get("/api/dashboard/stats").headers[name]
+                assert re.sub("[0-9a-f]", "x", tag) == re.sub("[0-9a-f]", "x", shown)
             case "WWW-Authenticate":
                 assert clinic.anonymous.get("/api/doctors").headers[name] == shown
             case "Retry-After":

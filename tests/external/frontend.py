@@ -30,6 +30,12 @@ def guide() -> str:
     return description.partition("```js\n")[2].partition("```")[0]
 
 
+def sample(path: str) -> str:
+    """The code in the description of GET `path`."""
+    description: str = yaml.safe_load(CONTRACT.read_text())["paths"][path]["get"]["description"]
+    return description.partition("```js\n")[2].partition("```")[0]
+
+
 def compile(folder: Path) -> None:
     """Let the TypeScript compiler judge everything in `folder`."""
     run(node("tsc"), *COMPILER, "app.ts", "types.ts", cwd=folder)

@@ -120,6 +120,23 @@ def test_each_cookie_goes_to_its_path(tab: Tab) -> None:
     assert tab.cookies_sent_to("/api/auth/logout") == {"access_token"}
 
 
+def test_a_dashboard_that_asks_again(tab: Tab) -> None:
+    """The sample of the operation: mostly nothing has moved, and the page keeps what it has."""
+    sample = frontend.sample("/api/dashboard/stats")
+    answers: list[int] = []
+    tab.page.on("response", lambda answer: answers.append(answer.status) if "/stats" in answer.url else None)
+    tab.sign_in()
+    tab.page.evaluate("(code) => { dashboard = Function('api', code + 'return dashboard')(app.api) }", sample)
+    first = tab.page.evaluate("dashboard()")
+    assert first["scheduledAppointments"] > 0
+    assert tab.page.evaluate("dashboard()") == first
+    tab.run("book(body)", body=booking("2043-01-06T09:00:00+01:00"))
+    after = tab.page.evaluate("dashboard()")
+    assert after["scheduledAppointments"] == first["scheduledAppointments"] + 1
+    assert tab.page.evaluate("dashboard()") == after
+    assert [status for status in answers if status != 204] == [200, 304, 200, 304]
+
+
 def test_list_and_create(tab: Tab) -> None:
     tab.sign_in()
     assert tab.run("headline()") == "1 registrations to link"

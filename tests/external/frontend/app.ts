@@ -66,4 +66,4 @@ declare global {
     app: object;
   }
 }
-window.app = { signIn, signOut, whoAmI, patients, book, appointment, headline, failure };
+window.app = { signIn, signOut, whoAmI, patients, book, appointment, headline, failure, api };
