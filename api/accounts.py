@@ -5,16 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
 from api.errors import BadRequest
 from api.problems import ErrorCode
+from api.requests import StrictRequest
 from api.schemas import TEXT, Email, Id, Instant, Name, Output, Phone
-from persistence.database import Transaction
+from persistence import sessions
+from persistence.database import AnyRow, Transaction
 from persistence.models import AccountStatus
 from security.admission import Admission
+from security.authentication import address_of
+from security.cookies import access_cookie, refresh_cookie
 from security.login_attempts import LoginAttempts
 from security.passwords import MAX_BYTES, Passwords, is_common
 from security.roles import Role
@@ -90,3 +95,25 @@ def end_everywhere(transaction: Transaction, admission: Admission, ended: Sequen
     """Leave tombstones for sessions that this transaction has ended, once it is stored."""
     if ended:
         transaction.after_commit(lambda: admission.end(ended))
+
+
+async def opened_session(
+    transaction: Transaction, request: StrictRequest, sign_in: SignIn, user: AnyRow
+) -> tuple[UUID, list[Cookie]]:
+    """Open a session of the user; returns its id and its two cookies."""
+    token_id = uuid4()
+    session = await sessions.add(
+        transaction,
+        user_id=user.id,
+        refresh_jti=token_id,
+        lifetime=sign_in.session_lifetime,
+        address=address_of(request),
+        user_agent=request.headers.get("user-agent", "")[:400],
+    )
+    holder = (user.id, user.email, user.role, session.id)
+    access = sign_in.issuer.access(*holder)
+    refresh = sign_in.issuer.refresh(*holder, token_id, session.expires_at)
+    return session.id, [
+        access_cookie(access, int(sign_in.issuer.access_lifetime.total_seconds())),
+        refresh_cookie(refresh, int(sign_in.session_lifetime.total_seconds())),
+    ]

@@ -2,20 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from math import ceil
-from time import time
 from typing import Annotated
 from uuid import uuid4
 
 from litestar import Controller, Response, post
-from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.accounts import Label, SignIn, acceptable, end_everywhere, suits_role
+from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, suits_role
 from api.authority import OF_A_SESSION, is_still_signed_in
 from api.errors import BadRequest, Forbidden, TooMany, Unauthorized, Unavailable, answer
 from api.problems import ErrorCode
@@ -48,7 +45,7 @@ from security.rate_limit import rate_limit_headers
 from security.roles import Role
 from security.tokens import Kind
 
-SECOND_TAB = 30  # seconds within which a used refresh token is a second tab and not a thief
+SECOND_TAB = 30  # seconds within which a used refresh token is a second tab or a lost answer, and no thief
 INVALID = "Invalid email or password", ErrorCode.INVALID_CREDENTIALS
 WAITING = {
     AccountStatus.PENDING: (
@@ -122,29 +119,6 @@ async def kept(sign_in: SignIn, attempt: Attempt) -> None:
         await sign_in.attempts.keep(attempt)
 
 
-async def opened_session(
-    transaction: Transaction, request: StrictRequest, sign_in: SignIn, user: AnyRow
-) -> list[Cookie]:
-    """Open a session of the user; returns its two cookies."""
-    token_id = uuid4()
-    session = await sessions.add(
-        transaction,
-        user_id=user.id,
-        refresh_jti=token_id,
-        lifetime=sign_in.session_lifetime,
-        address=address_of(request),
-        user_agent=request.headers.get("user-agent", "")[:400],
-    )
-    await done(transaction, request, user=user, target_id=session.id)
-    holder = (user.id, user.email, user.role, session.id)
-    access = sign_in.issuer.access(*holder)
-    refresh = sign_in.issuer.refresh(*holder, token_id, session.expires_at)
-    return [
-        access_cookie(access, int(sign_in.issuer.access_lifetime.total_seconds())),
-        refresh_cookie(refresh, int(sign_in.session_lifetime.total_seconds())),
-    ]
-
-
 class AuthController(Controller):
     path = "/api/auth"
 
@@ -175,7 +149,8 @@ class AuthController(Controller):
             await kept(sign_in, attempt)
             raise Forbidden(*WAITING[user.status], headers=rate_limit_headers(count))
         transaction.after_commit(lambda: sign_in.attempts.clear(attempt))
-        cookies = await opened_session(transaction, request, sign_in, user)
+        session_id, cookies = await opened_session(transaction, request, sign_in, user)
+        await done(transaction, request, user=user, target_id=session_id)
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
             headers=rate_limit_headers(Count(0, count.limit, count.window, count.window)),
@@ -236,24 +211,25 @@ class AuthController(Controller):
         session = await sessions.locked(transaction, request.user.session_id)
         if token is None or session is None:
             raise NotAuthorizedException("Not authenticated")
-        holder = (session.user_id, session.email, session.role, session.id)
-        cookies = [
-            access_cookie(sign_in.issuer.access(*holder), int(sign_in.issuer.access_lifetime.total_seconds()))
-        ]
-        now = time()
+        now = session.now.timestamp()
         used = {jti: at for jti, at in session.used_refreshes.items() if now - at <= SECOND_TAB}
-        if token.token_id == session.refresh_jti:
-            token_id = uuid4()
-            await sessions.rotate(transaction, session.id, token_id, {**used, str(token.token_id): now})
-            left = sessions.seconds_left(session.expires_at, datetime.now(UTC))
-            cookies.append(
-                refresh_cookie(sign_in.issuer.refresh(*holder, token_id, session.expires_at), left)
-            )
+        current = session.refresh_jti
+        if token.token_id == current:
+            current = uuid4()
+            await sessions.rotate(transaction, session, used, current)
         elif str(token.token_id) not in used:
             end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, session.id))
             await done(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
             # Not raised: the end is to be stored.
             return answer(request, NotAuthorizedException("Not authenticated"))
+        holder = (session.user_id, session.email, session.role, session.id)
+        left = sessions.seconds_left(session.expires_at, session.now)
+        access = sign_in.issuer.access(*holder)
+        refresh = sign_in.issuer.refresh(*holder, current, session.expires_at)
+        cookies = [
+            access_cookie(access, int(sign_in.issuer.access_lifetime.total_seconds())),
+            refresh_cookie(refresh, left),
+        ]
         return Response(Message("Token refreshed"), cookies=cookies)
 
     @post("/logout", operation_id="logout", status_code=200, opt={**EXEMPT}, action=Action.AUTH_LOGOUT)

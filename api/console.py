@@ -21,6 +21,7 @@ from persistence.models import AccountStatus
 from security import redis_url as redis_urls
 from security.admission import Admission
 from security.counters import CounterStore
+from security.login_attempts import LoginAttempts
 from security.passwords import MAX_BYTES, Passwords
 from security.roles import Role
 
@@ -80,6 +81,7 @@ def set_password(arguments: argparse.Namespace) -> None:
         async def bury() -> None:
             async with store:
                 await admission.end(ended)
+                await LoginAttempts(store, 1, 1, 1).forgive(email)
 
         transaction.after_commit(bury)
 

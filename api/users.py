@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from litestar import Controller, get, patch, post
+from litestar import Controller, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
@@ -18,6 +18,7 @@ from api.accounts import (
     account,
     end_everywhere,
     lost_with_role,
+    opened_session,
     suits_role,
 )
 from api.authority import require_signed_in
@@ -125,8 +126,8 @@ class UserController(Controller):
         sign_in: NamedDependency[SignIn],
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
-    ) -> Message:
-        """End the user's other sessions; this one lives on."""
+    ) -> Response[Message]:
+        """End the user's sessions, of which somebody may hold a copy, and go on in a new one."""
         acceptable(sign_in, data.newPassword, "newPassword")
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
@@ -134,14 +135,15 @@ class UserController(Controller):
             await seen(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         hashed = await sign_in.passwords.hash(data.newPassword)
-        if await users.keeping_password(transaction, caller.id, stored) is None:  # changed meanwhile
+        user = await users.keeping_password(transaction, caller.id, stored)
+        if user is None:  # changed meanwhile
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, caller.id, hashed)
-        ended = await sessions.end_all(transaction, caller.id, but=caller.session_id)
-        await done(transaction, request, target_id=caller.id)
-        end_everywhere(transaction, sign_in.admission, ended)
-        return Message("Password changed")
+        end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, caller.id))
+        session_id, cookies = await opened_session(transaction, request, sign_in, user)
+        await done(transaction, request, target_id=caller.id, target_ids=[session_id])
+        return Response(Message("Password changed"), cookies=cookies)
 
     @get(operation_id="listUsers", action=Action.ACCOUNT_LIST, guards=[requires(Role.ADMIN, Role.STAFF)])
     async def list_users(
@@ -220,12 +222,14 @@ class UserController(Controller):
         """End every session of the user."""
         acceptable(sign_in, data.newPassword, "newPassword")
         user_id = path_id(id, "User")
-        if await users.one(reader, user_id) is None:
+        known = await users.one(reader, user_id)
+        if known is None:
             raise NotFoundException("User not found")
         hashed = await sign_in.passwords.hash(data.newPassword)
         await users.lock(transaction, request.user.id, user_id)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, user_id, hashed)
+        transaction.after_commit(lambda: sign_in.attempts.forgive(known.email))
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
         await done(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -92,8 +92,8 @@ class Session(Base):
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     refresh_jti: Mapped[UUID] = mapped_column(Uuid)
-    # Refresh tokens already exchanged, jti -> seconds since the epoch; kept only while a second tab may
-    # still present one (30 s). Anything older is reuse.
+    # Refresh tokens already exchanged, jti -> seconds since the epoch by PostgreSQL's clock; kept only while
+    # a second tab, or who lost the answer, may still present one (30 s). Anything older is reuse.
     used_refreshes: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     address: Mapped[str] = mapped_column(Text)
     user_agent: Mapped[str] = mapped_column(Text)

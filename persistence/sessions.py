@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, cast, delete, extract, func, insert, select, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AccountStatus, Session, User
@@ -44,6 +45,7 @@ LOCKED = (
         User.id.label("user_id"),
         User.email,
         User.role,
+        func.now().label("now"),
     )
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("id"), User.status == AccountStatus.ACTIVE, *living(None))
@@ -106,17 +108,24 @@ async def add(
 
 
 async def locked(transaction: Transaction, session_id: UUID) -> AnyRow | None:
-    """The living session, which no other refresh changes until the transaction ends."""
+    """The living session, which no other refresh changes until the transaction ends; `now` is PostgreSQL's
+    clock, the one that every instance shares."""
     return next(iter(await transaction.rows(LOCKED, id=session_id)), None)
 
 
 async def rotate(
-    transaction: Transaction, session_id: UUID, refresh_jti: UUID, used: dict[str, float]
+    transaction: Transaction, session: AnyRow, used: dict[str, float], refresh_jti: UUID
 ) -> None:
+    """Put `refresh_jti` in the place of the current token, which is used from now on, as `used` are."""
+    at = func.jsonb_build_object(str(session.refresh_jti), extract("epoch", func.clock_timestamp()))
     await transaction.run(
         update(Session)
-        .where(Session.id == session_id)
-        .values(refresh_jti=refresh_jti, used_refreshes=used, last_seen_at=func.now())
+        .where(Session.id == session.id)
+        .values(
+            refresh_jti=refresh_jti,
+            used_refreshes=cast(used, JSONB).concat(at),
+            last_seen_at=func.now(),
+        )
     )
 
 
@@ -138,9 +147,9 @@ async def page(
     return await own(idle).fetch(source, page, limit, user=user_id)
 
 
-async def end_all(transaction: Transaction, user_id: UUID, *, but: UUID | None = None) -> Sequence[UUID]:
-    """End the user's sessions, except `but`; returns the ids of those that were alive."""
-    return await ended(transaction, Session.user_id == user_id, Session.id.is_distinct_from(but))
+async def end_all(transaction: Transaction, user_id: UUID) -> Sequence[UUID]:
+    """End the user's sessions; returns the ids of those that were alive."""
+    return await ended(transaction, Session.user_id == user_id)
 
 
 async def ended(transaction: Transaction, *which: Any) -> Sequence[UUID]:

@@ -10,6 +10,7 @@ import jwt
 import pytest
 
 from security.roles import Role
+from tests import shifted
 from tests.client import Browser
 from tests.factories import PASSWORD, World, email, registration
 from tests.locks import transaction, until_they_wait
@@ -49,6 +50,13 @@ def signed_in(service: Service, address: str) -> Browser:
 def second_instance(backend: Backend) -> Iterator[Service]:
     with Service(backend, backend.settings()) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def instances(backend: Backend) -> Iterator[tuple[str, str]]:
+    """One whose clock is 40 s behind, and one 40 s ahead."""
+    with shifted.instance(backend, -40) as behind, shifted.instance(backend, 40) as ahead:
+        yield behind, ahead
 
 
 def cookies_set(response: Any) -> list[str]:
@@ -401,22 +409,46 @@ class TestRefresh:
         assert signed_in.get("/api/users/me").status_code == 200
         assert signed_in.post("/api/auth/refresh").status_code == 200
 
-    def test_a_second_tab_gets_an_access_token_for_thirty_seconds(
+    def test_a_used_token_yields_both_cookies_once_more_for_thirty_seconds(
         self, backend: Backend, service: Service, signed_in: Browser
     ) -> None:
-        """Contract, accounts: "within 30 s (two tabs) it just yields an access token"."""
-        second_tab = service.browser(dict(signed_in.cookies))
+        """Contract, accounts: "within 30 s (two tabs, or an answer that was lost) it yields an access token
+        and the current refresh token once more"."""
+        lost = service.browser(dict(signed_in.cookies))
         assert signed_in.post("/api/auth/refresh").status_code == 200
+        current = claims(signed_in.cookies["refresh_token"])
         let_pass(backend, signed_in, seconds=25)
-
-        answer = second_tab.post("/api/auth/refresh")
-        assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
-        [access] = cookies_set(answer)
-        assert re.fullmatch(ACCESS_COOKIE, access)
-        assert second_tab.get("/api/users/me").status_code == 200
+        for _ in range(2):  # the second answer may be lost as well
+            again = service.browser(dict(lost.cookies))
+            answer = again.post("/api/auth/refresh")
+            assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
+            access, refresh = cookies_set(answer)
+            assert re.fullmatch(ACCESS_COOKIE, access)
+            left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", refresh)
+            assert left
+            assert 604_700 < int(left[1]) <= 604_800
+            given = claims(again.cookies["refresh_token"])
+            assert {key: given[key] for key in ("jti", "exp", "sid")} == {
+                key: current[key] for key in ("jti", "exp", "sid")
+            }
+            assert again.get("/api/users/me").status_code == 200
+        assert again.post("/api/auth/refresh").status_code == 200
         assert signed_in.post("/api/auth/refresh").status_code == 200
 
-    def test_tabs_that_refresh_at_once_all_get_access_and_one_new_refresh_token(
+    def test_answers_lost_in_a_row(self, service: Service, signed_in: Browser) -> None:
+        """Each refresh of a chain is asked for twice, and at the end once more with the first token."""
+        first = dict(signed_in.cookies)
+        for _ in range(3):
+            for _ in range(2):
+                retry = service.browser(dict(signed_in.cookies))
+                assert retry.post("/api/auth/refresh").status_code == 200
+            signed_in.cookies = retry.cookies
+        late = service.browser(first)
+        assert late.post("/api/auth/refresh").status_code == 200
+        given, current = (claims(browser.cookies["refresh_token"]) for browser in (late, signed_in))
+        assert given["jti"] == current["jti"]
+
+    def test_tabs_that_refresh_at_once_all_get_one_new_refresh_token(
         self, backend: Backend, service: Service, second_instance: Service, signed_in: Browser
     ) -> None:
         """Contract, accounts, two tabs, on two instances: the rotation is decided once."""
@@ -428,7 +460,8 @@ class TestRefresh:
                 until_they_wait(backend, *refreshes)
             answers = [refresh.result() for refresh in refreshes]
         assert [answer.status_code for answer in answers] == [200] * 4
-        assert sorted(len(cookies_set(answer)) for answer in answers) == [1, 1, 1, 2]
+        assert {len(cookies_set(answer)) for answer in answers} == {2}
+        assert len({claims(tab.cookies["refresh_token"])["jti"] for tab in tabs}) == 1
 
     @pytest.mark.parametrize("rotations", [1, 2], ids=["once replaced", "twice replaced"])
     def test_a_used_token_presented_later_ends_the_session(
@@ -483,6 +516,30 @@ class TestRefresh:
         answer = browser.post("/api/auth/refresh")
         assert (answer.status_code, answer.json()) == (401, NOT_SIGNED_IN)
         assert answer.headers["www-authenticate"]
+
+
+class TestClocks:
+    """Contract, accounts: 30 s are 30 s by one clock, PostgreSQL's, whatever the instances think."""
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind, then ahead", "ahead, then behind"])
+    def test_a_repeated_refresh_is_no_theft_and_a_late_one_is(
+        self, backend: Backend, instances: tuple[str, str], signed_in: Browser, order: tuple[int, int]
+    ) -> None:
+        one, other = (instances[number] for number in order)
+        first, again, thief = (shifted.elsewhere(url, signed_in) for url in (one, other, other))
+        assert first.get("/api/users/me").status_code == 200
+        assert first.post("/api/auth/refresh").status_code == 200
+        let_pass(backend, signed_in, seconds=20)
+        answer = again.post("/api/auth/refresh")
+        assert (answer.status_code, len(cookies_set(answer))) == (200, 2)
+        left = re.search(r"Path=/api/auth/refresh; Max-Age=(\d+)", cookies_set(answer)[1])
+        assert left
+        assert 604_760 < int(left[1]) <= 604_800
+        for browser, url in ((first, other), (again, one)):
+            assert shifted.elsewhere(url, browser).get("/api/users/me").status_code == 200
+        let_pass(backend, signed_in, seconds=11)
+        assert thief.post("/api/auth/refresh").status_code == 401
+        assert first.post("/api/auth/refresh").status_code == 401
 
 
 class TestLogout:

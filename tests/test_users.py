@@ -158,21 +158,32 @@ class TestChangingMe:
 
 
 class TestOwnPassword:
-    def test_ends_every_other_session_at_once_and_keeps_this_one(
+    def test_ends_every_session_at_once_and_opens_a_new_one(
         self, service: Service, world: World, at_both: Callable[[Browser], Sessions]
     ) -> None:
         """Contract, accounts: "Disabling an account, changing its role or its password ends its sessions at
-        once (changing one's own password keeps the current one)"."""
+        once (changing one's own password ends them all and opens a new one, whose cookies the answer sets: a
+        copy of the old cookies is dead)"."""
         here, me = world.account()
         phone = service.browser()
         phone.login(me["email"], PASSWORD)
-        others, mine = at_both(phone), at_both(here)
+        others, copies = at_both(phone), at_both(here)
+        old = dict(here.cookies)
 
         answer = here.post(f"{ME}/password", {"currentPassword": PASSWORD, "newPassword": OTHER})
         assert (answer.status_code, answer.json()) == (200, CHANGED)
-        assert "set-cookie" not in answer.headers
-        assert statuses(others) == {401}
-        assert statuses(mine) == {200}
+        access, refresh = answer.headers.get_list("set-cookie")
+        assert access.endswith("; HttpOnly; Secure; SameSite=Strict; Path=/; Max-Age=900")
+        assert refresh.endswith("; HttpOnly; Secure; SameSite=Strict; Path=/api/auth/refresh; Max-Age=604800")
+        assert statuses(others) == statuses(copies) == {401}
+        assert service.browser(old).post("/api/auth/refresh").status_code == 401
+        assert here.get(ME).status_code == 200
+        assert here.post("/api/auth/refresh").status_code == 200
+        [session] = here.get(f"{ME}/sessions").json()["sessions"]
+        assert session["current"]
+        events = world.admin.get(f"/api/audit?userId={me['id']}&action=account.password").json()["events"]
+        assert [(event["targetId"], event["targetIds"]) for event in events] == [(me["id"], [session["id"]])]
+        assert events[0]["sessionId"] != session["id"]
         assert service.browser().login(me["email"], PASSWORD).status_code == 401
         assert service.browser().login(me["email"], OTHER).status_code == 200
 
@@ -239,6 +250,17 @@ class TestPasswordSetByAnAdministrator:
         assert statuses(copies) == {401}
         assert service.browser().login(me["email"], PASSWORD).status_code == 401
         assert service.browser().login(me["email"], OTHER).status_code == 200
+
+    def test_clears_the_count_of_the_email(self, backend: Backend, world: World) -> None:
+        """Contract, accounts: "A password set by an admin (or at the console) clears the count of that
+        e-mail"."""
+        _, me = world.account()
+        with Service(backend, backend.settings(login_attempts=2)) as strict:
+            door = strict.browser()
+            assert [door.login(me["email"], "not it").status_code for _ in range(3)] == [401, 401, 429]
+            set_anew = world.admin.post(f"/api/users/{me['id']}/password", {"newPassword": OTHER})
+            assert set_anew.status_code == 200
+            assert door.login(me["email"], OTHER).status_code == 200
 
     @pytest.mark.parametrize("user_id", [NOBODY, "x", "00000000000000000000000000000000"])
     def test_an_unknown_or_malformed_id_is_404(self, world: World, user_id: str) -> None:
