@@ -16,6 +16,7 @@ from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
 from api.authority import LastLook, ask_again, judge_transaction
+from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
@@ -51,6 +52,7 @@ CONTROLLERS = (
     AppointmentController,
     RecordController,
     DashboardController,
+    ClinicController,
     AuditController,
     SessionController,
     HealthController,

@@ -1,16 +1,38 @@
-"""How this clinic works: its days, how long a visit takes, what it costs."""
+"""How this clinic works: its name, its days, how long a visit takes, what it costs."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from msgspec import Meta
+
+from api.schemas import INT32, Day, Name, Output
 from persistence.calendar import Calendar, calendar_of
+
+Minutes = Annotated[int, Meta(ge=1, le=1440, extra_json_schema=INT32)]
+Fee = Annotated[int, Meta(ge=0, le=1_000_000, extra_json_schema=INT32)]
+
+
+class ClinicInfo(Output, rename="camel"):
+    name: Name
+    timezone: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")]
+    today: Day
+    appointment_minutes: Minutes
+    currency: Annotated[str, Meta(max_length=3, pattern="^[A-Z]{3}$")]
+    fee: Fee
 
 
 @dataclass(frozen=True)
 class Clinic:
+    """What every resource may ask."""
+
+    name: str
     timezone: ZoneInfo
     visit: timedelta
+    currency: str
     fee: int
 
     @property
@@ -28,3 +50,12 @@ class Clinic:
         """The first instant of `day` at the clinic and the first after its last."""
         spans = self.calendar.spans(day)
         return spans[0][0].astimezone(self.timezone), spans[-1][1].astimezone(self.timezone)
+
+
+class ClinicController(Controller):
+    @get("/api/clinic", operation_id="getClinic")
+    async def get_clinic(self, clinic: NamedDependency[Clinic]) -> ClinicInfo:
+        minutes = int(clinic.visit.total_seconds()) // 60
+        return ClinicInfo(
+            clinic.name, clinic.timezone.key, clinic.today(), minutes, clinic.currency, clinic.fee
+        )

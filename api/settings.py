@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.addresses import network, origin
-from api.clinic import Clinic
+from api.clinic import Clinic, Fee, Minutes
+from api.currencies import CURRENCIES
 from api.rules import broken_rule
-from api.schemas import is_unicode
+from api.schemas import Name, is_unicode
 from persistence import database_url
 from security import redis_url
 from security.roles import Role
@@ -60,8 +61,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
     body_timeout_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
     clinic_timezone: str = "UTC"
-    appointment_minutes: Annotated[int, Meta(ge=1, le=1440)] = 30
-    consultation_fee: Annotated[int, Meta(ge=0, le=1_000_000)] = 150
+    clinic_name: Name = "MediSecure"
+    clinic_currency: str = "USD"
+    appointment_minutes: Minutes = 30
+    consultation_fee: Fee = 150
     refuse_common_passwords: bool = False
     security_contact: str = "mailto:security@medisecure.example"
 
@@ -85,7 +88,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def clinic(self) -> Clinic:
         return Clinic(
-            ZoneInfo(self.clinic_timezone), timedelta(minutes=self.appointment_minutes), self.consultation_fee
+            name=self.clinic_name,
+            timezone=ZoneInfo(self.clinic_timezone),
+            visit=timedelta(minutes=self.appointment_minutes),
+            currency=self.clinic_currency,
+            fee=self.consultation_fee,
         )
 
     @classmethod
@@ -153,6 +160,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             (
                 self.clinic_timezone not in zone_names(),
                 "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin",
+            ),
+            (
+                self.clinic_currency not in CURRENCIES,
+                "CLINIC_CURRENCY must be a currency's code of ISO 4217 in capitals, such as EUR",
             ),
         ]
         for wrong, message in problems:

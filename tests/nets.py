@@ -16,6 +16,7 @@ from api import (
     appointments,
     audit,
     auth,
+    clinic,
     dashboard,
     doctors,
     health,
@@ -31,7 +32,7 @@ from security.guards import requires
 METHODS = ("get", "head", "put", "post", "delete", "patch")
 MODULES = (
     schemas, problems, accounts, auth, users, patients, doctors, appointments, records, dashboard, audit,
-    sessions, health,
+    sessions, health, clinic,
 )  # fmt: skip
 Document = dict[str, Any]
 

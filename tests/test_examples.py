@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
@@ -224,6 +224,8 @@ def shape(value: Any, key: str = "") -> Any:
             return [shape(inner) for inner in value]
         case int() if key == "id":
             return "number"
+        case str() if key == "today":
+            return type(date.fromisoformat(value))
         case str() if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", value):
             return type(datetime.fromisoformat(value))
         case str() if re.fullmatch(r"[0-9a-f-]{36}", value) and value not in IDS and UUID(value).version == 4:
