@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 from alembic.util import CommandError as AlembicError
@@ -33,7 +34,10 @@ def main() -> None:
         arguments.run(arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except (CommandError, SettingsError, embedded.EmbeddedError) as error:
+    except CommandError as error:
+        print(f"medisecure: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except (SettingsError, embedded.EmbeddedError) as error:
         sys.exit(f"medisecure: {error}")
     except AlembicError as error:  # a revision that this release does not have
         sys.exit(f"medisecure: the database is not one of this release: {error}")
@@ -59,6 +63,13 @@ def port_number(text: str) -> int:
 def worker_count(text: str) -> int:
     number = int(text)
     if number < 1:
+        raise ValueError
+    return number
+
+
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < inf:
         raise ValueError
     return number
 
@@ -94,6 +105,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command = verb("verify-audit", verify_audit, "Check the seals of the audit trail.")
     command.add_argument("--head", help="a head that an earlier run printed; it must still be in the chain")
+    command.add_argument(
+        "--max-age",
+        type=seconds,
+        metavar="SECONDS",
+        default=60.0,
+        help="exit with status 2 where an event is unsealed for longer (default: 60)",
+    )
     command = verb("create-admin", create_admin, "Create an administrator; the password is asked for.")
     command.add_argument("email", type=text)
     command.add_argument("name", type=text)
@@ -130,17 +148,31 @@ def migrate(arguments: argparse.Namespace) -> None:
 
 
 def verify_audit(arguments: argparse.Namespace) -> None:
+    """Exit status 1 for damage, 2 for an unsealed tail that is too old, 3 where only a key is missing."""
     keys = upkeep.audit_keys(os.environ)
-    if not keys:
-        raise CommandError("set AUDIT_KEY, or the SECRET_KEY under which the trail was sealed")
     report = asyncio.run(upkeep.verify_audit(database_url(), keys, arguments.head))
-    for problem in report.problems:
-        print(f"DAMAGED: {problem}")
+    for line in report.damage:
+        print(f"DAMAGED: {line}")
+    for line in report.not_given:
+        print(f"NOT CHECKED: {line}")
     print(f"{report.sealed} events in {report.seals} seals, head {report.head}")
-    age = f", the oldest {report.oldest_unsealed_seconds:.0f} s old" if report.unsealed else ""
+    waiting = report.oldest_unsealed_seconds
+    age = f", the oldest {waiting:.0f} s old" if report.unsealed else ""
     print(f"{report.unsealed} events in the unsealed tail{age}")
-    if report.problems:
+    if report.damage:
         raise CommandError("the audit trail is damaged")
+    if report.unsealed and waiting > arguments.max_age:
+        raise CommandError(
+            f"no damage, but events older than {arguments.max_age:g} s are unsealed: is `medisecure serve` "
+            "running, does its log say why it cannot seal, does a transaction stay open (pg_stat_activity)?",
+            status=2,
+        )
+    if report.not_given or not keys:
+        raise CommandError(
+            "no damage was found, but a key was not given: set AUDIT_KEY, SECRET_KEY or SECRET_KEY_PREVIOUS "
+            "to that under which the trail was sealed; seals under a key that was never yours are forged",
+            status=3,
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,11 @@ from security.roles import Role
 
 
 class CommandError(Exception):
-    """The command cannot do its work; the message says why and what to do."""
+    """The command cannot do its work; the message says why and what to do. `status`: its exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Administrator(Input):

@@ -12,9 +12,12 @@ from persistence import audit_chain, demo
 from persistence.audit_chain import Key, Report
 from persistence.database import Database, Transaction
 from persistence.migration import is_behind
+from persistence.models import AuditEvent
 
 ZONE = text("SELECT 1 FROM pg_timezone_names WHERE name = :name")
-APPEND_ONLY = ("audit_events", "audit_seals")
+# What a service writes of an event; its number and its transaction are PostgreSQL's to say.
+WRITTEN = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
+SEALS = text("SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE proname = 'append_audit_seal'")
 
 
 def audit_keys(environment: Mapping[str, str]) -> list[Key]:
@@ -32,12 +35,15 @@ async def verify_audit(url: str, keys: list[Key], noted_head: str | None) -> Rep
 
 
 async def grant(transaction: Transaction, role: str) -> None:
-    """Let `role` do what the service needs and no more: on the audit trail it may only add and read."""
+    """Let `role` do what the service needs and no more: of the audit trail it may only add events, append
+    seals by the function for that, and read."""
     quoted = '"' + role.replace('"', '""') + '"'
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {quoted}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
-        f"REVOKE UPDATE, DELETE, TRUNCATE ON {', '.join(APPEND_ONLY)} FROM {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_events, audit_seals FROM {quoted}",
+        f"GRANT INSERT ({', '.join(WRITTEN)}) ON audit_events TO {quoted}",
+        f"GRANT EXECUTE ON FUNCTION next_audit_seal, append_audit_seal TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # never changed or deleted
         f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
@@ -51,6 +57,8 @@ async def objection(settings: Settings) -> str | None:
     try:
         if await is_behind(database.reader):
             return "the database is older than this release; run `medisecure migrate` first"
+        if await database.reader.rows(SEALS) == [(False,)]:
+            return "this role may not seal the audit trail; run `medisecure migrate --grant-to` with its name"
         if not await database.reader.rows(ZONE, name=settings.clinic_timezone):
             return f"PostgreSQL does not know the time zone {settings.clinic_timezone}; update its zone data"
         known = await known_passwords(await demo.password_hashes(database.reader))

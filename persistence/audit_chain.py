@@ -1,10 +1,11 @@
 """Seals over the audit trail, so that a changed, removed or reordered row is seen.
 
-Events are inserted unchained: nothing makes their writers wait for each other. Every few seconds one
-sealer (an advisory lock lets one be) takes what was committed since the last seal, and appends a seal: the
-events' ids, an HMAC-SHA-256 of each event, and a MAC over these and the seal before. What follows is the
-unsealed tail. That the newest seals themselves were cut off shows only to someone who noted the head
-elsewhere: `verify` gives it, and takes an earlier one.
+Events are inserted unchained: nothing makes their writers wait for each other. Every few seconds a sealer
+takes what was committed since the last seal, and appends a seal: the events' ids, an HMAC-SHA-256 of each
+event, and a MAC over these and the seal before. What the next seal covers, and that nobody appends anything
+else, is for two functions in the database (migration 0005); the key never goes there. Of several sealers the
+first wins. What follows is the unsealed tail. That the newest seals themselves were cut off shows only to
+someone who noted the head elsewhere: `verify` gives it, and takes an earlier one.
 """
 
 import asyncio
@@ -12,60 +13,46 @@ import hmac
 import logging
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import zip_longest
+from time import monotonic
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import BigInteger, bindparam, func, insert, select, text
+from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import SQLAlchemyError
 
 from persistence.database import AnyRow, Database, Source, Transaction
 from persistence.models import AuditEvent, AuditSeal
 
 EVERY = 2.0  # seconds between two looks for something to seal
-MOST = 5000  # events in a seal
-LOCK = text("SELECT pg_try_advisory_xact_lock(7165498721)")
-XMIN = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-LAST = (
-    select(AuditSeal.number, AuditSeal.mac, AuditSeal.until_xid, AuditSeal.after_id)
-    .order_by(AuditSeal.number.desc())
-    .limit(1)
+LATE = 60.0  # seconds after which an unsealed event is worth a warning, at most one in as many
+MOST = 5000  # events in a seal, but for the rest of the last transaction in it
+# Of one snapshot, so that the block which is computed is the block which is appended.
+SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+NEXT = text("SELECT number, previous, ids, begins_anew FROM next_audit_seal(:most)")
+APPEND = select(
+    func.append_audit_seal(
+        MOST,
+        bindparam("number", type_=BigInteger),
+        bindparam("digests", type_=ARRAY(LargeBinary)),
+        bindparam("key_id", type_=Text),
+        bindparam("mac", type_=LargeBinary),
+    )
 )
 SEALED_COLUMNS = tuple(column for column in AuditEvent.__table__.columns if column.name != "xid")
-# Transactions below `until` are all over, so that no row can still appear among those that a seal covers.
-# A seal takes a transaction whole, however many rows it wrote, so that the next one can begin after it.
-UNSEALED = (
-    select(*SEALED_COLUMNS, AuditEvent.xid)
-    .where(
-        AuditEvent.xid >= bindparam("since", type_=BigInteger),
-        AuditEvent.xid < bindparam("until", type_=BigInteger),
-        AuditEvent.id > bindparam("after", type_=BigInteger),
-    )
-    .order_by(AuditEvent.xid)
-    .fetch(MOST, with_ties=True)
-)
-# A database restored from a dump counts its transactions from a lower number again, and what was restored
-# says nothing in the new count. But ids go on: every restored one is below every new one. So the first seal
-# there covers what the dump brought unsealed, and those after it begin anew, above RESTORED. That is the
-# newest row which was sealed before, or which no transaction of this server can have written yet.
-RESTORED = text(
+EVENTS = select(*SEALED_COLUMNS).where(AuditEvent.id == func.any(bindparam("ids", type_=ARRAY(BigInteger))))
+WAITING = text(
     """
-    SELECT greatest(
-        (SELECT max(id) FROM (SELECT unnest(event_ids) AS id FROM audit_seals) AS sealed),
-        (SELECT max(id) FROM audit_events
-         WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint),
-        0)
+    WITH last AS (SELECT until_xid, within_id, after_id FROM audit_seals ORDER BY number DESC LIMIT 1)
+    SELECT now() - event.at AS age FROM audit_events AS event
+    WHERE (event.xid, event.id) > (coalesce((SELECT until_xid FROM last), 0),
+                                   coalesce((SELECT within_id FROM last), 0))
+      AND event.id > coalesce((SELECT after_id FROM last), 0)
+    ORDER BY event.xid, event.id LIMIT 1
     """
 )
 SEALED = select(func.unnest(AuditSeal.event_ids).label("id")).subquery()
-LEFT_BEHIND = (
-    select(*SEALED_COLUMNS)
-    .outerjoin(SEALED, SEALED.c.id == AuditEvent.id)  # for PostgreSQL a hash join, unlike NOT IN
-    .where(SEALED.c.id.is_(None), AuditEvent.id <= bindparam("restored", type_=BigInteger))
-    .order_by(AuditEvent.id)
-    .limit(MOST)
-)
 
 log = logging.getLogger("medisecure.audit")
 
@@ -93,67 +80,69 @@ class Key(Struct, frozen=True):
 
 
 async def seal(transaction: Transaction, key: Key) -> int:
-    """Append one seal over what is committed and unsealed; returns how many events it covers, 0 also where
-    another sealer is at work. No event is ever in two seals."""
-    [(is_ours,)] = await transaction.rows(LOCK)
-    if not is_ours:
+    """Append one seal over what is committed and unsealed, in a transaction that has done nothing else.
+    Returns how many events it covers, 0 also where another sealer was first. No event is in two seals."""
+    await transaction.run(SNAPSHOT)
+    [block] = await transaction.rows(NEXT, most=MOST)
+    if not block.ids and not block.begins_anew:
         return 0
-    [(until,)] = await transaction.rows(XMIN)
-    last = next(iter(await transaction.rows(LAST)), None)
-    number, before, since, after = 1, b"", 0, 0
-    if last is not None:
-        number, before, since, after = last.number + 1, last.mac, last.until_xid, last.after_id
-    if since > until:
-        [(restored,)] = await transaction.rows(RESTORED)
-        events = await transaction.rows(LEFT_BEHIND, restored=restored)
-        # Even over no event this seal is appended: it is where the new count begins.
-        until, after = (since, after) if len(events) == MOST else (0, restored)
-    else:
-        events = await transaction.rows(UNSEALED, since=since, until=until, after=after)
-        if not events:
-            return 0
-        if len(events) >= MOST:
-            until = events[-1].xid + 1
-    ids, digests = [event.id for event in events], [key.digest(event) for event in events]
-    await transaction.run(
-        insert(AuditSeal).values(
-            number=number,
-            event_ids=ids,
-            until_xid=until,
-            after_id=after,
-            digests=digests,
-            key_id=key.id,
-            mac=key.mac(before, number, ids, digests),
-        )
+    events = {event.id: event for event in await transaction.rows(EVENTS, ids=block.ids)}
+    digests = [key.digest(events[id]) for id in block.ids]
+    mac = key.mac(block.previous, block.number, block.ids, digests)
+    [(is_ours,)] = await transaction.rows(
+        APPEND, number=block.number, digests=digests, key_id=key.id, mac=mac
     )
-    return len(events)
+    return len(digests) if is_ours else 0
 
 
 async def keep_sealing(database: Database, key: Key) -> None:
-    """Seal for as long as the service runs."""
+    """Seal for as long as the service runs, and say in the log where that cannot be done."""
+    said = -LATE
     while True:
+        sealed, trouble = 0, ""
         try:
             async with database.transaction() as transaction:
                 sealed = await seal(transaction, key)
-        except (SQLAlchemyError, OSError) as error:
-            log.warning("The audit trail could not be sealed: %s", type(error).__name__)
-            sealed = 0
+            if not sealed:
+                trouble = lateness(await waiting_seconds(database.reader))
+        except Exception as error:  # whatever it is, it is tried again
+            trouble = type(error).__name__
+        if trouble and monotonic() - said >= LATE:
+            said = monotonic()
+            log.warning("The audit trail could not be sealed: %s", trouble)
         if sealed < MOST:
             await asyncio.sleep(EVERY)
 
 
+async def waiting_seconds(source: Source) -> float:
+    """The age of the first event behind the newest seal, 0 where there is none."""
+    rows = await source.rows(WAITING)
+    return next((float(row.age.total_seconds()) for row in rows), 0.0)
+
+
+def lateness(seconds: float) -> str:
+    if seconds < LATE:
+        return ""
+    return f"an event waits for {seconds:.0f} s; does a transaction stay open (pg_stat_activity)?"
+
+
 class Report(Struct):
-    """What `verify` found. `problems` is empty where every sealed row stands as it was written."""
+    """What `verify` found: in `damage`, what does not stand as it was written; in `not_given`, what nobody
+    can check without a key that was not given."""
 
-    sealed: int
-    seals: int
-    unsealed: int
-    oldest_unsealed_seconds: float
-    head: str
-    problems: list[str]
+    sealed: int = 0
+    seals: int = 0
+    unsealed: int = 0
+    oldest_unsealed_seconds: float = 0.0
+    head: str = "0:"
+    damage: list[str] = []
+    not_given: list[str] = []
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self.damage, *self.not_given]
 
 
-EVENTS = select(*SEALED_COLUMNS).where(AuditEvent.id == func.any(bindparam("ids", type_=ARRAY(BigInteger))))
 SEALS = (
     select(*AuditSeal.__table__.columns)
     .where(AuditSeal.number > bindparam("after"))
@@ -171,38 +160,45 @@ TAIL = (
 async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = None) -> Report:
     """Recompute every seal. `noted_head`: a head that an earlier run gave; it must still be in the chain."""
     known = {key.id: key for key in keys}
-    report = Report(0, 0, 0, 0.0, "0:", [])
+    strange: dict[str, list[int]] = {}  # what the key is called -> the numbers of its seals
+    report = Report()
     before, number, noted = b"", 0, noted_head in (None, "0:")
     while seals := await source.rows(SEALS, after=number):
         for block in seals:
             if block.number != number + 1:
-                report.problems.append(f"seals {number + 1} to {block.number - 1} are missing")
+                report.damage.append(f"seals {number + 1} to {block.number - 1} are missing")
             number = block.number
             key = known.get(block.key_id)
             if key is None:
-                report.problems.append(f"seal {number} is under a key that was not given ({block.key_id})")
-            else:
-                report.problems += await problems_in(source, key, block, before)
+                strange.setdefault(block.key_id, []).append(number)
+            report.damage += await damage_in(source, key, block, before)
             before = block.mac
             report.sealed += len(block.event_ids)
             report.seals += 1
             report.head = f"{number}:{block.mac.hex()}"
             noted = noted or report.head == noted_head
     if not noted:
-        report.problems.append("the noted head is not in the chain: seals were cut off or made anew")
+        report.damage.append("the noted head is not in the chain: seals were cut off or made anew")
+    report.not_given = [
+        f"{len(numbers)} seals, {numbers[0]} to {numbers[-1]}, are under a key that was not given ({key_id})"
+        for key_id, numbers in strange.items()
+    ]
     [(report.unsealed, age)] = await source.rows(TAIL)
     report.oldest_unsealed_seconds = age.total_seconds() if age else 0.0
     return report
 
 
-async def problems_in(source: Source, key: Key, block: Any, before: bytes) -> list[str]:
-    problems = []
-    if not hmac.compare_digest(key.mac(before, block.number, block.event_ids, block.digests), block.mac):
-        problems.append(f"seal {block.number} does not follow from the one before: changed or reordered")
+async def damage_in(source: Source, key: Key | None, block: Any, before: bytes) -> list[str]:
+    """What is wrong with a seal. Without its key, what can be seen all the same: that an event is gone."""
+    damage = []
     found = {event.id: event for event in await source.rows(EVENTS, ids=block.event_ids)}
-    for event_id, digest in zip(block.event_ids, block.digests, strict=False):
+    if key and not hmac.compare_digest(
+        key.mac(before, block.number, block.event_ids, block.digests), block.mac
+    ):
+        damage.append(f"seal {block.number} does not follow from the one before: changed or reordered")
+    for event_id, digest in zip_longest(block.event_ids, block.digests[: len(block.event_ids)]):
         if event_id not in found:
-            problems.append(f"event {event_id} is removed")
-        elif not hmac.compare_digest(key.digest(found[event_id]), digest):
-            problems.append(f"event {event_id} is changed")
-    return problems
+            damage.append(f"event {event_id} is removed")
+        elif key and not hmac.compare_digest(key.digest(found[event_id]), digest or b""):
+            damage.append(f"event {event_id} is changed")
+    return damage

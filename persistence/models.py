@@ -196,6 +196,13 @@ class AuditEvent(Base):
         Index("audit_events_user_idx", "user_id", text("at DESC"), text("id DESC")),
         Index("audit_events_xid_idx", "xid", "id"),
         Index("audit_events_charts_idx", "patient_ids", postgresql_using="gin"),
+        # What a sealer can read, whoever wrote it.
+        CheckConstraint(
+            "at >= '0001-01-02 00:00:00+00'::timestamptz AND at < '9999-12-31 00:00:00+00'::timestamptz "
+            "AND cardinality(target_ids) <= 200 AND cardinality(patient_ids) <= 200 "
+            "AND octet_length(concat(email, role, action, outcome, address)) <= 4000",
+            name="sealable",
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -224,8 +231,9 @@ class AuditSeal(Base):
 
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     event_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    # The next seal begins with this transaction, above this id.
+    # The next seal begins with this transaction, in it behind the row `within_id`, and above `after_id`.
     until_xid: Mapped[int] = mapped_column(BigInteger)
+    within_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     after_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     digests: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
     key_id: Mapped[str] = mapped_column(Text)
