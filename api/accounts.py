@@ -1,7 +1,7 @@
 """What the operations on accounts and sessions share: an account's fields, what signing in takes, the rules
 of a password, the end of a session."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
-from api.errors import BadRequest
-from api.problems import ErrorCode
-from api.requests import StrictRequest
+from api.problems import ErrorCode, Fault
+from api.requests import Given, Rule, StrictRequest
 from api.schemas import TEXT, Email, Id, Instant, Name, Output, Phone
+from api.violations import of_field
 from persistence import sessions
 from persistence.database import AnyRow, Transaction
 from persistence.models import AccountStatus
@@ -72,23 +72,30 @@ def lost_with_role(role: Role) -> list[str]:
     return [name for name in ("specialization", "department") if name != kept]
 
 
-def suits_role(role: Role, specialization: str | None, department: str | None) -> None:
-    """Raise 400 where a person of another role is given what only doctors, or only staff, have."""
-    if specialization and role is not Role.DOCTOR:
-        raise BadRequest("specialization: only a doctor has one", ErrorCode.NOT_OF_THIS_ROLE)
-    if department and role is not Role.STAFF:
-        raise BadRequest("department: only staff have one", ErrorCode.NOT_OF_THIS_ROLE)
+def unsuited(role: Role | None, given: Given) -> Iterator[Fault]:
+    """What only doctors, or only staff, have and is given to a person of another role."""
+    for name, whose, detail in (
+        ("specialization", Role.DOCTOR, "only a doctor has one"),
+        ("department", Role.STAFF, "only staff have one"),
+    ):
+        if given.get(name) and role not in {whose, None}:
+            yield of_field(name, ErrorCode.NOT_OF_THIS_ROLE, detail)
 
 
-def acceptable(sign_in: SignIn, password: str, field: str = "password") -> str:
-    """The password; 400 if bcrypt would not read all of it or, where the clinic refuses those, it is one of
-    the most common ones."""
-    if len(password.encode()) > MAX_BYTES:
-        raise BadRequest(f"{field}: must be at most {MAX_BYTES} bytes of UTF-8", ErrorCode.TOO_LONG)
-    if sign_in.refuses_common and is_common(password):
-        detail = f"{field}: is one of the most common passwords; choose another"
-        raise BadRequest(detail, ErrorCode.COMMON_PASSWORD)
-    return password
+def acceptable(name: str) -> Rule:
+    """The new password in the field `name` is one that bcrypt reads all of and, where the clinic refuses
+    those, none of the most common ones."""
+
+    def acceptable(given: Given, request: StrictRequest) -> Iterator[Fault]:
+        sign_in: SignIn = request.app.state.sign_in
+        password = given.get(name, "")
+        if len(password.encode()) > MAX_BYTES:
+            yield of_field(name, ErrorCode.TOO_LONG, f"must be at most {MAX_BYTES} bytes of UTF-8")
+        elif sign_in.refuses_common and is_common(password):
+            detail = "is one of the most common passwords; choose another"
+            yield of_field(name, ErrorCode.COMMON_PASSWORD, detail)
+
+    return acceptable
 
 
 def end_everywhere(transaction: Transaction, admission: Admission, ended: Sequence[UUID]) -> None:

@@ -141,6 +141,8 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
                 "issuer": issuer,
                 "admission": admission,
                 "sessions": sessions,
+                "sign_in": sign_in,
+                "clinic": settings.clinic,
                 "security_contact": settings.security_contact,
                 "journal": Journal(Reader(database.journal)),
             }

@@ -1,5 +1,6 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,8 +13,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.clinic import Clinic
 from api.errors import BadRequest, Forbidden, NotFound
-from api.problems import ErrorCode
-from api.requests import StrictRequest
+from api.problems import ErrorCode, Fault
+from api.requests import Given, StrictRequest
 from api.schemas import (
     NOT_BLANK,
     TEXT,
@@ -31,6 +32,7 @@ from api.schemas import (
     path_id,
 )
 from api.trail import done, seen
+from api.violations import of_field
 from persistence import appointments
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Source, Transaction
@@ -86,10 +88,10 @@ class AppointmentUpdate(Input):
     notes: Notes | UnsetType | None = UNSET
 
 
-def in_calendar(instant: datetime | UnsetType) -> None:
-    """Raise 400 outside the calendar that we keep."""
-    if isinstance(instant, datetime) and not EARLIEST <= instant < LATEST:
-        raise BadRequest("date: must be from 1900-01-01 to 2199-12-31", ErrorCode.OUT_OF_RANGE)
+def in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """An appointment is in the calendar that we keep."""
+    if not EARLIEST <= given.get("date", EARLIEST) < LATEST:
+        yield of_field("date", ErrorCode.OUT_OF_RANGE, "must be from 1900-01-01 to 2199-12-31")
 
 
 def ahead(caller: Caller, instant: datetime, now: datetime) -> None:
@@ -190,6 +192,7 @@ class AppointmentController(Controller):
         operation_id="createAppointment",
         action=Action.APPOINTMENT_CREATE,
         guards=[requires(Role.DOCTOR, Role.STAFF, Role.PATIENT)],
+        rules=[in_calendar],
     )
     async def create_appointment(
         self,
@@ -202,7 +205,6 @@ class AppointmentController(Controller):
         if caller.role is Role.DOCTOR and data.doctor_id != caller.id:
             detail = "A doctor books their own appointments only; staff and patient may book with any"
             raise Forbidden(detail, field="doctorId")
-        in_calendar(data.date)
         begins = data.date.astimezone(UTC)
         ends = begins + clinic.visit
         standing = await appointments.settle(transaction, caller, data.doctor_id, data.patient_id)
@@ -234,7 +236,12 @@ class AppointmentController(Controller):
         await seen(request, patient_id=row.patient_id, target_id=row.id)
         return Appointment(*row[:-1])
 
-    @patch("/{id:str}", operation_id="updateAppointment", action=Action.APPOINTMENT_UPDATE)
+    @patch(
+        "/{id:str}",
+        operation_id="updateAppointment",
+        action=Action.APPOINTMENT_UPDATE,
+        rules=[in_calendar],
+    )
     async def update_appointment(
         self,
         id: FromPath[str],
@@ -243,7 +250,6 @@ class AppointmentController(Controller):
         clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Appointment:
-        in_calendar(data.date)
         caller = request.user
         appointment_id = path_id(id, "Appointment")
         found = await visible(transaction, caller, appointment_id)

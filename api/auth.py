@@ -12,11 +12,11 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, suits_role
+from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, unsuited
 from api.authority import OF_A_SESSION, is_still_signed_in
-from api.errors import BadRequest, Forbidden, TooMany, Unauthorized, Unavailable, answer
-from api.problems import ErrorCode
-from api.requests import StrictRequest
+from api.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
+from api.problems import ErrorCode, Fault
+from api.requests import Given, StrictRequest
 from api.schemas import (
     MAX_EMAIL,
     NOT_BLANK,
@@ -32,6 +32,7 @@ from api.schemas import (
     or_none,
 )
 from api.trail import done, seen
+from api.violations import of_field
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.database import AnyRow, Reader, Transaction
@@ -119,6 +120,17 @@ async def kept(sign_in: SignIn, attempt: Attempt) -> None:
         await sign_in.attempts.keep(attempt)
 
 
+def short_enough(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """A lower-case letter may be longer: "İ" becomes two."""
+    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL:
+        detail = f"must have at most {MAX_EMAIL} characters in lower case"
+        yield of_field("email", ErrorCode.TOO_LONG, detail)
+
+
+def of_its_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    yield from unsuited(given.get("role"), given)
+
+
 class AuthController(Controller):
     path = "/api/auth"
 
@@ -158,7 +170,12 @@ class AuthController(Controller):
         )
 
     @post(
-        "/register", operation_id="register", status_code=201, opt={**OPTIONAL}, action=Action.ACCOUNT_CREATE
+        "/register",
+        operation_id="register",
+        status_code=201,
+        opt={**OPTIONAL},
+        action=Action.ACCOUNT_CREATE,
+        rules=[short_enough, of_its_role, acceptable("password")],
     )
     async def register(
         self,
@@ -168,13 +185,7 @@ class AuthController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> AccountSummary:
         """201 for every role; whether the account may sign in at once is another matter."""
-        specialization, department = or_none(data.specialization), or_none(data.department)
-        email = users.normal_email(data.email)
-        if len(email) > MAX_EMAIL:  # a lower-case letter may be longer: "İ" becomes two
-            detail = f"email: must have at most {MAX_EMAIL} characters in lower case"
-            raise BadRequest(detail, ErrorCode.TOO_LONG)
-        suits_role(data.role, specialization, department)
-        hashed = await sign_in.passwords.hash(acceptable(sign_in, data.password))
+        hashed = await sign_in.passwords.hash(data.password)
         if not await is_still_signed_in(transaction, request):  # a session that died meanwhile is no session
             request.scope["user"] = None
         by_admin = request.user is not None and request.user.role is Role.ADMIN
@@ -182,12 +193,12 @@ class AuthController(Controller):
         user = await users.add(
             transaction,
             name=data.name,
-            email=email,
+            email=users.normal_email(data.email),
             password_hash=hashed,
             role=data.role,
             phone=or_none(data.phone),
-            specialization=specialization,
-            department=department,
+            specialization=or_none(data.specialization),
+            department=or_none(data.department),
             status=AccountStatus.ACTIVE if active else AccountStatus.PENDING,
         )
         await done(transaction, request, target_id=user.id)

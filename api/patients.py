@@ -1,5 +1,6 @@
 """Charts (requirement, section 3), and the accounts that people link to them."""
 
+from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from api.accounts import Account, account
 from api.clinic import Clinic
 from api.errors import BadRequest, Forbidden, NotFound
 from api.problems import ErrorCode, Fault
-from api.requests import StrictRequest
+from api.requests import Given, StrictRequest
 from api.schemas import (
     NOT_BLANK,
     TEXT,
@@ -36,6 +37,7 @@ from api.schemas import (
     path_id,
 )
 from api.trail import done, seen
+from api.violations import of_field
 from persistence import patients, users
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Transaction
@@ -122,9 +124,10 @@ MAY_SET = {
 }
 
 
-def born(day: date | UnsetType, clinic: Clinic) -> None:
-    if isinstance(day, date) and day > clinic.today():
-        raise BadRequest("dateOfBirth: must not be in the future", ErrorCode.IN_THE_FUTURE)
+def born(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    clinic: Clinic = request.app.state.clinic
+    if given.get("dateOfBirth", date.min) > clinic.today():
+        yield of_field("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
 
 
 def settable(caller: Caller, changed: dict[str, Any]) -> None:
@@ -169,16 +172,17 @@ class PatientController(Controller):
         return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
 
     @post(
-        operation_id="createPatient", action=Action.PATIENT_CREATE, guards=[requires(Role.ADMIN, Role.STAFF)]
+        operation_id="createPatient",
+        action=Action.PATIENT_CREATE,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+        rules=[born],
     )
     async def create_patient(
         self,
         data: JSONBody[PatientCreate],
         request: StrictRequest,
-        clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Patient:
-        born(data.date_of_birth, clinic)
         row = await patients.add(
             transaction,
             name=data.name,
@@ -208,16 +212,15 @@ class PatientController(Controller):
         operation_id="updatePatient",
         action=Action.PATIENT_UPDATE,
         guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)],
+        rules=[born],
     )
     async def update_patient(
         self,
         id: FromPath[str],
         data: JSONBody[PatientUpdate],
         request: StrictRequest,
-        clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Patient:
-        born(data.date_of_birth, clinic)
         current = await chart(transaction, id)
         changed = differing(changes(data, MEDICAL), current)
         settable(request.user, changed)

@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -33,31 +33,43 @@ class StrictRequest(Request[Caller, Admitted, State]):
     """Litestar converts bodies laxly ("5" passes for 5) and takes any content type; this does neither."""
 
     async def json(self) -> Any:
-        schema = self.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # it has one
-        body = await self.body()
+        schema, body = schema_read(self), await self.body()
+        faults = faults_of(self, body)
         try:
             value = decoder(schema)(body)
         except msgspec.ValidationError as error:
-            raise Invalid(faults_of(schema, body) or [NOT_VALID]) from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest(NOT_JSON, ErrorCode.MALFORMED_JSON) from error
-        if faults := faults_of(schema, body):  # the decoder takes more than the formats
+            raise Invalid(faults or [NOT_VALID]) from error
+        if faults:  # the decoder takes more than the formats, and knows nothing of our own rules
             raise Invalid(faults)
         return value
 
 
+# A rule that the schema cannot say, in a handler's `rules=[…]`: what is wrong with the fields that are given,
+# by their names in the contract, each of its type.
+Given = Mapping[str, Any]
+Rule = Callable[[Given, StrictRequest], Iterator[Fault]]
 NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")
 
 
-def faults_of(schema: Any, body: bytes) -> list[Fault]:
-    """All that is wrong with the body; BadRequest where it cannot be read, or has a field twice, of which
-    any decoder would take one."""
+def schema_read(request: Request[Any, Any, Any]) -> Any:
+    return request.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # there is one
+
+
+def faults_of(request: Request[Any, Any, Any], body: bytes) -> list[Fault]:
+    """All that is wrong with the body, by the schema and by our own rules, in the order of its fields;
+    BadRequest where it cannot be read, or has a field twice, of which any decoder would take one."""
     try:
         msgspec.json.decode(body)  # stricter than json.loads, which takes NaN, UTF-16 and lone surrogates
         value = json.loads(body, object_pairs_hook=no_key_twice, parse_int=whole)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(NOT_JSON, ErrorCode.MALFORMED_JSON) from error
-    return violations.of_body(schema, value)
+    schema = schema_read(request)
+    faults = violations.of_body(schema, value)
+    rules: Sequence[Rule] = request.route_handler.opt.get("rules", ())
+    if rules:
+        given = violations.given(schema, value, faults)
+        faults += [fault for rule in rules for fault in rule(given, cast("StrictRequest", request))]
+    return violations.in_order(schema, faults)
 
 
 def whole(digits: str) -> int | float:
@@ -117,8 +129,8 @@ async def judge_query(request: Request[Any, Any, Any]) -> None:
     is_closed = str(request.scope.get("path_template", "")).startswith("/api/")
     faults, kept = violations.of_query(query_parameters(request.route_handler), given, is_closed)
     if faults:
-        body = request.route_handler.parsed_data_field
-        raise Invalid(faults + (faults_of(body.annotation, await request.body()) if body else []))
+        has_body = request.route_handler.parsed_data_field is not None
+        raise Invalid(faults + (faults_of(request, await request.body()) if has_body else []))
     if len(kept) != len(given):
         request.scope["query_string"] = urlencode(kept, errors="surrogateescape").encode()
 

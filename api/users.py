@@ -1,6 +1,6 @@
 """Accounts: one's own (requirement, section 2), and all of them for those who look after them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, Response, get, patch, post
@@ -19,12 +19,12 @@ from api.accounts import (
     end_everywhere,
     lost_with_role,
     opened_session,
-    suits_role,
+    unsuited,
 )
 from api.authority import require_signed_in
-from api.errors import BadRequest
-from api.problems import ErrorCode
-from api.requests import StrictRequest
+from api.errors import BadRequest, Invalid
+from api.problems import ErrorCode, Fault
+from api.requests import Given, StrictRequest
 from api.schemas import (
     AnyPassword,
     Figure,
@@ -86,6 +86,10 @@ def user(row: Sequence[Any]) -> User:
     return User(**{name: getattr(shown, name) for name in User.__struct_fields__})
 
 
+def of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    yield from unsuited(request.user.role, given)
+
+
 class UserController(Controller):
     path = "/api/users"
 
@@ -96,7 +100,7 @@ class UserController(Controller):
             raise NotFoundException("User not found")
         return user(row)
 
-    @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE)
+    @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE, rules=[of_own_role])
     async def update_me(
         self,
         data: JSONBody[UserUpdate],
@@ -107,7 +111,8 @@ class UserController(Controller):
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotFoundException("User not found")
-        suits_role(current.role, sent.get("specialization"), sent.get("department"))
+        if faults := list(unsuited(current.role, sent)):
+            raise Invalid(faults)
         row = await users.change(transaction, current, **differing(sent, current))
         await done(transaction, request, target_id=row.id)
         return user(row)
@@ -115,6 +120,7 @@ class UserController(Controller):
     @post(
         "/me/password",
         operation_id="changeMyPassword",
+        rules=[acceptable("newPassword")],
         status_code=200,
         opt={**COUNTED_APART},
         action=Action.ACCOUNT_PASSWORD,
@@ -128,7 +134,6 @@ class UserController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Response[Message]:
         """End the user's sessions, of which somebody may hold a copy, and go on in a new one."""
-        acceptable(sign_in, data.newPassword, "newPassword")
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
         if not await sign_in.passwords.verify(data.currentPassword, stored):
@@ -206,6 +211,7 @@ class UserController(Controller):
     @post(
         "/{id:str}/password",
         operation_id="setUserPassword",
+        rules=[acceptable("newPassword")],
         status_code=200,
         action=Action.ACCOUNT_PASSWORD,
         guards=[requires(Role.ADMIN)],
@@ -220,7 +226,6 @@ class UserController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Message:
         """End every session of the user."""
-        acceptable(sign_in, data.newPassword, "newPassword")
         user_id = path_id(id, "User")
         known = await users.one(reader, user_id)
         if known is None:

@@ -3,7 +3,8 @@ form wants to mark all of its fields."""
 
 import re
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from functools import cache
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -32,6 +33,39 @@ def of_body(schema: Any, body: Any) -> list[Fault]:
         Fault(pointer="".join(f"/{part}" for part in path), code=code, detail=detail)
         for path, (code, detail) in islice(broken(schema_of(schema), body, ()), MOST)
     ]
+
+
+def of_field(name: str, code: ErrorCode, detail: str) -> Fault:
+    """A fault that one of our own rules finds."""
+    return Fault(pointer=f"/{name}", code=code, detail=detail)
+
+
+def given(schema: Any, body: Any, faults: list[Fault]) -> dict[str, Any]:
+    """The fields of a body that are there and not at fault, each of its type."""
+    if not isinstance(body, dict):
+        return {}
+    at_fault = {field_of(fault) for fault in faults}
+    return {
+        name: msgspec.convert(value, kind)
+        for name, kind in types(schema).items()
+        if name not in at_fault and (value := body.get(name)) is not None
+    }
+
+
+@cache
+def types(schema: Any) -> dict[str, Any]:
+    return {field.encode_name: field.type for field in msgspec.structs.fields(schema)}
+
+
+def in_order(schema: Any, faults: list[Fault]) -> list[Fault]:
+    """By the order of the fields; what is unknown comes last."""
+    names = list(schema_of(schema)["properties"])
+    places = {name: number for number, name in enumerate(names)}
+    return sorted(faults, key=lambda fault: places.get(field_of(fault), len(names)))
+
+
+def field_of(fault: Fault) -> str:
+    return str(fault.pointer).split("/")[1] if fault.pointer else ""
 
 
 def broken(schema: dict[str, Any], value: Any, path: Path) -> Iterator[tuple[Path, Reason]]:
@@ -148,11 +182,22 @@ def of_query(
             continue
         else:
             reason = broken_value(schema, read(schema, value), described(schema))
+            if reason is None and schema.get("format") == "date-time":
+                reason = beyond_utc(value)
         if reason is None:
             kept.append((name, value))
         else:
             faults.append(of_parameter(name, reason))
     return faults[:MOST], kept
+
+
+def beyond_utc(instant: str) -> Reason | None:
+    """An instant may be of a year that UTC's calendar does not have."""
+    try:
+        msgspec.convert(instant, datetime).astimezone(UTC)
+    except OverflowError:
+        return ErrorCode.OUT_OF_RANGE, "must be from 0001-01-01 to 9999-12-31 in UTC"
+    return None
 
 
 def of_parameter(name: str, reason: Reason) -> Fault:

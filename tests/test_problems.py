@@ -18,7 +18,7 @@ from api.problems import ErrorCode
 from security.roles import Role
 from tests.client import Browser
 from tests.conformance import validator
-from tests.factories import World, chart, registration
+from tests.factories import PASSWORD, World, chart, registration
 from tests.nets import structs
 from tests.service import Backend, Service
 from tests.test_fuzz import BOUNDED
@@ -251,6 +251,54 @@ def test_all_fields_at_fault_at_once(anonymous: Browser) -> None:
     assert anonymous.post("/api/auth/register", body).json() == {"detail": "name: is required"}
 
 
+def test_our_own_rules_are_told_with_the_schemas(world: World, anonymous: Browser) -> None:
+    """Whatever needs no look at what is stored: one field may break a schema, another a rule of ours."""
+    for browser, method, path, body, expected in [
+        (
+            anonymous, "POST", "/api/auth/register",
+            registration(Role.PATIENT, name="", password="€" * 25, specialization="x", department="y"),
+            [
+                ("/name", "required"), ("/password", "too_long"),
+                ("/specialization", "not_of_this_role"), ("/department", "not_of_this_role"),
+            ],
+        ),
+        (
+            anonymous, "POST", "/api/auth/register",
+            {**registration(), "email": "İ" * 200 + "@b.c", "role": "nurse", "specialization": "x"},
+            [("/email", "too_long"), ("/role", "not_allowed_value")],
+        ),
+        (
+            world.staff, "PATCH", "/api/users/me", {"specialization": "Surgery", "name": None, "x": 1},
+            [("/name", "required"), ("/specialization", "not_of_this_role"), ("/x", "unknown_field")],
+        ),
+        (
+            world.patient, "POST", "/api/users/me/password", {"currentPassword": 5, "newPassword": "é" * 37},
+            [("/currentPassword", "invalid_type"), ("/newPassword", "too_long")],
+        ),
+        (
+            world.staff, "POST", "/api/patients", chart(phone=" ", dateOfBirth="2999-01-01", gender="x"),
+            [("/phone", "required"), ("/dateOfBirth", "in_the_future"), ("/gender", "not_allowed_value")],
+        ),
+        (
+            world.staff, "PATCH", f"/api/patients/{NOBODY}", {"dateOfBirth": "2999-01-01", "address": ""},
+            [("/dateOfBirth", "in_the_future"), ("/address", "required")],
+        ),
+        (
+            world.staff, "POST", "/api/appointments",
+            {"patientId": "x", "doctorId": NOBODY, "date": "1899-01-01T00:00:00Z", "reason": "\n"},
+            [("/patientId", "bad_format"), ("/date", "out_of_range"), ("/reason", "required")],
+        ),
+        (
+            world.admin, "GET", "/api/audit?from=0001-01-01T00:00:00%2B14:00&action=x&limit=", None,
+            [("from", "out_of_range"), ("action", "not_allowed_value"), ("limit", "invalid_type")],
+        ),
+    ]:  # fmt: skip
+        options = {} if body is None else {"json": body}
+        answer = browser.request(method, path, headers=ASKED, **options)
+        assert (answer.status_code, places(answer)) == (400, expected)
+        assert browser.request(method, path, **options).json() == {"detail": answer.json()["detail"]}
+
+
 def test_pointers_into_a_list(world: World) -> None:
     attachments = ["1.pdf", "", 5, "javascript:x", "a\u0000", "2.pdf", "x" * 2049]
     body = {
@@ -396,6 +444,76 @@ def test_a_duplicate(world: World, anonymous: Browser) -> None:
     assert answer.json()["errors"] == [
         {"pointer": "/email", "code": "duplicate", "detail": "is already registered"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "body", "status", "expected"),
+    [
+        ("staff", "POST", "/api/appointments", {"patientId": NOBODY}, 404, [("/patientId", "not_found")]),
+        ("staff", "POST", "/api/appointments", {"doctorId": NOBODY}, 404, [("/doctorId", "not_found")]),
+        (
+            "doctor", "POST", "/api/appointments", {"doctorId": NOBODY},
+            403, [("/doctorId", "role_not_allowed")],
+        ),
+        ("doctor", "POST", "/api/records", {"patientId": NOBODY}, 404, [("/patientId", "not_found")]),
+        ("patient", "POST", "/api/users/me/password", {}, 400, [("/currentPassword", "wrong_password")]),
+    ],
+)  # fmt: skip
+def test_rules_that_look_at_what_is_stored(
+    world: World, who: str, method: str, path: str, body: dict[str, Any], status: int, expected: Places
+) -> None:
+    """They name the field too, whatever the status."""
+    whole: dict[str, Any] = {
+        "/api/appointments": lambda: {
+            "patientId": world.chart()["id"], "doctorId": world.doctor.me()["id"], "date": world.slot(),
+            "reason": "x",
+        },
+        "/api/records": lambda: {"diagnosis": "x", "prescription": "", "notes": ""},
+        "/api/users/me/password": lambda: {"currentPassword": "wrong", "newPassword": "correct horse 2"},
+    }[path]()  # fmt: skip
+    answer = world.people[who].request(method, path, json={**whole, **body}, headers=ASKED)
+    assert (answer.status_code, places(answer)) == (status, expected)
+
+
+def test_the_doctor_or_the_patient_is_busy(world: World) -> None:
+    """A page may offer the doctor's next free hour, or tell the patient."""
+    booked = world.appointment()
+    again = {"date": booked["date"], "reason": "x", "patientId": world.chart()["id"]}
+    doctor = world.staff.post("/api/appointments", {**again, "doctorId": booked["doctorId"]}, headers=ASKED)
+    assert (doctor.status_code, places(doctor)) == (400, [("/date", "slot_taken_doctor")])
+    again |= {"patientId": booked["patientId"], "doctorId": world.other_doctor.me()["id"]}
+    patient = world.staff.post("/api/appointments", again, headers=ASKED)
+    assert (patient.status_code, places(patient)) == (400, [("/date", "slot_taken_patient")])
+    assert patient.json()["detail"] == "date: the patient has another appointment at that time"
+
+
+def test_what_a_role_may_not_set(world: World) -> None:
+    """Every such field at once, with who may; nothing is told of a field that it may set."""
+    some = world.chart()
+    body = {"phone": "0", "allergies": "Latex", "name": "X"}
+    answer = world.doctor.patch(f"/api/patients/{some['id']}", body, headers=ASKED)
+    assert places(answer) == [("/name", "role_not_allowed"), ("/phone", "role_not_allowed")]
+    assert {fault["detail"] for fault in answer.json()["errors"]} == {"only admin and staff may change it"}
+    visitor, own = world.linked_patient()
+    visit = world.appointment(patientId=own["id"])
+    for change, field in (({"notes": "x"}, "/notes"), ({"status": "completed"}, "/status")):
+        refused = visitor.patch(f"/api/appointments/{visit['id']}", change, headers=ASKED)
+        assert (refused.status_code, places(refused)) == (403, [(field, "role_not_allowed")])
+        assert named(refused.json()["detail"]) == {"admin", "doctor", "staff"}
+
+
+def test_an_account_that_may_not_sign_in(world: World, anonymous: Browser) -> None:
+    """A page tells the two apart without reading English."""
+    body = registration(Role.DOCTOR)
+    assert anonymous.post("/api/auth/register", body).status_code == 201
+    credentials = {"email": body["email"], "password": body["password"]}
+    pending = anonymous.post("/api/auth/login", credentials, headers=ASKED)
+    assert (pending.status_code, pending.json()["code"]) == (403, "account_pending")
+    _, me = world.account()
+    assert world.admin.patch(f"/api/users/{me['id']}", {"status": "disabled"}).status_code == 200
+    credentials = {"email": me["email"], "password": PASSWORD}
+    disabled = anonymous.post("/api/auth/login", credentials, headers=ASKED)
+    assert (disabled.status_code, disabled.json()["code"]) == (403, "account_disabled")
 
 
 # The walk and the decoder agree
