@@ -2,9 +2,14 @@
 "Browsers", "Errors", "In what order a request is judged")."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
+from httptools import HttpRequestParser
+from hypothesis import given
+from hypothesis import strategies as st
 
+from api.framing import Framing
 from tests.factories import World, email
 from tests.service import Backend, Service
 from tests.wire import (
@@ -227,6 +232,61 @@ def test_a_request_followed_by_garbage_has_its_own_answer_first(service: Service
 
 def test_nothing_behind_garbage_is_a_request(service: Service) -> None:
     assert statuses(service, LIVE + b"garbage\r\n\r\n" + LIVE, LIVE) == [200, 400]
+
+
+class Events:
+    """What the parser makes of a stream."""
+
+    def __init__(self, packets: list[bytes]) -> None:
+        self.framing, self.told = Framing(), list[object]()
+        parser = HttpRequestParser(self)
+        for packet in packets:
+            position = 0
+            while position < len(packet):
+                piece, position = self.framing.take(packet, position)
+                parser.feed_data(piece)
+
+    def on_message_begin(self) -> None:
+        self.head, self.body, self.length, self.is_chunked = [b""], b"", 0, False
+
+    def on_url(self, url: bytes) -> None:
+        self.head[0] += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.head.append(name + value)
+        self.length = int(value) if name == b"Content-Length" else self.length
+        self.is_chunked |= name == b"Transfer-Encoding"
+
+    def on_headers_complete(self) -> None:
+        self.told.append(self.head)
+        self.head = []
+        self.framing.expect_body(self.length, self.is_chunked)
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.told.append((self.body, self.head))
+        self.framing.expect_head()
+
+
+STREAM = (
+    LIVE
+    + b"\r\n\r\n"
+    + LOGIN + CHUNKED + b"\r\n1\r\na\r\n4;x=y\r\n\r\n\r\n\r\n00\r\nConnection: close\r\nUpgrade: x\r\n\r\n"
+    + LOGIN + b"Content-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n"
+    + LOGIN + CHUNKED + b"\r\n0\r\n\r\n"
+    + LIVE
+)  # fmt: skip
+
+
+@given(cuts=st.sets(st.integers(1, len(STREAM) - 1)))
+def test_where_the_packets_are_cut_is_no_matter(cuts: set[int]) -> None:
+    ends = [0, *sorted(cuts), len(STREAM)]
+    cut = Events([STREAM[begin:end] for begin, end in pairwise(ends)])
+    assert cut.told == Events([STREAM]).told
+    assert [told[0] for told in cut.told[1::2]] == [b"", b"a\r\n\r\n", b"\r\n" * 4, b"", b""]
+    assert cut.told[3] == (b"a\r\n\r\n", [b"x-Connectionclose", b"x-Upgradex"])
 
 
 # One resource, one spelling
