@@ -14,16 +14,17 @@ from pathlib import Path
 from alembic.util import CommandError as AlembicError
 from sqlalchemy.exc import DBAPIError
 
-from api import server, upkeep
+from api import server, upkeep, waiting
 from api.console import CommandError, create_admin, database_url, in_database, set_password
 from api.development import dev, load_demo
 from api.schemas import is_unicode
-from api.settings import Settings, SettingsError
+from api.settings import Settings, SettingsError, misspelt
 from persistence import embedded
 from persistence.connecting import NoConnectionError
 from persistence.migration import commands
 
 DATA_DIR = Path(".medisecure")
+log = logging.getLogger("medisecure.start")
 UNDEFINED_TABLE = "42P01"  # SQLSTATE
 
 
@@ -47,6 +48,8 @@ def main() -> None:
         sys.exit(f"medisecure: the database cannot be used: {advice}")
     except NoConnectionError as error:
         sys.exit(f"medisecure: the database cannot be used: {error}")
+    except upkeep.AwayError as error:
+        sys.exit(f"medisecure: {error}")
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         sys.exit(f"medisecure: the database cannot be reached: {str(error) or 'it does not answer'}")
     except OSError as error:
@@ -129,19 +132,22 @@ def parser() -> argparse.ArgumentParser:
 
 def serve(arguments: argparse.Namespace) -> None:
     settings = Settings.read()
-    objection = asyncio.run(upkeep.objection(settings))
-    if objection:
-        raise CommandError(objection)
-    try:
-        sockets = server.listening(arguments.host, arguments.port)
-    except (OSError, UnicodeError) as error:
-        place = f"{arguments.host} at port {arguments.port}"
-        reason = getattr(error, "strerror", None) or "it is no name of a host"
-        raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
-    server.serve(settings, sockets, arguments.workers)
+    for name, meant in misspelt(os.environ).items():
+        log.warning("%s is no setting; perhaps %s is meant", name, meant)
+    with waiting.checked(settings, arguments.workers):
+        try:
+            sockets = server.listening(arguments.host, arguments.port)
+        except (OSError, UnicodeError) as error:
+            place = f"{arguments.host} at port {arguments.port}"
+            reason = getattr(error, "strerror", None) or "it is no name of a host"
+            raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
+        server.serve(settings, sockets, arguments.workers)
 
 
 def migrate(arguments: argparse.Namespace) -> None:
+    objection = asyncio.run(upkeep.of_database(database_url(), upkeep.objection_to_server))
+    if objection:
+        raise CommandError(objection)
     commands(database_url()).upgrade()
     if arguments.grant_to:
         asyncio.run(in_database(database_url(), lambda tx: upkeep.grant(tx, arguments.grant_to)))

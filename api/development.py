@@ -16,6 +16,7 @@ from api import server
 from api.app import create_app
 from api.console import CommandError, in_database, own_environment
 from api.settings import Settings
+from api.upkeep import objection_to_servers
 from persistence import demo, embedded
 from persistence.database import Transaction
 from persistence.migration import commands
@@ -31,6 +32,9 @@ def dev(arguments: argparse.Namespace) -> None:
         raise CommandError(f"port {arguments.port} cannot be had ({error.strerror}); try --port") from error
     with embedded_environment(arguments.data_dir) as (environment, is_ours):
         settings = Settings.read(environment)
+        objection = asyncio.run(objection_to_servers(settings))
+        if objection:
+            raise CommandError(objection)
         commands(settings.database_url).upgrade()
         if is_ours:
             asyncio.run(in_database(settings.database_url, lambda tx: put_demo_if_new(tx, settings)))

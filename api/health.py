@@ -1,16 +1,20 @@
 """Probes: is the process alive, can it work?"""
 
 import asyncio
+import logging
+from http import HTTPStatus
 from typing import Literal
 
 from litestar import Controller
 from litestar.datastructures import State
-from sqlalchemy import text
 
+from api.errors import DETAILS, Unavailable
 from api.public import get_public
 from api.schemas import Output
+from persistence.fitness import objection_to_tables
+from security.probe import try_out
 
-PROBE = text("SELECT 1")
+log = logging.getLogger("medisecure.health")
 PATIENCE = 3  # seconds
 
 
@@ -27,8 +31,12 @@ class HealthController(Controller):
 
     @get_public("/ready", operation_id="checkReadiness")
     async def check_readiness(self, state: State) -> Health:
-        """503 while PostgreSQL or Redis cannot be asked, or does not answer within seconds."""
+        """503 while PostgreSQL or Redis cannot be asked, does not answer within seconds, or is set up so that
+        nobody could sign in."""
         async with asyncio.timeout(PATIENCE):
-            await state.database.reader.rows(PROBE)
-            await state.admission.store.ping()
+            problem = await objection_to_tables(state.database.reader)
+            await try_out(state.admission.store)
+        if problem:
+            log.warning("Not ready: %s", problem)
+            raise Unavailable(DETAILS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)
         return Health("ok")

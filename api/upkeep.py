@@ -2,22 +2,25 @@
 to it, may it be served?"""
 
 import asyncio
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 
 import bcrypt
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from api.settings import Settings, value_of
-from persistence import audit_chain, demo
+from persistence import audit_chain, demo, fitness
 from persistence.audit_chain import Key, Report
-from persistence.database import Database, Transaction
-from persistence.migration import is_behind
+from persistence.connecting import NoConnectionError, is_passing
+from persistence.database import Database, Reader, Transaction
 from persistence.models import AuditEvent
+from security import probe
+from security.counters import UNAVAILABLE, BusyError, CounterStore
 
-ZONE = text("SELECT 1 FROM pg_timezone_names WHERE name = :name")
+log = logging.getLogger("medisecure.start")
 # What a service writes of an event; its number and its transaction are PostgreSQL's to say.
 WRITTEN = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
-SEALS = text("SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE proname = 'append_audit_seal'")
 
 
 def audit_keys(environment: Mapping[str, str]) -> list[Key]:
@@ -51,19 +54,99 @@ async def grant(transaction: Transaction, role: str) -> None:
         await transaction.run(text(statement))
 
 
-async def objection(settings: Settings) -> str | None:
-    """Why this database must not be served as it is, and what to do about it."""
-    database = Database(settings.database_url)
+class AwayError(Exception):
+    """A server cannot be reached; waiting may help. The message says which, and why."""
+
+
+async def objection(settings: Settings, workers: int = 1) -> str | None:
+    """Why the service must not be let loose on these servers as they are, and what to do about it. Raises
+    AwayError."""
+    return await first_objection(
+        of_database(
+            settings.database_url, lambda database: objection_to_database(database, settings, workers)
+        ),
+        of_redis(settings.redis_url),
+    )
+
+
+async def objection_to_servers(settings: Settings) -> str | None:
+    """The same of a database that is still to be migrated. Raises AwayError."""
+    return await first_objection(
+        of_database(settings.database_url, objection_to_server), of_redis(settings.redis_url)
+    )
+
+
+async def first_objection(*questions: Awaitable[str | None]) -> str | None:
+    answers = await asyncio.gather(*questions, return_exceptions=True)
+    away = []
+    for answer in answers:
+        if isinstance(answer, AwayError):
+            away.append(str(answer))
+        elif isinstance(answer, BaseException):
+            raise answer
+        elif answer:
+            return answer
+    if away:
+        raise AwayError("; ".join(away))
+    return None
+
+
+async def objection_to_database(database: Database, settings: Settings, workers: int) -> str | None:
+    return (
+        await objection_to_server(database, workers)
+        or await fitness.objection_to_tables(database.reader)
+        or await fitness.objection_to_zone(database.reader, settings.clinic_timezone)
+        or await objection_to_passwords(database.reader)
+    )
+
+
+async def objection_to_server(database: Database, workers: int = 1) -> str | None:
+    async with database.transaction() as transaction:  # a pooler may not know transactions
+        problem = await fitness.objection_to_server(transaction)
+        if problem is None and not database.connector.is_pooled:
+            problem = await fitness.objection_to_room(transaction, workers * database.connections)
+    return problem
+
+
+async def of_database(url: str, question: Callable[[Database], Awaitable[str | None]]) -> str | None:
+    """The answer; or what keeps it from being given, where that lasts. Raises AwayError."""
+    database = Database(url)
     try:
-        if await is_behind(database.reader):
-            return "the database is older than this release; run `medisecure migrate` first"
-        if await database.reader.rows(SEALS) == [(False,)]:
-            return "this role may not seal the audit trail; run `medisecure migrate --grant-to` with its name"
-        if not await database.reader.rows(ZONE, name=settings.clinic_timezone):
-            return f"PostgreSQL does not know the time zone {settings.clinic_timezone}; update its zone data"
-        known = await known_passwords(await demo.password_hashes(database.reader))
+        return await question(database)
+    except NoConnectionError as error:
+        reason, lasting = str(error), error.lasting
+    except (OSError, TimeoutError) as error:
+        reason, lasting = str(error) or "it does not answer", False
+    except DBAPIError as error:
+        reason = str((error.orig and error.orig.__cause__) or error.orig).partition("\n")[0]
+        lasting = not is_passing(getattr(error.orig, "sqlstate", None), reason)
     finally:
         await database.close()
+    if lasting:
+        return f"the database cannot be used: {reason}"
+    raise AwayError(f"PostgreSQL cannot be reached: {reason}")
+
+
+async def of_redis(url: str) -> str | None:
+    """What speaks against this Redis. Raises AwayError."""
+    store = CounterStore.connect(url)
+    try:
+        async with store:
+            problem, warning = await probe.doubts(store)
+            if problem is None:
+                await probe.try_out(store)
+    except (*UNAVAILABLE, BusyError) as error:
+        problem, warning = probe.objection(error), None
+        if problem is None:
+            reason = str(error) or "it does not answer"
+            raise AwayError(f"Redis cannot be reached: {reason}") from error
+    if warning:
+        log.warning(warning)
+    return problem
+
+
+async def objection_to_passwords(reader: Reader) -> str | None:
+    known = await known_passwords(await demo.password_hashes(reader))
     if not known:
         return None
     return (

@@ -1,5 +1,6 @@
 """Opening connections to PostgreSQL, or to a pooler that stands before it."""
 
+from ssl import SSLCertVerificationError
 from typing import Any
 
 import asyncpg
@@ -18,11 +19,15 @@ class NoConnectionError(ConnectionError):
         self.lasting = lasting
 
 
+def is_passing(sqlstate: str | None, reason: str = "") -> bool:
+    """Whether waiting may help where PostgreSQL, or a pooler before it, said this."""
+    return str(sqlstate).startswith(PASSING) and not reason.startswith(LASTING)
+
+
 def refusal(error: asyncpg.PostgresError) -> NoConnectionError:
     """In one line: what a hint adds is for whoever runs the pooler."""
     reason = str(error).partition("\n")[0]
-    passing = str(error.sqlstate).startswith(PASSING) and not reason.startswith(LASTING)
-    return NoConnectionError(reason, lasting=not passing)
+    return NoConnectionError(reason, lasting=not is_passing(error.sqlstate, reason))
 
 
 class Connector:
@@ -33,8 +38,8 @@ class Connector:
     nothing remembers them. A direct connection keeps its named ones, which save half of a request's time.
     """
 
-    def __init__(self, dsn: str, command_timeout: float | None) -> None:
-        self.dsn = dsn
+    def __init__(self, url: str, command_timeout: float | None) -> None:
+        self.dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
         self.command_timeout = command_timeout
         self.is_pooled = False
 
@@ -50,6 +55,12 @@ class Connector:
             raise refusal(error) from error
         except asyncpg.InterfaceError as error:  # what the URL asks for is not to be had
             raise NoConnectionError(str(error), lasting=True) from error
+        except SSLCertVerificationError as error:
+            raise NoConnectionError(error.verify_message, lasting=True) from error
+        except ConnectionError as error:
+            if "rejected SSL upgrade" not in str(error):
+                raise
+            raise NoConnectionError("it does not speak TLS, which sslmode asks for", lasting=True) from error
         return connection
 
     async def open(self) -> asyncpg.Connection:

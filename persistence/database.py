@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from persistence.connecting import Connector
 
 COMMAND_TIMEOUT = 30  # seconds for a statement of a request
+JOURNALS = 2  # connections that nothing but the audit trail's rows use
 
 
 def create_engine(url: str, *, command_timeout: float | None, **options: Any) -> AsyncEngine:
@@ -20,7 +21,10 @@ def create_engine(url: str, *, command_timeout: float | None, **options: Any) ->
     `command_timeout`: seconds that one statement may take, or None for work that may take as long as it
     needs; TimeoutError after that.
     """
-    connector = Connector(url.replace("postgresql+asyncpg://", "postgresql://", 1), command_timeout)
+    return engine_of(Connector(url, command_timeout), **options)
+
+
+def engine_of(connector: Connector, **options: Any) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connector,
@@ -118,12 +122,14 @@ class Database:
         writers: int = 10,
         command_timeout: float | None = COMMAND_TIMEOUT,
     ) -> None:
-        pool: dict[str, Any] = {"max_overflow": 0, "pool_timeout": 10, "command_timeout": command_timeout}
+        self.connector = Connector(url, command_timeout)
+        self.connections = readers + writers + JOURNALS  # at most
+        pool: dict[str, Any] = {"max_overflow": 0, "pool_timeout": 10}
         autocommit = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, **pool}
-        self.reads = create_engine(url, pool_size=readers, **autocommit)
-        self.writes = create_engine(url, pool_size=writers, **pool)
+        self.reads = engine_of(self.connector, pool_size=readers, **autocommit)
+        self.writes = engine_of(self.connector, pool_size=writers, **pool)
         # Nothing may be asked twice there (see Journal), so a dead connection is found out beforehand.
-        self.journal = create_engine(url, pool_size=2, pool_pre_ping=True, **autocommit)
+        self.journal = engine_of(self.connector, pool_size=JOURNALS, pool_pre_ping=True, **autocommit)
         self.reader = Reader(self.reads)
 
     @asynccontextmanager

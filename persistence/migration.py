@@ -1,5 +1,6 @@
 """Alembic's commands through advanced-alchemy, with our engine and the migrations of this package."""
 
+from functools import cache
 from pathlib import Path
 
 from advanced_alchemy.alembic.commands import AlembicCommands
@@ -30,6 +31,12 @@ async def is_behind(reader: Reader) -> bool:
     """Whether a migration of ours is missing. One of a later release is no harm: instances of two releases
     share a database while an operator replaces the older ones."""
     stamped = {row[0] for row in await reader.rows(text("SELECT version_num FROM alembic_version"))}
+    ours, heads = revisions()
+    return not stamped or (stamped <= ours and stamped != heads)
+
+
+@cache
+def revisions() -> tuple[set[str], set[str]]:
+    """Of this release: all, and the latest."""
     script = ScriptDirectory(str(HERE))
-    ours = {revision.revision for revision in script.walk_revisions()}
-    return not stamped or (stamped <= ours and stamped != set(script.get_heads()))
+    return {revision.revision for revision in script.walk_revisions()}, set(script.get_heads())

@@ -109,6 +109,10 @@ class CounterStore(RedisStore):
     async def bury_session(self, session_id: UUID, seconds: int) -> None:
         await self.run(self._redis.set(session_key(session_id), TOMBSTONE, ex=seconds))
 
+    async def info(self) -> dict[str, Any]:
+        """What the server says about itself."""
+        return dict(await self._redis.info())
+
     async def ping(self) -> None:
         if not await self.is_there():
             raise Disconnected

@@ -1,0 +1,120 @@
+"""Whether this PostgreSQL can carry the service as it is set up: asked before the service is let loose on it,
+and by /health/ready."""
+
+from typing import Any
+
+from sqlalchemy import text
+
+from persistence.database import Reader, Source
+from persistence.migration import is_behind
+
+OLDEST = 15
+BEHIND = "the database is older than this release; run `medisecure migrate` first"
+SERVER = text(
+    """
+    SELECT current_setting('server_version') AS version,
+           current_setting('server_version_num')::int / 10000 AS major,
+           current_setting('server_encoding') AS encoding,
+           current_setting('transaction_read_only') = 'on' AS only_reads
+    """
+)
+MOST = text(
+    """
+    SELECT least(
+               current_setting('max_connections')::int
+               - current_setting('superuser_reserved_connections')::int
+               - coalesce(current_setting('reserved_connections', true)::int, 0),
+               (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
+               (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user))
+    """
+)
+# What the service does with each table; `medisecure migrate --grant-to` grants that, and more only where it
+# does no harm.
+NEEDED = {
+    "users": ("SELECT", "INSERT", "UPDATE"),
+    "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "patients": ("SELECT", "INSERT", "UPDATE"),
+    "appointments": ("SELECT", "INSERT", "UPDATE"),
+    "medical_records": ("SELECT", "INSERT"),
+    "audit_events": ("SELECT", "INSERT"),
+    "alembic_version": ("SELECT",),
+}
+RIGHTS: dict[str, Any] = {
+    "tables": [table for table, privileges in NEEDED.items() for _ in privileges],
+    "privileges": [privilege for privileges in NEEDED.values() for privilege in privileges],
+}
+TABLES = text(
+    """
+    SELECT current_user AS role,
+           to_regclass('alembic_version') IS NULL AS is_empty,
+           has_schema_privilege('public', 'USAGE') AS sees_them,
+           coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false) AS sees_version
+    """
+)
+LACKING = text(
+    """
+    SELECT string_agg(privilege, ', ') || ' on ' || name
+    FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) AS needed(name, privilege)
+    WHERE (has_table_privilege(to_regclass(name), privilege)
+           -- of an event, which has columns that are PostgreSQL's to say, only the others may be written
+           OR privilege <> 'DELETE' AND has_any_column_privilege(to_regclass(name), privilege)) IS NOT TRUE
+    GROUP BY name
+    ORDER BY name
+    """
+)
+SEALS = text("SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE proname = 'append_audit_seal'")
+ZONE = text("SELECT 1 FROM pg_timezone_names WHERE name = :name")
+
+
+async def objection_to_server(source: Source) -> str | None:
+    """What no migration mends."""
+    [server] = await source.rows(SERVER)
+    if server.major < OLDEST:
+        return f"PostgreSQL {server.version} is too old; the service needs {OLDEST} or newer"
+    if server.encoding != "UTF8":
+        return (
+            f"the database holds text in {server.encoding}, which has no place for every name; make one with "
+            "`CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'`"
+        )
+    if server.only_reads:
+        return (
+            "PostgreSQL takes no writes here: it is a standby, or default_transaction_read_only is on; "
+            "name the primary in DATABASE_URL"
+        )
+    return None
+
+
+async def objection_to_room(source: Source, connections: int) -> str | None:
+    """`connections`: how many may be open at once."""
+    [(most,)] = await source.rows(MOST)
+    if most >= connections:
+        return None
+    return (
+        f"PostgreSQL allows {most} connections, and the service may need {connections}; allow more "
+        "(max_connections, the CONNECTION LIMIT of the database or the role), take fewer --workers, or put "
+        "PgBouncer between"
+    )
+
+
+async def objection_to_tables(reader: Reader) -> str | None:
+    [state] = await reader.rows(TABLES)
+    if state.is_empty and state.sees_them:
+        return BEHIND
+    if state.is_empty:
+        return lack(state.role, "USAGE on the schema public")
+    if state.sees_version and await is_behind(reader):
+        return BEHIND
+    if await reader.rows(SEALS) == [(False,)]:
+        return "this role may not seal the audit trail; run `medisecure migrate --grant-to` with its name"
+    lacking = await reader.rows(LACKING, **RIGHTS)
+    return lack(state.role, "; ".join(row[0] for row in lacking)) if lacking else None
+
+
+def lack(role: str, what: str) -> str:
+    return f"the database's role {role} lacks {what}; as the owner run `medisecure migrate --grant-to {role}`"
+
+
+async def objection_to_zone(reader: Reader, zone: str) -> str | None:
+    if await reader.rows(ZONE, name=zone):
+        return None
+    return f"PostgreSQL does not know the time zone {zone}; update its zone data"
