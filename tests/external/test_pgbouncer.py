@@ -2,12 +2,10 @@
 
 import asyncio
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,10 @@ import asyncpg
 import httpx
 import pytest
 from pooler import pgbouncer
-from running import free_port, is_ready
+from production import KEY, medisecure, served
 
 from persistence import embedded
 
-MEDISECURE = str(Path(sys.executable).with_name("medisecure"))
-KEY = "a-key-for-tests-only-0123456789-0123456789"
 PASSWORD = "correct horse battery"
 AT_ONCE = 24
 
@@ -35,15 +31,7 @@ class Clinic:
     cookies: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [MEDISECURE, *arguments],
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return medisecure(self.environment, *arguments, stdin=stdin)
 
     def call(self, method: str, path: str, email: str = "", body: Any = None) -> httpx.Response:
         headers = {"Cookie": f"access_token={self.cookies[email]}"} if email else {}
@@ -84,30 +72,6 @@ def clinic(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clinic]:
     embedded.discard(folder)
 
 
-@contextmanager
-def served(clinic: Clinic, log: Path) -> Iterator[None]:
-    port = free_port()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [MEDISECURE, "serve", "--port", str(port), "--workers", "2"],
-            env=clinic.environment | {"LOGIN_ATTEMPTS": "100", "RATE_LIMIT_PER_MINUTE": "100000"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        clinic.url = f"http://localhost:{port}"
-        deadline = time.monotonic() + 60
-        while not is_ready(clinic.url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Path) -> None:
     """No setting is needed, in either mode of the pooler."""
     with ThreadPoolExecutor() as pool:  # two instances at once, as at a roll-out
@@ -117,7 +81,11 @@ def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Pat
     assert made.returncode == 0, made.stderr
 
     log = tmp_path / "serve.log"
-    with served(clinic, log), ThreadPoolExecutor(AT_ONCE) as pool:
+    limits = {"LOGIN_ATTEMPTS": "100", "RATE_LIMIT_PER_MINUTE": "100000"}
+    with (
+        served(clinic.environment | limits, log, workers=2) as clinic.url,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
         clinic.sign_in("admin@clinic.example")
         people = {"doctor": "doctor@clinic.example", "staff": "staff@clinic.example"}
         for role, email in people.items():
