@@ -1,7 +1,7 @@
 """The audit trail, to read: what happened, and who looked at a chart."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Controller, get
@@ -12,6 +12,8 @@ from msgspec import Meta
 
 from api.requests import StrictRequest
 from api.schemas import (
+    INT32,
+    MAX_INT32,
     MAX_SAFE_INTEGER,
     TEXT,
     Figure,
@@ -58,6 +60,8 @@ class AuditPage(Output):
 
 class Access(Output, rename="camel"):
     at: Instant
+    first_at: Instant
+    count: Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]
     user_id: Id
     name: Name
     role: Role
@@ -118,10 +122,12 @@ class AuditController(Controller):
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
+        others: FromQuery[Literal["true", "false"] | None] = None,
     ) -> AccessPage:
         patient = await patients.one(reader, request.user, path_id(id, "Patient"))
         if patient is None:
             raise NotFoundException("Patient not found")
-        rows, total = await audit.accesses(reader, page, limit, patient.id)
+        but = request.user.id if others == "true" else None
+        rows, total = await audit.accesses(reader, page, limit, patient.id, but=but)
         await seen(request, patient_id=patient.id, target_id=patient.id)
         return AccessPage([Access(*row) for row in rows], total)

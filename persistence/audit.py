@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
 from persistence.database import Reader, Source
-from persistence.models import AuditEvent, User
+from persistence.models import AuditEvent
 from persistence.paging import PagedQuery
 
 
@@ -103,12 +103,27 @@ COLUMNS = (
 )
 ORDER = (AuditEvent.at.desc(), AuditEvent.id.desc())
 SHOWS_CHART = AuditEvent.patient_ids.contains(bindparam("patient", type_=ARRAY(Uuid)))
-ACCESSES = PagedQuery(
-    AuditEvent.id,
-    (AuditEvent.at, AuditEvent.user_id, User.name, AuditEvent.role, AuditEvent.action),
-    AuditEvent.__table__.join(User.__table__, User.id == AuditEvent.user_id),
-    ORDER,
-    (SHOWS_CHART, AuditEvent.outcome == Outcome.SUCCESS, AuditEvent.user_id.is_not(None)),
+# What one person did in one operation within ten minutes of the first time is one row.
+ACCESSES = text(
+    """
+    WITH looks AS (
+        SELECT id, at, user_id, role, action,
+               began_of_ten_minutes(at) OVER (PARTITION BY user_id, role, action ORDER BY at, id) AS first_at
+        FROM audit_events
+        WHERE patient_ids @> ARRAY[CAST(:patient AS uuid)] AND outcome = 'success'
+          AND user_id IS NOT NULL AND user_id IS DISTINCT FROM CAST(:left_out AS uuid)
+    ), accesses AS (
+        SELECT max(at) AS at, first_at, count(*) AS count, user_id, role, action, max(id) AS last_id
+        FROM looks GROUP BY user_id, role, action, first_at
+    ), page AS (
+        SELECT * FROM accesses ORDER BY at DESC, last_id DESC
+        LIMIT CAST(:limit AS bigint) OFFSET CAST(:offset AS bigint)
+    )
+    SELECT page.at, page.first_at, page.count, page.user_id, users.name, page.role, page.action, whole.total
+    FROM (SELECT count(*) AS total FROM accesses) AS whole
+    LEFT JOIN page ON true LEFT JOIN users ON users.id = page.user_id
+    ORDER BY page.at DESC, page.last_id DESC
+    """
 )
 
 
@@ -201,7 +216,11 @@ def listing(filters: frozenset[str]) -> PagedQuery:
 
 
 async def accesses(
-    source: Source, page: int, limit: int, patient_id: UUID
+    source: Source, page: int, limit: int, patient_id: UUID, *, but: UUID | None
 ) -> tuple[list[Sequence[Any]], int]:
-    """(at, user id, name, role, action) of what showed or changed something of the chart, newest first."""
-    return await ACCESSES.fetch(source, page, limit, patient=[patient_id])
+    """(at, first at, count, user id, name, role, action) of what showed or changed something of the chart,
+    newest first, without what `but` did."""
+    found = await source.rows(
+        ACCESSES, patient=patient_id, left_out=but, limit=limit, offset=(page - 1) * limit
+    )
+    return [row[:-1] for row in found if row.at is not None], found[0].total
