@@ -25,6 +25,7 @@ from security.passwords import MAX_BYTES, Passwords, is_common
 from security.roles import Role
 from security.tokens import TokenIssuer
 
+MAX_USER_AGENT = 400  # characters that we keep of what a browser calls itself
 Label = Annotated[str, Meta(max_length=120, pattern=TEXT)]
 
 
@@ -115,7 +116,7 @@ async def opened_session(
         refresh_jti=token_id,
         lifetime=sign_in.session_lifetime,
         address=address_of(request),
-        user_agent=request.headers.get("user-agent", "")[:400],
+        user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
     )
     holder = (user.id, user.email, user.role, session.id)
     access = sign_in.issuer.access(*holder)

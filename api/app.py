@@ -26,7 +26,8 @@ from api.health import HealthController
 from api.patients import PatientController
 from api.proxies import Proxies
 from api.records import RecordController
-from api.requests import MAX_BODY, StrictRequest, judge_body, judge_query
+from api.requests import StrictRequest, judge_body, judge_query
+from api.schemas import MAX_BODY
 from api.sessions import SessionController
 from api.settings import Settings
 from api.trail import note_refusal

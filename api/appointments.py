@@ -1,7 +1,7 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from api.errors import BadRequest, Forbidden, NotFound
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (
+    MAX_PAGE,
     NOT_BLANK,
     TEXT,
     Figure,
@@ -35,6 +36,7 @@ from api.trail import done, seen
 from api.violations import of_field
 from persistence import appointments
 from persistence.audit import Action
+from persistence.calendar import EARLIEST, LATEST
 from persistence.database import AnyRow, Reader, Source, Transaction
 from persistence.models import AppointmentStatus
 from security.guards import listed, requires
@@ -43,8 +45,6 @@ from security.roles import Caller, Role
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
 CLINIC = listed(set(Role) - {Role.PATIENT})
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 TAKEN = {
     "doctor": ("date: the doctor has another appointment at that time", ErrorCode.SLOT_TAKEN_DOCTOR),
     "patient": ("date: the patient has another appointment at that time", ErrorCode.SLOT_TAKEN_PATIENT),
@@ -70,7 +70,7 @@ class Appointment(Output, rename=WIRE):
 
 
 class AppointmentPage(Output):
-    appointments: Annotated[list[Appointment], Meta(max_length=100)]
+    appointments: Annotated[list[Appointment], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 
@@ -91,7 +91,8 @@ class AppointmentUpdate(Input):
 def in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """An appointment is in the calendar that we keep."""
     if not EARLIEST <= given.get("date", EARLIEST) < LATEST:
-        yield of_field("date", ErrorCode.OUT_OF_RANGE, "must be from 1900-01-01 to 2199-12-31")
+        last = LATEST - timedelta(days=1)
+        yield of_field("date", ErrorCode.OUT_OF_RANGE, f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}")
 
 
 def ahead(caller: Caller, instant: datetime, now: datetime) -> None:

@@ -13,7 +13,9 @@ from msgspec import Meta
 from api.requests import StrictRequest
 from api.schemas import (
     INT32,
+    MAX_EMAIL,
     MAX_INT32,
+    MAX_PAGE,
     MAX_SAFE_INTEGER,
     TEXT,
     Figure,
@@ -23,17 +25,18 @@ from api.schemas import (
     Name,
     Output,
     Page,
+    PeerAddress,
     path_id,
 )
 from api.trail import seen
 from persistence import audit, patients
 from persistence.audit import Action, Outcome
 from persistence.database import Reader
+from persistence.paging import MOST_NAMED
 from security.guards import requires
 from security.roles import Role
 
-EventEmail = Annotated[str, Meta(max_length=254, pattern=TEXT)]
-PeerAddress = Annotated[str, Meta(max_length=64, pattern=TEXT)]
+EventEmail = Annotated[str, Meta(max_length=MAX_EMAIL, pattern=TEXT)]
 EventId = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
 
 
@@ -48,13 +51,13 @@ class AuditEvent(Output, rename="camel"):
     outcome: Outcome
     patient_id: Id | None
     target_id: Id | None
-    target_ids: Annotated[list[Id], Meta(max_length=100)]
+    target_ids: Annotated[list[Id], Meta(max_length=MOST_NAMED)]
     address: PeerAddress
     request_id: Id
 
 
 class AuditPage(Output):
-    events: Annotated[list[AuditEvent], Meta(max_length=100)]
+    events: Annotated[list[AuditEvent], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 
@@ -69,7 +72,7 @@ class Access(Output, rename="camel"):
 
 
 class AccessPage(Output):
-    accesses: Annotated[list[Access], Meta(max_length=100)]
+    accesses: Annotated[list[Access], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 

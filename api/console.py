@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from api import violations
 from api.schemas import Email, Input, Name
-from api.settings import REQUIRED, SECRETS, require_usable, value_of
+from api.settings import LONGEST_ACCESS, REQUIRED, SECRETS, require_usable, value_of
 from api.trail import by_command
 from persistence import audit, sessions, users
 from persistence import database_url as database_urls
@@ -22,8 +22,12 @@ from security import redis_url as redis_urls
 from security.admission import Admission
 from security.counters import CounterStore
 from security.login_attempts import LoginAttempts
-from security.passwords import MAX_BYTES, Passwords
+from security.passwords import MAX_BYTES, MIN_CHARACTERS, Passwords
 from security.roles import Role
+
+TOO_SHORT = (
+    f"a password has at least {MIN_CHARACTERS} characters, at most {MAX_BYTES} bytes, and no NUL among them"
+)
 
 
 class CommandError(Exception):
@@ -80,7 +84,7 @@ def set_password(arguments: argparse.Namespace) -> None:
         ended = await sessions.end_all(transaction, user.id)
         await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
         store = CounterStore.connect(redis_url)
-        admission = Admission(store, no_session, limit=1, tombstone=86400)
+        admission = Admission(store, no_session, limit=1, tombstone=LONGEST_ACCESS * 60)
 
         async def bury() -> None:
             async with store:
@@ -107,10 +111,8 @@ def new_password() -> str:
         raise CommandError("no password was given") from error
     except UnicodeError as error:
         raise CommandError("the password is not text in UTF-8") from error
-    if len(password) < 6 or too_long or "\0" in password:
-        raise CommandError(
-            f"a password has at least 6 characters, at most {MAX_BYTES} bytes, and no NUL among them"
-        )
+    if len(password) < MIN_CHARACTERS or too_long or "\0" in password:
+        raise CommandError(TOO_SHORT)
     if asks and getpass.getpass("Once more: ") != password:
         raise CommandError("the two are not the same")
     return password

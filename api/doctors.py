@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import Label
-from api.schemas import Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
+from api.schemas import MAX_PAGE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
 from persistence import doctors
 from persistence.audit import Action
 from persistence.database import Reader
@@ -24,7 +24,7 @@ class DoctorSummary(Output):
 
 
 class DoctorPage(Output):
-    doctors: Annotated[list[DoctorSummary], Meta(max_length=100)]
+    doctors: Annotated[list[DoctorSummary], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 

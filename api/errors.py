@@ -21,16 +21,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.problems import ErrorCode, Fault, code_of, written
 from api.rules import schema_of
+from api.schemas import MAX_BODY
 from security.counters import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
 log = logging.getLogger("medisecure.errors")
 
+TOO_LARGE = f"The request body is too large; the limit is {MAX_BODY // 1024} KiB"
 DETAILS = {
     HTTPStatus.BAD_REQUEST: "Bad request",
     HTTPStatus.NOT_FOUND: "Not found",
     HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request body is too large; the limit is 256 KiB",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TOO_LARGE,
     HTTPStatus.INTERNAL_SERVER_ERROR: "Internal server error",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is unavailable right now. Please try again shortly.",
 }

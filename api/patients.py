@@ -16,6 +16,8 @@ from api.errors import BadRequest, Forbidden, NotFound
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (
+    MAX_PAGE,
+    MAX_PHONE,
     NOT_BLANK,
     TEXT,
     Day,
@@ -45,7 +47,7 @@ from persistence.models import AccountStatus, Gender
 from security.guards import listed, requires
 from security.roles import Caller, Role
 
-ChartPhone = Annotated[str, Meta(min_length=1, max_length=40, pattern=NOT_BLANK)]
+ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE, pattern=NOT_BLANK)]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
 Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
@@ -69,7 +71,7 @@ class PatientSummary(Output, rename=WIRE):
 
 
 class PatientPage(Output):
-    patients: Annotated[list[PatientSummary], Meta(max_length=100)]
+    patients: Annotated[list[PatientSummary], Meta(max_length=MAX_PAGE)]
     total: Figure
     page: PageNumber
     limit: PageSize

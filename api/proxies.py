@@ -9,14 +9,13 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from api.addresses import network
-
-LONGEST = 64  # characters; no address is longer
+from security.authentication import MAX_ADDRESS
 
 
 def plain_address(text: str) -> str:
     """The one way to write this address; an IPv4-mapped one is that IPv4 address (RFC 4291, 2.5.5.2). What is
     no address stays as it is."""
-    if len(text) > LONGEST:
+    if len(text) > MAX_ADDRESS:
         return text
     try:
         address = ip_address(text)

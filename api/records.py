@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.errors import NotFound
 from api.requests import StrictRequest
 from api.schemas import (
+    MAX_PAGE,
     NOT_BLANK,
     REFERENCE,
     TEXT,
@@ -60,7 +61,7 @@ class MedicalRecord(Output, rename=WIRE):
 
 
 class RecordPage(Output):
-    records: Annotated[list[MedicalRecord], Meta(max_length=100)]
+    records: Annotated[list[MedicalRecord], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 

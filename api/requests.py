@@ -21,7 +21,6 @@ from api.rules import schema_of, without_null
 from security.admission import Admitted
 from security.roles import Caller
 
-MAX_BODY = 256 * 1024
 NOT_JSON = "body: must be JSON text in UTF-8"
 
 

@@ -9,6 +9,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from security.authentication import MAX_ADDRESS
+from security.passwords import MAX_BYTES, MIN_CHARACTERS
+
 # Blank is what Python or JavaScript takes for white space, so that both read a pattern alike. No NUL:
 # PostgreSQL holds none.
 NOT_BLANK = r"^[\s\u001c-\u001f\u0085\ufeff]*[^\s\u001c-\u001f\u0085\ufeff\u0000][^\u0000]*$"
@@ -21,6 +24,10 @@ REFERENCE = (
 )
 INT32 = {"format": "int32"}
 MAX_INT32 = 2_147_483_647
+MAX_BODY = 256 * 1024  # bytes
+MAX_PAGE = 100
+MAX_SEARCH = 200
+MAX_PHONE = 40
 MAX_EMAIL = 254  # RFC 5321, 4.5.3.1.3, less the brackets
 MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
 
@@ -39,9 +46,10 @@ Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
 Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL)]
-NewPassword = Annotated[str, Meta(min_length=6, max_length=72, pattern=TEXT)]
+NewPassword = Annotated[str, Meta(min_length=MIN_CHARACTERS, max_length=MAX_BYTES, pattern=TEXT)]
 AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
-Phone = Annotated[str, Meta(max_length=40, pattern=TEXT)]
+Phone = Annotated[str, Meta(max_length=MAX_PHONE, pattern=TEXT)]
+PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS, pattern=TEXT)]
 Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
 
 
@@ -62,11 +70,13 @@ class ErrorDetail(Output):
 
 
 PageNumber = Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]
-PageSize = Annotated[int, Meta(ge=1, le=100, extra_json_schema=INT32)]
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE, extra_json_schema=INT32)]
 # Litestar looks at the parameter's bounds, our words for a broken one at the type's (api/rules.py).
 Page = Annotated[PageNumber, QueryParameter(ge=1, le=MAX_INT32)]
-Limit = Annotated[PageSize, QueryParameter(ge=1, le=100)]
-Search = Annotated[str, Meta(max_length=200, pattern=TEXT), QueryParameter(max_length=200, pattern=TEXT)]
+Limit = Annotated[PageSize, QueryParameter(ge=1, le=MAX_PAGE)]
+Search = Annotated[
+    str, Meta(max_length=MAX_SEARCH, pattern=TEXT), QueryParameter(max_length=MAX_SEARCH, pattern=TEXT)
+]
 
 
 def changes(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:

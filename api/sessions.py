@@ -8,10 +8,22 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from msgspec import Meta
 
-from api.accounts import SignIn, end_everywhere
+from api.accounts import MAX_USER_AGENT, SignIn, end_everywhere
 from api.authority import require_signed_in
 from api.requests import StrictRequest
-from api.schemas import TEXT, Figure, Id, Instant, Limit, Message, Output, Page, path_id
+from api.schemas import (
+    MAX_PAGE,
+    TEXT,
+    Figure,
+    Id,
+    Instant,
+    Limit,
+    Message,
+    Output,
+    Page,
+    PeerAddress,
+    path_id,
+)
 from api.trail import done, seen
 from persistence import sessions, users
 from persistence.audit import Action
@@ -26,13 +38,13 @@ class Session(Output, rename=WIRE):
     created_at: Instant
     last_seen_at: Instant
     expires_at: Instant
-    address: Annotated[str, Meta(max_length=64, pattern=TEXT)]
-    user_agent: Annotated[str, Meta(max_length=400, pattern=TEXT)]
+    address: PeerAddress
+    user_agent: Annotated[str, Meta(max_length=MAX_USER_AGENT, pattern=TEXT)]
     current: bool
 
 
 class SessionPage(Output):
-    sessions: Annotated[list[Session], Meta(max_length=100)]
+    sessions: Annotated[list[Session], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 

@@ -34,6 +34,7 @@ REQUIRED = {
     "REDIS_URL": f"such as {redis_url.EXAMPLE}",
     "SECRET_KEY": f"which {GOOD_KEY} makes",
 }
+LONGEST_ACCESS = 1440  # minutes that an access token may live, and a tombstone of its session must stand
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -48,7 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     secret_key_previous: str | None = None
     audit_key: str | None = None
     algorithm: str = "HS256"
-    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=1440)] = 15
+    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=LONGEST_ACCESS)] = 15
     refresh_token_expire_days: Annotated[int, Meta(ge=1, le=365)] = 7
     cors_origins: tuple[str, ...] = ("http://localhost:5173", "http://localhost:3000")
     rate_limit_per_minute: Positive = 100

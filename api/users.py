@@ -26,6 +26,7 @@ from api.errors import BadRequest, Invalid
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (
+    MAX_PAGE,
     AnyPassword,
     Figure,
     Input,
@@ -52,7 +53,7 @@ from security.roles import Role
 
 
 class AccountPage(Output):
-    users: Annotated[list[Account], Meta(max_length=100)]
+    users: Annotated[list[Account], Meta(max_length=MAX_PAGE)]
     total: Figure
 
 

@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, Date, Float, Integer, bindparam, cast, fun
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.sql.elements import Grouping
 
-# Days beyond these hold no appointment and no record.
-FIRST, LAST = date(1899, 12, 25), date(2200, 1, 5)
+# The calendar that we keep, and days on both sides of it that hold nothing, whatever the time zone.
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+FIRST, LAST = EARLIEST.date() - timedelta(days=7), LATEST.date() + timedelta(days=4)
 STEP = 5 * 86400  # no zone has changed its clocks twice within six days since 1900
 DAY = 86400
 

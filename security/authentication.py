@@ -28,6 +28,8 @@ BY_REFRESH_TOKEN: Mapping[str, Any] = {"credential": Kind.REFRESH, "anonymous": 
 # What a user needs against a thief of a cookie: a count of its own, shared by these operations.
 COUNTED_APART: Mapping[str, Any] = {"counter": SAFEGUARD}
 
+MAX_ADDRESS = 64  # characters of an address that we keep; no real one is longer
+
 
 class SessionMiddleware(JWTCookieAuthenticationMiddleware):
     async def authenticate_request(
@@ -71,4 +73,4 @@ def session_auth(issuer: TokenIssuer) -> JWTCookieAuth[Caller, SessionToken]:
 def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     """The peer's address; the server has already judged X-Forwarded-For by who sent it. Cut to what the
     contract holds, because a proxy may write anything there."""
-    return connection.client.host[:64] if connection.client else "unknown"
+    return connection.client.host[:MAX_ADDRESS] if connection.client else "unknown"
