@@ -35,10 +35,10 @@ def main() -> None:
         arguments.run(arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except CommandError as error:
+    except upkeep.UncheckedError as error:
         print(f"medisecure: {error}", file=sys.stderr)
         sys.exit(error.status)
-    except (SettingsError, embedded.EmbeddedError) as error:
+    except (CommandError, SettingsError, embedded.EmbeddedError) as error:
         sys.exit(f"medisecure: {error}")
     except AlembicError as error:  # a revision that this release does not have
         sys.exit(f"medisecure: the database is not one of this release: {error}")
@@ -168,16 +168,16 @@ def verify_audit(arguments: argparse.Namespace) -> None:
     if report.damage:
         raise CommandError("the audit trail is damaged")
     if report.unsealed and waiting > arguments.max_age:
-        raise CommandError(
+        raise upkeep.UncheckedError(
             f"no damage, but events older than {arguments.max_age:g} s are unsealed: is `medisecure serve` "
             "running, does its log say why it cannot seal, does a transaction stay open (pg_stat_activity)?",
-            status=2,
+            2,
         )
     if report.not_given or not keys:
-        raise CommandError(
+        raise upkeep.UncheckedError(
             "no damage was found, but a key was not given: set AUDIT_KEY, SECRET_KEY or SECRET_KEY_PREVIOUS "
             "to that under which the trail was sealed; seals under a key that was never yours are forged",
-            status=3,
+            3,
         )
 
 

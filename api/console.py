@@ -31,11 +31,7 @@ TOO_SHORT = (
 
 
 class CommandError(Exception):
-    """The command cannot do its work; the message says why and what to do. `status`: its exit status."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
+    """The command cannot do its work; the message says why and what to do."""
 
 
 class Administrator(Input):

@@ -23,6 +23,14 @@ log = logging.getLogger("medisecure.start")
 WRITTEN = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
 
 
+class UncheckedError(Exception):
+    """Nothing of the trail is damaged, as far as it could be checked. `status`: that of the command."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def audit_keys(environment: Mapping[str, str]) -> list[Key]:
     """The keys under which seals may have been made: AUDIT_KEY, SECRET_KEY and SECRET_KEY_PREVIOUS."""
     names = ("AUDIT_KEY", "SECRET_KEY", "SECRET_KEY_PREVIOUS")
