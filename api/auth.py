@@ -20,6 +20,7 @@ from api.requests import Given, StrictRequest
 from api.schemas import (
     MAX_EMAIL,
     NOT_BLANK,
+    VISIBLE,
     AnyPassword,
     Email,
     Id,
@@ -29,6 +30,7 @@ from api.schemas import (
     NewPassword,
     Output,
     Phone,
+    SentEmail,
     or_none,
 )
 from api.trail import done, seen
@@ -39,7 +41,7 @@ from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus
 from security.admission import Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
-from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookie, refresh_cookie
+from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookies, refresh_cookie
 from security.counters import UNAVAILABLE, BusyError
 from security.login_attempts import Attempt
 from security.rate_limit import rate_limit_headers
@@ -58,7 +60,9 @@ WAITING = {
 
 
 class Credentials(Input):
-    email: Annotated[str, Meta(min_length=1, max_length=MAX_EMAIL, pattern=NOT_BLANK)]
+    email: Annotated[
+        str, Meta(min_length=1, max_length=MAX_EMAIL, pattern=NOT_BLANK, extra_json_schema=VISIBLE)
+    ]
     password: AnyPassword
 
 
@@ -75,7 +79,7 @@ class LoginResult(Output):
 
 class Registration(Input):
     name: Name
-    email: Email
+    email: SentEmail
     password: NewPassword
     role: Role
     phone: Phone | UnsetType | None = UNSET
@@ -250,14 +254,16 @@ class AuthController(Controller):
         sign_in: NamedDependency[SignIn],
         transaction: NamedDependency[Transaction],
     ) -> Response[Message]:
-        """End the session of a validly signed access token, expired or not; 200 whatever came."""
-        cookie = read_cookie(request.scope["headers"], ACCESS)
-        token = sign_in.issuer.read(cookie, Kind.ACCESS, expired=True)
-        if token is not None:
-            ended = await sessions.end(transaction, token.session_id)
+        """End the session of every validly signed access token, expired or not; 200 whatever came. Somebody
+        may have planted one of several, and nobody can say which."""
+        values = read_cookies(request.scope["headers"], ACCESS)
+        tokens = [sign_in.issuer.read(value.strip('"'), Kind.ACCESS, expired=True) for value in values]
+        known = {token.session_id: token for token in tokens if token is not None}
+        if known:
+            await users.lock(transaction, *{token.user_id for token in known.values()})
+            ended = await sessions.end(transaction, *known)
             end_everywhere(transaction, sign_in.admission, ended)
-            if ended:
-                user = await users.one(transaction, token.user_id)
-                session = token.session_id
+            for session in ended:
+                user = await users.one(transaction, known[session].user_id)
                 await done(transaction, request, user=user, session_id=session, target_id=session)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())

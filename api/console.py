@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.exc import IntegrityError
 
 from api import violations
-from api.schemas import Email, Input, Name
+from api.schemas import Input, Name, SentEmail
 from api.settings import LONGEST_ACCESS, REQUIRED, SECRETS, require_usable, value_of
 from api.trail import by_command
 from persistence import audit, sessions, users
@@ -35,7 +35,7 @@ class CommandError(Exception):
 
 
 class Administrator(Input):
-    email: Email
+    email: SentEmail
     name: Name
 
 

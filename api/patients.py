@@ -33,6 +33,7 @@ from api.schemas import (
     PageNumber,
     PageSize,
     Search,
+    SentEmail,
     changes,
     differing,
     or_none,
@@ -44,6 +45,7 @@ from persistence import patients, users
 from persistence.audit import Action
 from persistence.database import AnyRow, Reader, Transaction
 from persistence.models import AccountStatus, Gender
+from persistence.text import trimmed
 from security.guards import listed, requires
 from security.roles import Caller, Role
 
@@ -93,7 +95,7 @@ class Patient(Output, rename=WIRE):
 
 class PatientCreate(Input, rename=WIRE):
     name: Name
-    email: Email
+    email: SentEmail
     phone: ChartPhone
     date_of_birth: Day
     gender: Gender
@@ -104,7 +106,7 @@ class PatientCreate(Input, rename=WIRE):
 
 class PatientUpdate(Input, rename=WIRE):
     name: Name | UnsetType = UNSET
-    email: Email | UnsetType = UNSET
+    email: SentEmail | UnsetType = UNSET
     phone: ChartPhone | UnsetType = UNSET
     date_of_birth: Day | UnsetType = UNSET
     gender: Gender | UnsetType = UNSET
@@ -130,6 +132,11 @@ def born(given: Given, request: StrictRequest) -> Iterator[Fault]:
     clinic: Clinic = request.app.state.clinic
     if given.get("dateOfBirth", date.min) > clinic.today():
         yield of_field("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
+
+
+def sent(data: PatientUpdate) -> dict[str, Any]:
+    given = changes(data, MEDICAL)
+    return given | {"email": trimmed(given["email"])} if "email" in given else given
 
 
 def settable(caller: Caller, changed: dict[str, Any]) -> None:
@@ -188,7 +195,7 @@ class PatientController(Controller):
         row = await patients.add(
             transaction,
             name=data.name,
-            email=data.email,
+            email=trimmed(data.email),
             phone=data.phone,
             date_of_birth=data.date_of_birth,
             gender=data.gender,
@@ -224,7 +231,7 @@ class PatientController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Patient:
         current = await chart(transaction, id)
-        changed = differing(changes(data, MEDICAL), current)
+        changed = differing(sent(data), current)
         settable(request.user, changed)
         row = await patients.change(transaction, current, **changed)
         await done(transaction, request, patient_id=row.id, target_id=row.id)

@@ -3,6 +3,7 @@
 import re
 from datetime import date, datetime
 from typing import Annotated, Any
+from unicodedata import category
 from uuid import UUID
 
 from litestar.exceptions import NotFoundException
@@ -17,6 +18,15 @@ from security.passwords import MAX_BYTES, MIN_CHARACTERS
 NOT_BLANK = r"^[\s\u001c-\u001f\u0085\ufeff]*[^\s\u001c-\u001f\u0085\ufeff\u0000][^\u0000]*$"
 TEXT = r"^[^\u0000]*$"
 EMAIL = r"^[ \t\r\n]*[^\s\u001c-\u001f\u0085\ufeff@\u0000]+@[^\s\u001c-\u001f\u0085\ufeff@\u0000]+[ \t\r\n]*$"
+# What nobody sees, so that one e-mail looks like another: control and format characters, blanks but those of
+# ASCII, fillers, variation selectors, private use. This says so of the basic plane, because no escape for
+# the others is read by Python and JavaScript alike; `is_visible` of all.
+INVISIBLE = (
+    r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u00a0\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891"
+    r"\u08e2\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164"
+    r"\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff]"
+)
+CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
 # No scheme but https, as browsers read one: they skip control characters and blanks before it, and tabs and
 # line breaks in it.
 REFERENCE = (
@@ -46,6 +56,8 @@ Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
 Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL)]
+VISIBLE = {"not": {"pattern": INVISIBLE}}
+SentEmail = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL, extra_json_schema=VISIBLE)]
 NewPassword = Annotated[str, Meta(min_length=MIN_CHARACTERS, max_length=MAX_BYTES, pattern=TEXT)]
 AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
 Phone = Annotated[str, Meta(max_length=MAX_PHONE, pattern=TEXT)]
@@ -98,6 +110,13 @@ def or_none(text: str | UnsetType | None) -> str | None:
 def is_unicode(text: str) -> bool:
     """Whether it has no lone surrogates, which is how Python hands on bytes that are not UTF-8."""
     return text.encode("utf-8", "replace").decode() == text
+
+
+def is_visible(text: str) -> bool:
+    """Whether each character of it, but for the white space of ASCII, is one that people see (Unicode's
+    categories, and what it calls default ignorable beside them)."""
+    hidden = re.search(INVISIBLE, text) or re.search("[\U000e0000-\U000e0fff\U0001bca0-\U0001bca3]", text)
+    return not hidden and not any(category(one) in CATEGORIES for one in text if one not in " \t\r\n")
 
 
 def path_id(text: str, noun: str) -> UUID:

@@ -13,7 +13,7 @@ import msgspec
 
 from api.problems import MOST, ErrorCode, Fault
 from api.rules import PATTERNS, described, schema_of, without_null
-from api.schemas import EMAIL, MAX_SAFE_INTEGER, NOT_BLANK, WRITTEN, is_unicode
+from api.schemas import EMAIL, MAX_SAFE_INTEGER, NOT_BLANK, WRITTEN, is_unicode, is_visible
 
 Path = tuple[str | int, ...]
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -140,6 +140,8 @@ def broken_text(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
         return ErrorCode.TOO_LONG, rule
     if len(value) < schema.get("minLength", 0) and pattern != EMAIL:
         return ErrorCode.TOO_SHORT, rule
+    if "not" in schema and not is_visible(value):
+        return ErrorCode.BAD_CHARACTERS, "must be an e-mail address without invisible characters"
     if re.search(pattern, value):
         return None
     return ErrorCode.BAD_FORMAT, PATTERNS.get(pattern, rule).format(rule=rule)

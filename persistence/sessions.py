@@ -129,8 +129,8 @@ async def rotate(
     )
 
 
-async def end(transaction: Transaction, session_id: UUID) -> Sequence[UUID]:
-    return await ended(transaction, Session.id == session_id)
+async def end(transaction: Transaction, *session_ids: UUID) -> Sequence[UUID]:
+    return await ended(transaction, Session.id.in_(session_ids))
 
 
 async def end_own(

@@ -22,3 +22,8 @@ def substring_pattern(term: str) -> str:
     """A LIKE pattern that matches `term` literally anywhere; `%`, `_` and `\\` mean themselves."""
     escaped = folded(term).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
+
+
+def trimmed(email: str) -> str:
+    """Without the white space around it that forms and people leave there; other blanks are no e-mail's."""
+    return email.strip(" \t\r\n")

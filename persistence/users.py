@@ -1,5 +1,6 @@
 from functools import lru_cache
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Uuid, and_, bindparam, func, insert, not_, or_, select, update
@@ -9,7 +10,7 @@ from persistence.database import AnyRow, Source, Transaction
 from persistence.models import AccountStatus, User
 from persistence.paging import Found, PagedQuery
 from persistence.relations import HAS_CHART
-from persistence.text import search_key, sort_key, substring_pattern
+from persistence.text import search_key, sort_key, substring_pattern, trimmed
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -57,8 +58,8 @@ TOGETHER = (
 
 
 def normal_email(email: str) -> str:
-    """Account e-mails are compared and stored trimmed and lower-cased: one account, one counter."""
-    return email.strip().lower()
+    """Account e-mails are compared and stored trimmed, NFC and lower-cased: one account, one counter."""
+    return normalize("NFC", normalize("NFC", trimmed(email)).lower())
 
 
 async def one(source: Source, user_id: UUID) -> AnyRow | None:

@@ -36,12 +36,17 @@ def cleared_cookies() -> list[Cookie]:
 def read_cookie(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
     """The value of the cookie `name`; None where it is absent, and where it comes twice, because then
     somebody else may have planted one of them (RFC 6265, 8.6)."""
+    found = read_cookies(headers, name)
+    return found[0] if len(found) == 1 else None
+
+
+def read_cookies(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
+    """Every value that is sent as `name`, in however many fields."""
     prefix = name.encode() + b"="
-    found = [
-        pair[len(prefix) :]
+    return [
+        pair[len(prefix) :].decode("latin-1")
         for key, value in headers
         if key == b"cookie"
         for pair in (part.strip() for part in value.split(b";"))
         if pair.startswith(prefix)
     ]
-    return found[0].decode("latin-1") if len(found) == 1 else None

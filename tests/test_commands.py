@@ -216,8 +216,9 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
             main()
-        assert capsys.readouterr().out == ""
-        return str(ended.value.code)
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err.strip() or str(ended.value.code)
 
     return run
 
@@ -606,6 +607,11 @@ UNSUITABLE = {
         ["set-password", "nobody@clinic.example"],
         PASSWORD,
         "no account has this e-mail address",
+    ),
+    "an e-mail that looks like another": (
+        ["create-admin", "b\u200b@clinic.example", "Bo"],
+        "a good password",
+        "email: must be an e-mail address without invisible characters",
     ),
     "a short new password": (["set-password", "ada@clinic.example"], "short", TOO_SHORT),
 }

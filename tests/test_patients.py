@@ -554,3 +554,14 @@ def test_accounts_race_for_one_chart(role: Role, world: World, backend: Backend)
         assert sorted(answers) == [200] + [403] * 5
         assert accounts[answers.index(200)] == winner
     assert world.staff.delete(path).status_code == 200
+
+
+def test_the_email_of_a_chart_is_trimmed(world: World) -> None:
+    """Contract, accounts: "A chart's e-mail is trimmed too (ASCII white space; other blanks are 400)"; and a
+    field equal to its stored value counts as absent."""
+    made = world.chart(email=" \tMixed.Case@Example.com\r\n")
+    assert made["email"] == "Mixed.Case@Example.com"
+    path = f"/api/patients/{made['id']}"
+    assert world.doctor.patch(path, {"email": " Mixed.Case@Example.com "}).status_code == 200
+    assert world.staff.patch(path, {"email": "  other@example.com\n"}).json()["email"] == "other@example.com"
+    assert world.staff.patch(path, {"email": "\u2003other@example.com"}).status_code == 400
