@@ -107,7 +107,7 @@ def test_one_that_does_not_answer_is_away(backend: Backend, valkey: str) -> None
     own = Backend(backend.database_url, valkey)
     with Service(own, own.settings()) as service, redis.Redis.from_url(valkey) as connection:
         browser = signed_in(service)
-        connection.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+        connection.execute_command("CLIENT", "PAUSE", "8000", "ALL")
         answer = browser.get(ME)
         assert answer.status_code == 200
         assert "ratelimit-limit" not in answer.headers
