@@ -332,9 +332,11 @@ def test_servers_that_cannot_be_reached_are_waited_for(
 ) -> None:
     folder, backend = stopped
     url, arguments = serving(workers)
-    with started(tmp_path / "log", *arguments, **environment(backend)) as running:
+    misspelt = {"CORS_ORIGIN": "https://clinic.example"}
+    with started(tmp_path / "log", *arguments, **environment(backend), **misspelt) as running:
         running.url = url
         until(lambda: is_alive(running), "an answer")
+        assert "CORS_ORIGIN is no setting; perhaps CORS_ORIGINS is meant" in running.printed()
         assert httpx.get(f"{url}/health/ready").status_code == 503
         time.sleep(2)  # tries pass, and say nothing more
         lines = [line for line in running.printed().splitlines() if "Waiting for it" in line]
