@@ -216,9 +216,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
             main()
-        out, err = capsys.readouterr()
-        assert out == ""
-        return err.strip() or str(ended.value.code)
+        assert capsys.readouterr().out == ""
+        return str(ended.value.code)
 
     return run
 
