@@ -158,10 +158,16 @@ def shape_drift(document: Document) -> list[str]:
 
 
 def parameter_drift(document: Document, app: Litestar) -> list[str]:
-    """Net 2, for query parameters: their names are the handler's, and the reverse."""
+    """Net 2, for query parameters: their names are the handler's, and the reverse; a filter may be empty, a
+    number may not."""
     drift = []
     code = handlers(app)
     for method, path, operation in operations(document):
+        for parameter in parameters(document, operation):
+            is_filter = parameter["in"] == "query" and parameter["schema"].get("type") != "integer"
+            if parameter.get("allowEmptyValue", False) != is_filter:
+                where = f"{method} {path}: parameter {parameter['name']}"
+                drift.append(f"{where}: allowEmptyValue must be {is_filter}")
         handler = code.get((method, path))
         if handler is None:
             continue

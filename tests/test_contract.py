@@ -99,6 +99,10 @@ def impossible(document: Document) -> None:
     responses["403"] = responses["401"]
 
 
+def unfilterable(document: Document) -> None:
+    del document["components"]["parameters"]["Search"]["allowEmptyValue"]
+
+
 def unnegotiated(document: Document) -> None:
     del document["components"]["responses"]["Forbidden"]["content"]["application/problem+json"]
 
@@ -146,6 +150,7 @@ def unread_parameter(document: Document) -> None:
         (opened, "components.schemas.Appointment: additionalProperties"),
         (undocumented, "POST /api/patients: 403 is possible"),
         (impossible, "GET /api/doctors: 403 is declared and cannot happen"),
+        (unfilterable, "GET /api/patients: parameter search: allowEmptyValue must be True"),
         (unnegotiated, "POST /api/patients: 403 declares {'application/json': 'ErrorDetail'}"),
         (unguarded, "POST /api/records: x-roles []"),
         (widened, "POST /api/patients: x-roles ['admin', 'doctor', 'staff']"),
