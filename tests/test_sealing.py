@@ -241,19 +241,21 @@ def test_a_seal_that_is_never_committed_holds_the_others_no_longer_than_it_lives
     settle(app)
 
     async def run(database: Database) -> int:
-        attacker = await asyncpg.connect(app.database_url)
-        unfinished = attacker.transaction()
-        await unfinished.start()
-        assert await attacker.fetchval(APPEND, 2, [GARBAGE], OURS.id, GARBAGE)
-        async with database.transaction() as sealing:
-            honest = asyncio.create_task(audit_chain.seal(sealing, OURS))
-            while not await attacker.fetchval(WAITING):
-                assert not honest.done()
-                await asyncio.sleep(0.02)
-            await unfinished.rollback()
-            sealed = await honest
-        await attacker.close()
-        return sealed
+        attacker, observer = [await asyncpg.connect(app.database_url) for _ in range(2)]
+        try:
+            unfinished = attacker.transaction()
+            await unfinished.start()
+            assert await attacker.fetchval(APPEND, 2, [GARBAGE], OURS.id, GARBAGE)
+            async with database.transaction() as sealing:
+                honest = asyncio.create_task(audit_chain.seal(sealing, OURS))
+                while not await observer.fetchval(WAITING):  # a transaction would see the first state for ever
+                    assert not honest.done()
+                    await asyncio.sleep(0.02)
+                await unfinished.rollback()
+                return await honest
+        finally:
+            await attacker.close()
+            await observer.close()
 
     assert in_database(app, run) == 1
     assert verified(app)[0] == 0
