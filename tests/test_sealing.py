@@ -248,7 +248,8 @@ def test_a_seal_that_is_never_committed_holds_the_others_no_longer_than_it_lives
             assert await attacker.fetchval(APPEND, 2, [GARBAGE], OURS.id, GARBAGE)
             async with database.transaction() as sealing:
                 honest = asyncio.create_task(audit_chain.seal(sealing, OURS))
-                while not await observer.fetchval(WAITING):  # a transaction would see the first state for ever
+                # Outside that transaction, inside which the first state would be seen for ever.
+                while not await observer.fetchval(WAITING):
                     assert not honest.done()
                     await asyncio.sleep(0.02)
                 await unfinished.rollback()
