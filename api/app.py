@@ -26,7 +26,7 @@ from api.health import HealthController
 from api.patients import PatientController
 from api.proxies import Proxies
 from api.records import RecordController
-from api.requests import StrictRequest, judge_body, judge_query
+from api.requests import StrictRequest, judge_body, judge_query, require_body
 from api.schemas import MAX_BODY
 from api.sessions import SessionController
 from api.settings import Settings
@@ -103,6 +103,7 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         await judge_body(request)
         await ask_again(request)
         await judge_query(request)
+        await require_body(request)
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:

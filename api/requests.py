@@ -21,7 +21,7 @@ from api.rules import schema_of, without_null
 from security.admission import Admitted
 from security.roles import Caller
 
-NOT_JSON = "body: must be JSON text in UTF-8"
+ONLY_ONCE = (ErrorCode.REPEATED, "A query parameter may be given only once")
 
 
 class UnsupportedMediaType(Refused):
@@ -48,6 +48,9 @@ class StrictRequest(Request[Caller, Admitted, State]):
 Given = Mapping[str, Any]
 Rule = Callable[[Given, StrictRequest], Iterator[Fault]]
 NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")
+NO_BODY = Fault(pointer="", code=ErrorCode.REQUIRED, detail="is required")
+NOT_JSON = Fault(pointer="", code=ErrorCode.MALFORMED_JSON, detail="must be JSON text in UTF-8")
+KEY_TWICE = Fault(pointer="", code=ErrorCode.REPEATED, detail="a field may be given only once")
 
 
 def schema_read(request: Request[Any, Any, Any]) -> Any:
@@ -56,12 +59,14 @@ def schema_read(request: Request[Any, Any, Any]) -> Any:
 
 def faults_of(request: Request[Any, Any, Any], body: bytes) -> list[Fault]:
     """All that is wrong with the body, by the schema and by our own rules, in the order of its fields;
-    BadRequest where it cannot be read, or has a field twice, of which any decoder would take one."""
+    Invalid where it cannot be read, or has a field twice, of which any decoder would take one."""
+    if not body:
+        raise Invalid([NO_BODY])
     try:
         msgspec.json.decode(body)  # stricter than json.loads, which takes NaN, UTF-16 and lone surrogates
         value = json.loads(body, object_pairs_hook=no_key_twice, parse_int=whole)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(NOT_JSON, ErrorCode.MALFORMED_JSON) from error
+        raise Invalid([NOT_JSON]) from error
     schema = schema_read(request)
     faults = violations.of_body(schema, value)
     rules: Sequence[Rule] = request.route_handler.opt.get("rules", ())
@@ -79,7 +84,7 @@ def whole(digits: str) -> int | float:
 def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     given = dict(pairs)
     if len(pairs) != len(given):
-        raise BadRequest("body: a field may be given only once", ErrorCode.REPEATED)
+        raise Invalid([KEY_TWICE])
     return given
 
 
@@ -101,7 +106,7 @@ def decoder(schema: Any) -> Callable[[bytes], Any]:
 
 
 async def judge_body(request: Request[Any, Any, Any]) -> None:
-    """Whether there is a body as there must be: 415, then 413. Returns when all of it is here."""
+    """Whether a body can be read at all: 415, then 413. Returns when all of it is here."""
     if request.route_handler.parsed_data_field is not None:
         kind, _ = request.content_type
         if kind != "application/json":
@@ -109,11 +114,9 @@ async def judge_body(request: Request[Any, Any, Any]) -> None:
         if is_encoded(request):
             raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
         try:
-            body = await request.body()  # raises 413
+            await request.body()  # raises 413
         except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
             raise BadRequest("body: is not complete", ErrorCode.INCOMPLETE_BODY) from error
-        if not body:
-            raise BadRequest("body: is required", ErrorCode.REQUIRED)
 
 
 async def judge_query(request: Request[Any, Any, Any]) -> None:
@@ -122,16 +125,31 @@ async def judge_query(request: Request[Any, Any, Any]) -> None:
     if not query:
         return
     given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
-    if repeated := [name for name, times in Counter(name for name, _ in given).items() if times > 1]:
-        detail, code = "A query parameter may be given only once", ErrorCode.REPEATED
-        raise BadRequest(detail, code, [violations.of_parameter(name, (code, detail)) for name in repeated])
+    times = Counter(name for name, _ in given)
+    repeated = [violations.of_parameter(name, ONLY_ONCE) for name in times if times[name] > 1]
+    once = [(name, value) for name, value in given if times[name] == 1]
     is_closed = str(request.scope.get("path_template", "")).startswith("/api/")
-    faults, kept = violations.of_query(query_parameters(request.route_handler), given, is_closed)
-    if faults:
-        has_body = request.route_handler.parsed_data_field is not None
-        raise Invalid(faults + (faults_of(request, await request.body()) if has_body else []))
+    faults, kept = violations.of_query(query_parameters(request.route_handler), once, is_closed)
+    if repeated or faults:
+        faults = [*repeated, *faults, *await faults_of_body(request)]
+        raise BadRequest(ONLY_ONCE[1], ONLY_ONCE[0], faults) if repeated else Invalid(faults)
     if len(kept) != len(given):
         request.scope["query_string"] = urlencode(kept, errors="surrogateescape").encode()
+
+
+async def require_body(request: Request[Any, Any, Any]) -> None:
+    if request.route_handler.parsed_data_field is not None and not await request.body():
+        raise Invalid([NO_BODY])
+
+
+async def faults_of_body(request: Request[Any, Any, Any]) -> Sequence[Fault]:
+    """Those of a body that may be none, or none that can be read."""
+    if request.route_handler.parsed_data_field is None:
+        return []
+    try:
+        return faults_of(request, await request.body())
+    except Invalid as unreadable:
+        return unreadable.faults
 
 
 def is_encoded(request: Request[Any, Any, Any]) -> bool:

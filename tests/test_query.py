@@ -243,3 +243,25 @@ def test_all_parameters_at_fault_at_once(world: World) -> None:
         ("parameter", "foo"),
         ("pointer", "/name"),
     ]
+
+
+def test_what_is_repeated_is_told_with_what_else_is_at_fault(world: World) -> None:
+    """So is a body that is missing, or that nobody can read."""
+    asked = {"accept": "application/problem+json", "content-type": "application/json"}
+    refused = world.staff.get("/api/patients?page=0&foo=1&page=1&limit=0", headers=asked).json()
+    assert [(fault["parameter"], fault["code"]) for fault in refused["errors"]] == [
+        ("page", "repeated"),
+        ("foo", "unknown_parameter"),
+        ("limit", "out_of_range"),
+    ]
+    assert refused["detail"] == "A query parameter may be given only once"
+    for query, first in (("foo=1&foo=2", "repeated"), ("foo=1", "unknown_parameter")):
+        for content, second in ((b"", "required"), (b"{", "malformed_json"), (b"[]", "invalid_type")):
+            refused = world.staff.request(
+                "POST", f"/api/patients?{query}", content=content, headers=asked
+            ).json()
+            assert refused["code"] == first
+            assert [(fault.get("pointer"), fault["code"]) for fault in refused["errors"]] == [
+                (None, first),
+                ("", second),
+            ]
