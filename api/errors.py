@@ -147,12 +147,12 @@ def built(request: Request[Any, Any, Any], verdict: Verdict) -> Response[bytes]:
     headers = verdict.headers
     if verdict.status == HTTPStatus.UNAUTHORIZED:
         headers = {**headers, "WWW-Authenticate": 'Cookie realm="medisecure"'}
-    faults = verdict.faults or faults_of(request, verdict)
+    faults = verdict.faults or faults_told(request, verdict)
     media_type, body = written(request.scope, verdict.status, verdict.detail, verdict.code, faults)
     return Response(body, status_code=verdict.status, headers=headers, media_type=media_type)
 
 
-def faults_of(request: Request[Any, Any, Any], verdict: Verdict) -> list[Fault]:
+def faults_told(request: Request[Any, Any, Any], verdict: Verdict) -> list[Fault]:
     """The field or parameter that the detail opens with, or the body as a whole."""
     handler: Any = request.scope.get("route_handler")
     if handler is None or verdict.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
