@@ -114,8 +114,9 @@ class StrictProtocol(HttpToolsProtocol):
         self.require_sound_head(authority)
         self.in_head, self.in_body, self.head_size = False, True, 0
         self.unwatch()
-        length = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
-        self.framing.expect_body(length, any(name == b"transfer-encoding" for name, _ in self.headers))
+        length = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        length = length.lstrip(b"0") or b"0"  # any number of zeros is allowed, and too many for int
+        self.framing.expect_body(int(length), any(name == b"transfer-encoding" for name, _ in self.headers))
         self.url = b"/"  # uvicorn would decode the path, and cut a fragment off
         super().on_headers_complete()
         self.cycle.transport = self.ending

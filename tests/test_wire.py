@@ -161,6 +161,8 @@ def test_a_host_that_is_one(service: Service, host: bytes) -> None:
         (LOGIN + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
         (LOGIN + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (LOGIN + b"Transfer-Encoding: identity\r\n\r\n", 400),
+        (LOGIN + b"Connection: close\r\nContent-Length: " + b"0" * 5000 + b"2\r\n\r\n{}", 400),
+        (LOGIN + b"Connection: close\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}", 400),
     ],
 )
 def test_versions_and_codings(service: Service, head: bytes, status: int) -> None:
