@@ -15,6 +15,7 @@ from api.edge import SECURITY
 from api.errors import BadRequest
 from api.framing import Framing, is_host, split_target
 from api.problems import ErrorCode
+from api.requests import INCOMPLETE
 from api.schemas import ErrorDetail
 
 MAX_HEAD = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
@@ -47,6 +48,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.head_size = 0
         self.in_head = self.in_body = False
         self.is_deaf = False  # nothing that arrives is a request any more
+        self.is_at_end = False  # nothing arrives any more
         self.discarded = 0  # bytes that arrived since
         self.is_refusing = False  # a 400 waits for the answers before it
         self.failure: str | None = None  # of the newest request's body
@@ -83,6 +85,18 @@ class StrictProtocol(HttpToolsProtocol):
             self.discard(len(data) - position)
         elif self.in_head and self.deadline is None:
             self.watch(self.head_is_late)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's hangs up
+        """The client sends no more. Whether it still reads, nobody knows before it is written to; so what it
+        asked is answered, and then the connection goes. Returns whether to keep it for that."""
+        self.is_at_end = True
+        if self.in_body:
+            self.fail_body(INCOMPLETE)
+        elif self.in_head:
+            self.send_400_response(INVALID)
+        elif self.running:
+            self.cycle.keep_alive = False
+        return self.running is not None and not self.is_leaving()
 
     def read(self, piece: bytes) -> None:
         if not self.in_body:
@@ -252,7 +266,7 @@ class StrictProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         is_read = not (self.in_head or self.in_body or self.head_size or self.discarded)
-        if is_read:
+        if is_read or self.is_at_end:
             self.transport.close()
             return
         self.is_deaf = True

@@ -22,6 +22,7 @@ from security.admission import Admitted
 from security.roles import Caller
 
 ONLY_ONCE = (ErrorCode.REPEATED, "A query parameter may be given only once")
+INCOMPLETE = "body: is not complete"
 
 
 class UnsupportedMediaType(Refused):
@@ -116,7 +117,7 @@ async def judge_body(request: Request[Any, Any, Any]) -> None:
         try:
             await request.body()  # raises 413
         except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
-            raise BadRequest("body: is not complete", ErrorCode.INCOMPLETE_BODY) from error
+            raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
 
 
 async def judge_query(request: Request[Any, Any, Any]) -> None:

@@ -160,6 +160,49 @@ def test_an_early_answer_is_not_reset_away(service: Service, connection_field: b
         assert [status for status, _ in connection.answers(1)] == [404]
 
 
+# Clients that say that they have no more to send, and read on
+
+
+def whole_login() -> bytes:
+    """It takes a while: a hash is computed."""
+    body = credentials(email())
+    return LOGIN + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([b""], []),
+        ([LIVE], [200]),
+        ([whole_login()], [401]),
+        ([whole_login() + LIVE], [401, 200]),
+        ([LIVE + whole_login() + whole_login()], [200, 401, 401]),
+        ([whole_login(), LIVE + b"garbage\r\n\r\n"], [401, 200, 400]),
+        ([whole_login()[:-1]], [400]),
+        ([LOGIN + CHUNKED + b"\r\n5\r\n12345\r\n0\r\n"], [400]),
+        ([whole_login() + whole_login()[:-1]], [401, 400]),
+        ([whole_login() + LOGIN], [401, 400]),
+        ([LOGIN], [400]),
+        ([LIVE + b"\r\n"], [200]),
+        ([LIVE.replace(b"GET", b"POST") + LIVE], [405, 200]),
+        ([LIVE.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n")], [200]),
+    ],
+)
+def test_who_only_stops_sending_is_answered(service: Service, sent: list[bytes], status: list[int]) -> None:
+    """RFC 9112, 9.6: to end one direction of a connection is not to hang up."""
+    with connected(service) as connection:
+        connection.send(*sent)
+        connection.half_close()
+        assert [got for got, _ in connection.answers()] == status
+
+
+def test_a_body_that_ends_early_is_told_so(service: Service) -> None:
+    with connected(service) as connection:
+        connection.send(whole_login()[:-1])
+        connection.half_close()
+        assert connection.answers() == [(400, {"detail": "body: is not complete"})]
+
+
 def test_nothing_is_left_of_them(hasty: Service) -> None:
     """Neither connections nor tasks."""
     opened = []
@@ -172,6 +215,9 @@ def test_nothing_is_left_of_them(hasty: Service) -> None:
     ):
         opened.append(context := connected(hasty))
         context.__enter__().send(request)
+    for request in (LIVE, whole_login(), whole_login()[:-1], LOGIN, whole_login() + LIVE):
+        with connected(hasty) as connection:
+            connection.send(request)  # and go, without waiting for an answer
     state = hasty.server.server_state
     deadline = time.monotonic() + 15
     while (state.connections or state.tasks) and time.monotonic() < deadline:

@@ -56,6 +56,10 @@ class Connection:
             self.received += self.socket.recv(65536)
         return found[0]
 
+    def half_close(self) -> None:
+        """Say that nothing more comes, and go on reading."""
+        self.socket.shutdown(socket.SHUT_WR)
+
     def drip(self, piece: bytes, seconds: float, pause: float = 0.1) -> None:
         """Send `piece` again and again, until the service is done with it."""
         end = time.monotonic() + seconds
