@@ -19,6 +19,7 @@ from security import probe
 from security.counters import UNAVAILABLE, BusyError, CounterStore
 
 log = logging.getLogger("medisecure.start")
+CALLED = ("next_audit_seal", "append_audit_seal", "within_ten_minutes", "began_of_ten_minutes")
 # What a service writes of an event; its number and its transaction are PostgreSQL's to say.
 WRITTEN = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
 
@@ -54,7 +55,7 @@ async def grant(transaction: Transaction, role: str) -> None:
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_events, audit_seals FROM {quoted}",
         f"GRANT INSERT ({', '.join(WRITTEN)}) ON audit_events TO {quoted}",
-        f"GRANT EXECUTE ON FUNCTION next_audit_seal, append_audit_seal TO {quoted}",
+        f"GRANT EXECUTE ON FUNCTION {', '.join(CALLED)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # never changed or deleted
         f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",

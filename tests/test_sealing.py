@@ -328,3 +328,11 @@ def test_a_role_without_the_right_to_seal_is_told(
     [said] = warnings_of(caplog, app, lambda: bool(caplog.records))
     assert said == "The audit trail could not be sealed: ProgrammingError"
     assert asyncio.run(verify_audit(app.database_url, [OURS], None)).unsealed == 1
+
+
+def test_the_role_may_call_all_functions_where_nobody_else_may(app: Backend, owner: Backend) -> None:
+    """Also where the database's owner lets nobody call a function unasked."""
+    owner.sql("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+    assert app.sql("SELECT began_of_ten_minutes(now())")
+    write(app)
+    assert seal(app) == 1
