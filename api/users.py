@@ -142,9 +142,9 @@ class UserController(Controller):
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         hashed = await sign_in.passwords.hash(data.newPassword)
         user = await users.keeping_password(transaction, caller.id, stored)
-        if user is None:  # changed meanwhile
+        await require_signed_in(transaction, request)  # whoever changed the password meanwhile has ended this
+        if user is None:
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
-        await require_signed_in(transaction, request)
         await users.set_password(transaction, caller.id, hashed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, caller.id))
         session_id, cookies = await opened_session(transaction, request, sign_in, user)

@@ -216,6 +216,22 @@ class TestOwnPassword:
         assert sessions[winner].get(ME).status_code == 200
         assert sessions[1 - winner].get(ME).status_code == 401
 
+    def test_whose_session_another_change_ended_is_401(
+        self, backend: Backend, service: Service, world: World
+    ) -> None:
+        """Contract, accounts: a new password ends every session "at once"; whoever was about to set another
+        one by then is told so, and nothing about passwords."""
+        here, me = world.account()
+        there = service.browser()
+        assert there.login(me["email"], PASSWORD).status_code == 200
+        with ThreadPoolExecutor(2) as pool:
+            with transaction(backend) as run:
+                run("SELECT FROM users WHERE id = $1 FOR UPDATE", me["id"])
+                body = {"currentPassword": PASSWORD, "newPassword": OTHER}
+                changes = [pool.submit(one.post, f"{ME}/password", body) for one in (here, there)]
+                until_they_wait(backend, *changes)
+            assert sorted(change.result().status_code for change in changes) == [200, 401]
+
     @pytest.mark.parametrize(
         ("change", "detail"),
         [
