@@ -127,7 +127,9 @@ class Database:
         pool: dict[str, Any] = {"max_overflow": 0, "pool_timeout": 10}
         autocommit = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, **pool}
         self.reads = engine_of(self.connector, pool_size=readers, **autocommit)
-        self.writes = engine_of(self.connector, pool_size=writers, **pool)
+        # Whatever the server's default: a rule that is judged once its locks are held must see what was
+        # stored while it waited for them.
+        self.writes = engine_of(self.connector, pool_size=writers, isolation_level="READ COMMITTED", **pool)
         # Nothing may be asked twice there (see Journal), so a dead connection is found out beforehand.
         self.journal = engine_of(self.connector, pool_size=JOURNALS, pool_pre_ping=True, **autocommit)
         self.reader = Reader(self.reads)

@@ -142,6 +142,25 @@ def test_a_statement_gives_up_unless_it_may_take_its_time(servers: Backend) -> N
     assert asyncio.run(sleep(0.2, command_timeout=None)) == 1
 
 
+@pytest.mark.parametrize("default", ["repeatable read", "serializable"])
+def test_a_write_sees_what_was_stored_while_it_waited(servers: Backend, default: str) -> None:
+    """Whatever the server's default: a doctor who leaves while a booking waits is not booked."""
+    backend = servers.copy()
+    [(name,)] = backend.sql("SELECT current_database()")
+    backend.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = '{default}'")
+
+    async def isolation() -> str:
+        database = Database(backend.database_url)
+        try:
+            async with database.transaction() as opened:
+                [(level,)] = await opened.rows(text("SHOW transaction_isolation"))
+            return str(level)
+        finally:
+            await database.close()
+
+    assert asyncio.run(isolation()) == "read committed"
+
+
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize(
     "migrate",
