@@ -66,9 +66,11 @@ def host(text: str) -> str:
 
 
 def require_decodable(label: str) -> None:
-    """UnicodeError: it says that it is punycode, and is none."""
-    if label.startswith("xn--") and label[4:].encode().decode("punycode").isascii():
-        raise UnicodeError
+    """UnicodeError: it says that it is punycode, and is none, or of what no name holds."""
+    if label.startswith("xn--"):
+        name = label[4:].encode().decode("punycode")
+        if name.isascii() or idna.uts46_remap(name, std3_rules=False) != name:
+            raise UnicodeError
 
 
 def compressed(address: IPv6Address) -> str:
@@ -102,6 +104,8 @@ def network(text: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped and whole.prefixlen >= 96:
         address = address.ipv4_mapped
         whole = IPv4Network((address, whole.prefixlen - 96), strict=False)
+    if whole.num_addresses == 1 and (address.is_unspecified or address.is_multicast):
+        raise ValueError(f"nothing is sent from {text}; write the address of the proxy or its network")
     if address != whole.network_address:
         raise ValueError(
             f"{text} is an address within a network; write {whole} for the network, "

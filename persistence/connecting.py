@@ -1,6 +1,6 @@
 """Opening connections to PostgreSQL, or to a pooler that stands before it."""
 
-from ssl import SSLCertVerificationError
+from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLZeroReturnError
 from typing import Any
 
 import asyncpg
@@ -57,6 +57,10 @@ class Connector:
             raise NoConnectionError(str(error), lasting=True) from error
         except SSLCertVerificationError as error:
             raise NoConnectionError(error.verify_message, lasting=True) from error
+        except SSLError as error:
+            if isinstance(error, SSLEOFError | SSLZeroReturnError):  # cut off
+                raise
+            raise NoConnectionError(f"TLS: {error.reason or error.args[-1]}", lasting=True) from error
         except ConnectionError as error:
             if "rejected SSL upgrade" not in str(error):
                 raise

@@ -6,10 +6,11 @@ from os import R_OK, access
 from urllib.parse import parse_qsl, urlsplit
 
 EXAMPLE = "postgresql://user:pass@localhost/medisecure"
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:[0-9]{0,5})?")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:(?P<port>[0-9]+)?)?")
 CHOICES = {
     "sslmode": {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"},
     "target_session_attrs": {"any", "primary", "read-write", "prefer-standby"},
+    "client_encoding": {"UTF8", "utf8", "UTF-8", "utf-8"},  # any other has no place for every name
 }
 FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 
@@ -27,8 +28,12 @@ def problems(url: str) -> Iterator[str]:
             yield f"must have as {name} one of {', '.join(sorted(CHOICES[name]))}"
         if name in FILES and not access(value, R_OK):
             yield f"names {value} as {name}, which cannot be read"
-        if name == "port" and not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", value):
-            yield "must have a number as port"
+        if name == "port" and not all(map(is_port, value.split(","))):
+            yield "must have a number from 1 to 65535 as port"
+
+
+def is_port(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 1 <= int(text) <= 65535
 
 
 def is_database_url(text: str) -> bool:
@@ -41,7 +46,13 @@ def is_database_url(text: str) -> bool:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     return (
         parts.scheme in {"postgresql", "postgres", "postgresql+asyncpg"}
-        and all(HOST.fullmatch(host) for host in hosts)
+        and all(is_place(host) for host in hosts)
         and not parts.fragment
         and "@" not in parts.path
     )
+
+
+def is_place(text: str) -> bool:
+    """A host, and a port where it is not 5432; libpq lets both be absent."""
+    place = HOST.fullmatch(text)
+    return place is not None and (place["port"] is None or is_port(place["port"]))

@@ -140,6 +140,13 @@ def test_a_database_without_tables_is_not_ready(servers: Backend) -> None:
         assert service.browser().get("/health/ready").status_code == 503
 
 
+def test_certificates_that_are_none(servers: Backend) -> None:
+    url = f"postgresql://somebody@127.0.0.1:1/medisecure?sslmode=verify-ca&sslrootcert={__file__}"
+    assert objection_to(Backend(url, servers.redis_url)) == (
+        "the database cannot be used: TLS: NO_CERTIFICATE_OR_CRL_FOUND"
+    )
+
+
 # Redis
 
 

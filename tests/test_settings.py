@@ -340,6 +340,7 @@ NO_ORIGINS = {
     f"https://{'a' * 64}.example": NO_NAME,
     "https://\u2603.example": NO_IDNA,
     "https://xn--abc-.example": NO_IDNA,
+    "https://xn--a.example": NO_IDNA,  # punycode, of a control character
 }
 
 
@@ -364,6 +365,9 @@ def test_proxies_are_addresses_or_networks(proxies):
         ("2001:db8::1/32", "write 2001:db8::/32 for the network, or 2001:db8::1 for the one address"),
         ("::ffff:10.0.0.1/104", "write 10.0.0.0/8 for the network, or 10.0.0.1 for the one address"),
         ("fe80::1%eth0", "write fe80::1, without the zone behind %"),
+        ("0.0.0.0/32", "nothing is sent from 0.0.0.0/32; write the address of the proxy or its network"),
+        ("::/128", "nothing is sent from ::/128; write the address of the proxy or its network"),
+        ("224.0.0.1", "nothing is sent from 224.0.0.1; write the address of the proxy or its network"),
     ],
 )
 def test_a_proxy_that_would_never_match_is_refused_with_what_was_meant(proxies, meant):
@@ -459,6 +463,8 @@ def test_the_time_zone_is_one_that_exists(zone):
         "postgresql://user:hush?hush-hush@h/d",
         "postgresql://user:12/hush-hush@h/d",
         "postgresql://h:port/d",
+        "postgresql://h:0/d",
+        "postgresql://h:5432,i:65536/d",
         "postgresql://[::1/d",
         "postgresql://h/d?hush-hush",
     ],
@@ -480,7 +486,10 @@ def test_another_database_is_refused(url):
         ),
         ("sslrootcert=/no/such/file", "names /no/such/file as sslrootcert, which cannot be read"),
         ("sslcert=/no/such/file", "names /no/such/file as sslcert, which cannot be read"),
-        ("port=http", "must have a number as port"),
+        ("port=http", "must have a number from 1 to 65535 as port"),
+        ("port=5432,0", "must have a number from 1 to 65535 as port"),
+        ("port=65536", "must have a number from 1 to 65535 as port"),
+        ("client_encoding=latin1", "must have as client_encoding one of UTF-8, UTF8, utf-8, utf8"),
     ],
 )
 def test_an_option_of_the_database_that_cannot_work_is_named(query, problem):
@@ -493,6 +502,19 @@ def test_an_option_of_the_database_that_cannot_work_is_named(query, problem):
         ("redis://h?decode_responses=true", "must not set decode_responses, which the service sets itself"),
         ("redis://h?retry_on_timeout=true", "must not set retry_on_timeout, which the service sets itself"),
         ("redis://h?encoding=utf-16", "must not set encoding, which the service sets itself"),
+        ("redis://h?retry=3", "must not set retry, which the service sets itself"),
+        ("redis://h?socket_timeout=0", "must not set socket_timeout, which the service sets itself"),
+        ("redis://h?max_connections=1", "must not set max_connections, which the service sets itself"),
+        (
+            "redis://h?credential_provider=x",
+            "must not set credential_provider, which the service sets itself",
+        ),
+        ("redis://h?health_check_interval=-1", "must have as health_check_interval 0 or more seconds"),
+        ("rediss://h?ssl_ciphers=none", "asks for TLS that cannot be had: No cipher can be selected."),
+        (
+            f"rediss://h?ssl_ca_certs={__file__}",
+            "asks for TLS that cannot be had: NO_CERTIFICATE_OR_CRL_FOUND",
+        ),
         ("rediss://h?ssl_ca_certs=/no/such", "names /no/such as ssl_ca_certs, which cannot be read"),
         ("rediss://h?ssl_cert_reqs=maybe", "must be a Redis URL, such as redis://localhost:6379"),
     ],
@@ -508,6 +530,7 @@ def test_an_option_of_redis_that_cannot_work_is_named(url, problem):
         "localhost:6379",
         "redis://localhost:port",
         "redis://localhost:65536",
+        "redis://localhost:0",
         "redis://[::1",
         "redis://localhost/name",
         "redis://localhost?db=name",
