@@ -90,7 +90,9 @@ class StrictProtocol(HttpToolsProtocol):
         """The client sends no more. Whether it still reads, nobody knows before it is written to; so what it
         asked is answered, and then the connection goes. Returns whether to keep it for that."""
         self.is_at_end = True
-        if self.in_body:
+        if self.is_deaf:
+            pass  # how it ends is settled already
+        elif self.in_body:
             self.fail_body(INCOMPLETE)
         elif self.in_head:
             self.send_400_response(INVALID)

@@ -203,6 +203,43 @@ def test_a_body_that_ends_early_is_told_so(service: Service) -> None:
         assert connection.answers() == [(400, {"detail": "body: is not complete"})]
 
 
+def left_over(hasty: Service) -> tuple[int, int]:
+    """Connections and tasks, once there was time to end them."""
+    state = hasty.server.server_state
+    deadline = time.monotonic() + 15
+    while (state.connections or state.tasks) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return len(state.connections), len(state.tasks)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", [400]),
+        (LOGIN + CHUNKED + b"\r\nx\r\n", [400]),
+        (whole_login() + LOGIN + CHUNKED + b"\r\nx\r\n", [401, 400]),
+        (whole_login() + LIVE + LOGIN + CHUNKED + b"\r\nx\r\n", [401, 200, 400]),
+        (whole_login() + b"garbage\r\n\r\n", [401, 400]),
+        (LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\nContent-Length: 9\r\n\r\n"), [200]),
+    ],
+)
+@pytest.mark.parametrize("is_answered", [True, False], ids=["after the answer", "before"])
+def test_who_ends_what_was_refused_already(
+    hasty: Service, sent: bytes, status: list[int], is_answered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected(hasty) as connection:
+        connection.send(sent)
+        if is_answered:
+            assert [got for got, _ in connection.answers(len(status))] == status
+            connection.half_close()
+            assert connection.answers() == []
+        else:
+            connection.half_close()
+            assert [got for got, _ in connection.answers()] == status
+    assert left_over(hasty) == (0, 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_nothing_is_left_of_them(hasty: Service) -> None:
     """Neither connections nor tasks."""
     opened = []
@@ -218,10 +255,6 @@ def test_nothing_is_left_of_them(hasty: Service) -> None:
     for request in (LIVE, whole_login(), whole_login()[:-1], LOGIN, whole_login() + LIVE):
         with connected(hasty) as connection:
             connection.send(request)  # and go, without waiting for an answer
-    state = hasty.server.server_state
-    deadline = time.monotonic() + 15
-    while (state.connections or state.tasks) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (len(state.connections), len(state.tasks)) == (0, 0)
+    assert left_over(hasty) == (0, 0)
     for context in opened:
         context.__exit__(None, None, None)
