@@ -112,8 +112,9 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
             async with store:
                 yield
         finally:
-            sealer.cancel()
-            await asyncio.wait([sealer])
+            while not sealer.done():  # before Python 3.12, one that meets an answer just then may be lost
+                sealer.cancel()
+                await asyncio.wait([sealer], timeout=1)
             passwords.close()
             await database.close()
 
