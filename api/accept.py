@@ -7,6 +7,8 @@ from typing import Any
 
 from litestar.types import Scope
 
+from api.fields import lines_of
+
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -19,9 +21,8 @@ WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 def wants_problem(scope: Scope) -> bool:
     """Whether Accept names application/problem+json, and likes plain JSON no better."""
-    fields = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
     try:
-        ranges = list(media_ranges(", ".join(fields)))
+        ranges = list(media_ranges(", ".join(lines_of(scope, b"accept"))))
     except ValueError:
         return False
     named = weight(ranges, PROBLEM)

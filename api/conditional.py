@@ -10,6 +10,7 @@ from typing import Any
 from litestar import MediaType, Request, Response
 
 from api.errors import Refused
+from api.fields import lines_of
 
 # An entity tag among others (RFC 9110, 8.8.3); its quotes may hold commas, and no blanks.
 MEMBER = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
@@ -42,7 +43,7 @@ def tags_in(field: str) -> frozenset[str] | None:
 
 def field_of(request: AnyRequest, name: bytes) -> str | None:
     """All lines of the field as one (RFC 9110, 5.3), or None where there are none."""
-    lines = [value.decode("latin-1") for key, value in request.scope["headers"] if key == name]
+    lines = lines_of(request.scope, name)
     return ", ".join(lines) if lines else None
 
 

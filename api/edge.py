@@ -15,6 +15,7 @@ from litestar.enums import HttpMethod
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from api.errors import DETAILS, Forbidden
+from api.fields import lines_of
 from api.problems import ErrorCode, written
 from api.proxies import Proxies
 
@@ -37,7 +38,7 @@ SECURITY: dict[bytes, bytes] = {
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    return next(iter(lines_of(scope, name)), None)
 
 
 class Origins:
@@ -179,7 +180,7 @@ class OriginCheck:
         await self.app(scope, receive, send)
 
     def is_foreign(self, scope: Scope) -> bool:
-        origins = [value.decode("latin-1") for key, value in scope["headers"] if key == b"origin"]
+        origins = lines_of(scope, b"origin")
         if not origins:
             return False
         if len(origins) > 1:

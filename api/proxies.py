@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from api.addresses import network
+from api.fields import lines_of
 from security.authentication import MAX_ADDRESS
 
 
@@ -53,10 +54,10 @@ class Proxies:
         host, port = scope["client"]
         host = plain_address(host)
         if self.networks and self.trusts(host):
-            schemes = values(scope, b"x-forwarded-proto")
+            schemes = lines_of(scope, b"x-forwarded-proto")
             if schemes and schemes[-1].strip() in {"http", "https"}:
                 scope["scheme"] = schemes[-1].strip()
-            host, port = self.first_stranger(",".join(values(scope, b"x-forwarded-for"))) or host, 0
+            host, port = self.first_stranger(",".join(lines_of(scope, b"x-forwarded-for"))) or host, 0
         scope["client"] = (host, port)
 
     def first_stranger(self, forwarded: str) -> str:
@@ -64,7 +65,3 @@ class Proxies:
         caller; where all are, it is the first. What stands before the caller's, they wrote themselves."""
         hosts = [plain_address(without_port(entry.strip())) for entry in forwarded.split(",")]
         return next((host for host in reversed(hosts) if not self.trusts(host)), hosts[0])
-
-
-def values(scope: Any, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

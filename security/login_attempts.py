@@ -61,9 +61,7 @@ class LoginAttempts:
     async def clear(self, attempt: Attempt) -> None:
         """A success forgives the e-mail what failed before, and the address this one attempt."""
         by_email, by_address = attempt.keys
-        with suppress(
-            *UNAVAILABLE, BusyError
-        ):  # the right password is enough, even if the count must wait to lapse
+        with suppress(*UNAVAILABLE, BusyError):  # the right password is enough: the count lapses by itself
             await self.store.return_attempt([by_address], attempt.id)
             await self.store.forget(by_email)
 

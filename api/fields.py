@@ -1,0 +1,8 @@
+"""The fields of a request's head, as they came (RFC 9110, 5)."""
+
+from litestar.types import Scope
+
+
+def lines_of(scope: Scope, name: bytes) -> list[str]:
+    """The value of every line of the field `name`, which is in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
