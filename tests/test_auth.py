@@ -392,18 +392,22 @@ class TestRegister:
         assert (answer.status_code, answer.json()) == (400, {"detail": f"{field}: is required"})
 
 
+def assert_refreshed(answer: Any) -> None:
+    """The requirement's answer, and both cookies, the second for what is left of the seven days."""
+    assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
+    access, refresh = cookies_set(answer)
+    assert re.fullmatch(ACCESS_COOKIE, access)
+    left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", refresh)
+    assert left
+    assert 604_700 < int(left[1]) <= 604_800
+
+
 class TestRefresh:
     def test_renews_the_access_token_and_replaces_the_refresh_token(self, signed_in: Browser) -> None:
         """Requirement 1, POST /api/auth/refresh; contract: "also rotates the refresh token (one more
         Set-Cookie, Max-Age = what is left of the seven days)"."""
         before = dict(signed_in.cookies)
-        answer = signed_in.post("/api/auth/refresh")
-        assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
-        access, refresh = cookies_set(answer)
-        assert re.fullmatch(ACCESS_COOKIE, access)
-        left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", refresh)
-        assert left
-        assert 604_700 < int(left[1]) <= 604_800
+        assert_refreshed(signed_in.post("/api/auth/refresh"))
         assert signed_in.cookies.keys() == before.keys()
         assert all(signed_in.cookies[name] != before[name] for name in before)
         assert signed_in.get("/api/users/me").status_code == 200
@@ -420,13 +424,7 @@ class TestRefresh:
         let_pass(backend, signed_in, seconds=25)
         for _ in range(2):  # the second answer may be lost as well
             again = service.browser(dict(lost.cookies))
-            answer = again.post("/api/auth/refresh")
-            assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
-            access, refresh = cookies_set(answer)
-            assert re.fullmatch(ACCESS_COOKIE, access)
-            left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", refresh)
-            assert left
-            assert 604_700 < int(left[1]) <= 604_800
+            assert_refreshed(again.post("/api/auth/refresh"))
             given = claims(again.cookies["refresh_token"])
             assert {key: given[key] for key in ("jti", "exp", "sid")} == {
                 key: current[key] for key in ("jti", "exp", "sid")
