@@ -1,0 +1,109 @@
+"""Fills an empty database with a made-up clinic: `python -m tests.bench.seed`.
+
+From the environment: DATABASE_URL, and how many there shall be, SEED_PATIENTS, SEED_DOCTORS,
+SEED_APPOINTMENTS, SEED_RECORDS and SEED_EVENTS of the audit trail. All accounts (admin@example.com,
+staff0@…, doctor0@…, patient0@…) have the password of clinic.py. A million charts take minutes: the rows go
+in by COPY, before there is an index.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+
+import asyncpg
+
+from persistence import patients, users
+from persistence.migration import commands
+from tests.bench.clinic import ACCOUNT, APPOINTMENT, CHART, EVENT, RECORD, Clinic, Row
+
+TABLES = ("patients", "appointments", "medical_records", "audit_events")  # the big ones
+BATCH = 50_000  # rows of one COPY: a trigger for each statement keeps that many in memory
+# What each row would be entered or looked up in, in the order in which it can be made again.
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text AS "table", quote_ident(conname) AS name,
+           pg_get_constraintdef(oid) AS made
+    FROM pg_constraint WHERE contype IN ('p', 'u', 'x', 'f')
+    AND (conrelid = ANY ($1::regclass[]) OR contype = 'f' AND confrelid = ANY ($1::regclass[]))
+    ORDER BY position(contype IN 'puxf'), conrelid
+"""
+INDEXES = """
+    SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS made
+    FROM pg_index WHERE indrelid = ANY ($1::regclass[])
+    AND indexrelid NOT IN (SELECT conindid FROM pg_constraint WHERE conindid <> 0) ORDER BY indrelid
+"""
+
+
+@asynccontextmanager
+async def without_indexes(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """The big tables take rows with neither index nor key; all are made again at the end."""
+    constraints = await connection.fetch(CONSTRAINTS, TABLES)
+    indexes = await connection.fetch(INDEXES, TABLES)
+    for index in indexes:
+        await connection.execute(f"DROP INDEX {index['name']}")
+    for one in reversed(constraints):
+        await connection.execute(f"ALTER TABLE {one['table']} DROP CONSTRAINT {one['name']}")
+    yield
+    for one in constraints:
+        await connection.execute(f"ALTER TABLE {one['table']} ADD CONSTRAINT {one['name']} {one['made']}")
+    for index in indexes:
+        await connection.execute(index["made"])
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+async def load(
+    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Iterable[Row]
+) -> None:
+    for batch in batches(rows):
+        await connection.copy_records_to_table(table, columns=columns, records=batch)
+
+
+async def fill(url: str, clinic: Clinic) -> None:
+    """Load `clinic` into the migrated, empty database, as years of use and a vacuum would leave it."""
+    connection = await asyncpg.connect(url)
+    try:
+        # COPY under synchronous_commit = off leaves pages that VACUUM cannot call all-visible yet, and an
+        # index-only scan would read the table all the same.
+        await connection.execute("SET synchronous_commit = on; SET maintenance_work_mem = '512MB'")
+        nobody = {"name": "", "email": "", "phone": ""}
+        async with without_indexes(connection):
+            await load(connection, "users", [*ACCOUNT, *users.keys_of(nobody)], clinic.accounts())
+            await load(connection, "patients", [*CHART, *patients.keys_of(nobody)], clinic.charts())
+            await load(connection, "appointments", APPOINTMENT, clinic.visits())
+            await load(connection, "medical_records", RECORD, clinic.findings())
+            await load(connection, "audit_events", EVENT, clinic.trail())
+        await connection.execute("VACUUM (ANALYZE)")
+    finally:
+        await connection.close()
+
+
+def size(name: str, default: int) -> int:
+    return int(os.environ.get(f"SEED_{name}", default))
+
+
+def main() -> None:
+    begun = time.monotonic()
+    charts = size("PATIENTS", 10_000)
+    clinic = Clinic(
+        patients=charts,
+        doctors=size("DOCTORS", 200),
+        appointments=size("APPOINTMENTS", 5 * charts),
+        records=size("RECORDS", charts),
+        events=size("EVENTS", charts),
+    )
+    url = os.environ["DATABASE_URL"]
+    commands(url).upgrade()
+    asyncio.run(fill(url, clinic))
+    print(f"{charts:,} charts in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
