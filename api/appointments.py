@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, get, patch, post
+from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.clinic import Clinic
 from api.errors import BadRequest, Forbidden, NotFound
+from api.operation import get, patch, post
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Annotated
 from uuid import uuid4
 
-from litestar import Controller, Response, post
+from litestar import Controller, Response
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, unsuited
 from api.authority import OF_A_SESSION, is_still_signed_in
 from api.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
+from api.operation import post
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (

@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from litestar import Controller, get
+from litestar import Controller
 from litestar.di import NamedDependency
 from msgspec import Meta
 
+from api.operation import get
 from api.schemas import INT32, Day, Name, Output
 from persistence.calendar import Calendar, calendar_of
 

@@ -3,12 +3,13 @@
 from typing import Annotated
 
 import msgspec
-from litestar import Controller, Response, get
+from litestar import Controller, Response
 from litestar.di import NamedDependency
 from msgspec import Meta
 
 from api.clinic import Clinic
 from api.conditional import entity_tag, unless_held
+from api.operation import get
 from api.requests import StrictRequest
 from api.schemas import MAX_SAFE_INTEGER, Figure, Output
 from persistence import dashboard

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from litestar import Controller, get
+from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import Label
+from api.operation import get
 from api.schemas import MAX_PAGE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
 from persistence import doctors
 from persistence.audit import Action

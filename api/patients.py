@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any
 
-from litestar import Controller, delete, get, patch, post, put
+from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.accounts import Account, account
 from api.clinic import Clinic
 from api.errors import BadRequest, Forbidden, NotFound
+from api.operation import delete, get, patch, post, put
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (

@@ -3,9 +3,9 @@
 from functools import partial
 
 from litestar.enums import HttpMethod
-from litestar.handlers import HTTPRouteHandler
 
+from api.operation import Operation
 from security.authentication import EXEMPT
 
 # HEAD is answered as GET is, less the content, which the server leaves out (RFC 9110, 9.3.2).
-get_public = partial(HTTPRouteHandler, http_method=[HttpMethod.GET, HttpMethod.HEAD], opt={**EXEMPT})
+get_public = partial(Operation, http_method=[HttpMethod.GET, HttpMethod.HEAD], opt={**EXEMPT})

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from litestar import Controller, delete, get
+from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from api.accounts import MAX_USER_AGENT, SignIn, end_everywhere
 from api.authority import require_signed_in
+from api.operation import delete, get
 from api.requests import StrictRequest
 from api.schemas import (
     MAX_PAGE,

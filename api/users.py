@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from litestar import Controller, Response, get, patch, post
+from litestar import Controller, Response
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
@@ -23,6 +23,7 @@ from api.accounts import (
 )
 from api.authority import require_signed_in
 from api.errors import BadRequest, Invalid
+from api.operation import get, patch, post
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (
