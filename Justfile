@@ -58,6 +58,10 @@ external: external-tools
 fuzz CASES="100" *SEED:
     python -m tests.fuzz.run {{ CASES }} {{ SEED }}
 
+# Measure the service alone, and print a table; needs h2load (Debian: nghttp2-client)
+bench *ARGS:
+    python -m tests.bench.run {{ ARGS }}
+
 # Build the published documentation, for any web server, in FOLDER
 docs FOLDER="site":
     python docs/build.py {{ quote(FOLDER) }}

@@ -85,6 +85,12 @@ async def fill(url: str, clinic: Clinic) -> None:
         await connection.close()
 
 
+def make(url: str, clinic: Clinic) -> None:
+    """As `fill`, of a database in which nothing is yet."""
+    commands(url).upgrade()
+    asyncio.run(fill(url, clinic))
+
+
 def size(name: str, default: int) -> int:
     return int(os.environ.get(f"SEED_{name}", default))
 
@@ -99,9 +105,7 @@ def main() -> None:
         records=size("RECORDS", charts),
         events=size("EVENTS", charts),
     )
-    url = os.environ["DATABASE_URL"]
-    commands(url).upgrade()
-    asyncio.run(fill(url, clinic))
+    make(os.environ["DATABASE_URL"], clinic)
     print(f"{charts:,} charts in {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 
