@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
@@ -14,7 +14,8 @@ from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
-from api import violations
+from api import acceptance, violations
+from api.acceptance import body_of
 from api.errors import BadRequest, Invalid, Refused
 from api.problems import ErrorCode, Fault
 from api.rules import schema_of, without_null
@@ -23,6 +24,7 @@ from security.roles import Caller
 
 ONLY_ONCE = (ErrorCode.REPEATED, "A query parameter may be given only once")
 INCOMPLETE = "body: is not complete"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class UnsupportedMediaType(Refused):
@@ -32,14 +34,19 @@ class UnsupportedMediaType(Refused):
 class StrictRequest(Request[Caller, Admitted, State]):
     """Litestar converts bodies laxly ("5" passes for 5) and takes any content type; this does neither."""
 
+    query: list[tuple[str, str]] | None = None  # what the handler is to read of it, once it is judged
+
     async def json(self) -> Any:
         schema, body = schema_read(self), await self.body()
-        faults = faults_of(self, body)
+        reader = body_of(schema)
         try:
-            value = decoder(schema)(body)
-        except msgspec.ValidationError as error:
-            raise Invalid(faults or [NOT_VALID]) from error
-        if faults:  # the decoder takes more than the formats, and knows nothing of our own rules
+            value = reader.decode(body)
+        except UNREADABLE as error:
+            raise Invalid(faults_of(self, body) or [NOT_VALID]) from error
+        # The decoder takes more than the formats, the last of two fields, and knows nothing of our own rules.
+        is_sound = reader.is_sound(PAIRS.decode(body.decode()))
+        is_allowed = is_sound and not any(broken_rules(self, reader.given(value)))
+        if not is_allowed and (faults := faults_of(self, body)):
             raise Invalid(faults)
         return value
 
@@ -65,16 +72,18 @@ def faults_of(request: Request[Any, Any, Any], body: bytes) -> list[Fault]:
         raise Invalid([NO_BODY])
     try:
         msgspec.json.decode(body)  # stricter than json.loads, which takes NaN, UTF-16 and lone surrogates
-        value = json.loads(body, object_pairs_hook=no_key_twice, parse_int=whole)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = PAIRS.decode(body.decode())
+    except UNREADABLE as error:
         raise Invalid([NOT_JSON]) from error
     schema = schema_read(request)
     faults = violations.of_body(schema, value)
-    rules: Sequence[Rule] = request.route_handler.opt.get("rules", ())
-    if rules:
-        given = violations.given(schema, value, faults)
-        faults += [fault for rule in rules for fault in rule(given, cast("StrictRequest", request))]
+    faults += broken_rules(request, violations.given(schema, value, faults))
     return violations.in_order(schema, faults)
+
+
+def broken_rules(request: Request[Any, Any, Any], given: Given) -> Iterator[Fault]:
+    for rule in request.route_handler.opt.get("rules", ()):
+        yield from rule(given, cast("StrictRequest", request))
 
 
 def whole(digits: str) -> int | float:
@@ -87,6 +96,9 @@ def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) != len(given):
         raise Invalid([KEY_TWICE])
     return given
+
+
+PAIRS = json.JSONDecoder(object_pairs_hook=no_key_twice, parse_int=whole)
 
 
 @cache
@@ -102,8 +114,8 @@ def query_parameters(handler: Any) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def decoder(schema: Any) -> Callable[[bytes], Any]:
-    return msgspec.json.Decoder(schema).decode
+def query_checks(handler: Any) -> dict[str, acceptance.Check]:
+    return {name: acceptance.of_query(schema) for name, schema in query_parameters(handler).items()}
 
 
 async def judge_body(request: Request[Any, Any, Any]) -> None:
@@ -120,12 +132,34 @@ async def judge_body(request: Request[Any, Any, Any]) -> None:
             raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
 
 
-async def judge_query(request: Request[Any, Any, Any]) -> None:
-    """How the query is written; leaves of it in the scope what the handler is to read."""
-    query = request.scope["query_string"]
-    if not query:
-        return
-    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
+async def judge_query(request: StrictRequest) -> None:
+    """How the query is written; leaves in the request what the handler is to read of it."""
+    given = pairs_of(request.scope["query_string"].decode("latin-1"))
+    if not is_sound(given, query_checks(request.route_handler)):
+        given = await mended_query(request, given)
+    request.query = given
+
+
+def pairs_of(query: str) -> list[tuple[str, str]]:
+    if "%" in query or "+" in query:
+        return parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    pieces = (piece.partition("=") for piece in query.split("&") if piece)
+    return [(name, value) for name, _, value in pieces]
+
+
+def is_sound(given: list[tuple[str, str]], checks: dict[str, acceptance.Check]) -> bool:
+    """Whether each is known, given once, and a value of its schema."""
+    if len(given) != len(dict(given)):
+        return False
+    for name, value in given:
+        check = checks.get(name)
+        if check is None or not check(value):
+            return False
+    return True
+
+
+async def mended_query(request: StrictRequest, given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What of it counts; BadRequest where it has a fault."""
     times = Counter(name for name, _ in given)
     repeated = [violations.of_parameter(name, ONLY_ONCE) for name in times if times[name] > 1]
     once = [(name, value) for name, value in given if times[name] == 1]
@@ -134,8 +168,7 @@ async def judge_query(request: Request[Any, Any, Any]) -> None:
     if repeated or faults:
         faults = [*repeated, *faults, *await faults_of_body(request)]
         raise BadRequest(ONLY_ONCE[1], ONLY_ONCE[0], faults) if repeated else Invalid(faults)
-    if len(kept) != len(given):
-        request.scope["query_string"] = urlencode(kept, errors="surrogateescape").encode()
+    return kept
 
 
 async def require_body(request: Request[Any, Any, Any]) -> None:
