@@ -37,6 +37,19 @@ SECURITY: dict[bytes, bytes] = {
 }
 
 
+RawHeaders = list[tuple[bytes, bytes]]
+ALWAYS: RawHeaders = [*SECURITY.items(), (b"vary", b"Origin")]
+FOR_OUR_PAGES: RawHeaders = [
+    (b"access-control-allow-credentials", b"true"),
+    (b"access-control-expose-headers", EXPOSED.encode()),
+]
+OURS = {name for name, _ in [*ALWAYS, *FOR_OUR_PAGES]} | {
+    b"x-request-id",
+    b"strict-transport-security",
+    b"access-control-allow-origin",
+}
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     return next(iter(lines_of(scope, name)), None)
 
@@ -65,18 +78,7 @@ class Edge:
             return
         self.proxies.tell(scope)
         origin = header(scope, b"origin")
-        request_id = uuid4()
-        scope.setdefault("state", {})["request_id"] = request_id
-        ours = {**SECURITY, b"vary": b"Origin", b"x-request-id": str(request_id).encode()}
-        if scope["scheme"] == "https":
-            ours[b"strict-transport-security"] = b"max-age=31536000; includeSubDomains"
-        if origin in self.origins:
-            ours[b"access-control-allow-origin"] = str(origin).encode("latin-1")
-            ours[b"access-control-allow-credentials"] = b"true"
-            ours[b"access-control-expose-headers"] = EXPOSED.encode()
-
-        asked = header(scope, b"access-control-request-method")
-        is_preflight = scope["method"] == HttpMethod.OPTIONS and origin is not None and asked is not None
+        ours = self.headers_of(scope, origin)
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -86,8 +88,9 @@ class Edge:
                 message["headers"] = merged(message, ours)
             await send(message)
 
-        if is_preflight:
-            refused = self.refused_preflight(str(origin), str(asked))
+        is_preflight = scope["method"] == HttpMethod.OPTIONS and origin is not None
+        if is_preflight and (asked := header(scope, b"access-control-request-method")) is not None:
+            refused = self.refused_preflight(str(origin), asked)
             if refused:
                 await refuse(scope, send_with_headers, 400, *refused)
             else:  # whatever the path: otherwise the page could not read that the answer is 404
@@ -103,6 +106,17 @@ class Edge:
                     later = [(b"retry-after", b"1")]
                     await refuse(scope, send_with_headers, 503, unavailable, headers=later)
                 raise
+
+    def headers_of(self, scope: Any, origin: str | None) -> RawHeaders:
+        request_id = uuid4()
+        scope.setdefault("state", {})["request_id"] = request_id
+        ours = [*ALWAYS, (b"x-request-id", str(request_id).encode())]
+        if scope["scheme"] == "https":
+            ours.append((b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
+        if origin is not None and origin in self.origins:
+            ours.append((b"access-control-allow-origin", origin.encode("latin-1")))
+            ours += FOR_OUR_PAGES
+        return ours
 
     def refused_preflight(self, origin: str, method: str) -> tuple[str, ErrorCode] | None:
         if origin not in self.origins:
@@ -123,25 +137,26 @@ def allowed_by_preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
     return allowed
 
 
-def merged(message: HTTPResponseStartEvent, ours: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+def merged(message: HTTPResponseStartEvent, ours: RawHeaders) -> RawHeaders:
     """The answer's headers, and ours where it has none of that name; an own Vary gains ours. Accept chooses
     how an error is written, and nothing else."""
+    theirs = list(message["headers"])
     if message["status"] >= HTTPStatus.BAD_REQUEST:
-        ours = {**ours, b"vary": ours[b"vary"] + b", Accept"}
-    theirs = [
-        (name, value + b", " + ours[b"vary"] if name.lower() == b"vary" else value)
-        for name, value in message["headers"]
-    ]
+        ours = [(name, b"Origin, Accept") if name == b"vary" else (name, value) for name, value in ours]
     present = {name.lower() for name, _ in theirs}
-    return theirs + [(name, value) for name, value in ours.items() if name not in present]
+    if present.isdisjoint(OURS):
+        return theirs + ours
+    vary = dict(ours)[b"vary"]
+    theirs = [(name, value + b", " + vary if name.lower() == b"vary" else value) for name, value in theirs]
+    return theirs + [(name, value) for name, value in ours if name not in present]
 
 
 def is_plain(scope: Scope) -> bool:
     """Whether the path, as it was sent, may be one of the contract's. A server would take `/%61pi/users` for
     `/api/users`, and Litestar `//api/users/`; a proxy in front, with rules by path, might not."""
-    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-    is_one = path.startswith("/") and "%" not in path and "//" not in path
-    return is_one and (path == "/" or not path.endswith("/"))
+    path = scope.get("raw_path") or scope["path"].encode()
+    is_one = path.startswith(b"/") and b"%" not in path and b"//" not in path
+    return is_one and (path == b"/" or not path.endswith(b"/"))
 
 
 async def refuse(

@@ -5,6 +5,7 @@ uvicorn's own middleware compares texts here and there: on a listener of both fa
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -13,6 +14,7 @@ from api.fields import lines_of
 from security.authentication import MAX_ADDRESS
 
 
+@lru_cache(1024)
 def plain_address(text: str) -> str:
     """The one way to write this address; an IPv4-mapped one is that IPv4 address (RFC 4291, 2.5.5.2). What is
     no address stays as it is."""
@@ -39,8 +41,9 @@ class Proxies:
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self.networks = [ip_network(network(text)) for text in trusted]
+        self.trusts = lru_cache(1024)(self.is_trusted)
 
-    def trusts(self, host: str) -> bool:
+    def is_trusted(self, host: str) -> bool:
         try:
             address = ip_address(host)
         except ValueError:
