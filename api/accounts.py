@@ -44,6 +44,15 @@ class Account(User, kw_only=True):
     status: AccountStatus
 
 
+# What an account of this role does not have: only doctors have a specialization, only staff a department.
+LOST_WITH_ROLE = {
+    Role.ADMIN: ("specialization", "department"),
+    Role.DOCTOR: ("department",),
+    Role.STAFF: ("specialization",),
+    Role.PATIENT: ("specialization", "department"),
+}
+
+
 @dataclass(frozen=True)
 class SignIn:
     """What signing in takes, put together by api/app.py."""
@@ -58,19 +67,17 @@ class SignIn:
     refuses_common: bool
 
 
-def account(row: Sequence[Any]) -> Account:
-    """The account in these columns (persistence.users.COLUMNS), less what its role does not have."""
+def fields_of(row: Sequence[Any]) -> dict[str, Any]:
+    """The fields of an account in these columns (persistence.users.COLUMNS), less what its role does not
+    have."""
     values = dict(zip(Account.__struct_fields__, row, strict=True))
-    for name in lost_with_role(values["role"]):
+    for name in LOST_WITH_ROLE[values["role"]]:
         del values[name]
-    return Account(**values)
+    return values
 
 
-def lost_with_role(role: Role) -> list[str]:
-    """What an account of this role does not have: only doctors have a specialization, only staff a
-    department."""
-    kept = {Role.DOCTOR: "specialization", Role.STAFF: "department"}.get(role)
-    return [name for name in ("specialization", "department") if name != kept]
+def account(row: Sequence[Any]) -> Account:
+    return Account(**fields_of(row))
 
 
 def unsuited(role: Role | None, given: Given) -> Iterator[Fault]:

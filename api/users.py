@@ -10,6 +10,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import (
+    LOST_WITH_ROLE,
     Account,
     Label,
     SignIn,
@@ -17,7 +18,7 @@ from api.accounts import (
     acceptable,
     account,
     end_everywhere,
-    lost_with_role,
+    fields_of,
     opened_session,
     unsuited,
 )
@@ -84,8 +85,9 @@ NULLABLE = frozenset({"phone", "specialization", "department"})
 
 
 def user(row: Sequence[Any]) -> User:
-    shown = account(row)
-    return User(**{name: getattr(shown, name) for name in User.__struct_fields__})
+    shown = fields_of(row)
+    del shown["status"]
+    return User(**shown)
 
 
 def of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
@@ -203,7 +205,7 @@ class UserController(Controller):
             detail = "The last active administrator cannot be disabled or demoted"
             raise BadRequest(detail, ErrorCode.LAST_ADMIN)
         if "role" in changed:
-            changed |= dict.fromkeys(lost_with_role(changed["role"]))
+            changed |= dict.fromkeys(LOST_WITH_ROLE[changed["role"]])
         row = await users.change(transaction, current, **changed)
         if changed:
             end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
