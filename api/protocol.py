@@ -8,13 +8,12 @@ from typing import Any
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.edge import SECURITY
-from api.errors import BadRequest
+from api.exchange import EndingTransport, Exchange
 from api.framing import Framing, is_host, split_target
-from api.problems import ErrorCode
 from api.requests import INCOMPLETE
 from api.schemas import ErrorDetail
 
@@ -41,6 +40,8 @@ class StrictProtocol(HttpToolsProtocol):
     because the request comes in pieces, it is refused.
     """
 
+    cycle: Exchange  # of the newest request
+
     def __init__(self, *args: Any, body_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
         self.body_timeout = body_timeout
@@ -51,14 +52,13 @@ class StrictProtocol(HttpToolsProtocol):
         self.is_at_end = False  # nothing arrives any more
         self.discarded = 0  # bytes that arrived since
         self.is_refusing = False  # a 400 waits for the answers before it
-        self.failure: str | None = None  # of the newest request's body
         self.running: RequestResponseCycle | None = None
         self.deadline: TimerHandle | None = None
         self.lingering: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self.ending = EndingTransport(self)
+        self.ending = EndingTransport(transport, self.is_leaving, self.leave)
         self.expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,29 +122,45 @@ class StrictProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.in_body:  # a trailer field's names and values are nothing to us
-            super().on_header(name, value.strip(b" \t"))  # httptools leaves what follows the value
+        if self.in_body:  # a trailer field's names and values are nothing to us
+            return
+        name, value = name.lower(), value.strip(b" \t")  # httptools leaves what follows the value
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        """As uvicorn's, which would decode the path, and cut a fragment off."""
         authority, path, query = split_target(self.url)
-        self.require_sound_head(authority)
+        version = self.parser.get_http_version()
+        is_chunked, length = self.judge_head(version, authority)
         self.in_head, self.in_body, self.head_size = False, True, 0
         self.unwatch()
-        length = next((value for name, value in self.headers if name == b"content-length"), b"0")
-        length = length.lstrip(b"0") or b"0"  # any number of zeros is allowed, and too many for int
-        self.framing.expect_body(int(length), any(name == b"transfer-encoding" for name, _ in self.headers))
-        self.url = b"/"  # uvicorn would decode the path, and cut a fragment off
-        super().on_headers_complete()
-        self.cycle.transport = self.ending
-        self.scope["path"], self.scope["raw_path"] = path.decode("ascii"), path
-        self.scope["query_string"] = query
+        self.framing.expect_body(length, is_chunked)
+        scope: Any = self.scope
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"], scope["raw_path"], scope["query_string"] = path.decode("ascii"), path, query
         if authority is not None:  # RFC 9112, 3.2.2
             self.headers[:] = [(n, authority if n == b"host" else value) for n, value in self.headers]
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        before, self.cycle = self.cycle, Exchange(self, self.ending, keep_alive)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
-    def require_sound_head(self, authority: bytes | None) -> None:
-        version = self.parser.get_http_version()
-        hosts = [value for name, value in self.headers if name == b"host"]
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+    def judge_head(self, version: str, authority: bytes | None) -> tuple[bool, int]:
+        """(whether the body comes in chunks, its length); InvalidHeadError where the head is none."""
+        hosts, codings, lengths = [], [], []
+        for name, value in self.headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"transfer-encoding":
+                codings.append(value.lower())
+            elif name == b"content-length":
+                lengths.append(value)
         sound = (
             version in {"1.0", "1.1"}
             and not self.parser.should_upgrade()
@@ -155,6 +171,8 @@ class StrictProtocol(HttpToolsProtocol):
         )
         if not sound:
             raise InvalidHeadError
+        length = lengths[0].lstrip(b"0") if lengths else b""  # any number of zeros, and too many for int
+        return bool(codings), int(length or b"0")
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -201,17 +219,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.running = cycle
         if cycle is self.cycle and self.in_body and self.framing.has_body:
             self.watch(self.body_is_late)
-
-        async def receive() -> ASGIReceiveEvent:
-            message = await cycle.receive()
-            if self.failure and cycle is self.cycle and not cycle.response_started:
-                raise BadRequest(self.failure, ErrorCode.INCOMPLETE_BODY)
-            return message
-
-        async def reading(scope: Scope, _: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-            await app(scope, receive, send)
-
-        super()._start_asgi_task(cycle, reading)
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.running = None
@@ -242,7 +250,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             self.leave()
         elif self.cycle is self.running:
-            self.failure = detail
+            self.cycle.failure = detail
             self.cycle.keep_alive = False
             self.cycle.message_event.set()
         else:
@@ -279,20 +287,3 @@ class StrictProtocol(HttpToolsProtocol):
 
     def is_leaving(self) -> bool:
         return self.lingering is not None or self.transport.is_closing()
-
-
-class EndingTransport(asyncio.Transport):
-    """The connection as an answer sees it: to close it is to leave it in good order."""
-
-    def __init__(self, protocol: StrictProtocol) -> None:
-        super().__init__()
-        self.protocol = protocol
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.protocol.transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self.protocol.is_leaving()
-
-    def close(self) -> None:
-        self.protocol.leave()
