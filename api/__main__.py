@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 
 from alembic.util import CommandError as AlembicError
+from asyncpg import PostgresError
 from sqlalchemy.exc import DBAPIError
 
 from api import server, upkeep, waiting
@@ -21,11 +22,11 @@ from api.schemas import is_unicode
 from api.settings import Settings, SettingsError, misspelt
 from persistence import embedded
 from persistence.connecting import NoConnectionError
+from persistence.failures import lacks_tables, reason_of
 from persistence.migration import commands
 
 DATA_DIR = Path(".medisecure")
 log = logging.getLogger("medisecure.start")
-UNDEFINED_TABLE = "42P01"  # SQLSTATE
 
 
 def main() -> None:
@@ -42,9 +43,8 @@ def main() -> None:
         sys.exit(f"medisecure: {error}")
     except AlembicError as error:  # a revision that this release does not have
         sys.exit(f"medisecure: the database is not one of this release: {error}")
-    except DBAPIError as error:  # its own text would show the statement with its values
-        unmigrated = getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE
-        advice = "run `medisecure migrate` first" if unmigrated else error.orig
+    except (PostgresError, DBAPIError) as error:
+        advice = "run `medisecure migrate` first" if lacks_tables(error) else reason_of(error)
         sys.exit(f"medisecure: the database cannot be used: {advice}")
     except NoConnectionError as error:
         sys.exit(f"medisecure: the database cannot be used: {error}")

@@ -15,8 +15,9 @@ from api.requests import Given, Rule, StrictRequest
 from api.schemas import TEXT, Email, Id, Instant, Name, Output, Phone
 from api.violations import of_field
 from persistence import sessions
-from persistence.database import AnyRow, Transaction
+from persistence.database import Transaction
 from persistence.models import AccountStatus
+from persistence.statements import AnyRow
 from security.admission import Admission
 from security.authentication import address_of
 from security.cookies import access_cookie, refresh_cookie

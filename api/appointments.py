@@ -38,8 +38,9 @@ from api.violations import of_field
 from persistence import appointments
 from persistence.audit import Action
 from persistence.calendar import EARLIEST, LATEST
-from persistence.database import AnyRow, Reader, Source, Transaction
+from persistence.database import Reader, Source, Transaction
 from persistence.models import AppointmentStatus
+from persistence.statements import AnyRow
 from security.guards import listed, requires
 from security.roles import Caller, Role
 

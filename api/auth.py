@@ -38,8 +38,9 @@ from api.trail import done, seen
 from api.violations import of_field
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
-from persistence.database import AnyRow, Reader, Transaction
+from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
+from persistence.statements import AnyRow
 from security.admission import Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookies, refresh_cookie

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.exc import IntegrityError
+from asyncpg import UniqueViolationError
 
 from api import violations
 from api.schemas import Input, Name, SentEmail
@@ -60,7 +60,7 @@ def create_admin(arguments: argparse.Namespace) -> None:
 
     try:
         asyncio.run(in_database(url, create))
-    except IntegrityError as error:
+    except UniqueViolationError as error:
         raise CommandError("this e-mail address has an account already; see set-password") from error
     print(f"{email} is an administrator now.")
 

@@ -16,12 +16,11 @@ from litestar.exceptions import (
     PermissionDeniedException,
     TooManyRequestsException,
 )
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from api.problems import ErrorCode, Fault, code_of, written
 from api.rules import schema_of
 from api.schemas import MAX_BODY
+from persistence.failures import Failure, failure_of
 from security.counters import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
@@ -36,17 +35,11 @@ DETAILS = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "Internal server error",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is unavailable right now. Please try again shortly.",
 }
-# 40001 serialization failure, 40P01 deadlock, 53300 too many connections, 55P03 lock not available,
-# 57014 cancelled at a time-out, 57P01-03 shutting down or starting, 25006 a server that only reads.
-PASSING = {"40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "25006"}
-EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointments at once
-# What a unique constraint that we rely on means to the caller.
+# What the database's failures mean to the caller.
 DUPLICATES = {
-    "uq_users_email": ("email: is already registered", ErrorCode.DUPLICATE),
-    "uq_patients_user_id": (
-        "userId: this account is linked to another patient",
-        ErrorCode.ALREADY_LINKED,
-    ),
+    Failure.EMAIL_TAKEN: ("email: is already registered", ErrorCode.DUPLICATE),
+    Failure.ACCOUNT_LINKED: ("userId: this account is linked to another patient", ErrorCode.ALREADY_LINKED),
+    Failure.OVERLAP: ("date: there is another appointment at that time", ErrorCode.SLOT_TAKEN),
 }
 FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<detail>.+)", re.DOTALL)
 
@@ -134,7 +127,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
 
 def stack_of(error: Exception) -> str:
     """Where it happened and what kind it was, without the message: PostgreSQL quotes values in its own."""
-    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    sqlstate = getattr(error, "sqlstate", None) or ""
     return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__} {sqlstate}".rstrip()
 
 
@@ -182,11 +175,10 @@ def judged(error: Exception) -> Verdict:
             return Verdict(error.status_code, own_detail(error), dict(error.headers or {}))
         case TooBusyError() | BusyError():
             return unavailable(error.retry_after)
-        case DBAPIError():
-            return judged_sql(error)
-    if isinstance(error, (PoolTimeoutError, *UNAVAILABLE)):
-        return unavailable(2)
-    return INTERNAL
+    failure = failure_of(error)
+    if failure is not None:
+        return judged_failure(failure, error)
+    return unavailable(2) if isinstance(error, UNAVAILABLE) else INTERNAL
 
 
 def own_detail(error: HTTPException) -> str:
@@ -197,19 +189,14 @@ def own_detail(error: HTTPException) -> str:
     return DETAILS.get(status, status.phrase)
 
 
-def judged_sql(error: DBAPIError) -> Verdict:
-    sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    if error.connection_invalidated or sqlstate in PASSING or sqlstate.startswith("08"):
+def judged_failure(failure: Failure, error: Exception) -> Verdict:
+    if failure is Failure.UNAVAILABLE:
         return unavailable(1)
-    if sqlstate == EXCLUDED:
-        detail = "date: there is another appointment at that time"
-        return Verdict(HTTPStatus.BAD_REQUEST, detail, code=ErrorCode.SLOT_TAKEN)
-    constraint = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
-    if constraint in DUPLICATES:
-        detail, code = DUPLICATES[constraint]
+    if failure in DUPLICATES:
+        detail, code = DUPLICATES[failure]
         return Verdict(HTTPStatus.BAD_REQUEST, detail, code=code)
-    if sqlstate.startswith("22"):  # a value that our own checks let through and PostgreSQL cannot hold
-        log.error("PostgreSQL refused a value that the contract allows: %s", sqlstate)
+    if failure is Failure.UNSTORABLE:
+        log.error("PostgreSQL refused a value that the contract allows: %s", type(error).__name__)
         return Verdict(HTTPStatus.BAD_REQUEST, "A value in the request cannot be stored")
     return INTERNAL
 

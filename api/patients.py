@@ -44,8 +44,9 @@ from api.trail import done, seen
 from api.violations import of_field
 from persistence import patients, users
 from persistence.audit import Action
-from persistence.database import AnyRow, Reader, Transaction
+from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus, Gender
+from persistence.statements import AnyRow
 from persistence.text import trimmed
 from security.guards import listed, requires
 from security.roles import Caller, Role

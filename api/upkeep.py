@@ -6,14 +6,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 import bcrypt
+from asyncpg import PostgresError
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from api.settings import Settings, value_of
 from persistence import audit_chain, demo, fitness
 from persistence.audit_chain import Key, Report
 from persistence.connecting import NoConnectionError, is_passing
 from persistence.database import Database, Reader, Transaction
+from persistence.failures import reason_of
 from persistence.models import AuditEvent
 from security import probe
 from security.counters import UNAVAILABLE, BusyError, CounterStore
@@ -126,9 +127,9 @@ async def of_database(url: str, question: Callable[[Database], Awaitable[str | N
         reason, lasting = str(error), error.lasting
     except (OSError, TimeoutError) as error:
         reason, lasting = str(error) or "it does not answer", False
-    except DBAPIError as error:
-        reason = str((error.orig and error.orig.__cause__) or error.orig).partition("\n")[0]
-        lasting = not is_passing(getattr(error.orig, "sqlstate", None), reason)
+    except PostgresError as error:
+        reason = reason_of(error)
+        lasting = not is_passing(error.sqlstate, reason)
     finally:
         await database.close()
     if lasting:

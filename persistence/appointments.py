@@ -8,10 +8,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
 from persistence.calendar import Span, spans_of, within_day
-from persistence.database import AnyRow, Source, Transaction
+from persistence.database import Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
 from persistence.paging import Found, PagedQuery
 from persistence.relations import ACTIVE_DOCTOR, CALLER, OWN_CHART, charts_readable_by
+from persistence.statements import AnyRow
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -49,6 +50,8 @@ CLASH = (
     )
     .limit(1)
 )
+ADD = insert(Appointment).returning(Appointment.id)
+CHANGE = update(Appointment).where(Appointment.id == bindparam("appointment"))
 
 
 class Standing(NamedTuple):
@@ -152,9 +155,10 @@ async def clash(
 
 
 async def add(transaction: Transaction, **values: Any) -> UUID:
-    [row] = await transaction.rows(insert(Appointment).values(**values).returning(Appointment.id))
-    return row.id  # type: ignore[no-any-return]  # a Row's attributes are untyped
+    appointment_id: UUID
+    [(appointment_id,)] = await transaction.rows(ADD, **values)
+    return appointment_id
 
 
 async def change(transaction: Transaction, appointment_id: UUID, **values: Any) -> None:
-    await transaction.run(update(Appointment).where(Appointment.id == appointment_id).values(**values))
+    await transaction.run(CHANGE, appointment=appointment_id, **values)

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, Text, bindparam, cast, column, func, insert, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
 from persistence.database import Reader, Source
@@ -73,19 +73,13 @@ class Event(Struct, frozen=True, kw_only=True):
     request_id: UUID
 
 
-# One statement for any number of rows, so that it is prepared once.
-INSERT = text(
-    """
-    INSERT INTO audit_events (at, user_id, email, role, session_id, action, outcome, patient_id, target_id,
-                              target_ids, patient_ids, address, request_id)
-    SELECT at, user_id, email, role, session_id, action, outcome, patient_id, target_id,
-           target_ids, patient_ids, address, request_id
-    FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS event(
-        at timestamptz, user_id uuid, email text, role text, session_id uuid, action text, outcome text,
-        patient_id uuid, target_id uuid, target_ids uuid[], patient_ids uuid[], address text, request_id uuid)
-    RETURNING id
-    """
+# Any number of events as one value, so that one statement, prepared once, stores them.
+EVENTS = (
+    func.jsonb_to_recordset(cast(bindparam("events", type_=Text), JSONB))
+    .table_valued(*(column(name, AuditEvent.__table__.c[name].type) for name in Event.__struct_fields__))
+    .render_derived(name="event", with_types=True)
 )
+STORE = insert(AuditEvent).from_select(Event.__struct_fields__, select(EVENTS))
 COLUMNS = (
     AuditEvent.id,
     AuditEvent.at,
@@ -129,11 +123,12 @@ ACCESSES = text(
 
 async def add(source: Source, *events: Event) -> None:
     """Store events; with a Transaction they stand or fall with what it writes."""
-    await source.rows(INSERT, **as_parameters(events))
+    await source.rows(STORE, events=as_json(events))
 
 
-def as_parameters(events: Sequence[Event]) -> dict[str, Any]:
-    return {"events": msgspec.json.encode(events).decode()}
+def as_json(events: Sequence[Event]) -> str:
+    """As STORE takes them."""
+    return msgspec.json.encode(events).decode()
 
 
 class Journal:
@@ -145,8 +140,7 @@ class Journal:
     """
 
     def __init__(self, reader: Reader) -> None:
-        """`reader`: on an autocommit connection, of a pool that nothing else uses and that looks whether a
-        connection is alive before it gives it out."""
+        """`reader`: of a pool that nothing else uses."""
         self.reader = reader
         self.waiting: list[tuple[Event, asyncio.Future[None]]] = []
         self.writer: asyncio.Task[None] | None = None
@@ -162,7 +156,7 @@ class Journal:
         while self.waiting:
             batch, self.waiting = self.waiting, []
             try:
-                await self.reader.once(INSERT, as_parameters([event for event, _ in batch]))
+                await self.reader.once(STORE, {"events": as_json([event for event, _ in batch])}, alive=True)
             except Exception as error:  # whoever waits is told, and answers 503 or 500
                 settle(batch, error)
             else:

@@ -22,8 +22,9 @@ from msgspec import Struct
 from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.database import AnyRow, Database, Source, Transaction
+from persistence.database import Database, Source, Transaction
 from persistence.models import AuditEvent, AuditSeal
+from persistence.statements import AnyRow
 
 EVERY = 2.0  # seconds between two looks for something to seal
 LATE = 60.0  # seconds after which an unsealed event is worth a warning, at most one in as many

@@ -10,6 +10,10 @@ PASSING = ("57P", "53", "08")
 # What PgBouncer says under 08P01 as well, though no time will mend it.
 LASTING = ("unsupported startup parameter", "no such database", "no such user")
 
+# Whatever the server's default: a rule that is judged once its locks are held must see what was stored while
+# it waited for them.
+ISOLATION = "SET default_transaction_isolation = 'read committed'"
+
 
 class NoConnectionError(ConnectionError):
     """PostgreSQL answered, and gave no connection. `lasting`: no time will mend that."""
@@ -31,7 +35,7 @@ def refusal(error: asyncpg.PostgresError) -> NoConnectionError:
 
 
 class Connector:
-    """Opens asyncpg's connections for SQLAlchemy, and finds out about a pooler between.
+    """Opens asyncpg's connections, and finds out about a pooler between.
 
     Behind one, as PgBouncer in transaction mode, each transaction may be on another connection of the server:
     a named prepared statement would be missing there, or be somebody else's. So statements stay unnamed, and
@@ -39,6 +43,8 @@ class Connector:
     """
 
     def __init__(self, url: str, command_timeout: float | None) -> None:
+        """`command_timeout`: seconds that one statement may take, or None for work that may take as long as
+        it needs; TimeoutError after that."""
         self.dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
         self.command_timeout = command_timeout
         self.is_pooled = False
@@ -51,6 +57,8 @@ class Connector:
                 self.is_pooled = True
                 await connection.close()
                 connection = await self.open()
+            if not self.is_pooled:  # of a single statement; in a pooler's session it would be others' as well
+                await connection.execute(ISOLATION)
         except asyncpg.PostgresError as error:
             raise refusal(error) from error
         except asyncpg.InterfaceError as error:  # what the URL asks for is not to be had
@@ -73,14 +81,9 @@ class Connector:
             timeout=5,
             command_timeout=self.command_timeout,
             statement_cache_size=0 if self.is_pooled else 100,
+            max_cached_statement_lifetime=0,  # none is prepared anew while its connection lives
             server_settings={"application_name": "medisecure", "timezone": "UTC"},
         )
-
-    def adapt(self, connection: Any, _record: object) -> None:
-        """SQLAlchemy's side of a new connection. It has options for both of these, but of a whole engine."""
-        if self.is_pooled:
-            connection._prepared_statement_cache = None
-            connection._prepared_statement_name_func = str  # "", the unnamed one
 
 
 async def is_direct(connection: asyncpg.Connection) -> bool:

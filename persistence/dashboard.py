@@ -93,5 +93,6 @@ async def patient(source: Source, user_id: UUID) -> Sequence[int]:
 
 
 async def figures(source: Source, statement: Select[Any], **parameters: Any) -> Sequence[int]:
+    row: Sequence[int]
     [row] = await source.rows(statement, **parameters)
     return row

@@ -1,70 +1,73 @@
 """The two ways to PostgreSQL: a read connection and a write transaction."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Executable, Row, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import Executable
 
+from persistence import statements
 from persistence.connecting import Connector
+from persistence.failures import is_lost
+from persistence.pool import Pool
+from persistence.statements import AnyRow
 
 COMMAND_TIMEOUT = 30  # seconds for a statement of a request
 JOURNALS = 2  # connections that nothing but the audit trail's rows use
-
-
-def create_engine(url: str, *, command_timeout: float | None, **options: Any) -> AsyncEngine:
-    """An engine for a plain `postgresql://` URL. asyncpg reads the URL itself, so that everything libpq
-    takes (sslmode, a socket folder as host, several hosts) means what it means to psql.
-
-    `command_timeout`: seconds that one statement may take, or None for work that may take as long as it
-    needs; TimeoutError after that.
-    """
-    return engine_of(Connector(url, command_timeout), **options)
-
-
-def engine_of(connector: Connector, **options: Any) -> AsyncEngine:
-    engine = create_async_engine(
-        "postgresql+asyncpg://",
-        async_creator=connector,
-        hide_parameters=True,  # an error must not carry medical text into a log
-        **options,
-    )
-    event.listen(engine.sync_engine, "connect", connector.adapt, insert=True)
-    return engine
-
-
-AnyRow = Row[*tuple[Any, ...]]
+# As connecting.ISOLATION, for a pooler's connections, too.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 class Reader:
-    """Reads, each statement on an autocommit connection of its own: no BEGIN, no ROLLBACK, no reset."""
+    """Reads, each statement on a connection of its own, and in a transaction of its own."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
 
-    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[AnyRow]:
+    async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
         """Ask once more where the connection had died in the pool, as after a restart of the server."""
         try:
             return await self.once(statement, parameters)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
+        except Exception as error:
+            if not is_lost(error):
                 raise
             return await self.once(statement, parameters)
 
-    async def once(self, statement: Executable, parameters: dict[str, Any]) -> Sequence[AnyRow]:
-        async with self.engine.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+    async def once(
+        self, statement: Executable, parameters: dict[str, Any], *, alive: bool = False
+    ) -> list[AnyRow]:
+        """`alive` as in Pool.take, for what must not be asked twice."""
+        connection = await self.pool.take(alive=alive)
+        try:
+            found = await statements.rows(connection, statement, parameters)
+        except BaseException as error:
+            self.pool.give_back(connection, error)
+            raise
+        self.pool.give_back(connection)
+        return found
+
+
+class Rider(Protocol):
+    """What is stored with the last statement of a transaction, or keeps it from being stored."""
+
+    def alone(self, *, is_first: bool) -> tuple[Executable, dict[str, Any]] | None:
+        """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
+        before it."""
+
+    def beside(self, statement: Executable) -> tuple[Executable, dict[str, Any]] | None:
+        """`statement` and this in one. What is returned for a statement is the same object each time."""
 
 
 class Transaction:
     """The one transaction of a request. It begins at the first statement, so that a slow password hash
     before it, or a request refused before it, holds no connection."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
-        self.connection: AsyncConnection | None = None
+    def __init__(self, pool: Pool, rider: Rider | None = None) -> None:
+        self.pool = pool
+        self.rider = rider
+        self.connection: Any = None
+        self.failure: BaseException | None = None  # of what was sent last
+        self.is_committed = False
         self.committed: list[Callable[[], Awaitable[None]]] = []
         self.undone: list[Callable[[], Awaitable[None]]] = []
 
@@ -72,30 +75,104 @@ class Transaction:
     def has_begun(self) -> bool:
         return self.connection is not None
 
-    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[AnyRow]:
-        rows: Sequence[AnyRow] = (await self.run(statement, **parameters)).all()
-        return rows
+    async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+        if self.connection is None:
+            await self.begin()
+        return await self.ask(statement, parameters)
 
-    async def run(self, statement: Executable, **parameters: Any) -> Any:
-        if self.connection is not None:
-            return await self.connection.execute(statement, parameters)
+    async def run(self, statement: Executable, **parameters: Any) -> None:
+        await self.rows(statement, **parameters)
+
+    async def conclude(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+        """The last statement, what rides with it, and the commit; where it is the first one, too, all of
+        that is one message to PostgreSQL. Nothing can be run after it."""
+        keys = tuple(parameters)
+        joined = self.rider.beside(statement) if self.rider else None
+        self.rider = None
+        if joined is not None:
+            statement, riding = joined
+            parameters = {**parameters, **riding}
+        if self.connection is None and not self.is_committed and not self.pool.connector.is_pooled:
+            return await self.store_at_once(statement, parameters, keys)
+        if self.connection is None:
+            await self.begin()
+        found = await self.ask(statement, parameters, keys)
+        await self.commit()
+        return found
+
+    async def store_at_once(
+        self, statement: Executable, parameters: dict[str, Any], keys: tuple[str, ...]
+    ) -> list[AnyRow]:
+        """PostgreSQL's own transaction around a single statement, which must not be sent twice."""
+        self.connection = await self.pool.take(alive=True)
         try:
-            return await self.begin(statement, parameters)
-        except DBAPIError as error:  # nothing is done yet: as with a read, ask once more
-            if not error.connection_invalidated:
-                raise
-            await self.close()
-            return await self.begin(statement, parameters)
+            found = await self.ask(statement, parameters, keys)
+        finally:
+            self.release()
+        self.is_committed = True
+        return found
 
-    async def begin(self, statement: Executable, parameters: dict[str, Any]) -> Any:
-        self.connection = await self.engine.connect()
-        return await self.connection.execute(statement, parameters)
+    async def commit(self) -> None:
+        alone = self.rider.alone(is_first=not self.has_begun) if self.rider else None
+        self.rider = None
+        if alone is not None:
+            statement, parameters = alone
+            await self.rows(statement, **parameters)
+        if self.connection is not None:
+            if await self.send("COMMIT") != "COMMIT":  # what it says where a statement before has failed
+                raise RuntimeError("a statement of the transaction has failed")
+            self.release()
+        self.is_committed = True
 
     async def close(self) -> None:
         """Roll back what is not committed, and give the connection back."""
-        if self.connection is not None:
-            await self.connection.close()
-            self.connection = None
+        if self.connection is None:
+            return
+        try:
+            if not self.connection.is_closed() and not is_unfinished(self.failure):
+                await self.send("ROLLBACK")
+        finally:
+            self.release()
+
+    async def begin(self) -> None:
+        """Once more where the connection had died in the pool: nothing is done yet."""
+        if self.is_committed:
+            raise RuntimeError("the transaction is over")
+        try:
+            await self.open()
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            await self.open()
+
+    async def open(self) -> None:
+        self.connection = await self.pool.take()
+        try:
+            await self.send(BEGIN)
+        except BaseException:
+            self.release()
+            raise
+
+    async def ask(
+        self, statement: Executable, parameters: dict[str, Any], keys: tuple[str, ...] | None = None
+    ) -> list[AnyRow]:
+        try:
+            return await statements.rows(self.connection, statement, parameters, keys)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    async def send(self, command: str) -> str:
+        try:
+            return str(await self.connection.execute(command))
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def release(self) -> None:
+        connection, self.connection = self.connection, None
+        self.pool.give_back(connection, self.failure)
+        self.failure = None
 
     def after_commit(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do `act` once the transaction is stored, before the answer leaves."""
@@ -107,12 +184,17 @@ class Transaction:
         self.undone.append(act)
 
 
+def is_unfinished(failure: BaseException | None) -> bool:
+    """Whether a statement may still run, as after a time-out or a cancellation: nothing is sent behind it."""
+    return failure is not None and (isinstance(failure, TimeoutError) or not isinstance(failure, Exception))
+
+
 Source = Reader | Transaction
 
 
 class Database:
     """The pools. Reads keep theirs to themselves: a write that waits for a lock cannot starve them.
-    `command_timeout` as in create_engine."""
+    `command_timeout` as in Connector."""
 
     def __init__(
         self,
@@ -124,34 +206,26 @@ class Database:
     ) -> None:
         self.connector = Connector(url, command_timeout)
         self.connections = readers + writers + JOURNALS  # at most
-        pool: dict[str, Any] = {"max_overflow": 0, "pool_timeout": 10}
-        autocommit = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, **pool}
-        self.reads = engine_of(self.connector, pool_size=readers, **autocommit)
-        # Whatever the server's default: a rule that is judged once its locks are held must see what was
-        # stored while it waited for them.
-        self.writes = engine_of(self.connector, pool_size=writers, isolation_level="READ COMMITTED", **pool)
-        # Nothing may be asked twice there (see Journal), so a dead connection is found out beforehand.
-        self.journal = engine_of(self.connector, pool_size=JOURNALS, pool_pre_ping=True, **autocommit)
+        self.reads = Pool(self.connector, readers)
+        self.writes = Pool(self.connector, writers)
+        self.journal = Pool(self.connector, JOURNALS)
         self.reader = Reader(self.reads)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """Commit at the end, roll back on any error, then run what waits for the one or the other."""
-        transaction = Transaction(self.writes)
-        waiting = transaction.undone
+    async def transaction(self, rider: Rider | None = None) -> AsyncIterator[Transaction]:
+        """Commit at the end, with what `rider` brings; roll back on any error; then run what waits for the
+        one or the other."""
+        transaction = Transaction(self.writes, rider)
         try:
             yield transaction
-            if transaction.connection is not None:
-                await transaction.connection.commit()
-            waiting = transaction.committed
+            await transaction.commit()
         finally:
             try:
                 await transaction.close()
             finally:
-                for act in waiting:
+                for act in transaction.committed if transaction.is_committed else transaction.undone:
                     await act()
 
     async def close(self) -> None:
-        await self.reads.dispose()
-        await self.writes.dispose()
-        await self.journal.dispose()
+        for pool in (self.reads, self.writes, self.journal):
+            await pool.close()

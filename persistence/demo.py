@@ -3,7 +3,8 @@
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Text, Uuid, bindparam, func, insert, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence import patients, users
 from persistence.database import Source, Transaction
@@ -74,23 +75,28 @@ RECORDS: tuple[tuple[int, int, str, str, str, list[str]], ...] = (
      "", []),
 )  # fmt: skip
 
+FILLED = select(select(User.id).exists(), select(Patient.id).exists())
+KNOWN = select(User.id).where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
+HASHES = select(User.email, User.password_hash).where(
+    User.email == func.any(bindparam("emails", type_=ARRAY(Text)))
+)
+
 
 async def is_empty(transaction: Transaction) -> bool:
     """Whether nobody has an account and nobody a chart."""
-    [(accounts,)] = await transaction.rows(select(func.count()).select_from(User))
-    [(charts,)] = await transaction.rows(select(func.count()).select_from(Patient))
+    [(accounts, charts)] = await transaction.rows(FILLED)
     return not accounts and not charts
 
 
 async def has_known_passwords(transaction: Transaction) -> bool:
     """Whether the demo accounts are in this database."""
-    return bool(await transaction.rows(select(User.id).where(User.id.in_([ADMIN, DOCTOR, STAFF, PATIENT]))))
+    return bool(await transaction.rows(KNOWN, ids=[ADMIN, DOCTOR, STAFF, PATIENT]))
 
 
 async def password_hashes(source: Source) -> dict[str, str]:
     """The e-mails and password hashes of the demo accounts that are in this database."""
     emails = [account[1] for account in ACCOUNTS]
-    rows = await source.rows(select(User.email, User.password_hash).where(User.email.in_(emails)))
+    rows = await source.rows(HASHES, emails=emails)
     return {row.email: row.password_hash for row in rows}
 
 
@@ -132,31 +138,29 @@ async def load(
             medical_history=history,
         )
         charts.append(chart.id)
-    await transaction.run(update(Patient).where(Patient.id == CHART).values(user_id=PATIENT))
+    await patients.link(transaction, CHART, PATIENT)
     for number, (days, hour, who, stage, reason) in enumerate(VISITS):
         begins = (midnight + timedelta(days=days, hours=hour)).astimezone(UTC)
         await transaction.run(
-            insert(Appointment).values(
-                id=VISIT if number == len(VISITS) - 1 else uuid5(VISIT, str(number)),
-                patient_id=charts[who],
-                doctor_id=DOCTOR,
-                date=begins,
-                ends_at=begins + visit,
-                status=stage,
-                reason=reason,
-                fee=fee,
-            )
+            insert(Appointment),
+            id=VISIT if number == len(VISITS) - 1 else uuid5(VISIT, str(number)),
+            patient_id=charts[who],
+            doctor_id=DOCTOR,
+            date=begins,
+            ends_at=begins + visit,
+            status=stage,
+            reason=reason,
+            fee=fee,
         )
     for number, (days, who, diagnosis, prescription, notes, attachments) in enumerate(RECORDS):
         await transaction.run(
-            insert(MedicalRecord).values(
-                id=RECORD if number == 0 else uuid5(RECORD, str(number)),
-                patient_id=charts[who],
-                doctor_id=DOCTOR,
-                date=(midnight + timedelta(days=days, hours=17)).astimezone(UTC),
-                diagnosis=diagnosis,
-                prescription=prescription,
-                notes=notes,
-                attachments=attachments,
-            )
+            insert(MedicalRecord),
+            id=RECORD if number == 0 else uuid5(RECORD, str(number)),
+            patient_id=charts[who],
+            doctor_id=DOCTOR,
+            date=(midnight + timedelta(days=days, hours=17)).astimezone(UTC),
+            diagnosis=diagnosis,
+            prescription=prescription,
+            notes=notes,
+            attachments=attachments,
         )

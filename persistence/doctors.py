@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
-from persistence.database import AnyRow, Source
+from persistence.database import Source
 from persistence.models import User
 from persistence.paging import PagedQuery
 from persistence.relations import ACTIVE_DOCTOR, assigned_patients
+from persistence.statements import AnyRow
 
 SUMMARY = (User.id, User.name, User.email, User.specialization, User.phone)
 LISTING = PagedQuery(User.id, SUMMARY, User.__table__, (User.sort_name, User.id), ACTIVE_DOCTOR)

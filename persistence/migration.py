@@ -2,16 +2,41 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from persistence.database import Reader, create_engine
+from persistence.connecting import Connector
+from persistence.database import Reader
 
 HERE = Path(__file__).parent / "migrations"
+
+
+def create_engine(url: str) -> AsyncEngine:
+    """SQLAlchemy's engine, which Alembic needs, for a plain `postgresql://` URL. asyncpg reads the URL
+    itself, so that everything libpq takes (sslmode, a socket folder as host, several hosts) means what it
+    means to psql. No statement has a time-out."""
+    connector = Connector(url, command_timeout=None)
+
+    def adapt(connection: Any, _record: object) -> None:
+        """SQLAlchemy has options for both of these, but of a whole engine."""
+        if connector.is_pooled:
+            connection._prepared_statement_cache = None
+            connection._prepared_statement_name_func = str  # "", the unnamed one
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connector,
+        hide_parameters=True,  # an error must not carry medical text into a log
+        poolclass=NullPool,
+    )
+    event.listen(engine.sync_engine, "connect", adapt, insert=True)
+    return engine
 
 
 def commands(url: str) -> AlembicCommands:
@@ -19,7 +44,7 @@ def commands(url: str) -> AlembicCommands:
     the later ones wait, and an index takes its time, so nothing here has a time-out."""
     return AlembicCommands(
         SQLAlchemyAsyncConfig(
-            engine_instance=create_engine(url, command_timeout=None, poolclass=NullPool),
+            engine_instance=create_engine(url),
             alembic_config=AlembicAsyncConfig(
                 script_location=str(HERE), version_table_name="alembic_version"
             ),

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, FromClause, bindparam, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
-from persistence.database import AnyRow, Source
+from persistence.database import Source
+from persistence.statements import AnyRow
 
 MOST_NAMED = 100  # what one event of the audit trail names at most
 

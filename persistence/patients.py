@@ -4,10 +4,11 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
-from persistence.database import AnyRow, Source, Transaction
+from persistence.database import Source, Transaction
 from persistence.models import Patient
 from persistence.paging import Found, PagedQuery
 from persistence.relations import charts_readable_by as readable_by
+from persistence.statements import AnyRow
 from persistence.text import search_key, sort_key, substring_pattern
 from security.roles import Caller, Role
 
@@ -29,6 +30,9 @@ COLUMNS = (
     Patient.created_at,
 )
 LOCKED = select(*COLUMNS).where(Patient.id == bindparam("id")).with_for_update(key_share=True)
+ADD = insert(Patient).returning(*COLUMNS)
+CHANGE = update(Patient).where(Patient.id == bindparam("chart")).returning(*COLUMNS)
+LINK_TO = update(Patient).where(Patient.id == bindparam("chart"))
 LINK = select(Patient.user_id, Patient.ever_linked).where(Patient.id == bindparam("id"))
 
 
@@ -72,7 +76,7 @@ async def locked(transaction: Transaction, patient_id: UUID) -> AnyRow | None:
 
 
 async def add(transaction: Transaction, **values: Any) -> AnyRow:
-    [row] = await transaction.rows(insert(Patient).values(**values, **keys_of(values)).returning(*COLUMNS))
+    [row] = await transaction.rows(ADD, **values, **keys_of(values))
     return row
 
 
@@ -81,8 +85,7 @@ async def change(transaction: Transaction, current: AnyRow, **values: Any) -> An
     if not values:
         return current
     keys = keys_of({**current._asdict(), **values})
-    statement = update(Patient).where(Patient.id == current.id).values(**values, **keys).returning(*COLUMNS)
-    [row] = await transaction.rows(statement)
+    [row] = await transaction.rows(CHANGE, chart=current.id, **values, **keys)
     return row
 
 
@@ -106,4 +109,4 @@ async def link_of(transaction: Transaction, patient_id: UUID) -> AnyRow:
 
 
 async def link(transaction: Transaction, patient_id: UUID, user_id: UUID | None) -> None:
-    await transaction.run(update(Patient).where(Patient.id == patient_id).values(user_id=user_id))
+    await transaction.run(LINK_TO, chart=patient_id, user_id=user_id)

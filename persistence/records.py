@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
 
-from persistence.database import AnyRow, Source, Transaction
+from persistence.database import Source, Transaction
 from persistence.models import MedicalRecord, Patient, User
 from persistence.paging import Found, PagedQuery
 from persistence.relations import OWN_CHART
+from persistence.statements import AnyRow
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -27,6 +28,8 @@ COLUMNS = (
 SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
     User.__table__, User.id == MedicalRecord.doctor_id
 )
+# Dated now, by the clock that every instance shares.
+ADD = insert(MedicalRecord).values(date=func.clock_timestamp()).returning(MedicalRecord.id)
 ORDER = (MedicalRecord.date.desc(), MedicalRecord.id.desc())
 
 
@@ -69,7 +72,6 @@ async def page(source: Source, caller: Caller, page: int, limit: int, *, patient
 
 
 async def add(transaction: Transaction, **values: Any) -> UUID:
-    """Dated now, by the clock that every instance shares."""
-    statement = insert(MedicalRecord).values(date=func.clock_timestamp(), **values)
-    [row] = await transaction.rows(statement.returning(MedicalRecord.id))
-    return row.id  # type: ignore[no-any-return]  # a Row's attributes are untyped
+    record_id: UUID
+    [(record_id,)] = await transaction.rows(ADD, **values)
+    return record_id

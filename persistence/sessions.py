@@ -6,12 +6,27 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, cast, delete, extract, func, insert, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Interval,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    delete,
+    extract,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from persistence.database import AnyRow, Reader, Source, Transaction
+from persistence.database import Reader, Source, Transaction
 from persistence.models import AccountStatus, Session, User
 from persistence.paging import PagedQuery
+from persistence.statements import AnyRow
 from security.roles import Caller
 
 # How exact `last_seen_at` is, and so the idle limit, but for the 5 s that a session is believed in unasked.
@@ -59,6 +74,34 @@ COLUMNS = (
     Session.address,
     Session.user_agent,
 )
+DELETE_EXPIRED = delete(Session).where(Session.user_id == bindparam("user"), Session.expires_at < func.now())
+ADD = (
+    insert(Session)
+    .values(expires_at=func.now() + bindparam("lifetime", type_=Interval))
+    .returning(Session.id, Session.expires_at)
+)
+ROTATE = (
+    update(Session)
+    .where(Session.id == bindparam("session"))
+    .values(
+        used_refreshes=cast(bindparam("used", type_=JSONB), JSONB).concat(
+            func.jsonb_build_object(
+                bindparam("current", type_=Text), extract("epoch", func.clock_timestamp())
+            )
+        ),
+        last_seen_at=func.now(),
+    )
+)
+ENDING = update(Session).where(Session.ended_at.is_(None)).values(ended_at=func.now()).returning(Session.id)
+END = ENDING.where(Session.id == func.any(bindparam("sessions", type_=ARRAY(Uuid))))
+END_ALL = ENDING.where(Session.user_id == bindparam("user"))
+
+
+@lru_cache
+def ending_own(idle: timedelta | None) -> Any:
+    return ENDING.where(
+        Session.id == bindparam("session"), Session.user_id == bindparam("user"), *living(idle)
+    )
 
 
 @lru_cache
@@ -83,7 +126,7 @@ class Sessions:
         if row is None:
             return None
         if row.stale:
-            await self.reader.rows(SEEN.returning(Session.id), session=session_id)
+            await self.reader.rows(SEEN, session=session_id)
         return Caller(*row[:4])
 
     async def holds(self, transaction: Transaction, caller: Caller) -> bool:
@@ -97,13 +140,8 @@ async def add(
     transaction: Transaction, *, user_id: UUID, refresh_jti: UUID, lifetime: timedelta, **seen: str
 ) -> AnyRow:
     """Open a session; it ends `lifetime` from now whatever happens. Returns (id, expires_at)."""
-    await transaction.run(delete(Session).where(Session.user_id == user_id, Session.expires_at < func.now()))
-    statement = (
-        insert(Session)
-        .values(user_id=user_id, refresh_jti=refresh_jti, expires_at=func.now() + lifetime, **seen)
-        .returning(Session.id, Session.expires_at)
-    )
-    [row] = await transaction.rows(statement)
+    await transaction.run(DELETE_EXPIRED, user=user_id)
+    [row] = await transaction.rows(ADD, lifetime=lifetime, user_id=user_id, refresh_jti=refresh_jti, **seen)
     return row
 
 
@@ -117,27 +155,20 @@ async def rotate(
     transaction: Transaction, session: AnyRow, used: dict[str, float], refresh_jti: UUID
 ) -> None:
     """Put `refresh_jti` in the place of the current token, which is used from now on, as `used` are."""
-    at = func.jsonb_build_object(str(session.refresh_jti), extract("epoch", func.clock_timestamp()))
     await transaction.run(
-        update(Session)
-        .where(Session.id == session.id)
-        .values(
-            refresh_jti=refresh_jti,
-            used_refreshes=cast(used, JSONB).concat(at),
-            last_seen_at=func.now(),
-        )
+        ROTATE, session=session.id, current=str(session.refresh_jti), used=used, refresh_jti=refresh_jti
     )
 
 
 async def end(transaction: Transaction, *session_ids: UUID) -> Sequence[UUID]:
-    return await ended(transaction, Session.id.in_(session_ids))
+    return await ended(transaction, END, sessions=list(session_ids))
 
 
 async def end_own(
     transaction: Transaction, user_id: UUID, session_id: UUID, idle: timedelta | None
 ) -> Sequence[UUID]:
     """End the session if it is the user's and alive."""
-    return await ended(transaction, Session.id == session_id, Session.user_id == user_id, *living(idle))
+    return await ended(transaction, ending_own(idle), session=session_id, user=user_id)
 
 
 async def page(
@@ -149,17 +180,11 @@ async def page(
 
 async def end_all(transaction: Transaction, user_id: UUID) -> Sequence[UUID]:
     """End the user's sessions; returns the ids of those that were alive."""
-    return await ended(transaction, Session.user_id == user_id)
+    return await ended(transaction, END_ALL, user=user_id)
 
 
-async def ended(transaction: Transaction, *which: Any) -> Sequence[UUID]:
-    statement = (
-        update(Session)
-        .where(*which, Session.ended_at.is_(None))
-        .values(ended_at=func.now())
-        .returning(Session.id)
-    )
-    return [row.id for row in await transaction.rows(statement)]
+async def ended(transaction: Transaction, which: Executable, **parameters: Any) -> Sequence[UUID]:
+    return [row.id for row in await transaction.rows(which, **parameters)]
 
 
 def seconds_left(expires_at: datetime, now: datetime) -> int:

@@ -6,10 +6,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Uuid, and_, bindparam, func, insert, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.database import AnyRow, Source, Transaction
+from persistence.database import Source, Transaction
 from persistence.models import AccountStatus, User
 from persistence.paging import Found, PagedQuery
 from persistence.relations import HAS_CHART
+from persistence.statements import AnyRow
 from persistence.text import search_key, sort_key, substring_pattern, trimmed
 from security.roles import Caller, Role
 
@@ -55,6 +56,9 @@ TOGETHER = (
     .order_by(User.id)
     .with_for_update(key_share=True)
 )
+ADD = insert(User).returning(*COLUMNS)
+CHANGE = update(User).where(User.id == bindparam("account")).returning(*COLUMNS)
+SET_PASSWORD = update(User).where(User.id == bindparam("account")).values(updated_at=func.now())
 
 
 def normal_email(email: str) -> str:
@@ -93,8 +97,7 @@ async def keeping_password(transaction: Transaction, user_id: UUID, hashed: str)
 
 
 async def add(transaction: Transaction, **values: Any) -> AnyRow:
-    statement = insert(User).values(**values, **keys_of(values)).returning(*COLUMNS)
-    [row] = await transaction.rows(statement)
+    [row] = await transaction.rows(ADD, **values, **keys_of(values))
     return row
 
 
@@ -103,8 +106,7 @@ async def change(transaction: Transaction, current: AnyRow, **values: Any) -> An
     if not values:
         return current
     keys = keys_of({**current._asdict(), **values})
-    statement = update(User).where(User.id == current.id).values(**values, **keys).returning(*COLUMNS)
-    [row] = await transaction.rows(statement)
+    [row] = await transaction.rows(CHANGE, account=current.id, **values, **keys)
     return row
 
 
@@ -168,6 +170,4 @@ def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> Paged
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:
-    await transaction.run(
-        update(User).where(User.id == user_id).values(password_hash=hashed, updated_at=func.now())
-    )
+    await transaction.run(SET_PASSWORD, account=user_id, password_hash=hashed)

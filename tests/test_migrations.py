@@ -15,8 +15,7 @@ from alembic.util import CommandError
 
 import persistence
 from persistence import embedded
-from persistence.database import create_engine
-from persistence.migration import commands
+from persistence.migration import commands, create_engine
 from persistence.models import Base
 from tests.command import COMMAND, SCRIPTS, environment, medisecure
 from tests.service import Backend
@@ -109,7 +108,7 @@ def test_the_migrations_make_what_the_models_say(server, empty):
     modelled = Backend(server.database_url.replace("/medisecure?", f"/{name}?"), "")
 
     async def create() -> None:
-        engine = create_engine(modelled.database_url, command_timeout=None)
+        engine = create_engine(modelled.database_url)
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
         await engine.dispose()

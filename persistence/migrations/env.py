@@ -6,9 +6,8 @@ import os
 
 from alembic import context
 from sqlalchemy import Connection, text
-from sqlalchemy.pool import NullPool
 
-from persistence.database import create_engine
+from persistence.migration import create_engine
 from persistence.models import Base
 
 LOCK = 0x6D656469  # any constant: several instances may migrate at once, the later ones find it done
@@ -26,7 +25,7 @@ def migrate(connection: Connection) -> None:
 async def run() -> None:
     engine = getattr(context.config, "engine", None)
     if engine is None:
-        engine = create_engine(os.environ["DATABASE_URL"], command_timeout=None, poolclass=NullPool)
+        engine = create_engine(os.environ["DATABASE_URL"])
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()
