@@ -62,6 +62,10 @@ fuzz CASES="100" *SEED:
 bench *ARGS:
     python -m tests.bench.run {{ ARGS }}
 
+# Time the hot pieces, each alone; --benchmark-save=NAME keeps the figures, --benchmark-compare compares
+bench-pieces *ARGS:
+    pytest tests/bench/pieces.py -n 0 {{ ARGS }}
+
 # Build the published documentation, for any web server, in FOLDER
 docs FOLDER="site":
     python docs/build.py {{ quote(FOLDER) }}
