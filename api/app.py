@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar, Request
+from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -98,7 +98,7 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
             yield transaction
             await judge_transaction(transaction, request)
 
-    async def judge(request: Request[Any, Any, Any]) -> None:
+    async def judge(request: Any) -> None:
         """Before a handler reads anything."""
         await judge_body(request)
         await ask_again(request)
