@@ -11,7 +11,6 @@ from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
-from alembic.util import CommandError as AlembicError
 from asyncpg import PostgresError
 from sqlalchemy.exc import DBAPIError
 
@@ -23,7 +22,7 @@ from api.settings import Settings, SettingsError, misspelt
 from persistence import embedded
 from persistence.connecting import NoConnectionError
 from persistence.failures import lacks_tables, reason_of
-from persistence.migration import commands
+from persistence.revisions import UnknownRevisionError
 
 DATA_DIR = Path(".medisecure")
 log = logging.getLogger("medisecure.start")
@@ -41,7 +40,7 @@ def main() -> None:
         sys.exit(error.status)
     except (CommandError, SettingsError, embedded.EmbeddedError) as error:
         sys.exit(f"medisecure: {error}")
-    except AlembicError as error:  # a revision that this release does not have
+    except UnknownRevisionError as error:
         sys.exit(f"medisecure: the database is not one of this release: {error}")
     except (PostgresError, DBAPIError) as error:
         advice = "run `medisecure migrate` first" if lacks_tables(error) else reason_of(error)
@@ -145,10 +144,12 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def migrate(arguments: argparse.Namespace) -> None:
+    from persistence.migration import upgrade  # not above: Alembic takes long to load
+
     objection = asyncio.run(upkeep.of_database(database_url(), upkeep.objection_to_server))
     if objection:
         raise CommandError(objection)
-    commands(database_url()).upgrade()
+    upgrade(database_url())
     if arguments.grant_to:
         asyncio.run(in_database(database_url(), lambda tx: upkeep.grant(tx, arguments.grant_to)))
 

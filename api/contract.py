@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from litestar import Controller, MediaType, Response
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
@@ -42,6 +41,8 @@ def contract_bytes() -> bytes:
 
 @cache
 def contract() -> dict[str, Any]:
+    import yaml  # not above: serving takes none of it until somebody asks for the JSON
+
     document: dict[str, Any] = yaml.load(contract_bytes(), yaml.CSafeLoader)
     return document
 

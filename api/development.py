@@ -13,17 +13,18 @@ from types import FrameType
 from typing import NoReturn
 
 from api import server
-from api.app import create_app
+from api.app import create_app, keep_for_good
 from api.console import CommandError, in_database, own_environment
 from api.settings import Settings
 from api.upkeep import objection_to_servers
 from persistence import demo, embedded
 from persistence.database import Transaction
-from persistence.migration import commands
 from security.passwords import Passwords
 
 
 def dev(arguments: argparse.Namespace) -> None:
+    from persistence.migration import upgrade  # not above: Alembic takes long to load, and `serve` needs none
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
     try:
@@ -35,14 +36,16 @@ def dev(arguments: argparse.Namespace) -> None:
         objection = asyncio.run(objection_to_servers(settings))
         if objection:
             raise CommandError(objection)
-        commands(settings.database_url).upgrade()
+        upgrade(settings.database_url)
         if is_ours:
             asyncio.run(in_database(settings.database_url, lambda tx: put_demo_if_new(tx, settings)))
         print_welcome(sockets[0].getsockname()[1])
         if is_ours:
             print(f"Its database is {settings.database_url}", flush=True)
         asyncio.run(in_database(settings.database_url, print_accounts))
-        server.server_for(create_app(settings, is_local=True), settings).run(list(sockets))
+        app = create_app(settings, is_local=True)
+        keep_for_good()
+        server.server_for(app, settings).run(list(sockets))
 
 
 def leave(number: int, frame: FrameType | None) -> NoReturn:
@@ -103,9 +106,11 @@ def load_demo(arguments: argparse.Namespace) -> None:
 
 
 def load_into(environment: dict[str, str]) -> None:
+    from persistence.migration import upgrade
+
     unused = {"REDIS_URL": "redis://localhost", "SECRET_KEY": secrets.token_urlsafe(48)}
     settings = Settings.read({**unused, **environment})
-    commands(settings.database_url).upgrade()
+    upgrade(settings.database_url)
     asyncio.run(in_database(settings.database_url, lambda tx: put_demo(tx, settings)))
     print(f"The demo data is loaded; the password of every account is {demo.PASSWORD}")
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 
 from persistence.database import Reader, Source
-from persistence.migration import is_behind
+from persistence.revisions import is_behind
 
 OLDEST = 15
 BEHIND = "the database is older than this release; run `medisecure migrate` first"

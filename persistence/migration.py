@@ -1,20 +1,16 @@
 """Alembic's commands through advanced-alchemy, with our engine and the migrations of this package."""
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
-from alembic.script import ScriptDirectory
-from sqlalchemy import event, text
+from alembic.util import CommandError
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence.connecting import Connector
-from persistence.database import Reader
-
-HERE = Path(__file__).parent / "migrations"
+from persistence.revisions import HERE, UnknownRevisionError
 
 
 def create_engine(url: str) -> AsyncEngine:
@@ -52,16 +48,9 @@ def commands(url: str) -> AlembicCommands:
     )
 
 
-async def is_behind(reader: Reader) -> bool:
-    """Whether a migration of ours is missing. One of a later release is no harm: instances of two releases
-    share a database while an operator replaces the older ones."""
-    stamped = {row[0] for row in await reader.rows(text("SELECT version_num FROM alembic_version"))}
-    ours, heads = revisions()
-    return not stamped or (stamped <= ours and stamped != heads)
-
-
-@cache
-def revisions() -> tuple[set[str], set[str]]:
-    """Of this release: all, and the latest."""
-    script = ScriptDirectory(str(HERE))
-    return {revision.revision for revision in script.walk_revisions()}, set(script.get_heads())
+def upgrade(url: str) -> None:
+    """UnknownRevisionError: the database is not one of this release."""
+    try:
+        commands(url).upgrade()
+    except CommandError as error:
+        raise UnknownRevisionError(str(error)) from error

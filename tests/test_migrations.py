@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 import persistence
 from persistence import embedded
 from persistence.migration import commands, create_engine
 from persistence.models import Base
+from persistence.revisions import HERE, revisions
 from tests.command import COMMAND, SCRIPTS, environment, medisecure
 from tests.service import Backend
 
@@ -224,3 +226,9 @@ def test_the_plain_alembic_command_reads_the_same_variable(empty):
     empty.sql("ALTER TABLE patients DROP COLUMN blood_type")
     with pytest.raises(CommandError, match="blood_type"):
         commands(empty.database_url).check()
+
+
+def test_the_files_name_the_revisions_as_alembic_does() -> None:
+    script = ScriptDirectory(str(HERE))
+    ours = {revision.revision for revision in script.walk_revisions()}
+    assert revisions() == (ours, set(script.get_heads()))

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from api.upkeep import objection, verify_audit
 from persistence.audit_chain import Key
 from persistence.database import Database
-from persistence.migration import is_behind
+from persistence.revisions import is_behind
 from tests.command import medisecure
 from tests.factories import chart
 from tests.service import KEY, Backend, Service
