@@ -63,7 +63,14 @@ class Arguments:
         self.takes = model.expected_reserved_kwargs
         self.in_path = [(one.field_name, one.field_alias) for one in model.expected_path_params]
         self.query = query_struct(model.expected_query_params, signature)
-        self.dependency_batches = model.dependency_batches
+        self.constants = {
+            one.key: one.provide
+            for batch in model.dependency_batches
+            for one in batch
+            if one.provide.use_cache and not one.dependencies
+        }
+        rest = ([one for one in batch if one.key not in self.constants] for batch in model.dependency_batches)
+        self.dependency_batches = [batch for batch in rest if batch]
         self.defaults = msgspec.structs.asdict(self.query())
 
     @staticmethod
@@ -80,6 +87,8 @@ class Arguments:
 
     async def to_kwargs(self, connection: StrictRequest) -> dict[str, Any]:
         kwargs = self.of_query(connection.query)
+        for key, provide in self.constants.items():
+            kwargs[key] = await provide()
         if "request" in self.takes:
             kwargs["request"] = connection
         for name, alias in self.in_path:
@@ -99,7 +108,7 @@ class Arguments:
     async def resolve_dependencies(
         self, connection: AnyConnection, kwargs: dict[str, Any]
     ) -> DependencyCleanupGroup:
-        """One after the other: ours do not wait, and Litestar's task group costs more than two constants."""
+        """One after the other: ours do not wait, and a task group, as Litestar has it, costs more."""
         group = DependencyCleanupGroup()
         for batch in self.dependency_batches:
             for dependency in batch:
