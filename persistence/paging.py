@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, bindparam, func, select, true
+from sqlalchemy import ColumnElement, FromClause, bindparam, case, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.database import Source
@@ -56,9 +56,11 @@ class PagedQuery:
         if by_filter:
             first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).subquery("first")
             matches = select(*(func.array_agg(column).label(column.name) for column in first.c)).subquery()
-            facts += matches.c
+            self.beyond = select(*facts, *matches.c).select_from(matches)
             rows = rows.join(matches, true())
-            self.beyond = select(*facts).select_from(matches)
+            # With every row, PostgreSQL would send a thousand ids for a page of ten, and we would read them.
+            is_first = func.row_number().over(order_by=order) == 1
+            facts += (case((is_first, column)).label(column.name) for column in matches.c)
         self.page = select(*columns, *facts).select_from(rows).order_by(*order)
 
     async def fetch(
