@@ -35,6 +35,7 @@ from api.trail import note_refusal
 from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, keep_sealing
+from persistence.counters import keep_folding
 from persistence.database import Database, Reader, Transaction
 from persistence.sessions import Sessions
 from security.admission import Admission
@@ -109,14 +110,18 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:
-        sealer = asyncio.create_task(keep_sealing(database, Key.of(settings.key_of_audit)))
+        upkeep = {
+            asyncio.create_task(keep_sealing(database, Key.of(settings.key_of_audit))),
+            asyncio.create_task(keep_folding(database)),
+        }
         try:
             async with store:
                 yield
         finally:
-            while not sealer.done():  # before Python 3.12, one that meets an answer just then may be lost
-                sealer.cancel()
-                await asyncio.wait([sealer], timeout=1)
+            while upkeep:  # before Python 3.12, a cancellation that meets an answer just then may be lost
+                for task in upkeep:
+                    task.cancel()
+                _, upkeep = await asyncio.wait(upkeep, timeout=1)
             passwords.close()
             await database.close()
 

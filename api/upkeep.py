@@ -3,24 +3,34 @@ to it, may it be served?"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import bcrypt
 from asyncpg import PostgresError
 from sqlalchemy import text
 
 from api.settings import Settings, value_of
-from persistence import audit_chain, demo, fitness
+from persistence import audit_chain, counters, demo, fitness
 from persistence.audit_chain import Key, Report
 from persistence.connecting import NoConnectionError, is_passing
 from persistence.database import Database, Reader, Transaction
 from persistence.failures import reason_of
 from persistence.models import AuditEvent
+from persistence.statements import AnyRow
 from security import probe
 from security.counters import UNAVAILABLE, BusyError, CounterStore
 
 log = logging.getLogger("medisecure.start")
-CALLED = ("next_audit_seal", "append_audit_seal", "within_ten_minutes", "began_of_ten_minutes")
+CALLED = (
+    "next_audit_seal",
+    "append_audit_seal",
+    "within_ten_minutes",
+    "began_of_ten_minutes",
+    "counted_rows",
+    "mark_before",
+    "fold_counts",
+)
+COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
 # What a service writes of an event; its number and its transaction are PostgreSQL's to say.
 WRITTEN = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
 
@@ -47,15 +57,37 @@ async def verify_audit(url: str, keys: list[Key], noted_head: str | None) -> Rep
         await database.close()
 
 
+async def count(url: str) -> None:
+    """Count what the database does not know yet, as after the migration that brought the counters."""
+    database = Database(url, command_timeout=None)
+    try:
+        await counters.fold_all(database)
+    finally:
+        await database.close()
+
+
+async def check_counters(url: str, *, repaired: bool) -> Sequence[AnyRow]:
+    """As `counters.check`; `repaired`: after all is counted afresh."""
+    database = Database(url, command_timeout=None)
+    try:
+        if repaired:
+            await counters.repair(database)
+        return await counters.check(database.reader)
+    finally:
+        await database.close()
+
+
 async def grant(transaction: Transaction, role: str) -> None:
     """Let `role` do what the service needs and no more: of the audit trail it may only add events, append
-    seals by the function for that, and read."""
+    seals by the function for that, and read; of the counters, read."""
     quoted = '"' + role.replace('"', '""') + '"'
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {quoted}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_events, audit_seals FROM {quoted}",
         f"GRANT INSERT ({', '.join(WRITTEN)}) ON audit_events TO {quoted}",
+        # What the counters say is for the triggers and fold_counts, with their owner's rights.
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(CALLED)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # never changed or deleted
         f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",

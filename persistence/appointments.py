@@ -3,11 +3,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import BigInteger
+from sqlalchemy import ColumnElement, bindparam, case, cast, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, array
+from sqlalchemy.types import BigInteger, Text
 
 from persistence.calendar import Span, spans_of, within_day
+from persistence.counters import number_of
 from persistence.database import Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
 from persistence.paging import Found, PagedQuery
@@ -28,6 +29,7 @@ COLUMNS = (
 )
 SOURCE = Appointment.__table__.join(Patient.__table__).join(User.__table__, User.id == Appointment.doctor_id)
 ORDER = (Appointment.date, Appointment.id)
+STATUS = array([cast(bindparam("status", type_=Appointment.status.type), Text)])
 SEEN_BY: dict[Role, tuple[ColumnElement[bool], ...]] = {
     Role.ADMIN: (),
     Role.STAFF: (),
@@ -90,13 +92,25 @@ def standing(role: Role) -> Any:
 @lru_cache
 def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
     where = list(readable_by(role))
+    total = None
+    if not where and not on_a_day:
+        total = number_of(Appointment, STATUS if with_status else None)
     if on_a_day:
         where += within_day(Appointment.date)
     if with_status:
         where.append(Appointment.status == bindparam("status", type_=Appointment.status.type))
     names = (Appointment.id, Appointment.patient_id)
-    by_filter = on_a_day or with_status
-    return PagedQuery(Appointment.id, COLUMNS, SOURCE, ORDER, where, names=names, by_filter=by_filter)
+    return PagedQuery(
+        Appointment.id,
+        COLUMNS,
+        SOURCE,
+        ORDER,
+        where,
+        names=names,
+        by_filter=on_a_day or with_status,
+        total=total,
+        marked=not where,
+    )
 
 
 async def one(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow | None:

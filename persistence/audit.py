@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Text, bindparam, cast, column, func, inser
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
+from persistence.counters import number_of
 from persistence.database import Reader, Source
 from persistence.models import AuditEvent
 from persistence.paging import PagedQuery
@@ -206,7 +207,8 @@ def listing(filters: frozenset[str]) -> PagedQuery:
         "until": AuditEvent.at < bindparam("until"),
     }
     where = [conditions[name] for name in sorted(filters)]
-    return PagedQuery(AuditEvent.id, COLUMNS, AuditEvent.__table__, ORDER, where)
+    total = None if where else number_of(AuditEvent)
+    return PagedQuery(AuditEvent.id, COLUMNS, AuditEvent.__table__, ORDER, where, total=total)
 
 
 async def accesses(

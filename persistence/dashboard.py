@@ -5,17 +5,31 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Interval, Select, and_, cast, exists, func, literal_column, not_, select
+from sqlalchemy import Interval, Select, and_, exists, func, literal_column, not_, or_, select
 
+from persistence import counters
 from persistence.calendar import Calendar, day_of, spans_of, table_of, within_day
 from persistence.database import Source
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
-from persistence.relations import ACTIVE_DOCTOR, CALLER, HAS_CHART, OWN_CHART, assigned_patients
+from persistence.relations import CALLER, HAS_CHART, OWN_CHART, assigned_patients
 from security.roles import Role
 
 
 def number_of(model: Any, *where: Any) -> Any:
     return select(func.count()).select_from(model).where(*where).scalar_subquery()
+
+
+COMPLETED = Appointment.status == AppointmentStatus.COMPLETED
+SCHEDULED = Appointment.status == AppointmentStatus.SCHEDULED
+# Every other state of an account, each of which an index finds.
+NO_ACTIVE_PATIENT = or_(
+    *(User.role == role for role in Role if role is not Role.PATIENT),
+    *(
+        and_(User.role == Role.PATIENT, User.status == status)
+        for status in AccountStatus
+        if status is not AccountStatus.ACTIVE
+    ),
+)
 
 
 HIS = Appointment.doctor_id == CALLER
@@ -29,15 +43,11 @@ REPORTED = exists().where(
         day_of(MedicalRecord.date) >= day_of(Appointment.date),
     )
 )
-FEES = select(func.coalesce(func.sum(cast(Appointment.fee, BigInteger)), 0)).where(
-    Appointment.status == AppointmentStatus.COMPLETED
-)
-
 ADMIN = select(
-    number_of(Patient),
-    number_of(User, *ACTIVE_DOCTOR),
-    number_of(Appointment),
-    cast(FEES.scalar_subquery(), BigInteger),
+    counters.number_of(Patient),
+    counters.number_of(User, "doctor active"),
+    counters.number_of(Appointment),
+    counters.sum_of(Appointment, "completed"),
 )
 DOCTOR = select(
     assigned_patients(CALLER),
@@ -47,23 +57,21 @@ DOCTOR = select(
         *within_day(Appointment.date),
         Appointment.status != AppointmentStatus.CANCELLED,
     ),
-    number_of(Appointment, HIS, Appointment.status == AppointmentStatus.COMPLETED, not_(REPORTED)),
+    number_of(Appointment, HIS, COMPLETED, not_(REPORTED)),
 )
+# Nearly all charts that are linked are linked to the account of an active patient; the others are looked for.
 STAFF = select(
-    number_of(Patient),
-    number_of(Appointment, Appointment.status == AppointmentStatus.SCHEDULED),
-    number_of(
-        User,
-        User.role == Role.PATIENT,
-        User.status == AccountStatus.ACTIVE,
-        not_(HAS_CHART),
-    ),
+    counters.number_of(Patient),
+    counters.number_of(Appointment, "scheduled"),
+    counters.number_of(User, "patient active")
+    - counters.number_of(Patient, "linked")
+    + number_of(User, NO_ACTIVE_PATIENT, HAS_CHART),
 )
 PATIENT = select(
     number_of(
         Appointment,
         Appointment.patient_id == OWN_CHART,
-        Appointment.status == AppointmentStatus.SCHEDULED,
+        SCHEDULED,
         Appointment.date > func.now(),
     ),
     number_of(MedicalRecord, MedicalRecord.patient_id == OWN_CHART),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
+from persistence.counters import number_of
 from persistence.database import Source
 from persistence.models import User
 from persistence.paging import PagedQuery
@@ -13,7 +14,14 @@ from persistence.relations import ACTIVE_DOCTOR, assigned_patients
 from persistence.statements import AnyRow
 
 SUMMARY = (User.id, User.name, User.email, User.specialization, User.phone)
-LISTING = PagedQuery(User.id, SUMMARY, User.__table__, (User.sort_name, User.id), ACTIVE_DOCTOR)
+LISTING = PagedQuery(
+    User.id,
+    SUMMARY,
+    User.__table__,
+    (User.sort_name, User.id),
+    ACTIVE_DOCTOR,
+    total=number_of(User, "doctor active"),
+)
 ONE = select(*SUMMARY, assigned_patients(bindparam("id"))).where(User.id == bindparam("id"), *ACTIVE_DOCTOR)
 
 

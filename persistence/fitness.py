@@ -37,6 +37,12 @@ NEEDED = {
     "appointments": ("SELECT", "INSERT", "UPDATE"),
     "medical_records": ("SELECT", "INSERT"),
     "audit_events": ("SELECT", "INSERT"),
+    "counts": ("SELECT",),
+    "count_changes": ("SELECT",),
+    "count_marks": ("SELECT",),
+    "counted_lists": ("SELECT",),
+    "counted": ("SELECT",),
+    "recounted": ("SELECT",),
     "alembic_version": ("SELECT",),
 }
 RIGHTS: dict[str, Any] = {
@@ -62,7 +68,13 @@ LACKING = text(
     ORDER BY name
     """
 )
-SEALS = text("SELECT has_function_privilege(oid, 'EXECUTE') FROM pg_proc WHERE proname = 'append_audit_seal'")
+CALLS = text(
+    """
+    SELECT proname AS name FROM pg_proc
+    WHERE proname IN ('append_audit_seal', 'fold_counts') AND NOT has_function_privilege(oid, 'EXECUTE')
+    """
+)
+MAY_NOT = {"append_audit_seal": "seal the audit trail", "fold_counts": "keep the counters"}
 ZONE = text("SELECT 1 FROM pg_timezone_names WHERE name = :name")
 
 
@@ -104,8 +116,10 @@ async def objection_to_tables(reader: Reader) -> str | None:
         return lack(state.role, "USAGE on the schema public")
     if state.sees_version and await is_behind(reader):
         return BEHIND
-    if await reader.rows(SEALS) == [(False,)]:
-        return "this role may not seal the audit trail; run `medisecure migrate --grant-to` with its name"
+    for function in await reader.rows(CALLS):
+        return (
+            f"this role may not {MAY_NOT[function.name]}; run `medisecure migrate --grant-to` with its name"
+        )
     lacking = await reader.rows(LACKING, **RIGHTS)
     return lack(state.role, "; ".join(row[0] for row in lacking)) if lacking else None
 

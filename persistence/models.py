@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Column,
     Date,
     Enum,
     ForeignKey,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Table,
     Text,
     Uuid,
     func,
@@ -239,3 +241,47 @@ class AuditSeal(Base):
     key_id: Mapped[str] = mapped_column(Text)
     mac: Mapped[bytes] = mapped_column(LargeBinary)
     sealed_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+# How many rows there are of each kind, in each of the lists that grow, and what they amount to. Nobody writes
+# there but functions of the database (migration 0008): a writer appends to `count_changes`, which are moved
+# into `counts`, and into `count_marks`, now and then. What persistence/counters.py reads is the sum.
+counts = Table(
+    "counts",
+    Base.metadata,
+    Column("list", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+)
+count_changes = Table(
+    "count_changes",
+    Base.metadata,
+    Column("list", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Folded, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+)
+# Every few thousand rows of a list a mark: where it stands in the order, and how many rows there are from it
+# up to the next one.
+count_marks = Table(
+    "count_marks",
+    Base.metadata,
+    Column("list", Text, primary_key=True),
+    Column("name", Folded, primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
+# `n` events of the trail are of transactions below `until_xid`.
+audit_count = Table(
+    "audit_count",
+    Base.metadata,
+    Column("n", BigInteger, nullable=False),
+    Column("until_xid", BigInteger),
+    Column("restored_id", BigInteger, nullable=False),
+    Column("of_table", BigInteger, nullable=False),
+)

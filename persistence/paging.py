@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, bindparam, case, func, select, true
+from sqlalchemy import ColumnElement, FromClause, bindparam, case, func, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.expression import UnaryExpression
 
+from persistence.counters import place_of
 from persistence.database import Source
 from persistence.statements import AnyRow
 
 MOST_NAMED = 100  # what one event of the audit trail names at most
+FAR = 1000  # rows to skip, beyond which it is worth to look for a mark
 
 
 class Found(NamedTuple):
@@ -23,6 +26,9 @@ class Found(NamedTuple):
 class PagedQuery:
     """The keys of the page first, out of an index alone, then the columns of those few rows. So a deep page
     costs an index walk and not the rows that it skips.
+
+    `total`: how many rows there are, where a counter knows. `marked`: of the whole list the database keeps
+    marks (persistence/counters.py), so that a deep page costs no more than the way from the mark before it.
 
     `names`: by which columns, the first of `columns`, the audit trail names a row. `by_filter`: the caller
     searches or filters, so that the total, and a page past the end, tell of rows which are not shown.
@@ -38,6 +44,8 @@ class PagedQuery:
         *,
         names: Sequence[InstrumentedAttribute[Any]] = (),
         by_filter: bool = False,
+        total: Any = None,
+        marked: bool = False,
     ) -> None:
         keys = (
             select(key)
@@ -48,9 +56,9 @@ class PagedQuery:
             .subquery("keys")
         )
         self.width, self.names = len(columns), len(names)
-        facts: list[Any] = [
-            select(func.count()).select_from(key.class_).where(*where).scalar_subquery().label("total")
-        ]
+        if total is None:
+            total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
+        facts: list[Any] = [total.label("total")]
         self.beyond = select(*facts)
         rows: FromClause = source.join(keys, keys.c.id == key)
         if by_filter:
@@ -61,7 +69,11 @@ class PagedQuery:
             # With every row, PostgreSQL would send a thousand ids for a page of ten, and we would read them.
             is_first = func.row_number().over(order_by=order) == 1
             facts += (case((is_first, column)).label(column.name) for column in matches.c)
-        self.page = select(*columns, *facts).select_from(rows).order_by(*order)
+        self.page = self.deep_page = select(*columns, *facts).select_from(rows).order_by(*order)
+        if marked:
+            keys = from_mark(key, order).subquery("keys")
+            rows = source.join(keys, keys.c.id == key)
+            self.deep_page = select(*columns, *facts).select_from(rows).order_by(*order)
 
     async def fetch(
         self, source: Source, page: int, limit: int, **parameters: Any
@@ -72,9 +84,9 @@ class PagedQuery:
     async def find(self, source: Source, page: int, limit: int, **parameters: Any) -> Found:
         """As `fetch`, and what the trail names: the rows shown, and `by_filter` further matches in the list's
         order, MOST_NAMED in all."""
-        rows: Sequence[AnyRow] = await source.rows(
-            self.page, limit=limit, offset=(page - 1) * limit, **parameters
-        )
+        offset = (page - 1) * limit
+        statement = self.page if offset <= FAR else self.deep_page
+        rows: Sequence[AnyRow] = await source.rows(statement, limit=limit, offset=offset, **parameters)
         if rows:
             facts = rows[0][self.width :]
         elif page == 1:
@@ -89,3 +101,21 @@ class PagedQuery:
             further = (match for match in zip(*matches, strict=True) if match[0] not in already)
             named = [*named, *further][:MOST_NAMED]
         return Found(shown, total, named)
+
+
+def from_mark(key: InstrumentedAttribute[Any], order: Sequence[Any]) -> Any:
+    """The keys of one page, read from the mark before it. `order`: by one column, then by `key`, both the
+    same way."""
+    backwards = isinstance(order[0], UnaryExpression)
+    by = order[0].element if backwards else order[0]
+    mark = place_of(key.class_, backwards)
+    place = mark.c.at if isinstance(by.type, type(mark.c.at.type)) else mark.c.name
+    mark_place, mark_id, before = (select(of).scalar_subquery() for of in (place, mark.c.id, mark.c.n))
+    here, there = tuple_(by, key), tuple_(mark_place, mark_id)
+    return (
+        select(key)
+        .where(here < there if backwards else here >= there)
+        .order_by(*order)
+        .limit(bindparam("limit"))
+        .offset(bindparam("offset") - before)
+    )

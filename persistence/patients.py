@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
+from persistence.counters import number_of
 from persistence.database import Source, Transaction
 from persistence.models import Patient
 from persistence.paging import Found, PagedQuery
@@ -51,8 +52,17 @@ def listing(role: Role, searched: bool) -> PagedQuery:
     if searched:
         where.append(Patient.search_text.like(bindparam("pattern"), escape="\\"))
     order = (Patient.sort_name, Patient.id)
+    total = None if where else number_of(Patient)
     return PagedQuery(
-        Patient.id, SUMMARY, Patient.__table__, order, where, names=(Patient.id,), by_filter=searched
+        Patient.id,
+        SUMMARY,
+        Patient.__table__,
+        order,
+        where,
+        names=(Patient.id,),
+        by_filter=searched,
+        total=total,
+        marked=not where,
     )
 
 

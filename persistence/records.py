@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
 
+from persistence.counters import number_of
 from persistence.database import Source, Transaction
 from persistence.models import MedicalRecord, Patient, User
 from persistence.paging import Found, PagedQuery
@@ -54,7 +55,18 @@ def listing(role: Role, of_one_patient: bool) -> PagedQuery:
     if of_one_patient:
         where.append(MedicalRecord.patient_id == bindparam("patient"))
     names = (MedicalRecord.id, MedicalRecord.patient_id)
-    return PagedQuery(MedicalRecord.id, COLUMNS, SOURCE, ORDER, where, names=names, by_filter=of_one_patient)
+    total = None if where else number_of(MedicalRecord)
+    return PagedQuery(
+        MedicalRecord.id,
+        COLUMNS,
+        SOURCE,
+        ORDER,
+        where,
+        names=names,
+        by_filter=of_one_patient,
+        total=total,
+        marked=not where,
+    )
 
 
 async def one(source: Source, caller: Caller, record_id: UUID) -> AnyRow | None:

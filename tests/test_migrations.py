@@ -34,7 +34,8 @@ FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnames
 SCHEMA = """
 SELECT format('%s.%s %s %s %s %s', table_name, column_name, udt_name, is_nullable, column_default,
               collation_name)
-  FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+  FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+  WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name <> 'alembic_version'
 UNION ALL
 SELECT format('%s %s: %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
   FROM pg_constraint
