@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Integer, bindparam, column, func, literal_column, null, select, text
 
-from persistence.database import Database, Source, Transaction
+from persistence.database import Database, Source
 from persistence.models import count_marks
 from persistence.statements import AnyRow
 
 FEWEST = 100  # changes that are worth to be moved
-EVERY = 1.0  # seconds between two looks for them
+EVERY = 3.0  # seconds between two looks for them
 SAY = 60.0  # seconds between two warnings
 
 FOLD = select(func.fold_counts(bindparam("fewest", type_=Integer)))
@@ -70,17 +70,15 @@ def place_of(model: Any, backwards: bool) -> Any:
     return select(mark).cte("mark")
 
 
-async def fold(transaction: Transaction, fewest: int = FEWEST) -> bool:
+async def fold(source: Source, fewest: int = FEWEST) -> bool:
     """Move changes into the counts, if there are `fewest` of them. Returns whether to go on at once."""
-    [(more,)] = await transaction.rows(FOLD, fewest=fewest)
+    [(more,)] = await source.rows(FOLD, fewest=fewest)
     return bool(more)
 
 
 async def fold_all(database: Database) -> None:
-    more = True
-    while more:
-        async with database.transaction() as transaction:
-            more = await fold(transaction, 1)
+    while await fold(database.reader, 1):
+        pass
 
 
 async def keep_folding(database: Database) -> None:
@@ -90,8 +88,7 @@ async def keep_folding(database: Database) -> None:
     while True:
         more = False
         try:
-            async with database.transaction() as transaction:
-                more = await fold(transaction)
+            more = await fold(database.reader)
         except Exception as error:  # whatever it is, it is tried again
             if monotonic() - said >= SAY:
                 said = monotonic()

@@ -138,7 +138,9 @@ def test_the_applications_role_can_only_append_to_the_trail(empty: Backend) -> N
         assert made_chart.status_code == 201
         assert admin.patch(f"/api/patients/{made_chart.json()['id']}", {"phone": "2"}).status_code == 200
         assert admin.get("/api/audit").json()["total"] >= 3
+        assert admin.get("/api/dashboard/stats").json()["totalPatients"] == 1
         wait_until_sealed(app)
+    assert app.sql("SELECT fold_counts(1)") == [(False,)]
     assert app.sql("SELECT count(*) FROM audit_seals")[0][0] >= 1
     for statement in (
         "UPDATE audit_events SET outcome = 'success'",
@@ -148,6 +150,17 @@ def test_the_applications_role_can_only_append_to_the_trail(empty: Backend) -> N
             for verb in ("DELETE FROM", "TRUNCATE")
             for table in ("audit_events", "audit_seals")
         ),
+        *(
+            f"{verb} {table}"
+            for verb in ("DELETE FROM", "TRUNCATE")
+            for table in ("counts", "count_changes", "count_marks", "audit_count")
+        ),
+        "INSERT INTO counts VALUES ('patients', 'linked', 1, 0)",
+        "INSERT INTO count_changes VALUES ('patients', 'linked', '', now(), gen_random_uuid(), 1, 0)",
+        "UPDATE count_marks SET n = n + 1",
+        "DELETE FROM counted_lists",
+        "UPDATE audit_past SET n = 1",
+        "SELECT count_list('patients')",
         "DROP TABLE audit_events",
         "UPDATE alembic_version SET version_num = '0'",
     ):
@@ -155,6 +168,36 @@ def test_the_applications_role_can_only_append_to_the_trail(empty: Backend) -> N
             app.sql(statement)
     empty.sql(f"DROP OWNED BY {role}")
     empty.sql(f"DROP ROLE {role}")
+
+
+def test_check_counters(empty: Backend) -> None:
+    """0 where they are right, 1 and what to do where they are not; then all is counted afresh."""
+    assert medisecure("load-demo", "--yes-known-passwords", **environment(empty)).returncode == 0
+    right = medisecure("check-counters", **environment(empty))
+    assert right.returncode == 0, right.stderr
+    assert "medical_records: not counted yet, 3 rows" in right.stdout
+    assert medisecure("migrate", **environment(empty)).returncode == 0
+    right = medisecure("check-counters", **environment(empty))
+    assert right.returncode == 0, right.stderr
+    for line in (
+        "appointments (completed): counter 3, rows 3, 450 for 450 in all",
+        "audit_events: counter",
+        "medical_records: counter 3, rows 3",
+        "patients (linked): counter 1, rows 1",
+        "users (doctor active): counter",
+    ):
+        assert line in right.stdout
+    empty.sql("ALTER TABLE medical_records DISABLE TRIGGER USER")
+    empty.sql("DELETE FROM medical_records")
+    wrong = medisecure("check-counters", **environment(empty))
+    assert wrong.returncode == 1
+    assert "DIFFERENT: medical_records: counter 3, rows 0" in wrong.stdout
+    assert wrong.stdout.count("DIFFERENT") == 1
+    assert "run `medisecure check-counters --repair`" in wrong.stderr
+    repaired = medisecure("check-counters", "--repair", **environment(empty))
+    assert repaired.returncode == 0, repaired.stdout
+    assert "DIFFERENT" not in repaired.stdout
+    assert medisecure("check-counters", **environment(empty)).returncode == 0
 
 
 def test_a_role_with_a_strange_name(empty: Backend) -> None:

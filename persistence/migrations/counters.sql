@@ -115,17 +115,15 @@ BEGIN
 END
 $$;
 
--- Counts a list at one glance: all but what the changes tell of.
+-- Counts a list, in the one snapshot in which its changes are done with.
 CREATE FUNCTION count_list(counted text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     DELETE FROM public.counts WHERE list = counted;
     DELETE FROM public.count_marks WHERE list = counted;
+    WITH told AS (DELETE FROM public.count_changes WHERE list = counted)
     INSERT INTO public.counts
-        SELECT counted, kind, sum(n), sum(amount)
-        FROM (SELECT kind, n, amount FROM public.recounted WHERE list = counted
-              UNION ALL SELECT kind, -n, -amount FROM public.count_changes WHERE list = counted) AS entry
-        GROUP BY kind;
+        SELECT counted, kind, n, amount FROM public.recounted WHERE list = counted;
     INSERT INTO public.count_marks
         SELECT counted, '', '-infinity', '00000000-0000-0000-0000-000000000000', coalesce(sum(n), 0)
         FROM public.counts WHERE list = counted;
