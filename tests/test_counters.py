@@ -138,7 +138,7 @@ async def change_something(connection: asyncpg.Connection, doctor: object, chanc
 
 async def write(url: str, doctor: object, seed: int, until: asyncio.Event) -> None:
     """Transactions of some statements, of which some are undone, in whole or to a savepoint."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  # no secret
     connection = await asyncpg.connect(url)
     while not until.is_set():
         transaction = connection.transaction()
@@ -158,7 +158,7 @@ async def write(url: str, doctor: object, seed: int, until: asyncio.Event) -> No
 
 async def fold(url: str, seed: int, until: asyncio.Event) -> None:
     """As the service does, but with more marks, and now and then it fails or its connection is killed."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  # no secret
     while not until.is_set():
         connection = await asyncpg.connect(url)
         for _ in range(20):
@@ -176,7 +176,7 @@ async def fold(url: str, seed: int, until: asyncio.Event) -> None:
 
 
 async def read(url: str, seed: int, until: asyncio.Event) -> int:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  # no secret
     connection = await asyncpg.connect(url)
     looks = 0
     while not until.is_set():
