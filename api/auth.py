@@ -43,8 +43,8 @@ from persistence.models import AccountStatus
 from persistence.statements import AnyRow
 from security.admission import Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
+from security.availability import UNAVAILABLE, BusyError
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookies, refresh_cookie
-from security.counters import UNAVAILABLE, BusyError
 from security.login_attempts import Attempt
 from security.rate_limit import rate_limit_headers
 from security.roles import Role

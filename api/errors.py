@@ -21,7 +21,7 @@ from api.problems import ErrorCode, Fault, code_of, written
 from api.rules import schema_of
 from api.schemas import MAX_BODY
 from persistence.failures import Failure, failure_of
-from security.counters import UNAVAILABLE, BusyError
+from security.availability import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
 log = logging.getLogger("medisecure.errors")

@@ -18,7 +18,8 @@ from persistence.failures import reason_of
 from persistence.models import AuditEvent
 from persistence.statements import AnyRow
 from security import probe
-from security.counters import UNAVAILABLE, BusyError, CounterStore
+from security.availability import UNAVAILABLE, BusyError
+from security.counters import CounterStore
 
 log = logging.getLogger("medisecure.start")
 CALLED = (

@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from security.counters import TOMBSTONE, UNAVAILABLE, BusyError, CounterStore, session_key
+from security.availability import UNAVAILABLE, BusyError
+from security.counters import TOMBSTONE, CounterStore, session_key
 from security.roles import Caller
 from security.tokens import SessionToken
 
@@ -126,8 +127,9 @@ class Admission:
         try:
             return await question()
         except UNAVAILABLE as error:
+            if monotonic() > self.away_until:  # who asked at the same time has nothing to add
+                log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
             self.away_until = monotonic() + PAUSE
-            log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
             return None
 
     def counted(self, count: int, left: int) -> Count | None:

@@ -7,7 +7,8 @@ from uuid import uuid4
 from msgspec import Struct
 
 from security.admission import Count, network_of
-from security.counters import UNAVAILABLE, BusyError, CounterStore
+from security.availability import UNAVAILABLE, BusyError
+from security.counters import CounterStore
 
 # Seconds after which an attempt that nobody ended (the process was killed, Redis was away) is given back.
 LEASE = 120
@@ -25,8 +26,8 @@ class LoginAttempts:
     """Failed sign-ins per e-mail, known or not, and per address, in fixed windows that begin with the first.
 
     Kept at `login:attempts:{email}` and `login:failures:{address}` as hashes of `count` and `first_attempt`
-    (seconds since the epoch). `take` and `keep` raise what security.counters.UNAVAILABLE lists, or BusyError,
-    when Redis cannot say: nobody can then sign in, because nobody would count.
+    (seconds since the epoch). `take` and `keep` raise what security.availability.UNAVAILABLE lists, or
+    BusyError, when Redis cannot say: nobody can then sign in, because nobody would count.
     """
 
     def __init__(self, store: CounterStore, limit: int, window: int, limit_of_address: int) -> None:

@@ -30,7 +30,7 @@ ADVICE = {
 
 async def try_out(store: CounterStore) -> None:
     """Run every script and command that requests run, on keys of nobody, which expire within a minute. Raises
-    what security.counters.UNAVAILABLE lists, or BusyError."""
+    what security.availability.UNAVAILABLE lists, or BusyError."""
     attempt = uuid4().hex
     await store.settle(REQUESTS, 1000, TOMBSTONE, 1000)
     await store.admit(REQUESTS, 1000)

@@ -1,5 +1,16 @@
 """The Lua scripts of security/counters.py. Each runs in Redis as one step, whatever else goes on."""
 
+from hashlib import sha1
+
+
+class Script:
+    """`sha` is what Redis knows it by, once it has it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
 COUNTED = """
 local function counted(counter)
   local count = redis.call('INCR', counter)
@@ -12,10 +23,10 @@ local function counted(counter)
 end
 """
 # KEYS: the counter. ARGV: the window in ms. Returns {count, ms left of the window}.
-COUNT = f"""{COUNTED}
+COUNT = Script(f"""{COUNTED}
 local count, left = counted(KEYS[1])
 return {{count, left}}
-"""
+""")
 # KEYS: the session, its user's counter and, where those who have no living session are served as well, the
 # counter of the caller's address. ARGV: the window in ms.
 # Returns {what is known of the session, count, ms left of the window}; a count of 0 is none.
@@ -28,12 +39,12 @@ local function answer(known)
   return {{known, count, left}}
 end
 """
-ADMIT = f"""{KNOWN}
+ADMIT = Script(f"""{KNOWN}
 return answer(redis.call('GET', KEYS[1]))
-"""
+""")
 # ARGV, too: what PostgreSQL says of the session, and for how many ms to remember it (0: not at all). A
 # tombstone stays, and what an earlier answer is remembered for is not prolonged.
-SETTLE = f"""{KNOWN}
+SETTLE = Script(f"""{KNOWN}
 local known = redis.call('GET', KEYS[1])
 if known ~= 'ended' then
   if ARGV[2] == 'ended' or (not known and tonumber(ARGV[3]) > 0) then
@@ -42,7 +53,7 @@ if known ~= 'ended' then
   known = ARGV[2]
 end
 return answer(known)
-"""
+""")
 
 # An attempt to sign in is a field of its own, beside `count` and `first_attempt`, until somebody says how it
 # ended: `attempt:{id}`, with the moment (s since the epoch) at which it no longer counts if nobody ever does.
@@ -50,7 +61,7 @@ return answer(known)
 # lease in s of this one, and the moment after which it is not to be taken any more.
 # Returns {1 if it may be made, 0 if not, -1 if it is too late; attempts of the e-mail; ms left of the window
 # that decides}.
-TAKE_ATTEMPT = """
+TAKE_ATTEMPT = Script("""
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 if now > tonumber(ARGV[6]) then return {-1, 0, 0} end
@@ -82,9 +93,9 @@ for i = 1, 2 do
   end
 end
 return {1, of_email + 1, redis.call('PTTL', KEYS[1])}
-"""
+""")
 # The attempt has failed: it counts for the rest of the window, be it a new one. ARGV: its id, window in s.
-KEEP_ATTEMPT = """
+KEEP_ATTEMPT = Script("""
 for i = 1, #KEYS do
   if redis.call('HDEL', KEYS[i], 'attempt:' .. ARGV[1]) == 0 then
     redis.call('HINCRBY', KEYS[i], 'count', 1)
@@ -93,13 +104,13 @@ for i = 1, #KEYS do
     redis.call('EXPIRE', KEYS[i], ARGV[2])
   end
 end
-"""
+""")
 # The attempt did not fail, and counts no more. ARGV: its id.
-RETURN_ATTEMPT = """
+RETURN_ATTEMPT = Script("""
 for i = 1, #KEYS do
   if redis.call('HDEL', KEYS[i], 'attempt:' .. ARGV[1]) == 1
       and redis.call('HINCRBY', KEYS[i], 'count', -1) <= 0 then
     redis.call('DEL', KEYS[i])
   end
 end
-"""
+""")
