@@ -1,10 +1,11 @@
 """The two JWTs (requirement, "JWT Token Structure"; RFC 7519, RFC 8725)."""
 
 import json
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,8 +14,9 @@ from jwt.utils import base64url_encode
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 
-CLOCK_SKEW = 120  # seconds that another server's clock may be ahead of ours
+CLOCK_SKEW = timedelta(seconds=120)  # that another server's clock may be ahead of ours
 MAX_LENGTH = 4096
+REMEMBERED = 4096  # tokens, of some two kilobytes each
 REQUIRED = ("exp", "iat", "sub", "sid", "jti", "kind")
 
 
@@ -45,17 +47,22 @@ class SessionToken(Token):
     def __post_init__(self) -> None:
         """Litestar's check refuses an `iat` one second ahead; decode_payload has judged both times."""
 
-    @property
+    @cached_property
     def user_id(self) -> UUID:
         return UUID(self.sub)
 
-    @property
+    @cached_property
     def session_id(self) -> UUID:
         return UUID(self.sid)
 
     @property
     def token_id(self) -> UUID:
         return UUID(str(self.jti))
+
+    def is_current(self) -> bool:
+        """By the clock as it is now, set back or forward as it may be."""
+        now = datetime.now(UTC)
+        return self.exp.replace(microsecond=0) > now and self.iat <= now + CLOCK_SKEW
 
     @classmethod
     def decode_payload(
@@ -79,7 +86,7 @@ class SessionToken(Token):
         checks: Any = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
         claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
         if not isinstance(claims["iat"], int | float) or (
-            claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW
+            claims["iat"] > (datetime.now(UTC) + CLOCK_SKEW).timestamp()
         ):
             raise jwt.InvalidTokenError("issued in the future")
         for name in ("sub", "sid", "jti"):
@@ -104,12 +111,17 @@ class SessionToken(Token):
 @dataclass(frozen=True)
 class TokenIssuer:
     """Signs and reads the tokens of sessions, under one algorithm. `previous_key` still verifies, and never
-    signs, so that a change of key signs nobody out."""
+    signs, so that a change of key signs nobody out.
+
+    Access tokens that were verified are `verified`, and only their times are judged again. They are found by
+    the whole token, so that how long it takes tells nobody a token that they do not have.
+    """
 
     key: str
     algorithm: str
     access_lifetime: timedelta
     previous_key: str | None = None
+    verified: dict[str, SessionToken] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def access(self, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
         until = datetime.now(UTC) + self.access_lifetime
@@ -144,13 +156,29 @@ class TokenIssuer:
         """The token if it is ours, of this kind and current (`expired=True`: or expired); else None."""
         if not encoded:
             return None
+        token = self.verified.get(encoded)
+        if token is None:
+            token = self.decoded(encoded, expired=expired)
+            if token and token.kind == Kind.ACCESS and not expired:
+                self.remember(encoded, token)
+        elif not expired and not token.is_current():
+            return None
+        return token if token and token.kind == kind else None
+
+    def decoded(self, encoded: str, *, expired: bool) -> SessionToken | None:
         for key in filter(None, (self.key, self.previous_key)):
-            try:
-                token = SessionToken.decode(encoded, key, self.algorithm, verify_exp=not expired)
-            except UNREADABLE:
-                continue
-            return token if token.kind == kind else None
+            with suppress(*UNREADABLE):
+                return SessionToken.decode(encoded, key, self.algorithm, verify_exp=not expired)
         return None
+
+    def remember(self, encoded: str, token: SessionToken) -> None:
+        """In the place of those that came first, once they have expired or are too many."""
+        while self.verified:
+            oldest = next(iter(self.verified))
+            if len(self.verified) < REMEMBERED and self.verified[oldest].is_current():
+                break
+            del self.verified[oldest]
+        self.verified[encoded] = token
 
 
 @cache
