@@ -16,7 +16,7 @@ from api.accounts import SignIn
 from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
-from api.authority import LastLook, ask_again, judge_transaction
+from api.authority import LastLook, ask_again, caller_of_write, trust_to_the_end
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
@@ -35,6 +35,7 @@ from api.trail import note_refusal
 from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, keep_sealing
+from persistence.closing import Closing
 from persistence.counters import keep_folding
 from persistence.database import Database, Reader, Transaction
 from persistence.sessions import Sessions
@@ -96,9 +97,11 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
     )
 
     async def provide_transaction(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
-        async with database.transaction() as transaction:
+        closing = Closing(sessions, caller_of_write(request))
+        async with database.transaction(closing) as transaction:
             yield transaction
-            await judge_transaction(transaction, request)
+        if closing.has_asked:
+            trust_to_the_end(request)
 
     async def judge(request: Any) -> None:
         """Before a handler reads anything."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
@@ -209,27 +209,28 @@ class AppointmentController(Controller):
             detail = "A doctor books their own appointments only; staff and patient may book with any"
             raise Forbidden(detail, field="doctorId")
         begins = data.date.astimezone(UTC)
-        ends = begins + clinic.visit
-        standing = await appointments.settle(transaction, caller, data.doctor_id, data.patient_id)
+        appointment_id = uuid4()
+        done(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
+        standing, taken, row = await appointments.book(
+            transaction,
+            caller,
+            data.doctor_id,
+            data.patient_id,
+            id=appointment_id,
+            date=begins,
+            ends_at=begins + clinic.visit,
+            reason=data.reason,
+            notes=or_none(data.notes),
+            fee=clinic.fee,
+        )
         ahead(caller, begins, standing.now)
         if not standing.sees_patient:
             raise NotFound("Patient not found", field="patientId")
         if not standing.doctor_is_active:
             raise NotFound("Doctor not found", field="doctorId")
-        await free(transaction, doctor=data.doctor_id, patient=data.patient_id, date=begins, ends_at=ends)
-        appointment_id = await appointments.add(
-            transaction,
-            patient_id=data.patient_id,
-            doctor_id=data.doctor_id,
-            date=begins,
-            ends_at=ends,
-            reason=data.reason,
-            notes=or_none(data.notes),
-            fee=clinic.fee,
-        )
-        row = await visible(transaction, caller, appointment_id)
-        await done(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
-        return Appointment(*row[:-1])
+        if row is None:
+            raise BadRequest(*TAKEN[str(taken)])
+        return Appointment(*row)
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
@@ -251,21 +252,22 @@ class AppointmentController(Controller):
         data: JSONBody[AppointmentUpdate],
         request: StrictRequest,
         clinic: NamedDependency[Clinic],
+        reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
     ) -> Appointment:
         caller = request.user
-        appointment_id = path_id(id, "Appointment")
-        found = await visible(transaction, caller, appointment_id)
-        standing = await appointments.settle(transaction, caller, found.doctor_id, found.patient_id)
-        current = await visible(transaction, caller, appointment_id)  # as it is now that nobody else can
+        found = await visible(reader, caller, path_id(id, "Appointment"))
+        settled = await appointments.settle(transaction, caller, found)
+        if settled is None:
+            raise NotFoundException("Appointment not found")
+        standing, current = settled
         changed = differing(changes(data, frozenset({"notes"})), current)
         settable(caller, changed)
-        if changed:
-            open_to(current, changed)
-            in_time(caller, current, changed, standing.now, clinic)
-            if "date" in changed:
-                changed |= await moved(transaction, current, changed, standing)
-            await appointments.change(transaction, appointment_id, **changed)
-            current = await visible(transaction, caller, appointment_id)
-        await done(transaction, request, patient_id=current.patient_id, target_id=appointment_id)
-        return Appointment(*current[:-1])
+        done(transaction, request, patient_id=current.patient_id, target_id=current.id)
+        if not changed:
+            return Appointment(*current[3:-1])
+        open_to(current, changed)
+        in_time(caller, current, changed, standing.now, clinic)
+        if "date" in changed:
+            changed |= await moved(transaction, current, changed, standing)
+        return Appointment(*await appointments.change(transaction, current.id, **changed))

@@ -168,7 +168,7 @@ class AuthController(Controller):
             raise Forbidden(*WAITING[user.status], headers=rate_limit_headers(count))
         transaction.after_commit(lambda: sign_in.attempts.clear(attempt))
         session_id, cookies = await opened_session(transaction, request, sign_in, user)
-        await done(transaction, request, user=user, target_id=session_id)
+        done(transaction, request, user=user, target_id=session_id)
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
             headers=rate_limit_headers(Count(0, count.limit, count.window, count.window)),
@@ -207,7 +207,7 @@ class AuthController(Controller):
             department=or_none(data.department),
             status=AccountStatus.ACTIVE if active else AccountStatus.PENDING,
         )
-        await done(transaction, request, target_id=user.id)
+        done(transaction, request, target_id=user.id)
         return AccountSummary(user.id, user.email, user.name, user.role)
 
     @post(
@@ -236,7 +236,7 @@ class AuthController(Controller):
             await sessions.rotate(transaction, session, used, current)
         elif str(token.token_id) not in used:
             end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, session.id))
-            await done(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
+            done(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
             # Not raised: the end is to be stored.
             return answer(request, NotAuthorizedException("Not authenticated"))
         holder = (session.user_id, session.email, session.role, session.id)
@@ -267,5 +267,5 @@ class AuthController(Controller):
             end_everywhere(transaction, sign_in.admission, ended)
             for session in ended:
                 user = await users.one(transaction, known[session].user_id)
-                await done(transaction, request, user=user, session_id=session, target_id=session)
+                done(transaction, request, user=user, session_id=session, target_id=session)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())

@@ -15,7 +15,7 @@ from litestar import Request
 from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import handle
+from api.errors import NOT_SIGNED_IN, handle
 from api.requests import StrictRequest
 from persistence.database import Transaction
 from security.admission import REMEMBERED
@@ -42,28 +42,33 @@ async def ask_again(request: AnyRequest) -> None:
     await request.route_handler.authorize_connection(request)
 
 
+def caller_of_write(request: AnyRequest) -> Caller | None:
+    """Whose session must be alive when the transaction of the request is stored, if anybody's."""
+    caller: Caller | None = request.scope.get("user")
+    return None if request.route_handler.opt.get("of_a_session") else caller
+
+
+def trust_to_the_end(request: AnyRequest) -> None:
+    """The answer tells of what is stored, whatever happens after it."""
+    request.scope["state"]["asked"] = inf
+
+
 async def is_still_signed_in(transaction: Transaction, request: AnyRequest) -> bool:
     """Whether PostgreSQL says so inside this transaction. If it does, nobody ends the session before the
-    transaction ends."""
+    transaction ends; and whatever it says, that is not asked again."""
     caller: Caller | None = request.scope.get("user")
+    transaction.settle_caller()
     if caller is None or not await request.app.state.sessions.holds(transaction, caller):
         return False
-    request.scope["state"]["asked"] = inf  # the answer tells of what is stored, whatever happens after it
+    trust_to_the_end(request)
     return True
 
 
 async def require_signed_in(transaction: Transaction, request: AnyRequest) -> None:
-    """Raise 401 unless `is_still_signed_in`. Every transaction of a signed-in caller does this when it is
-    about to be stored (api/app.py); one that may end the caller's own session must do it before."""
+    """Raise 401 unless `is_still_signed_in`. Every transaction of a signed-in caller does this with its last
+    statement (persistence/closing.py); one that may end the caller's own session must do it before."""
     if not await is_still_signed_in(transaction, request):
-        raise NotAuthorizedException("Not authenticated")
-
-
-async def judge_transaction(transaction: Transaction, request: AnyRequest) -> None:
-    """The last look before a transaction is stored."""
-    judged = request.scope["state"].get("asked") == inf or request.route_handler.opt.get("of_a_session")
-    if transaction.has_begun and request.scope.get("user") and not judged:
-        await require_signed_in(transaction, request)
+        raise NotAuthorizedException(NOT_SIGNED_IN)
 
 
 async def require_the_same(request: AnyRequest) -> None:
@@ -71,7 +76,7 @@ async def require_the_same(request: AnyRequest) -> None:
     before = request.user
     await ask_again(request)
     if request.user not in (before, None):
-        raise NotAuthorizedException("Not authenticated")
+        raise NotAuthorizedException(NOT_SIGNED_IN)
 
 
 class LastLook:

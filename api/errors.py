@@ -35,6 +35,7 @@ DETAILS = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "Internal server error",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is unavailable right now. Please try again shortly.",
 }
+NOT_SIGNED_IN = "Not authenticated"
 # What the database's failures mean to the caller.
 DUPLICATES = {
     Failure.EMAIL_TAKEN: ("email: is already registered", ErrorCode.DUPLICATE),
@@ -192,6 +193,8 @@ def own_detail(error: HTTPException) -> str:
 def judged_failure(failure: Failure, error: Exception) -> Verdict:
     if failure is Failure.UNAVAILABLE:
         return unavailable(1)
+    if failure is Failure.SESSION_ENDED:
+        return Verdict(HTTPStatus.UNAUTHORIZED, NOT_SIGNED_IN)
     if failure in DUPLICATES:
         detail, code = DUPLICATES[failure]
         return Verdict(HTTPStatus.BAD_REQUEST, detail, code=code)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any
+from uuid import uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
@@ -194,8 +195,11 @@ class PatientController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Patient:
+        chart_id = uuid4()
+        done(transaction, request, patient_id=chart_id, target_id=chart_id)
         row = await patients.add(
             transaction,
+            id=chart_id,
             name=data.name,
             email=trimmed(data.email),
             phone=data.phone,
@@ -205,7 +209,6 @@ class PatientController(Controller):
             blood_type=or_none(data.blood_type),
             allergies=or_none(data.allergies),
         )
-        await done(transaction, request, patient_id=row.id, target_id=row.id)
         return Patient(*row)
 
     @get("/{id:str}", operation_id="getPatient", action=Action.PATIENT_READ)
@@ -235,9 +238,8 @@ class PatientController(Controller):
         current = await chart(transaction, id)
         changed = differing(sent(data), current)
         settable(request.user, changed)
-        row = await patients.change(transaction, current, **changed)
-        await done(transaction, request, patient_id=row.id, target_id=row.id)
-        return Patient(*row)
+        done(transaction, request, patient_id=current.id, target_id=current.id)
+        return Patient(*await patients.change(transaction, current, **changed))
 
     @get(
         "/{id:str}/account",
@@ -285,7 +287,7 @@ class PatientController(Controller):
             if link.user_id is not None:
                 raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
             await patients.link(transaction, current.id, user.id)
-        await done(transaction, request, patient_id=current.id, target_id=user.id)
+        done(transaction, request, patient_id=current.id, target_id=user.id)
         return Patient(*current)
 
     @delete(
@@ -301,5 +303,5 @@ class PatientController(Controller):
         current = await chart(transaction, id)
         was = await patients.linked_account(transaction, current.id)
         await patients.link(transaction, current.id, None)
-        await done(transaction, request, patient_id=current.id, target_id=was)
+        done(transaction, request, patient_id=current.id, target_id=was)
         return Patient(*current)

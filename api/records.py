@@ -1,7 +1,7 @@
 """Medical records (requirement, section 6): written by a doctor, then read; never changed."""
 
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
@@ -115,22 +115,20 @@ class RecordController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> MedicalRecord:
         """The doctor is the caller, the date is now."""
-        caller = request.user
-        if await patients.one(transaction, caller, data.patient_id) is None:
-            raise NotFound("Patient not found", field="patientId")
-        record_id = await records.add(
+        record_id = uuid4()
+        done(transaction, request, patient_id=data.patient_id, target_id=record_id)
+        row = await records.add(
             transaction,
+            id=record_id,
             patient_id=data.patient_id,
-            doctor_id=caller.id,
+            doctor_id=request.user.id,
             diagnosis=data.diagnosis,
             prescription=data.prescription,
             notes=data.notes,
             attachments=data.attachments or [],
         )
-        row = await records.one(transaction, caller, record_id)
         if row is None:
-            raise NotFoundException("Record not found")
-        await done(transaction, request, patient_id=data.patient_id, target_id=record_id)
+            raise NotFound("Patient not found", field="patientId")
         return MedicalRecord(*row)
 
     @get(

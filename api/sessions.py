@@ -87,5 +87,5 @@ class SessionController(Controller):
         if not ended:
             raise NotFoundException("Session not found")
         end_everywhere(transaction, sign_in.admission, ended)
-        await done(transaction, request, target_id=ended[0])
+        done(transaction, request, target_id=ended[0])
         return Message("Session ended")

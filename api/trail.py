@@ -12,7 +12,6 @@ from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
 from api.requests import StrictRequest
-from persistence import audit
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.database import Transaction
 from security.authentication import address_of
@@ -62,9 +61,9 @@ async def seen(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **wha
     await journal.write(event(request, outcome, **what))
 
 
-async def done(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
-    """Store that something is written, with the write itself: both or neither."""
-    await audit.add(transaction, event(request, **what))
+def done(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
+    """Have it stored that something is written, with the write itself: both or neither."""
+    transaction.note(event(request, **what))
 
 
 async def note_refusal(error: Exception, scope: Scope) -> None:

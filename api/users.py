@@ -118,7 +118,7 @@ class UserController(Controller):
         if faults := list(unsuited(current.role, sent)):
             raise Invalid(faults)
         row = await users.change(transaction, current, **differing(sent, current))
-        await done(transaction, request, target_id=row.id)
+        done(transaction, request, target_id=row.id)
         return user(row)
 
     @post(
@@ -151,7 +151,7 @@ class UserController(Controller):
         await users.set_password(transaction, caller.id, hashed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, caller.id))
         session_id, cookies = await opened_session(transaction, request, sign_in, user)
-        await done(transaction, request, target_id=caller.id, target_ids=[session_id])
+        done(transaction, request, target_id=caller.id, target_ids=[session_id])
         return Response(Message("Password changed"), cookies=cookies)
 
     @get(operation_id="listUsers", action=Action.ACCOUNT_LIST, guards=[requires(Role.ADMIN, Role.STAFF)])
@@ -209,7 +209,7 @@ class UserController(Controller):
         row = await users.change(transaction, current, **changed)
         if changed:
             end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
-        await done(transaction, request, target_id=user_id)
+        done(transaction, request, target_id=user_id)
         return account(row)
 
     @post(
@@ -240,5 +240,5 @@ class UserController(Controller):
         await users.set_password(transaction, user_id, hashed)
         transaction.after_commit(lambda: sign_in.attempts.forgive(known.email))
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
-        await done(transaction, request, target_id=user_id)
+        done(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -1,11 +1,27 @@
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, case, cast, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, array
-from sqlalchemy.types import BigInteger, Text
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Interval,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import array
 
 from persistence.calendar import Span, spans_of, within_day
 from persistence.counters import number_of
@@ -16,17 +32,22 @@ from persistence.relations import ACTIVE_DOCTOR, CALLER, OWN_CHART, charts_reada
 from persistence.statements import AnyRow
 from security.roles import Caller, Role
 
-COLUMNS = (
-    Appointment.id,
-    Appointment.patient_id,
-    Patient.name.label("patient_name"),
-    Appointment.doctor_id,
-    User.name.label("doctor_name"),
-    Appointment.date,
-    Appointment.status,
-    Appointment.reason,
-    Appointment.notes,
-)
+
+def columns_of(appointment: Any, patient_name: Any = Patient.name, doctor_name: Any = User.name) -> Any:
+    return (
+        appointment.id,
+        appointment.patient_id,
+        patient_name.label("patient_name"),
+        appointment.doctor_id,
+        doctor_name.label("doctor_name"),
+        appointment.date,
+        appointment.status,
+        appointment.reason,
+        appointment.notes,
+    )
+
+
+COLUMNS = columns_of(Appointment)
 SOURCE = Appointment.__table__.join(Patient.__table__).join(User.__table__, User.id == Appointment.doctor_id)
 ORDER = (Appointment.date, Appointment.id)
 STATUS = array([cast(bindparam("status", type_=Appointment.status.type), Text)])
@@ -36,24 +57,33 @@ SEEN_BY: dict[Role, tuple[ColumnElement[bool], ...]] = {
     Role.DOCTOR: (Appointment.doctor_id == CALLER,),
     Role.PATIENT: (Appointment.patient_id == OWN_CHART,),
 }
-LOCK = select(
-    func.pg_advisory_xact_lock(
-        func.unnest(bindparam("people", type_=ARRAY(BigInteger))).column_valued("person")
-    )
-)
+TABLE = Appointment.__table__
 CLASH = (
-    select(case((Appointment.doctor_id == bindparam("doctor"), "doctor"), else_="patient"))
+    select(case((Appointment.doctor_id == bindparam("doctor"), "doctor"), else_="patient").label("taken"))
     .where(
         or_(Appointment.doctor_id == bindparam("doctor"), Appointment.patient_id == bindparam("patient")),
         Appointment.status == AppointmentStatus.SCHEDULED,
         Appointment.date < bindparam("ends_at"),
         Appointment.ends_at > bindparam("date"),
+        # No visit lasts longer than a day; the bound is for the index, which knows nothing of `ends_at`.
+        Appointment.date > bindparam("date") - literal_column("interval '1 day'", Interval),
         Appointment.id.is_distinct_from(bindparam("itself")),
     )
     .limit(1)
 )
-ADD = insert(Appointment).returning(Appointment.id)
-CHANGE = update(Appointment).where(Appointment.id == bindparam("appointment"))
+BOOKED = {
+    name: bindparam(parameter, type_=TABLE.c[name].type)
+    for name, parameter in {
+        "id": "id",
+        "patient_id": "patient",
+        "doctor_id": "doctor",
+        "date": "date",
+        "ends_at": "ends_at",
+        "reason": "reason",
+        "notes": "notes",
+        "fee": "fee",
+    }.items()
+}
 
 
 class Standing(NamedTuple):
@@ -62,6 +92,15 @@ class Standing(NamedTuple):
     sees_patient: bool
     doctor_is_active: bool
     now: datetime
+
+
+class Booking(NamedTuple):
+    """`taken`: `"doctor"` or `"patient"`, whoever has another scheduled appointment in that time. `row`: the
+    appointment in COLUMNS; None where anything speaks against it."""
+
+    standing: Standing
+    taken: str | None
+    row: Sequence[Any] | None
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
@@ -79,14 +118,49 @@ def single(role: Role) -> Any:
     return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
 
 
+def held(role: Role) -> tuple[CTE, CTE]:
+    """The chart and the doctor's account, which stay as they are until the transaction ends; neither where
+    the booking may not be with it."""
+    chart = select(Patient.id, Patient.name).where(Patient.id == bindparam("patient"))
+    doctor = select(User.id, User.name).where(User.id == bindparam("doctor"), *ACTIVE_DOCTOR)
+    return (
+        chart.where(*charts_readable_by(role)).with_for_update(read=True).cte("chart"),
+        doctor.with_for_update(read=True).cte("doctor"),
+    )
+
+
+def standing_of(chart: CTE, doctor: CTE) -> tuple[Any, ...]:
+    """The columns of Standing. The rows are locked in this order, and the clock is read when that is done:
+    an ordinary `now()` would be the transaction's begin, before it waited for anybody."""
+    return (
+        chart.select().exists().label("sees_patient"),
+        doctor.select().exists().label("doctor_is_active"),
+        func.clock_timestamp().label("now"),
+    )
+
+
 @lru_cache
-def standing(role: Role) -> Any:
-    """The rows are locked in the order of the columns, and the clock is read when that is done. An ordinary
-    `now()` would be the transaction's begin, before it waited for anybody."""
-    chart = select(Patient.id).where(Patient.id == bindparam("patient"), *charts_readable_by(role))
-    doctor = select(User.id).where(User.id == bindparam("doctor"), *ACTIVE_DOCTOR)
-    held = [rows.with_for_update(read=True).cte().select().exists() for rows in (chart, doctor)]
-    return select(*held, func.clock_timestamp())
+def changing(role: Role) -> Any:
+    """Standing, and the appointment itself with `ends_at` behind its columns."""
+    columns = (*standing_of(*held(role)), *COLUMNS, Appointment.ends_at)
+    return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
+
+
+@lru_cache
+def booking(role: Role) -> tuple[Any, CTE]:
+    """The statement of `book`, and the part of it that writes."""
+    chart, doctor = held(role)
+    standing = select(*standing_of(chart, doctor)).cte("standing")
+    clash = CLASH.cte("clash")
+    conditions = [standing.c.sees_patient, standing.c.doctor_is_active, not_(clash.select().exists())]
+    if role is Role.PATIENT:
+        conditions.append(BOOKED["date"] >= standing.c.now)
+    values = select(*BOOKED.values()).select_from(standing).where(*conditions)
+    booked = insert(Appointment).from_select([*BOOKED], values).returning(*TABLE.c).cte("booked")
+    columns = columns_of(booked.c, chart.c.name, doctor.c.name)
+    joined = standing.outerjoin(booked.join(chart, true()).join(doctor, true()), true())
+    statement = select(*standing.c, select(clash.c.taken).scalar_subquery(), *columns).select_from(joined)
+    return statement, booked
 
 
 @lru_cache
@@ -138,18 +212,38 @@ async def page(
     return await query.find(source, page, limit, **parameters)
 
 
-async def settle(transaction: Transaction, caller: Caller, doctor: UUID, patient: UUID) -> Standing:
-    """Make bookings of these two wait for each other, hold the chart's link and the doctor's account as they
-    are, and only then tell what holds and what time it is, by the clock that every instance shares.
+async def lock(transaction: Transaction, doctor: UUID, patient: UUID) -> None:
+    """Make bookings of these two wait for each other; statements after this one see what was booked.
 
     The exclusion constraints alone would do against double bookings, but deadlock under a rush on one slot;
     in sorted order the locks cannot. The rows come after them, the chart's before the account's, as in a link
     of the two.
     """
-    keys = sorted(int.from_bytes(person.bytes[8:], signed=True) for person in (doctor, patient))
-    await transaction.rows(LOCK, people=keys)
-    [row] = await transaction.rows(standing(caller.role), doctor=doctor, patient=patient, **of(caller))
-    return Standing(*row)
+    await transaction.lock(*(int.from_bytes(person.bytes[8:], signed=True) for person in (doctor, patient)))
+
+
+async def book(
+    transaction: Transaction, caller: Caller, doctor: UUID, patient: UUID, **values: Any
+) -> Booking:
+    """Book if nothing speaks against it, by the clock that every instance shares, and conclude the
+    transaction."""
+    await lock(transaction, doctor, patient)
+    statement, booked = booking(caller.role)
+    [row] = await transaction.conclude(
+        statement, booked, doctor=doctor, patient=patient, itself=None, **values, **of(caller)
+    )
+    return Booking(Standing(*row[:3]), row[3], row[4:] if row[4] is not None else None)
+
+
+async def settle(
+    transaction: Transaction, caller: Caller, appointment: AnyRow
+) -> tuple[Standing, AnyRow] | None:
+    """How things stand for a change of the appointment, and the appointment as in `one`, now that nobody else
+    changes it; None where the caller may not see it any more."""
+    await lock(transaction, appointment.doctor_id, appointment.patient_id)
+    people = {"doctor": appointment.doctor_id, "patient": appointment.patient_id}
+    rows = await transaction.rows(changing(caller.role), id=appointment.id, **people, **of(caller))
+    return next(((Standing(*row[:3]), row) for row in rows), None)
 
 
 async def clash(
@@ -159,20 +253,25 @@ async def clash(
     patient: UUID,
     date: datetime,
     ends_at: datetime,
-    itself: UUID | None = None,
+    itself: UUID,
 ) -> str | None:
-    """`"doctor"` or `"patient"`, whoever has another scheduled appointment in that time."""
+    """As Booking.taken, for an appointment that is moved."""
     rows = await transaction.rows(
         CLASH, doctor=doctor, patient=patient, date=date, ends_at=ends_at, itself=itself
     )
-    return next((row[0] for row in rows), None)
+    return next((row.taken for row in rows), None)
 
 
-async def add(transaction: Transaction, **values: Any) -> UUID:
-    appointment_id: UUID
-    [(appointment_id,)] = await transaction.rows(ADD, **values)
-    return appointment_id
+async def change(transaction: Transaction, appointment_id: UUID, **values: Any) -> AnyRow:
+    """The appointment in COLUMNS, with these values; concludes the transaction."""
+    [row] = await transaction.conclude(changed(frozenset(values)), appointment=appointment_id, **values)
+    return row
 
 
-async def change(transaction: Transaction, appointment_id: UUID, **values: Any) -> None:
-    await transaction.run(CHANGE, appointment=appointment_id, **values)
+@lru_cache
+def changed(names: frozenset[str]) -> Any:
+    values = {name: bindparam(name, type_=TABLE.c[name].type) for name in names}
+    statement = update(Appointment).where(Appointment.id == bindparam("appointment")).values(values)
+    row = statement.returning(*TABLE.c).cte("changed")
+    people = row.join(Patient, Patient.id == row.c.patient_id).join(User, User.id == row.c.doctor_id)
+    return select(*columns_of(row.c)).select_from(people)

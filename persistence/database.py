@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import Executable
+from sqlalchemy import CTE, Executable
 
 from persistence import statements
 from persistence.connecting import Connector
@@ -48,14 +48,20 @@ class Reader:
 
 
 class Rider(Protocol):
-    """What is stored with the last statement of a transaction, or keeps it from being stored."""
+    """What is stored with the last statement of a transaction, or keeps it from being stored
+    (persistence/closing.py)."""
+
+    def note(self, event: Any) -> None: ...
+
+    def settle_caller(self) -> None: ...
 
     def alone(self, *, is_first: bool) -> tuple[Executable, dict[str, Any]] | None:
         """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
         before it."""
 
-    def beside(self, statement: Executable) -> tuple[Executable, dict[str, Any]] | None:
-        """`statement` and this in one. What is returned for a statement is the same object each time."""
+    def beside(self, statement: Executable, only_if: CTE | None) -> tuple[Executable, dict[str, Any]] | None:
+        """`statement` and this in one, the same object each time. `only_if`: a part of it without whose rows
+        this comes to nothing."""
 
 
 class Transaction:
@@ -75,6 +81,17 @@ class Transaction:
     def has_begun(self) -> bool:
         return self.connection is not None
 
+    def note(self, event: Any) -> None:
+        """Have a row of the audit trail stored with what is written: both or neither."""
+        if self.rider is None:
+            raise RuntimeError("nothing can be noted in this transaction")
+        self.rider.note(event)
+
+    def settle_caller(self) -> None:
+        """The caller's session has been looked after: it is not asked for again at the end."""
+        if self.rider is not None:
+            self.rider.settle_caller()
+
     async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
         if self.connection is None:
             await self.begin()
@@ -83,16 +100,23 @@ class Transaction:
     async def run(self, statement: Executable, **parameters: Any) -> None:
         await self.rows(statement, **parameters)
 
-    async def conclude(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+    async def conclude(
+        self, statement: Executable, only_if: CTE | None = None, /, **parameters: Any
+    ) -> list[AnyRow]:
         """The last statement, what rides with it, and the commit; where it is the first one, too, all of
-        that is one message to PostgreSQL. Nothing can be run after it."""
+        that is one message to PostgreSQL. Nothing can be run after it.
+
+        `only_if`: the part of the statement that writes, where it may come to nothing by its own conditions;
+        nothing rides then.
+        """
         keys = tuple(parameters)
-        joined = self.rider.beside(statement) if self.rider else None
-        self.rider = None
+        joined = self.rider.beside(statement, only_if) if self.rider else None
         if joined is not None:
+            self.rider = None
             statement, riding = joined
             parameters = {**parameters, **riding}
-        if self.connection is None and not self.is_committed and not self.pool.connector.is_pooled:
+        is_whole = self.connection is None and self.rider is None and not self.is_committed
+        if is_whole and not self.pool.connector.is_pooled:
             return await self.store_at_once(statement, parameters, keys)
         if self.connection is None:
             await self.begin()
@@ -134,21 +158,31 @@ class Transaction:
         finally:
             self.release()
 
-    async def begin(self) -> None:
-        """Once more where the connection had died in the pool: nothing is done yet."""
+    async def lock(self, *keys: int) -> None:
+        """Wait for PostgreSQL's advisory locks on these keys, and hold them until the end. Statements after
+        it see what was stored by who held them before."""
+        taking = [f"SELECT pg_advisory_xact_lock({int(key)})" for key in sorted(keys)]
+        if self.connection is None:
+            await self.begin(*taking)
+        else:
+            await self.send("; ".join(taking))
+
+    async def begin(self, *then: str) -> None:
+        """Once more where the connection had died in the pool: nothing is done yet. `then`: what waits for
+        others, and goes with it."""
         if self.is_committed:
             raise RuntimeError("the transaction is over")
         try:
-            await self.open()
+            await self.open("; ".join((BEGIN, *then)))
         except Exception as error:
             if not is_lost(error):
                 raise
-            await self.open()
+            await self.open("; ".join((BEGIN, *then)))
 
-    async def open(self) -> None:
+    async def open(self, command: str) -> None:
         self.connection = await self.pool.take()
         try:
-            await self.send(BEGIN)
+            await self.send(command)
         except BaseException:
             self.release()
             raise

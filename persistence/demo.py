@@ -1,6 +1,7 @@
 """Demo data: four accounts with a known password, and a small clinic in which each of them sees something."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import Text, Uuid, bindparam, func, insert, select
@@ -124,19 +125,19 @@ async def load(
     charts: list[UUID] = []
     for number, row in enumerate(CHARTS):
         chosen, name, email, born, gender, address, blood_type, allergies, history = row
-        chart = await patients.add(
-            transaction,
-            id=chosen or uuid5(CHART, name),
-            name=name,
-            email=email,
-            phone=phone(10 + number) if number else phone(4),
-            date_of_birth=date.fromisoformat(born),
-            gender=gender,
-            address=address,
-            blood_type=blood_type,
-            allergies=allergies,
-            medical_history=history,
-        )
+        values: dict[str, Any] = {
+            "id": chosen or uuid5(CHART, name),
+            "name": name,
+            "email": email,
+            "phone": phone(10 + number) if number else phone(4),
+            "date_of_birth": date.fromisoformat(born),
+            "gender": gender,
+            "address": address,
+            "blood_type": blood_type,
+            "allergies": allergies,
+            "medical_history": history,
+        }
+        [chart] = await transaction.rows(patients.ADD, **values, **patients.keys_of(values))
         charts.append(chart.id)
     await patients.link(transaction, CHART, PATIENT)
     for number, (days, hour, who, stage, reason) in enumerate(VISITS):

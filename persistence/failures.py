@@ -13,19 +13,21 @@ ENDED = ("57P01", "57P02", "57P03", "08")
 PASSING = (*ENDED, "40001", "40P01", "53300", "55P03", "57014", "25006")
 EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointments at once
 UNSTORABLE = "22"
+SESSION_ENDED = "MS401"  # of the function refuse_ended_session
 UNDEFINED_TABLE = "42P01"
 
 
 class Failure(Enum):
     """`UNAVAILABLE`: the same may work shortly. `OVERLAP`: two appointments at once. `EMAIL_TAKEN`,
     `ACCOUNT_LINKED`: it would be the second. `UNSTORABLE`: a value that our own checks let through and
-    PostgreSQL cannot hold."""
+    PostgreSQL cannot hold. `SESSION_ENDED`: the caller is signed out, or of another role, by now."""
 
     UNAVAILABLE = auto()
     OVERLAP = auto()
     EMAIL_TAKEN = auto()
     ACCOUNT_LINKED = auto()
     UNSTORABLE = auto()
+    SESSION_ENDED = auto()
     UNKNOWN = auto()
 
 
@@ -57,6 +59,8 @@ def failure_of(error: BaseException) -> Failure | None:
     sqlstate = str(error.sqlstate)
     if sqlstate.startswith(PASSING):
         return Failure.UNAVAILABLE
+    if sqlstate == SESSION_ENDED:
+        return Failure.SESSION_ENDED
     if sqlstate == EXCLUDED:
         return Failure.OVERLAP
     if sqlstate.startswith(UNSTORABLE):

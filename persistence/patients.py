@@ -86,16 +86,17 @@ async def locked(transaction: Transaction, patient_id: UUID) -> AnyRow | None:
 
 
 async def add(transaction: Transaction, **values: Any) -> AnyRow:
-    [row] = await transaction.rows(ADD, **values, **keys_of(values))
+    """Concludes the transaction."""
+    [row] = await transaction.conclude(ADD, **values, **keys_of(values))
     return row
 
 
 async def change(transaction: Transaction, current: AnyRow, **values: Any) -> AnyRow:
-    """Store `values` over `current`, a locked row."""
+    """Store `values` over `current`, a locked row, and conclude the transaction."""
     if not values:
         return current
     keys = keys_of({**current._asdict(), **values})
-    [row] = await transaction.rows(CHANGE, chart=current.id, **values, **keys)
+    [row] = await transaction.conclude(CHANGE, chart=current.id, **values, **keys)
     return row
 
 

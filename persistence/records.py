@@ -14,24 +14,44 @@ from persistence.relations import OWN_CHART
 from persistence.statements import AnyRow
 from security.roles import Caller, Role
 
-COLUMNS = (
-    MedicalRecord.id,
-    MedicalRecord.patient_id,
-    Patient.name.label("patient_name"),
-    MedicalRecord.doctor_id,
-    User.name.label("doctor_name"),
-    MedicalRecord.date,
-    MedicalRecord.diagnosis,
-    MedicalRecord.prescription,
-    func.coalesce(MedicalRecord.notes, "").label("notes"),
-    func.coalesce(MedicalRecord.attachments, literal_column("'[]'::jsonb")).label("attachments"),
-)
+
+def columns_of(record: Any) -> tuple[Any, ...]:
+    return (
+        record.id,
+        record.patient_id,
+        Patient.name.label("patient_name"),
+        record.doctor_id,
+        User.name.label("doctor_name"),
+        record.date,
+        record.diagnosis,
+        record.prescription,
+        func.coalesce(record.notes, "").label("notes"),
+        func.coalesce(record.attachments, literal_column("'[]'::jsonb")).label("attachments"),
+    )
+
+
+COLUMNS = columns_of(MedicalRecord)
 SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
     User.__table__, User.id == MedicalRecord.doctor_id
 )
-# Dated now, by the clock that every instance shares.
-ADD = insert(MedicalRecord).values(date=func.clock_timestamp()).returning(MedicalRecord.id)
 ORDER = (MedicalRecord.date.desc(), MedicalRecord.id.desc())
+SENT = {
+    name: bindparam(name, type_=MedicalRecord.__table__.c[name].type)
+    for name in ("id", "patient_id", "doctor_id", "diagnosis", "prescription", "notes", "attachments")
+}
+# Dated now, by the clock that every instance shares; nothing where there is no such chart.
+ADDED = (
+    insert(MedicalRecord)
+    .from_select(
+        [*SENT, "date"],
+        select(*SENT.values(), func.clock_timestamp()).where(Patient.id == SENT["patient_id"]),
+    )
+    .returning(*MedicalRecord.__table__.c)
+    .cte("added")
+)
+ADD = select(*columns_of(ADDED.c)).select_from(
+    ADDED.join(Patient, Patient.id == ADDED.c.patient_id).join(User, User.id == ADDED.c.doctor_id)
+)
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
@@ -83,7 +103,6 @@ async def page(source: Source, caller: Caller, page: int, limit: int, *, patient
     return await query.find(source, page, limit, **parameters)
 
 
-async def add(transaction: Transaction, **values: Any) -> UUID:
-    record_id: UUID
-    [(record_id,)] = await transaction.rows(ADD, **values)
-    return record_id
+async def add(transaction: Transaction, **values: Any) -> AnyRow | None:
+    """The record in COLUMNS, which concludes the transaction; None where there is no such chart."""
+    return next(iter(await transaction.conclude(ADD, ADDED, **values)), None)

@@ -116,6 +116,7 @@ class Sessions:
 
     def __init__(self, reader: Reader, idle: timedelta | None) -> None:
         self.reader = reader
+        self.idle = idle
         self.alive = CALLER.where(*living(idle))
         self.alive_for_now = self.alive.with_for_update(read=True, of=Session)
 

@@ -1,14 +1,12 @@
 """Appointments (contract): a rule that holds when something is made holds when it is moved, and still by the
 time that whoever waited for a lock has it."""
 
-import ast
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,7 +14,6 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-import api
 from security.roles import Role
 from tests.client import Browser
 from tests.factories import World
@@ -280,63 +277,3 @@ def test_bookings_links_and_departures_at_once(world: World) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = [call.result() for call in [pool.submit(call) for call in calls]]
     assert {answer.status_code for answer in answers} <= {200, 201, 400, 404}
-
-
-# The trail: the row of a success stands after the last refusal
-
-FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def test_nothing_is_refused_after_its_row_is_written() -> None:
-    """Behind its call of `done` no function of api/ raises anything, or calls one of api/ that does."""
-    paths = sorted(Path(api.__path__[0]).glob("**/*.py"))
-    functions = [
-        (path, node)
-        for path in paths
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, FUNCTIONS)
-    ]
-    refusing = {f.name for _, f in functions if any(isinstance(node, ast.Raise) for node in ast.walk(f))}
-    rows = [(path, after) for path, function in functions for after in behind_a_row(function)]
-    late = [
-        f"{path.name}:{statement.lineno}"
-        for path, statements in rows
-        for statement in statements
-        if called(statement) & refusing or any(isinstance(node, ast.Raise) for node in ast.walk(statement))
-    ]
-    assert len(rows) > 10
-    assert late == []
-
-
-def behind_a_row(function: ast.AST) -> Iterator[list[ast.stmt]]:
-    """For each statement that writes a row, the others of its block that are reached after it."""
-    for block in blocks(function):
-        for number, statement in enumerate(block):
-            if "done" in called(statement):
-                yield [] if returns(statement) else block[number + 1 :]
-
-
-def returns(statement: ast.stmt) -> bool:
-    """Whether the branch that writes the row leaves the function, so that what follows is another's."""
-    return any(
-        "done" in called(inner) and isinstance(block[-1], ast.Return)
-        for block in blocks(statement)
-        for inner in block
-    )
-
-
-def blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    for inner in ast.walk(node):
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(inner, name, None)
-            if isinstance(block, list) and block:
-                yield block
-
-
-def called(node: ast.AST) -> set[str]:
-    """The functions that are called in it by their plain names; a controller's methods are no such."""
-    return {
-        call.func.id
-        for call in ast.walk(node)
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-    }

@@ -1,0 +1,192 @@
+"""The pool of connections: who gets one, who waits, and what becomes of one that something happened to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, func, select, text
+
+from persistence import pool as pools
+from persistence.connecting import Connector
+from persistence.database import Reader
+from persistence.failures import PoolTimeoutError
+from persistence.pool import Pool
+from tests.service import Backend
+
+PID = select(func.pg_backend_pid())
+SLEEP = select(func.pg_sleep(bindparam("seconds")))
+
+
+@asynccontextmanager
+async def opened(backend: Backend, size: int, **options: Any) -> AsyncIterator[Pool]:
+    pool = Pool(Connector(backend.database_url, **{"command_timeout": 30, **options}), size)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+async def pid(reader: Reader) -> int:
+    [(number,)] = await reader.rows(PID)
+    return int(number)
+
+
+def test_connections_are_used_again_and_never_more_than_its_size(backend: Backend) -> None:
+    async def main() -> None:
+        async with opened(backend, 3) as pool:
+            reader = Reader(pool)
+            assert len({await pid(reader) for _ in range(5)}) == 1
+            pids = await asyncio.gather(*(pid(reader) for _ in range(40)))
+            assert len(set(pids)) <= 3
+            assert (pool.opened, len(pool.idle)) == (len(set(pids)), len(set(pids)))
+
+    run(main())
+
+
+def test_who_waits_too_long_is_told(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "PATIENCE", 0.05)
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            async with pool.connection():
+                with pytest.raises(PoolTimeoutError):
+                    await pool.take()
+            assert await pid(Reader(pool)) > 0
+
+    run(main())
+
+
+def test_whoever_waits_longest_is_next(backend: Backend) -> None:
+    order: list[int] = []
+
+    async def use(pool: Pool, number: int) -> None:
+        async with pool.connection():
+            order.append(number)
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            async with pool.connection():
+                waiting = [asyncio.create_task(use(pool, number)) for number in range(5)]
+                await asyncio.sleep(0)
+            await asyncio.gather(*waiting)
+
+    run(main())
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_a_cancelled_statement_costs_its_connection_and_stops_in_postgresql(backend: Backend) -> None:
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            reader = Reader(pool)
+            before = await pid(reader)
+            asking = asyncio.create_task(reader.rows(SLEEP, seconds=60))
+            await asyncio.sleep(0.1)
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
+            assert await pid(reader) != before
+
+    run(main())
+    sleeping = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+    )
+    assert backend.sql(sleeping)[0][0] == 0
+
+
+@pytest.mark.parametrize("is_handed_over", [False, True])
+def test_who_stops_waiting_takes_nothing_along(backend: Backend, is_handed_over: bool) -> None:
+    """Also where a connection was handed over in the same moment."""
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            connection = await pool.take()
+            waiting = asyncio.create_task(pool.take())
+            await asyncio.sleep(0)
+            if is_handed_over:
+                pool.give_back(connection)
+            waiting.cancel()
+            with suppress(asyncio.CancelledError):
+                await waiting
+            if not is_handed_over:
+                pool.give_back(connection)
+            assert (pool.opened, len(pool.idle)) == (1, 1)
+
+    run(main())
+
+
+def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) -> None:
+    async def main() -> None:
+        async with opened(backend, 1, command_timeout=0.2) as pool:
+            reader = Reader(pool)
+            before = await pid(reader)
+            with pytest.raises(TimeoutError):
+                await reader.rows(SLEEP, seconds=60)
+            assert await pid(reader) != before
+
+    run(main())
+
+
+def test_a_statement_that_is_refused_does_not(backend: Backend) -> None:
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            reader = Reader(pool)
+            before = await pid(reader)
+            for _ in range(3):
+                with pytest.raises(Exception, match="division by zero"):
+                    await reader.rows(text("SELECT 1 / 0"))
+            assert await pid(reader) == before
+
+    run(main())
+
+
+def test_waiting_ends_where_the_connection_that_was_waited_for_dies(backend: Backend) -> None:
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            connection = await pool.take()
+            waiting = asyncio.create_task(pid(Reader(pool)))
+            await asyncio.sleep(0)
+            connection.terminate()
+            pool.give_back(connection)
+            assert await asyncio.wait_for(waiting, 5) > 0
+            assert pool.opened == 1
+
+    run(main())
+
+
+def test_no_room_is_lost_to_connections_that_cannot_be_opened(backend: Backend) -> None:
+    async def main() -> None:
+        url = backend.database_url.replace("postgres@", "nobody@")
+        pool = Pool(Connector(url, 30), 1)
+        for _ in range(3):
+            with pytest.raises(ConnectionError):
+                await pool.take()
+        assert pool.opened == 0
+
+    run(main())
+
+
+def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed without a word, as by a firewall: the driver has not noticed."""
+    monkeypatch.setattr(pools, "TRUSTED", 0.0)
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            reader = Reader(pool)
+            before = await pid(reader)
+            connection, _ = pool.idle[0]
+            monkeypatch.setattr(type(connection), "is_closed", lambda self: False)
+            await asyncio.to_thread(backend.sql, "SELECT pg_terminate_backend($1, 5000)", before)
+            rows = await reader.once(PID, {}, alive=True)
+            monkeypatch.undo()
+            assert rows[0][0] != before
+
+    run(main())
