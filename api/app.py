@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -16,7 +16,7 @@ from api.accounts import SignIn
 from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
-from api.authority import LastLook, ask_again, caller_of_write, trust_to_the_end
+from api.authority import LastLook, ask_again, caller_of_write, has_waited, trust_to_the_end
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
@@ -105,11 +105,15 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
 
     async def judge(request: Any) -> None:
         """Before a handler reads anything."""
-        await judge_body(request)
-        await ask_again(request)
+        takes_body = request.route_handler.parsed_data_field is not None
+        if takes_body:
+            await judge_body(request)
+        if has_waited(request.scope):
+            await ask_again(request)
         if request.scope["query_string"]:
-            await judge_query(cast(StrictRequest, request))
-        await require_body(request)
+            await judge_query(request)
+        if takes_body:
+            await require_body(request)
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:

@@ -51,7 +51,10 @@ OURS = {name for name, _ in [*ALWAYS, *FOR_OUR_PAGES]} | {
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    return next(iter(lines_of(scope, name)), None)
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
 
 
 class Origins:

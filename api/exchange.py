@@ -13,9 +13,14 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from api.edge import ALWAYS, FOR_OUR_PAGES
 from api.errors import BadRequest
 from api.problems import ErrorCode
 
+KNOWN = {
+    (name, value): b"%b: %b\r\n" % (name, value)
+    for name, value in (*ALWAYS, *FOR_OUR_PAGES, (b"content-type", b"application/json"))
+}
 CONTROLS = bytes([*range(9), *range(10, 32), 127])  # which no value of a header holds
 
 
@@ -79,7 +84,11 @@ class Exchange(RequestResponseCycle):
     def head_of(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes | None:
         """None: it is for uvicorn to say how the answer ends."""
         lines, values, length = [STATUS_LINE[status]], [], None
-        for name, value in headers:
+        for header in headers:
+            if header in KNOWN:
+                lines.append(KNOWN[header])
+                continue
+            name, value = header
             opening = opening_of(name)
             if opening == b"content-length: ":
                 length = int(value)

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from api.edge import SECURITY
 from api.exchange import EndingTransport, Exchange
 from api.framing import Framing, is_host, split_target
+from api.idle import Idle
 from api.requests import INCOMPLETE
 from api.schemas import ErrorDetail
 
@@ -55,15 +56,16 @@ class StrictProtocol(HttpToolsProtocol):
         self.running: RequestResponseCycle | None = None
         self.deadline: TimerHandle | None = None
         self.lingering: TimerHandle | None = None
+        self.idle = Idle(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self.ending = EndingTransport(transport, self.is_leaving, self.leave)
-        self.expect_request()
+        self.idle.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.unwatch()
-        self._unset_keepalive_if_required()
+        self.idle.close()
         if self.lingering:
             self.lingering.cancel()
         if self.running:  # uvicorn tells the newest request only
@@ -83,8 +85,8 @@ class StrictProtocol(HttpToolsProtocol):
             self.read(piece)
         if self.is_deaf:
             self.discard(len(data) - position)
-        elif self.in_head and self.deadline is None:
-            self.watch(self.head_is_late)
+        else:
+            self.watch_for_rest()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's hangs up
         """The client sends no more. Whether it still reads, nobody knows before it is written to; so what it
@@ -117,7 +119,7 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def on_message_begin(self) -> None:
-        self._unset_keepalive_if_required()
+        self.idle.end()
         self.in_head = True
         super().on_message_begin()
 
@@ -182,15 +184,21 @@ class StrictProtocol(HttpToolsProtocol):
         if not self.cycle.keep_alive:
             self.is_deaf = True
         elif self.cycle.response_complete:
-            self.expect_request()
+            self.idle.begin()
 
     # Time
 
-    def expect_request(self) -> None:
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+    def _unset_keepalive_if_required(self) -> None:
+        self.idle.end()
+
+    def watch_for_rest(self) -> None:
+        """Of a head, or of the body that a handler may wait for."""
+        if self.deadline is not None:
+            return
+        if self.in_head:
+            self.watch(self.head_is_late)
+        elif self.in_body and self.framing.has_body and self.cycle is self.running:
+            self.watch(self.body_is_late)
 
     def watch(self, late: Callable[[], None]) -> None:
         self.unwatch()
@@ -217,20 +225,22 @@ class StrictProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
-        if cycle is self.cycle and self.in_body and self.framing.has_body:
-            self.watch(self.body_is_late)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.running = None
+        self.server_state.total_requests += 1
         if self.is_leaving():
             return
-        is_last = not self.pipeline
-        super().on_response_complete()
-        if is_last and self.is_refusing:
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            if not self.is_deaf:
+                self.watch_for_rest()
+        elif self.is_refusing:
             self.refuse()
-        elif self.in_head or self.in_body:
-            self._unset_keepalive_if_required()
+        elif not (self.in_head or self.in_body):
+            self.idle.begin()
 
     def send_400_response(self, msg: str) -> None:
         if self.in_body:
@@ -274,7 +284,7 @@ class StrictProtocol(HttpToolsProtocol):
         the answer: so where there may be some, they are read and thrown away for a while."""
         if self.is_leaving():
             return
-        self._unset_keepalive_if_required()
+        self.idle.end()
         is_read = not (self.in_head or self.in_body or self.head_size or self.discarded)
         if is_read or self.is_at_end:
             self.transport.close()

@@ -120,16 +120,15 @@ def query_checks(handler: Any) -> dict[str, acceptance.Check]:
 
 async def judge_body(request: Request[Any, Any, Any]) -> None:
     """Whether a body can be read at all: 415, then 413. Returns when all of it is here."""
-    if request.route_handler.parsed_data_field is not None:
-        kind, _ = request.content_type
-        if kind != "application/json":
-            raise UnsupportedMediaType("Content-Type must be application/json")
-        if is_encoded(request):
-            raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
-        try:
-            await request.body()  # raises 413
-        except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
-            raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
+    kind, _ = request.content_type
+    if kind != "application/json":
+        raise UnsupportedMediaType("Content-Type must be application/json")
+    if is_encoded(request):
+        raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
+    try:
+        await request.body()  # raises 413
+    except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
+        raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
 
 
 async def judge_query(request: StrictRequest) -> None:
@@ -172,7 +171,7 @@ async def mended_query(request: StrictRequest, given: list[tuple[str, str]]) -> 
 
 
 async def require_body(request: Request[Any, Any, Any]) -> None:
-    if request.route_handler.parsed_data_field is not None and not await request.body():
+    if not await request.body():
         raise Invalid([NO_BODY])
 
 
