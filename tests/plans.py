@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 DIALECT = PGDialect_asyncpg()
-TRIES = 7  # after five times PostgreSQL may take a plan that suits all values, if it is no dearer
+TRIES = 6  # after five times PostgreSQL may take a plan that suits all values, if it is no dearer
 Node = dict[str, Any]
 numbers = itertools.count()
 
@@ -69,6 +69,7 @@ class Planner:
         if names := compiled.positiontup:
             execute += f"({', '.join(literal(values[place]) for place in names)})"
         await self.connection.execute(f"PREPARE {name} AS {text}")
+        await self.connection.execute(execute)  # now it has read of the tables and functions what it keeps
         for _ in range(TRIES):
             explained = await self.connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}")
             self.plans.append(Plan(text, list(below(json.loads(explained)[0]["Plan"]))))
