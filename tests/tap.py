@@ -5,12 +5,16 @@ import asyncio
 import struct
 import tempfile
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from tests.service import Backend
+
+connections = count()
 
 
 class Cost(NamedTuple):
@@ -19,15 +23,39 @@ class Cost(NamedTuple):
     redis: int  # commands
 
 
+TRIP = ""  # in the place of a statement: somebody waits for the answers
+# What the service does by itself, now and then: it folds counts, and seals the trail.
+ITS_OWN_WORK = ("fold_counts(", "_audit_seal(")
+
+
 @dataclass
 class Counts:
-    trips: int = 0
     redis: int = 0
-    statements: list[str] = field(default_factory=list)
+    asked: list[tuple[int, str]] = field(default_factory=list)  # over which connection, and what
 
-    @property
-    def cost(self) -> Cost:
-        return Cost(len(self.statements), self.trips, self.redis)
+    def since(self, place: int, redis: int) -> tuple[Cost, list[str]]:
+        """What requests cost after `asked` had `place` entries, and the statements."""
+        transactions = grouped(self.asked[place:])
+        ours = [
+            text for one in transactions if not any(work in text for work in ITS_OWN_WORK for text in one)
+            for text in one
+        ]  # fmt: skip
+        statements = [text for text in ours if text != TRIP]
+        return Cost(len(statements), ours.count(TRIP), self.redis - redis), statements
+
+
+def grouped(asked: Iterable[tuple[int, str]]) -> list[list[str]]:
+    """By transactions, a statement alone is one, too. Each connection has one at a time."""
+    done: list[list[str]] = []
+    open_ones: dict[int, list[str]] = defaultdict(list)
+    for connection, text in asked:
+        one = open_ones[connection]
+        one.append(text)
+        begins = one[0].startswith("BEGIN")
+        ends = any(earlier in ("COMMIT", "ROLLBACK") for earlier in one)
+        if text == TRIP and (ends or not begins):
+            done.append(open_ones.pop(connection))
+    return done + list(open_ones.values())
 
 
 class Statements:
@@ -35,6 +63,7 @@ class Statements:
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
+        self.connection = next(connections)
         self.prepared: dict[bytes, str] = {}
         self.bound: dict[bytes, bytes] = {}
         self.rest = b""
@@ -57,16 +86,20 @@ class Statements:
     def take(self, kind: bytes, body: bytes) -> None:
         names = body.split(b"\0")
         if kind == b"Q":
-            self.counts.statements += [text.strip() for text in names[0].decode().split(";") if text.strip()]
-            self.counts.trips += 1
+            for text in filter(None, map(str.strip, names[0].decode().split(";"))):
+                self.note(text)
+            self.note(TRIP)
         elif kind == b"P":
             self.prepared[names[0]] = names[1].decode()
         elif kind == b"B":
             self.bound[names[0]] = names[1]
         elif kind == b"E":
-            self.counts.statements.append(self.prepared[self.bound[names[0]]])
+            self.note(self.prepared[self.bound[names[0]]])
         elif kind in (b"S", b"H"):
-            self.counts.trips += 1
+            self.note(TRIP)
+
+    def note(self, text: str) -> None:
+        self.counts.asked.append((self.connection, text))
 
 
 class Commands:

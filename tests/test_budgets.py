@@ -61,18 +61,16 @@ def world(tap: Tap) -> Iterator[World]:
 
 def cost_of(tap: Tap, request: Request) -> tuple[Cost, list[str]]:
     time.sleep(0.005)  # for what the service still does after the answers before
-    counts = tap.counts
-    statements, trips, redis = len(counts.statements), counts.trips, counts.redis
+    place, redis = len(tap.counts.asked), tap.counts.redis
     options = {} if request.body is None else {"json": request.body}
     answer = request.browser.request(request.method, request.path, **options)
     assert answer.is_success, answer.text
     time.sleep(0.005)
-    asked = counts.statements[statements:]
-    return Cost(len(asked), counts.trips - trips, counts.redis - redis), asked
+    return tap.counts.since(place, redis)
 
 
 def least(tap: Tap, world: World, case: Case, n: int) -> tuple[Cost, list[str]]:
-    """Of several times: the first prepares its statements, and another may meet the service's own work."""
+    """Of several times: the first prepares its statements."""
     costs, statements = zip(*(cost_of(tap, case.make(world, n)) for _ in range(3)), strict=True)
     return Cost(*map(min, *costs)), statements[-1]
 
