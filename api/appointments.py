@@ -185,10 +185,10 @@ class AppointmentController(Controller):
         status: FromQuery[AppointmentStatus | None] = None,
     ) -> AppointmentPage:
         spans = clinic.calendar.spans(date) if date else None
-        rows, total, named = await appointments.page(
+        rows, total, [ids, charts] = await appointments.page(
             reader, request.user, page, limit, spans=spans, status=status
         )
-        await seen(request, target_ids=[id for id, _ in named], patient_ids=[chart for _, chart in named])
+        await seen(request, target_ids=ids, patient_ids=charts)
         return AppointmentPage([Appointment(*row) for row in rows], total)
 
     @post(

@@ -178,8 +178,7 @@ class PatientController(Controller):
         limit: Limit = 10,
         search: Search = "",
     ) -> PatientPage:
-        rows, total, named = await patients.page(reader, request.user, page, limit, search)
-        ids = [chart_id for (chart_id,) in named]
+        rows, total, [ids] = await patients.page(reader, request.user, page, limit, search)
         await seen(request, target_ids=ids, patient_ids=ids)
         return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
 

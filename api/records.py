@@ -98,12 +98,14 @@ class RecordController(Controller):
         limit: Limit = 10,
         patientId: FromQuery[UUID | None] = None,  # the contract's spelling
     ) -> RecordPage:
-        rows, total, named = await records.page(reader, request.user, page, limit, patient_id=patientId)
+        rows, total, [ids, charts] = await records.page(
+            reader, request.user, page, limit, patient_id=patientId
+        )
         await seen(
             request,
             patient_id=patientId if total or await is_seen(reader, request.user, patientId) else None,
-            target_ids=[id for id, _ in named],
-            patient_ids=[chart for _, chart in named],
+            target_ids=ids,
+            patient_ids=charts if patientId is None else (),
         )
         return RecordPage([MedicalRecord(*row) for row in rows], total)
 

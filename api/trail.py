@@ -2,7 +2,6 @@
 `x-audit`; the handler says whose data the answer shows."""
 
 import logging
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -10,10 +9,12 @@ from uuid import UUID, uuid4
 
 from litestar.exceptions import HTTPException
 from litestar.types import Scope
+from msgspec import Raw
 
 from api.requests import StrictRequest
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.database import Transaction
+from persistence.paging import Ids
 from security.authentication import address_of
 
 log = logging.getLogger("medisecure.audit")
@@ -29,15 +30,14 @@ def event(
     session_id: UUID | None = None,
     patient_id: UUID | None = None,
     target_id: UUID | None = None,
-    target_ids: Iterable[UUID] = (),
-    patient_ids: Iterable[UUID] = (),
+    target_ids: Ids = (),
+    patient_ids: Ids = (),
 ) -> Event:
     """An event of this request. `user`: who it is about where nobody has signed in yet, with id, email and
     role; `session_id`: their session, then. `patient_ids`: every chart that the answer shows something of, if
     it is not `patient_id` alone."""
     caller = request.scope.get("user")
     who = caller or user
-    charts = set(patient_ids) | ({patient_id} if patient_id else set())
     return Event(
         at=datetime.now(UTC),
         user_id=who.id if who else None,
@@ -48,11 +48,18 @@ def event(
         outcome=outcome,
         patient_id=patient_id,
         target_id=target_id,
-        target_ids=list(target_ids),
-        patient_ids=sorted(charts),
+        target_ids=target_ids,
+        patient_ids=charts_of(patient_ids, patient_id),
         address=address_of(request),
         request_id=request.scope["state"]["request_id"],
     )
+
+
+def charts_of(patient_ids: Ids, patient_id: UUID | None) -> Ids:
+    """All of them, each once; those of a list that the database has written are."""
+    if isinstance(patient_ids, Raw):
+        return patient_ids
+    return sorted({*patient_ids, patient_id} if patient_id else {*patient_ids})
 
 
 async def seen(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:

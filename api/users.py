@@ -167,7 +167,7 @@ class UserController(Controller):
         search: Search = "",
     ) -> AccountPage:
         """Staff see patient accounts only, whatever they filter by."""
-        rows, total, named = await users.page(
+        rows, total, [ids] = await users.page(
             reader,
             request.user,
             page,
@@ -177,7 +177,7 @@ class UserController(Controller):
             linked=None if linked is None else linked == "true",
             search=search,
         )
-        await seen(request, target_ids=[user_id for (user_id,) in named])
+        await seen(request, target_ids=ids)
         return AccountPage([account(row) for row in rows], total)
 
     @patch(

@@ -17,7 +17,7 @@ from sqlalchemy.types import Uuid
 from persistence.counters import number_of
 from persistence.database import Reader, Source
 from persistence.models import AuditEvent
-from persistence.paging import PagedQuery
+from persistence.paging import Ids, PagedQuery
 
 
 class Action(StrEnum):
@@ -68,8 +68,8 @@ class Event(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     patient_id: UUID | None
     target_id: UUID | None
-    target_ids: list[UUID]
-    patient_ids: list[UUID]
+    target_ids: Ids
+    patient_ids: Ids
     address: str
     request_id: UUID
 

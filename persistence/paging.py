@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, FromClause, bindparam, case, func, select, true, tuple_
+from msgspec import Raw
+from sqlalchemy import ColumnElement, FromClause, bindparam, case, distinct, func, select, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.expression import UnaryExpression
 
@@ -15,12 +17,16 @@ MOST_NAMED = 100  # what one event of the audit trail names at most
 FAR = 1000  # rows to skip, beyond which it is worth to look for a mark
 
 
+Ids = Sequence[UUID] | Raw  # or as the JSON that the trail keeps of them
+
+
 class Found(NamedTuple):
-    """A page of a list that leaves a trace. `named`: whom the audit trail names, in the query's `names`."""
+    """A page of a list that leaves a trace. `named`: whom the audit trail names, by each of the query's
+    `names`."""
 
     rows: list[Sequence[Any]]
     total: int
-    named: list[Sequence[Any]]
+    named: Sequence[Ids]
 
 
 class PagedQuery:
@@ -58,22 +64,33 @@ class PagedQuery:
         self.width, self.names = len(columns), len(names)
         if total is None:
             total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
-        facts: list[Any] = [total.label("total")]
-        self.beyond = select(*facts)
+        total = total.label("total")
         rows: FromClause = source.join(keys, keys.c.id == key)
+        self.beyond = select(total)
+        self.page = self.first_page = self.deep_page = (
+            select(*columns, total).select_from(rows).order_by(*order)
+        )
         if by_filter:
-            first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).subquery("first")
+            first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).cte("first")
+            ids, *others = first.c
             matches = select(*(func.array_agg(column).label(column.name) for column in first.c)).subquery()
-            self.beyond = select(*facts, *matches.c).select_from(matches)
-            rows = rows.join(matches, true())
-            # With every row, PostgreSQL would send a thousand ids for a page of ten, and we would read them.
+            # As the trail keeps it: hundreds of ids are nothing that Python needs to read and write.
+            written = [func.json_agg(ids), *(func.json_agg(distinct(column)) for column in others)]
+            lists = (select(one).scalar_subquery().label(f"list_{n}") for n, one in enumerate(written))
+            as_json = select(*lists).subquery()
+            # With every row, PostgreSQL would send a thousand ids for a page of ten.
             is_first = func.row_number().over(order_by=order) == 1
-            facts += (case((is_first, column)).label(column.name) for column in matches.c)
-        self.page = self.deep_page = select(*columns, *facts).select_from(rows).order_by(*order)
+            self.beyond = select(total, *matches.c).select_from(matches)
+            self.page, self.first_page = (
+                select(*columns, total, *(case((is_first, column)).label(column.name) for column in named.c))
+                .select_from(rows.join(named, true()))
+                .order_by(*order)
+                for named in (matches, as_json)
+            )
         if marked:
             keys = from_mark(key, order).subquery("keys")
             rows = source.join(keys, keys.c.id == key)
-            self.deep_page = select(*columns, *facts).select_from(rows).order_by(*order)
+            self.deep_page = select(*columns, total).select_from(rows).order_by(*order)
 
     async def fetch(
         self, source: Source, page: int, limit: int, **parameters: Any
@@ -85,21 +102,21 @@ class PagedQuery:
         """As `fetch`, and what the trail names: the rows shown, and `by_filter` further matches in the list's
         order, MOST_NAMED in all."""
         offset = (page - 1) * limit
-        statement = self.page if offset <= FAR else self.deep_page
+        statement = self.first_page if page == 1 else self.page if offset <= FAR else self.deep_page
         rows: Sequence[AnyRow] = await source.rows(statement, limit=limit, offset=offset, **parameters)
-        if rows:
-            facts = rows[0][self.width :]
-        elif page == 1:
-            return Found([], 0, [])
-        else:
-            [facts] = await source.rows(self.beyond, **parameters)
         shown: list[Sequence[Any]] = [row[: self.width] for row in rows]
-        named: list[Sequence[Any]] = [row[: self.names] for row in shown]
+        named: list[list[Any]] = [[row[at] for row in shown] for at in range(self.names)]
+        if not rows and page == 1:
+            return Found([], 0, named)
+        facts = rows[0][self.width :] if rows else (await source.rows(self.beyond, **parameters))[0]
         total, *matches = facts
+        if page == 1 and matches:
+            return Found(shown, total, [Raw(ids.encode()) for ids in matches])
         if total and matches:
-            already = {name[0] for name in named}
-            further = (match for match in zip(*matches, strict=True) if match[0] not in already)
-            named = [*named, *further][:MOST_NAMED]
+            already = set(named[0])
+            further = [at for at, match in enumerate(matches[0]) if match not in already]
+            for names, match in zip(named, matches, strict=True):
+                names += [match[at] for at in further[: MOST_NAMED - len(shown)]]
         return Found(shown, total, named)
 
 
