@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 from time import monotonic
@@ -25,6 +26,7 @@ PAUSE = 1.0  # seconds without Redis after it failed, so that a stalled one does
 USER = "user"
 SAFEGUARD = "safeguard"
 
+CALLER = msgspec.json.Decoder(Caller)
 Answer = TypeVar("Answer")
 log = logging.getLogger("medisecure.admission")
 
@@ -90,9 +92,9 @@ class Admission:
         by_address = [f"requests:address:{network_of(address)}"] if anonymous else []
         if token is None:
             return Admitted(None, None, await self.count(*by_address) if anonymous else None, asked)
-        keys = [session_key(token.session_id), f"requests:{counter}:{token.sub}", *by_address]
+        keys = [session_key(token.sid), f"requests:{counter}:{token.sub}", *by_address]
         known, count = await self.known(keys, token.session_id)
-        caller = None if known is None else msgspec.json.decode(known, type=Caller)
+        caller = None if known is None else CALLER.decode(known)
         if caller is None or caller.id != token.user_id:
             return Admitted(None, None, count if anonymous else None, asked)
         return Admitted(caller, token, count, asked)
@@ -155,6 +157,7 @@ def alive(known: bytes) -> bytes | None:
     return None if known == TOMBSTONE else known
 
 
+@lru_cache(1024)
 def network_of(address: str) -> str:
     """The address, and of an IPv6 one the /64 that its owner chooses from at will."""
     try:

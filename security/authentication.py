@@ -35,10 +35,11 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
     async def authenticate_request(
         self, connection: ASGIConnection[Any, Any, Any, Any]
     ) -> AuthenticationResult:
-        opt = connection.route_handler.opt
+        scope = connection.scope
+        opt = scope["route_handler"].opt
         kind = opt.get("credential", Kind.ACCESS)
-        cookie = read_cookie(connection.scope["headers"], ACCESS if kind is Kind.ACCESS else REFRESH)
-        state = connection.app.state
+        cookie = read_cookie(scope["headers"], ACCESS if kind is Kind.ACCESS else REFRESH)
+        state = scope["litestar_app"].state
         issuer: TokenIssuer = state.issuer
         admission: Admission = state.admission
         admitted = await admission.admit(
@@ -73,4 +74,5 @@ def session_auth(issuer: TokenIssuer) -> JWTCookieAuth[Caller, SessionToken]:
 def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     """The peer's address; the server has already judged X-Forwarded-For by who sent it. Cut to what the
     contract holds, because a proxy may write anything there."""
-    return connection.client.host[:MAX_ADDRESS] if connection.client else "unknown"
+    client = connection.scope.get("client")
+    return client[0][:MAX_ADDRESS] if client else "unknown"

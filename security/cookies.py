@@ -44,9 +44,9 @@ def read_cookies(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]
     """Every value that is sent as `name`, in however many fields."""
     prefix = name.encode() + b"="
     return [
-        pair[len(prefix) :].decode("latin-1")
+        part[len(prefix) :].decode("latin-1")
         for key, value in headers
         if key == b"cookie"
-        for pair in (part.strip() for part in value.split(b";"))
-        if pair.startswith(prefix)
+        for pair in value.split(b";")
+        if (part := pair.strip()).startswith(prefix)
     ]

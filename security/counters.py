@@ -104,5 +104,5 @@ class CounterStore(RedisStore):
         await super()._shutdown()
 
 
-def session_key(session_id: UUID) -> str:
+def session_key(session_id: UUID | str) -> str:
     return f"session:{session_id}"

@@ -3,6 +3,7 @@
 The stock one reads, decides and writes in three steps: of 100 allowed it let 122 to 161 through.
 """
 
+from functools import cache
 from typing import cast
 
 from litestar.exceptions import TooManyRequestsException
@@ -20,14 +21,13 @@ class AdmissionRateLimit(RateLimitMiddleware):
         if admitted is None or admitted.count is None:
             await self.app(scope, receive, send)
             return
-        headers = rate_limit_headers(admitted.count)
         if admitted.count.exceeded:
-            raise TooManyRequestsException(
-                "Too many requests", headers={**headers, "Retry-After": str(admitted.count.reset)}
-            )
+            headers = rate_limit_headers(admitted.count)
+            headers["Retry-After"] = str(admitted.count.reset)
+            raise TooManyRequestsException("Too many requests", headers=headers)
         # A session that ends while its request waits is a 401 like any other, and says nothing of a count.
         secured = not scope["route_handler"].opt.get("anonymous")
-        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        encoded = encoded_headers(admitted.count)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start" and not (secured and message["status"] == 401):
@@ -39,12 +39,20 @@ class AdmissionRateLimit(RateLimitMiddleware):
 
 def rate_limit_headers(count: Count) -> dict[str, str]:
     """The headers of draft-ietf-httpapi-ratelimit-headers-06."""
-    return {
-        "RateLimit-Policy": f"{count.limit}; w={count.window}",
-        "RateLimit-Limit": str(count.limit),
-        "RateLimit-Remaining": str(count.remaining),
-        "RateLimit-Reset": str(count.reset),
-    }
+    return {name.decode(): value.decode() for name, value in encoded_headers(count)}
+
+
+def encoded_headers(count: Count) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        *of_the_limit(count.limit, count.window),
+        (b"RateLimit-Remaining", b"%d" % count.remaining),
+        (b"RateLimit-Reset", b"%d" % count.reset),
+    )
+
+
+@cache
+def of_the_limit(limit: int, window: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"RateLimit-Policy", b"%d; w=%d" % (limit, window)), (b"RateLimit-Limit", b"%d" % limit)
 
 
 def rate_limit(limit: int) -> RateLimitConfig:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
+from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +15,7 @@ from jwt.utils import base64url_encode
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 
-CLOCK_SKEW = timedelta(seconds=120)  # that another server's clock may be ahead of ours
+CLOCK_SKEW = 120  # seconds that another server's clock may be ahead of ours
 MAX_LENGTH = 4096
 REMEMBERED = 4096  # tokens, of some two kilobytes each
 REQUIRED = ("exp", "iat", "sub", "sid", "jti", "kind")
@@ -59,10 +60,15 @@ class SessionToken(Token):
     def token_id(self) -> UUID:
         return UUID(str(self.jti))
 
+    @cached_property
+    def times(self) -> tuple[float, int]:
+        """When it was issued and when it expires, in seconds since the epoch."""
+        return self.iat.timestamp(), int(self.exp.timestamp())
+
     def is_current(self) -> bool:
-        """By the clock as it is now, set back or forward as it may be."""
-        now = datetime.now(UTC)
-        return self.exp.replace(microsecond=0) > now and self.iat <= now + CLOCK_SKEW
+        """As decode judges it, by the clock as it is now, set back or forward as that may be."""
+        issued, expires = self.times
+        return issued - CLOCK_SKEW <= time() < expires
 
     @classmethod
     def decode_payload(
@@ -86,7 +92,7 @@ class SessionToken(Token):
         checks: Any = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
         claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
         if not isinstance(claims["iat"], int | float) or (
-            claims["iat"] > (datetime.now(UTC) + CLOCK_SKEW).timestamp()
+            claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW
         ):
             raise jwt.InvalidTokenError("issued in the future")
         for name in ("sub", "sid", "jti"):

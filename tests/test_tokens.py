@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ import httpx
 import jwt
 import pytest
 
+from security.tokens import REMEMBERED, Kind, TokenIssuer
 from tests.client import Browser
 from tests.factories import PASSWORD, World
 from tests.service import KEY, Backend, Service
@@ -232,3 +234,71 @@ def test_the_longest_email_fits_into_a_cookie(world: World) -> None:
     browser, me = world.account(email="\N{GRINNING FACE}" * 241 + uuid4().hex[:8] + "@x.io")
     assert len(me["email"]) == 254
     assert max(len(cookie) for cookie in browser.cookies.values()) < 3_900
+
+
+class TestRemembered:
+    """A token that was verified is not verified again, but is judged by the clock each time."""
+
+    @pytest.fixture
+    def issuer(self) -> TokenIssuer:
+        return TokenIssuer(KEY, "HS256", timedelta(minutes=15))
+
+    @staticmethod
+    def access_of(issuer: TokenIssuer) -> str:
+        return issuer.access(uuid4(), "a@b.example", "staff", uuid4())
+
+    @pytest.mark.parametrize(
+        ("seconds", "good"),
+        [(0, True), (890, True), (901, False), (10**6, False), (-110, True), (-130, False)],
+    )
+    def test_under_another_clock(
+        self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, seconds: int, good: bool
+    ) -> None:
+        """Set forward, it has expired; set back by more than another server's clock may be, it is not issued
+        yet. Set right again, it is good."""
+        token = self.access_of(issuer)
+        assert issuer.read(token, Kind.ACCESS)
+        with monkeypatch.context() as patch:
+            patch.setattr("security.tokens.time", lambda: time.time() + seconds)
+            assert bool(issuer.read(token, Kind.ACCESS)) is good
+        assert issuer.read(token, Kind.ACCESS)
+
+    def test_it_expires_while_it_is_remembered(self, service: Service, access: str) -> None:
+        expires = int(time.time()) + 3
+        brief = signed({**claims(access), "exp": expires})
+        assert status_of(service, brief) == 200
+        while time.time() <= expires:
+            time.sleep(0.1)
+        assert status_of(service, brief) == 401
+
+    def test_for_its_own_kind_only(self, issuer: TokenIssuer) -> None:
+        token = self.access_of(issuer)
+        for _ in range(2):
+            assert issuer.read(token, Kind.ACCESS)
+            assert issuer.read(token, Kind.REFRESH) is None
+
+    def test_only_as_it_was(self, issuer: TokenIssuer) -> None:
+        token = self.access_of(issuer)
+        assert issuer.read(token, Kind.ACCESS)
+        for changed in (token[:-1], token.swapcase(), f" {token}", token[1:]):
+            assert issuer.read(changed, Kind.ACCESS) is None
+
+    def test_one_that_had_expired_is_good_for_signing_out_only(self, issuer: TokenIssuer) -> None:
+        expired = signed({**claims(self.access_of(issuer)), "exp": int(time.time()) - 1})
+        for _ in range(2):
+            assert issuer.read(expired, Kind.ACCESS, expired=True)
+            assert issuer.read(expired, Kind.ACCESS) is None
+
+    def test_so_many_and_none_that_has_expired(
+        self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who signs in again and again makes nobody's memory grow."""
+        first = self.access_of(issuer)
+        for _ in range(REMEMBERED):
+            assert issuer.read(self.access_of(issuer), Kind.ACCESS)
+        assert issuer.read(first, Kind.ACCESS)
+        assert len(issuer.verified) == REMEMBERED
+        monkeypatch.setattr("security.tokens.time", lambda: time.time() + 901)
+        later = jwt.encode({**claims(first), "exp": int(time.time()) + 1800}, KEY, "HS256")
+        assert issuer.read(later, Kind.ACCESS)
+        assert list(issuer.verified) == [later]
