@@ -5,7 +5,19 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import Raw
-from sqlalchemy import ColumnElement, FromClause, bindparam, case, distinct, func, select, true, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    bindparam,
+    case,
+    distinct,
+    func,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.expression import UnaryExpression
 
@@ -33,8 +45,9 @@ class PagedQuery:
     """The keys of the page first, out of an index alone, then the columns of those few rows. So a deep page
     costs an index walk and not the rows that it skips.
 
-    `total`: how many rows there are, where a counter knows. `marked`: of the whole list the database keeps
-    marks (persistence/counters.py), so that a deep page costs no more than the way from the mark before it.
+    `total`: how many rows there are, where a counter knows (persistence/counters.py); then a deep page is
+    read from the nearer end. `marked`: the database keeps marks of the list, which is the whole table; then
+    it costs no more than the way from the mark before it.
 
     `names`: by which columns, the first of `columns`, the audit trail names a row. `by_filter`: the caller
     searches or filters, so that the total, and a page past the end, tell of rows which are not shown.
@@ -53,44 +66,42 @@ class PagedQuery:
         total: Any = None,
         marked: bool = False,
     ) -> None:
-        keys = (
-            select(key)
-            .where(*where)
-            .order_by(*order)
-            .limit(bindparam("limit"))
-            .offset(bindparam("offset"))
-            .subquery("keys")
-        )
         self.width, self.names = len(columns), len(names)
+        keys = select(key).where(*where).order_by(*order)
+        deep_keys = keys = keys.limit(bindparam("limit")).offset(bindparam("offset"))
+        if marked:
+            deep_keys = from_mark(key, order)
+        elif total is not None:
+            deep_keys = from_nearer_end(key, where, order, total)
         if total is None:
             total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
         total = total.label("total")
-        rows: FromClause = source.join(keys, keys.c.id == key)
+
+        def page_of(keys: Any, named: FromClause | None) -> Any:
+            shown = keys.subquery("keys")
+            rows: FromClause = source.join(shown, shown.c.id == key)
+            facts = [total]
+            if named is not None:
+                # With every row, PostgreSQL would send a thousand ids for a page of ten.
+                is_first = func.row_number().over(order_by=order) == 1
+                facts += (case((is_first, column)).label(column.name) for column in named.c)
+                rows = rows.join(named, true())
+            return select(*columns, *facts).select_from(rows).order_by(*order)
+
         self.beyond = select(total)
-        self.page = self.first_page = self.deep_page = (
-            select(*columns, total).select_from(rows).order_by(*order)
-        )
+        matches: FromClause | None = None
         if by_filter:
             first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).cte("first")
             ids, *others = first.c
             matches = select(*(func.array_agg(column).label(column.name) for column in first.c)).subquery()
+            self.beyond = select(total, *matches.c).select_from(matches)
             # As the trail keeps it: hundreds of ids are nothing that Python needs to read and write.
             written = [func.json_agg(ids), *(func.json_agg(distinct(column)) for column in others)]
             lists = (select(one).scalar_subquery().label(f"list_{n}") for n, one in enumerate(written))
-            as_json = select(*lists).subquery()
-            # With every row, PostgreSQL would send a thousand ids for a page of ten.
-            is_first = func.row_number().over(order_by=order) == 1
-            self.beyond = select(total, *matches.c).select_from(matches)
-            self.page, self.first_page = (
-                select(*columns, total, *(case((is_first, column)).label(column.name) for column in named.c))
-                .select_from(rows.join(named, true()))
-                .order_by(*order)
-                for named in (matches, as_json)
-            )
-        if marked:
-            keys = from_mark(key, order).subquery("keys")
-            rows = source.join(keys, keys.c.id == key)
-            self.deep_page = select(*columns, total).select_from(rows).order_by(*order)
+            self.first_page = page_of(keys, select(*lists).subquery())
+        self.page, self.deep_page = page_of(keys, matches), page_of(deep_keys, matches)
+        if not by_filter:
+            self.first_page = self.page
 
     async def fetch(
         self, source: Source, page: int, limit: int, **parameters: Any
@@ -118,6 +129,26 @@ class PagedQuery:
             for names, match in zip(named, matches, strict=True):
                 names += [match[at] for at in further[: MOST_NAMED - len(shown)]]
         return Found(shown, total, named)
+
+
+def from_nearer_end(key: Any, where: Sequence[Any], order: Sequence[Any], total: Any) -> Any:
+    """The keys of one page, read from the end of the list that is nearer; the other half of the statement
+    asks for no rows, and does nothing."""
+    offset: Any = bindparam("offset", type_=BigInteger)
+    limit: Any = bindparam("limit", type_=BigInteger)
+    all_rows = select(select(total).scalar_subquery().label("n")).cte("all_rows")
+    n = select(all_rows.c.n).scalar_subquery()
+    is_near = offset <= n - offset
+    back = [by.element if isinstance(by, UnaryExpression) else by.desc() for by in order]
+    keys = select(key.label("id")).where(*where)
+    halves = (
+        keys.order_by(*order).limit(case((is_near, limit), else_=0)).offset(offset),
+        keys.order_by(*back)
+        .limit(case((is_near, 0), else_=func.greatest(func.least(limit, n - offset), 0)))
+        .offset(func.greatest(n - offset - limit, 0)),
+    )
+    # The one limit that the planner can read; else it expects a tenth of the table.
+    return union_all(*(select(half.subquery().c.id) for half in halves)).limit(limit)
 
 
 def from_mark(key: InstrumentedAttribute[Any], order: Sequence[Any]) -> Any:

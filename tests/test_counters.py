@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from persistence import appointments, counters, dashboard, patients, records
+from persistence import appointments, audit, counters, dashboard, patients, records
 from persistence.database import Database, Reader
 from persistence.models import AppointmentStatus
 from security.roles import Caller, Role
@@ -324,6 +324,11 @@ async def listed(backend: Backend) -> None:
             f"appointments {where} ORDER BY date, id",
             lambda p, n, s=status: appointments.page(reader, ADMIN, p, n, spans=None, status=s),
         )
+    nothing = dict.fromkeys(("user_id", "patient_id", "action", "since", "until"))
+    await check(
+        "audit_events ORDER BY at DESC, id DESC",
+        lambda p, n: audit.page(reader, p, n, **nothing),  # type: ignore[arg-type]
+    )
     await connection.close()
     await database.close()
 
@@ -334,6 +339,7 @@ def test_deep_pages(backend: Backend) -> None:
     backend.sql(CHART, None, 9000)
     backend.sql(VISIT, doctor, "completed", 1, 9500)
     backend.sql(RECORD, doctor, 12100)
+    backend.sql(EVENTS, 9000)
     asyncio.run(listed(backend))  # not counted yet
     while backend.sql("SELECT fold_counts(1)")[0][0]:
         pass
