@@ -11,8 +11,9 @@ PASSING = ("57P", "53", "08")
 LASTING = ("unsupported startup parameter", "no such database", "no such user")
 
 # Whatever the server's default: a rule that is judged once its locks are held must see what was stored while
-# it waited for them.
-ISOLATION = "SET default_transaction_isolation = 'read committed'"
+# it waited for them. And nothing is compiled for a second's query: that takes PostgreSQL longer than the few
+# rows that most of them read.
+SESSION = "SET default_transaction_isolation = 'read committed'; SET jit = off"
 
 
 class NoConnectionError(ConnectionError):
@@ -58,7 +59,7 @@ class Connector:
                 await connection.close()
                 connection = await self.open()
             if not self.is_pooled:  # of a single statement; in a pooler's session it would be others' as well
-                await connection.execute(ISOLATION)
+                await connection.execute(SESSION)
         except asyncpg.PostgresError as error:
             raise refusal(error) from error
         except asyncpg.InterfaceError as error:  # what the URL asks for is not to be had

@@ -14,7 +14,7 @@ from persistence.statements import AnyRow
 
 COMMAND_TIMEOUT = 30  # seconds for a statement of a request
 JOURNALS = 2  # connections that nothing but the audit trail's rows use
-# As connecting.ISOLATION, for a pooler's connections, too.
+# As connecting.SESSION, for a pooler's connections, too.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 

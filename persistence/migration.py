@@ -1,5 +1,6 @@
 """Alembic's commands through advanced-alchemy, with our engine and the migrations of this package."""
 
+import asyncio
 from typing import Any
 
 from advanced_alchemy.alembic.commands import AlembicCommands
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from persistence.connecting import Connector
+from persistence.refolding import refold
 from persistence.revisions import HERE, UnknownRevisionError
 
 
@@ -49,8 +51,18 @@ def commands(url: str) -> AlembicCommands:
 
 
 def upgrade(url: str) -> None:
-    """UnknownRevisionError: the database is not one of this release."""
+    """And once more what instances of an older release have written since. UnknownRevisionError: the database
+    is not one of this release."""
     try:
         commands(url).upgrade()
     except CommandError as error:
         raise UnknownRevisionError(str(error)) from error
+    asyncio.run(refold_keys(url))
+
+
+async def refold_keys(url: str) -> None:
+    engine = create_engine(url)
+    async with engine.connect() as connection:
+        committing = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await committing.run_sync(refold)
+    await engine.dispose()

@@ -63,11 +63,20 @@ class Base(CommonTableAttributes, AdvancedDeclarativeBase):
     __abstract__ = True
 
 
+def by_trigrams(table: str) -> Index:
+    """What a search for words uses. Entries go in at once: a list of pending ones would be read by every
+    search, and be the wait of whoever adds the one that fills it."""
+    return Index(
+        f"{table}_trigrams_idx", "trigrams", postgresql_using="gin", postgresql_with={"fastupdate": "off"}
+    )
+
+
 class User(Base):
     __tablename__ = "users"
     __table_args__ = (
         Index("users_name_idx", "sort_name", "id"),
         Index("users_role_idx", "role", "status", "sort_name", "id"),
+        by_trigrams("users"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
@@ -81,6 +90,7 @@ class User(Base):
     status: Mapped[AccountStatus] = mapped_column(closed_set(AccountStatus, "account_status"))
     sort_name: Mapped[str] = mapped_column(Folded)
     search_text: Mapped[str] = mapped_column(Folded)
+    trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))  # of search_text, by a trigger (0010)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now(), onupdate=func.now())
 
@@ -110,7 +120,7 @@ class Patient(Base):
     `ever_linked` with it, and nothing unsets it."""
 
     __tablename__ = "patients"
-    __table_args__ = (Index("patients_name_idx", "sort_name", "id"),)
+    __table_args__ = (Index("patients_name_idx", "sort_name", "id"), by_trigrams("patients"))
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), unique=True)
@@ -126,6 +136,7 @@ class Patient(Base):
     medical_history: Mapped[str | None] = mapped_column(Text)
     sort_name: Mapped[str] = mapped_column(Folded)
     search_text: Mapped[str] = mapped_column(Folded)
+    trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))  # of search_text, by a trigger (0010)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 
 

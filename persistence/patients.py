@@ -9,8 +9,9 @@ from persistence.database import Source, Transaction
 from persistence.models import Patient
 from persistence.paging import Found, PagedQuery
 from persistence.relations import charts_readable_by as readable_by
+from persistence.searching import SearchQuery
 from persistence.statements import AnyRow
-from persistence.text import search_key, sort_key, substring_pattern
+from persistence.text import search_key, sort_key, words_of
 from security.roles import Caller, Role
 
 SUMMARY = (
@@ -47,23 +48,23 @@ def single(role: Role) -> Any:
 
 
 @lru_cache
-def listing(role: Role, searched: bool) -> PagedQuery:
-    where = list(readable_by(role))
-    if searched:
-        where.append(Patient.search_text.like(bindparam("pattern"), escape="\\"))
-    order = (Patient.sort_name, Patient.id)
-    total = None if where else number_of(Patient)
+def listing(role: Role) -> PagedQuery:
+    where = readable_by(role)
     return PagedQuery(
         Patient.id,
         SUMMARY,
         Patient.__table__,
-        order,
+        (Patient.sort_name, Patient.id),
         where,
         names=(Patient.id,),
-        by_filter=searched,
-        total=total,
+        total=None if where else number_of(Patient),
         marked=not where,
     )
+
+
+@lru_cache
+def searching(role: Role) -> SearchQuery:
+    return SearchQuery(Patient, SUMMARY, readable_by(role))
 
 
 async def one(source: Source, caller: Caller, patient_id: UUID) -> AnyRow | None:
@@ -72,11 +73,11 @@ async def one(source: Source, caller: Caller, patient_id: UUID) -> AnyRow | None
 
 
 async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found:
-    """Charts by name, then id, whose name, e-mail or phone contains `search`."""
-    parameters = of(caller)
-    if search:
-        parameters["pattern"] = substring_pattern(search)
-    return await listing(caller.role, bool(search)).find(source, page, limit, **parameters)
+    """Charts by name, then id, whose name, e-mail or phone contains every word of `search`."""
+    words = words_of(search)
+    if words:
+        return await searching(caller.role).find(source, page, limit, words, **of(caller))
+    return await listing(caller.role).find(source, page, limit, **of(caller))
 
 
 async def locked(transaction: Transaction, patient_id: UUID) -> AnyRow | None:

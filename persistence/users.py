@@ -10,8 +10,9 @@ from persistence.database import Source, Transaction
 from persistence.models import AccountStatus, User
 from persistence.paging import Found, PagedQuery
 from persistence.relations import HAS_CHART
+from persistence.searching import SearchQuery
 from persistence.statements import AnyRow
-from persistence.text import search_key, sort_key, substring_pattern, trimmed
+from persistence.text import search_key, sort_key, trimmed, words_of
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -147,26 +148,35 @@ async def page(
         parameters["role"] = role
     if status is not None:
         parameters["status"] = status
-    if search:
-        parameters["pattern"] = substring_pattern(search)
-    query = listing(caller.role, frozenset(parameters), linked)
-    return await query.find(source, page, limit, **parameters)
+    filters = frozenset(parameters)
+    words = words_of(search)
+    if words:
+        return await searching(caller.role, filters, linked).find(source, page, limit, words, **parameters)
+    return await listing(caller.role, filters, linked).find(source, page, limit, **parameters)
 
 
-@lru_cache
-def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery:
+def chosen(caller: Role, filters: frozenset[str], linked: bool | None) -> list[ColumnElement[bool]]:
     where = list(readable_by(caller))
     if "role" in filters:
         where.append(User.role == bindparam("role", type_=User.role.type))
     if "status" in filters:
         where.append(User.status == bindparam("status", type_=User.status.type))
-    if "pattern" in filters:
-        where.append(User.search_text.like(bindparam("pattern"), escape="\\"))
     if linked is not None:
         where.append(HAS_CHART if linked else not_(HAS_CHART))
+    return where
+
+
+@lru_cache
+def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery:
+    where = chosen(caller, filters, linked)
     order = (User.sort_name, User.id)
     by_filter = bool(filters) or linked is not None
     return PagedQuery(User.id, COLUMNS, User.__table__, order, where, names=(User.id,), by_filter=by_filter)
+
+
+@lru_cache
+def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> SearchQuery:
+    return SearchQuery(User, COLUMNS, chosen(caller, filters, linked))
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:

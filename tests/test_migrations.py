@@ -187,9 +187,9 @@ def test_a_migrated_database_is_left_alone(empty):
 
 def test_two_processes_may_migrate_at_once(empty):
     """Hold them both at the lock, so that they meet every time and not once in a while."""
-    waiting = (
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    trying = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_try_advisory_xact_lock|ROLLBACK' "
+        "AND pid <> pg_backend_pid() AND datname = current_database()"
     )
 
     async def meet() -> list[int]:
@@ -202,7 +202,7 @@ def test_two_processes_may_migrate_at_once(empty):
             for _ in range(2)
         ]
         deadline = time.monotonic() + 60
-        while await doorkeeper.fetchval(waiting) < 2:
+        while await doorkeeper.fetchval(trying) < 2:
             assert time.monotonic() < deadline, "they do not wait for each other"
             assert [process.returncode for process in processes] == [None, None]
             await asyncio.sleep(0.05)
