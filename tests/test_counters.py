@@ -353,6 +353,22 @@ def test_deep_pages(backend: Backend) -> None:
     asyncio.run(listed(backend))
 
 
+def test_a_deep_page_of_a_filtered_list_names_what_it_tells_of(backend: Backend) -> None:
+    """The rows shown and further matches, from whichever end the page is read."""
+    [[doctor]] = backend.sql("SELECT id FROM users WHERE role = 'doctor'")
+    backend.sql(VISIT, doctor, "completed", 1, 3000)
+    ids = [row["id"] for row in backend.sql("SELECT id FROM appointments ORDER BY date, id")]
+    completed = AppointmentStatus.COMPLETED
+    for page in (2, 110, 200, 301, 302):
+        found = figures(
+            backend, lambda r, n=page: appointments.page(r, ADMIN, n, 10, spans=None, status=completed)
+        )
+        shown = ids[(page - 1) * 10 : page * 10]
+        assert [row[0] for row in found.rows] == shown  # type: ignore[attr-defined]
+        others = [one for one in ids[:100] if one not in shown]
+        assert list(found.named[0]) == [*shown, *others][:100]  # type: ignore[attr-defined]
+
+
 def test_counting_afresh_puts_right_what_went_past_the_triggers(backend: Backend) -> None:
     backend.sql("SELECT fold_counts(1)")
 

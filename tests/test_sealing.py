@@ -326,7 +326,7 @@ def test_a_role_without_the_right_to_seal_is_told(
     assert told == "this role may not seal the audit trail; run `medisecure migrate --grant-to` with its name"
     write(app)
     [said] = warnings_of(caplog, app, lambda: bool(caplog.records))
-    assert said == "The audit trail could not be sealed: ProgrammingError"
+    assert said == "The audit trail could not be sealed: InsufficientPrivilegeError"
     assert asyncio.run(verify_audit(app.database_url, [OURS], None)).unsealed == 1
 
 
