@@ -177,6 +177,99 @@ def test_emails_become_what_the_service_compares(empty):
     assert column(empty, "SELECT email FROM patients") == ["a@b.c"]
 
 
+CHART = (
+    "INSERT INTO patients (id, name, email, phone, date_of_birth, gender, address, sort_name, search_text) "
+    "VALUES (gen_random_uuid(), $1, '\u00e4@x.example', '+1 (2) 3', '2000-01-01', 'other', 'x', lower($1), "
+    "lower($1) || U&'\\FFFF' || '\u00e4@x.example' || U&'\\FFFF' || '+1 (2) 3')"
+)  # as releases before 0010 store it
+KEYS = "SELECT format('%s %s', sort_name, cardinality(trigrams) > 10) FROM patients ORDER BY 1"
+WORDS = "SELECT name FROM patients WHERE search_text LIKE '%' || $1 || '%' ORDER BY name"
+
+
+def names(backend: Backend, word: str) -> list[str]:
+    return [row[0] for row in backend.sql(WORDS, word)]
+
+
+def test_keys_are_made_anew(empty):
+    """Of every row; an older release that still runs finds them as it did, and what it stores from then on is
+    made anew by the next `medisecure migrate`."""
+    alembic = commands(empty.database_url)
+    alembic.upgrade("0009")
+    empty.sql(PERSON.replace("'ada', 'ada'", "'\u00e1da', '\u00e1da'").replace("'Ada'", "'\u00c1da'"))
+    for name in ("\u00c9mile", "Zoe"):
+        empty.sql(CHART, name)
+    alembic.upgrade()
+    assert column(empty, KEYS) == ["emile t", "zoe t"]
+    assert column(empty, "SELECT sort_name FROM users") == ["ada"]
+    for word in ("emile", "\u00e9mile"):  # the latter as before
+        assert names(empty, word) == ["\u00c9mile"]
+    assert names(empty, "+123") == names(empty, "a@x") == ["Zoe", "\u00c9mile"]
+
+    empty.sql(CHART, "\u00c1ngel")
+    empty.sql(
+        "UPDATE patients SET name = '\u00d6zge', sort_name = '\u00f6zge', search_text = '\u00f6zge' "
+        "WHERE name = 'Zoe'"
+    )
+    assert column(empty, "SELECT name FROM patients WHERE trigrams IS NULL") == []
+    assert names(empty, "\u00f6zge") == ["\u00d6zge"]
+    migrated = medisecure("migrate", DATABASE_URL=empty.database_url)
+    assert migrated.returncode == 0, migrated.stderr
+    assert column(empty, KEYS) == ["angel t", "emile t", "ozge t"]
+    assert names(empty, "+123") == ["\u00c1ngel", "\u00c9mile", "\u00d6zge"]
+
+
+def test_keys_are_made_anew_while_others_write(empty):
+    """A table or a row that somebody holds is waited for, and a row's keys are made of what they wrote.
+    Others can write meanwhile; and after a migration that was killed two at once end it."""
+    commands(empty.database_url).upgrade("0009")
+    for number in range(5):
+        empty.sql(CHART, f"Ren\u00e9 {number}")
+    rewriting = (
+        "UPDATE patients SET name = $1, sort_name = lower($1), search_text = lower($1) "
+        "WHERE name = 'Ren\u00e9 3'"
+    )
+    settings = environment(DATABASE_URL=empty.database_url)
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'trigrams|held'"
+    )
+
+    async def interfere(name: str) -> list[int]:
+        holder, other = [await asyncpg.connect(empty.database_url) for _ in range(2)]
+        async with holder.transaction():
+            await holder.execute(rewriting, name)
+            first = await asyncio.create_subprocess_exec(COMMAND, "migrate", env=settings)
+            await until(other, waiting)
+            first.kill()
+            await first.wait()
+            processes = [
+                await asyncio.create_subprocess_exec(COMMAND, "migrate", env=settings) for _ in range(2)
+            ]
+            free = "UPDATE patients SET phone = '+9' WHERE name = 'Zed'"
+            await asyncio.wait_for(other.execute(free), timeout=30)
+            await asyncio.sleep(1)
+        statuses = [await process.wait() for process in processes]
+        await holder.close()
+        await other.close()
+        return statuses
+
+    assert asyncio.run(interfere("Zo\u00eb")) == [0, 0]
+    assert column(empty, KEYS) == ["rene 0 t", "rene 1 t", "rene 2 t", "rene 4 t", "zoe t"]
+    commands(empty.database_url).check()
+    for number in (3, 5):
+        empty.sql(CHART, f"Ren\u00e9 {number}")
+    assert asyncio.run(interfere("\u00c1ngel")) == [0, 0]
+    assert column(empty, KEYS)[0] == "angel t"
+    stale = "SELECT name FROM patients WHERE NOT starts_with(search_text, U&'\\FFFF')"
+    assert column(empty, stale) == []
+
+
+async def until(connection: asyncpg.Connection, query: str) -> None:
+    deadline = time.monotonic() + 60
+    while not await connection.fetchval(query):
+        assert time.monotonic() < deadline, query
+        await asyncio.sleep(0.05)
+
+
 def test_a_migrated_database_is_left_alone(empty):
     for _ in range(2):
         migrated = medisecure("migrate", DATABASE_URL=empty.database_url)
