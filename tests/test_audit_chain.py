@@ -1,16 +1,19 @@
 """The audit trail is sealed: what was changed, removed or reordered shows, and so does what is not sealed."""
 
 import asyncio
+import hmac
 import time
+from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy.dialects import postgresql
 
 from api.upkeep import verify_audit
-from persistence.audit_chain import MOST, TAIL, Key, Report, seal
+from persistence.audit_chain import MOST, SEALED_COLUMNS, TAIL, Key, Report, seal
 from persistence.database import Database
-from tests.factories import World
+from tests.factories import World, chart
 from tests.service import KEY, Backend, Service
 
 OURS = Key.of(KEY)
@@ -38,6 +41,8 @@ def original(populated: tuple[Backend, dict[str, dict[str, str]], float]) -> Bac
     backend = populated[0].copy()
     with Service(backend, backend.settings()) as service:
         staff = service.browser(populated[1]["staff"])
+        for _ in range(3):
+            assert staff.post("/api/patients", chart()).status_code == 201
         for _ in range(5):
             assert staff.get("/api/patients").status_code == 200
     seal_now(backend)
@@ -69,6 +74,19 @@ def test_a_whole_trail(sealed: Backend) -> None:
     report = verified(sealed)
     assert report.sealed == sealed.sql("SELECT count(*) FROM audit_events")[0][0]
     assert report.unsealed == 0
+
+
+def test_sealed_is_the_json_of_every_column(sealed: Backend) -> None:
+    """Whoever writes that JSON: what releases before have sealed verifies, and what this one seals they
+    verify."""
+    columns = ", ".join(column.name for column in SEALED_COLUMNS)
+    events = sealed.sql(f"SELECT {columns} FROM audit_events ORDER BY id")
+    digests = {
+        hmac.digest(OURS.secret, msgspec.json.encode(list(event.values())), sha256) for event in events
+    }
+    stored = sealed.sql("SELECT unnest(digests) AS digest FROM audit_seals")
+    assert any(len(event["target_ids"]) > 0 for event in events)
+    assert {row["digest"] for row in stored} == digests
 
 
 @pytest.mark.parametrize(
