@@ -6,22 +6,19 @@ from uuid import UUID
 
 from sqlalchemy import (
     CTE,
+    BigInteger,
     ColumnElement,
-    Interval,
     Text,
     bindparam,
     case,
     cast,
     func,
     insert,
-    literal_column,
-    not_,
-    or_,
     select,
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from persistence.calendar import Span, spans_of, within_day
 from persistence.counters import number_of
@@ -58,18 +55,30 @@ SEEN_BY: dict[Role, tuple[ColumnElement[bool], ...]] = {
     Role.PATIENT: (Appointment.patient_id == OWN_CHART,),
 }
 TABLE = Appointment.__table__
-CLASH = (
-    select(case((Appointment.doctor_id == bindparam("doctor"), "doctor"), else_="patient").label("taken"))
-    .where(
-        or_(Appointment.doctor_id == bindparam("doctor"), Appointment.patient_id == bindparam("patient")),
-        Appointment.status == AppointmentStatus.SCHEDULED,
-        Appointment.date < bindparam("ends_at"),
-        Appointment.ends_at > bindparam("date"),
-        # No visit lasts longer than a day; the bound is for the index, which knows nothing of `ends_at`.
-        Appointment.date > bindparam("date") - literal_column("interval '1 day'", Interval),
-        Appointment.id.is_distinct_from(bindparam("itself")),
+# `"doctor"` or `"patient"`, whoever has another scheduled appointment in that time. A function of the
+# database (migration 0009), because it must see what was booked while its own statement waited.
+TAKEN = func.booked_meanwhile(
+    bindparam("doctor", type_=TABLE.c.doctor_id.type),
+    bindparam("patient", type_=TABLE.c.patient_id.type),
+    bindparam("date", type_=TABLE.c.date.type),
+    bindparam("ends_at", type_=TABLE.c.ends_at.type),
+    bindparam("itself", type_=TABLE.c.id.type),
+).label("taken")
+CLASH = select(TAKEN)
+# Bookings of the same people wait for each other here, in the order of the keys.
+WAITED = (
+    select(
+        func.count(
+            cast(
+                func.pg_advisory_xact_lock(
+                    func.unnest(bindparam("people", type_=ARRAY(BigInteger))).column_valued("person")
+                ),
+                Text,
+            )
+        )
     )
-    .limit(1)
+    .cte("waited")
+    .prefix_with("MATERIALIZED")
 )
 BOOKED = {
     name: bindparam(parameter, type_=TABLE.c[name].type)
@@ -118,11 +127,11 @@ def single(role: Role) -> Any:
     return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
 
 
-def held(role: Role) -> tuple[CTE, CTE]:
+def held(role: Role, *after: Any) -> tuple[CTE, CTE]:
     """The chart and the doctor's account, which stay as they are until the transaction ends; neither where
-    the booking may not be with it."""
-    chart = select(Patient.id, Patient.name).where(Patient.id == bindparam("patient"))
-    doctor = select(User.id, User.name).where(User.id == bindparam("doctor"), *ACTIVE_DOCTOR)
+    the booking may not be with it. `after`: what is waited for before that."""
+    chart = select(Patient.id, Patient.name).where(Patient.id == bindparam("patient"), *after)
+    doctor = select(User.id, User.name).where(User.id == bindparam("doctor"), *ACTIVE_DOCTOR, *after)
     return (
         chart.where(*charts_readable_by(role)).with_for_update(read=True).cte("chart"),
         doctor.with_for_update(read=True).cte("doctor"),
@@ -149,18 +158,18 @@ def changing(role: Role) -> Any:
 @lru_cache
 def booking(role: Role) -> tuple[Any, CTE]:
     """The statement of `book`, and the part of it that writes."""
-    chart, doctor = held(role)
-    standing = select(*standing_of(chart, doctor)).cte("standing")
-    clash = CLASH.cte("clash")
-    conditions = [standing.c.sees_patient, standing.c.doctor_is_active, not_(clash.select().exists())]
+    has_waited = select(WAITED).scalar_subquery() > 0
+    chart, doctor = held(role, has_waited)
+    columns = (*standing_of(chart, doctor), case((has_waited, TAKEN)).label("taken"))
+    standing = select(*columns).cte("standing").prefix_with("MATERIALIZED")
+    conditions = [standing.c.sees_patient, standing.c.doctor_is_active, standing.c.taken.is_(None)]
     if role is Role.PATIENT:
         conditions.append(BOOKED["date"] >= standing.c.now)
     values = select(*BOOKED.values()).select_from(standing).where(*conditions)
     booked = insert(Appointment).from_select([*BOOKED], values).returning(*TABLE.c).cte("booked")
-    columns = columns_of(booked.c, chart.c.name, doctor.c.name)
+    shown = columns_of(booked.c, chart.c.name, doctor.c.name)
     joined = standing.outerjoin(booked.join(chart, true()).join(doctor, true()), true())
-    statement = select(*standing.c, select(clash.c.taken).scalar_subquery(), *columns).select_from(joined)
-    return statement, booked
+    return select(*standing.c, *shown).select_from(joined), booked
 
 
 @lru_cache
@@ -212,14 +221,14 @@ async def page(
     return await query.find(source, page, limit, **parameters)
 
 
-async def lock(transaction: Transaction, doctor: UUID, patient: UUID) -> None:
-    """Make bookings of these two wait for each other; statements after this one see what was booked.
+def keys_of(doctor: UUID, patient: UUID) -> list[int]:
+    """What bookings of these two wait for.
 
     The exclusion constraints alone would do against double bookings, but deadlock under a rush on one slot;
-    in sorted order the locks cannot. The rows come after them, the chart's before the account's, as in a link
+    in sorted order these cannot. The rows come after them, the chart's before the account's, as in a link
     of the two.
     """
-    await transaction.lock(*(int.from_bytes(person.bytes[8:], signed=True) for person in (doctor, patient)))
+    return sorted(int.from_bytes(person.bytes[8:], signed=True) for person in (doctor, patient))
 
 
 async def book(
@@ -227,11 +236,9 @@ async def book(
 ) -> Booking:
     """Book if nothing speaks against it, by the clock that every instance shares, and conclude the
     transaction."""
-    await lock(transaction, doctor, patient)
+    people = {"doctor": doctor, "patient": patient, "people": keys_of(doctor, patient)}
     statement, booked = booking(caller.role)
-    [row] = await transaction.conclude(
-        statement, booked, doctor=doctor, patient=patient, itself=None, **values, **of(caller)
-    )
+    [row] = await transaction.conclude(statement, booked, **people, itself=None, **values, **of(caller))
     return Booking(Standing(*row[:3]), row[3], row[4:] if row[4] is not None else None)
 
 
@@ -240,10 +247,10 @@ async def settle(
 ) -> tuple[Standing, AnyRow] | None:
     """How things stand for a change of the appointment, and the appointment as in `one`, now that nobody else
     changes it; None where the caller may not see it any more."""
-    await lock(transaction, appointment.doctor_id, appointment.patient_id)
+    await transaction.lock(*keys_of(appointment.doctor_id, appointment.patient_id))
     people = {"doctor": appointment.doctor_id, "patient": appointment.patient_id}
     rows = await transaction.rows(changing(caller.role), id=appointment.id, **people, **of(caller))
-    return next(((Standing(*row[:3]), row) for row in rows), None)
+    return next(((Standing(*row[:3]), row) for row in rows if row.sees_patient), None)
 
 
 async def clash(
@@ -256,10 +263,11 @@ async def clash(
     itself: UUID,
 ) -> str | None:
     """As Booking.taken, for an appointment that is moved."""
-    rows = await transaction.rows(
+    taken: str | None
+    [(taken,)] = await transaction.rows(
         CLASH, doctor=doctor, patient=patient, date=date, ends_at=ends_at, itself=itself
     )
-    return next((row.taken for row in rows), None)
+    return taken
 
 
 async def change(transaction: Transaction, appointment_id: UUID, **values: Any) -> AnyRow:
