@@ -38,13 +38,15 @@ def passes(connection: Connection, table: str) -> Iterator[int]:
     # since it was read keeps what they wrote: it is for the next time.
     renewing = text(
         f"""
-        WITH made AS (SELECT * FROM unnest(:ids, :were, :sorts, :searches) AS made(id, was, sorts, searches)),
+        WITH made AS MATERIALIZED (
+            SELECT * FROM unnest(:ids, :were, :sorts, :searches) AS made(id, was, sorts, searches)
+        ),
         held AS MATERIALIZED (
-            SELECT {table}.id FROM {table} JOIN made USING (id) WHERE search_text = was
+            SELECT made.* FROM made JOIN {table} USING (id) WHERE search_text = was
             ORDER BY id FOR NO KEY UPDATE OF {table}
         )
         UPDATE {table} SET sort_name = sorts, search_text = searches
-        FROM made JOIN held USING (id) WHERE {table}.id = made.id AND search_text = was
+        FROM held WHERE {table}.id = held.id AND search_text = was
         """  # noqa: S608
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(texts, ("were", "sorts", "searches")))
     after = "00000000-0000-0000-0000-000000000000"
