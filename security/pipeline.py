@@ -79,6 +79,8 @@ class Pipeline:
                 raise AwayError("No connection in time")
             async with asyncio.timeout(SLOW - PATIENCE):
                 await connecting
+        except RuntimeError as error:  # uvloop's, where the other side hangs up during the handshake
+            raise Disconnected("Closed during the handshake") from error
         finally:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)

@@ -59,9 +59,9 @@ class Relay:
             await wire.came.wait()
             await wire.free.wait()
             wire.came.clear()
-            chunk, wire.held = wire.held, b""
-            for start in range(0, len(chunk), self.pieces):
-                wire.client.write(chunk[start : start + self.pieces])
+            while wire.held and wire.free.is_set() and not wire.client.is_closing():
+                piece, wire.held = wire.held[: self.pieces], wire.held[self.pieces :]
+                wire.client.write(piece)
                 await asyncio.sleep(0)
 
     def hold(self) -> None:
@@ -72,6 +72,7 @@ class Relay:
     def let_go(self) -> None:
         for wire in self.wires:
             wire.free.set()
+            wire.came.set()
 
     async def until_held(self, size: int) -> None:
         """Until so many bytes of answers wait."""
@@ -81,8 +82,9 @@ class Relay:
     def cut(self, after: int = 0) -> None:
         """End the connections that are there, once so many bytes of what is held have gone."""
         for wire in self.wires:
-            wire.client.write(wire.held[:after])
-            wire.client.close()
+            if not wire.client.is_closing():
+                wire.client.write(wire.held[:after])
+                wire.client.close()
 
     def say(self, words: bytes) -> None:
         """As if Redis had said it."""

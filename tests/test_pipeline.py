@@ -5,13 +5,14 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import uvloop
 
 from persistence import embedded
 from security.availability import UNAVAILABLE, BusyError
@@ -347,6 +348,23 @@ def test_a_restart_while_many_ask(tmp_path: Path) -> None:
     answers = asyncio.run(run())
     embedded.discard(tmp_path)
     assert {type(answer) for answer in answers if not isinstance(answer, UNAVAILABLE)} <= {tuple, BusyError}
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_server_that_hangs_up_during_the_handshake_is_away(run: Callable[[Any], None]) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"%0\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with server, connected(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
+            for _ in range(30):
+                with pytest.raises(UNAVAILABLE):
+                    await store.count(KEY, 60_000)
+
+    run(ask())
 
 
 def test_a_user_whose_password_has_changed_is_told_so(valkey: str) -> None:
