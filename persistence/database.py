@@ -31,7 +31,7 @@ class Reader:
         except Exception as error:
             if not is_lost(error):
                 raise
-            return await self.once(statement, parameters)
+            return await self.once(statement, parameters, alive=True)
 
     async def once(
         self, statement: Executable, parameters: dict[str, Any], *, alive: bool = False
@@ -177,10 +177,10 @@ class Transaction:
         except Exception as error:
             if not is_lost(error):
                 raise
-            await self.open("; ".join((BEGIN, *then)))
+            await self.open("; ".join((BEGIN, *then)), alive=True)
 
-    async def open(self, command: str) -> None:
-        self.connection = await self.pool.take()
+    async def open(self, command: str, *, alive: bool = False) -> None:
+        self.connection = await self.pool.take(alive=alive)
         try:
             await self.send(command)
         except BaseException:
