@@ -23,6 +23,7 @@ SAY = 60.0  # seconds between two warnings
 
 FOLD = select(func.fold_counts(bindparam("fewest", type_=Integer)))
 FORGET = (text("DELETE FROM counted_lists"), text("UPDATE audit_count SET until_xid = NULL"))
+VACUUM = text("VACUUM count_changes")
 BOTH = text(
     """
     SELECT list, kind, coalesce(counted.n, 0) AS n, coalesce(recounted.n, 0) AS rows,
@@ -77,8 +78,10 @@ async def fold(source: Source, fewest: int = FEWEST) -> bool:
 
 
 async def fold_all(database: Database) -> None:
+    """For the owner of the database: readers pass over nothing that is left of the changes, either."""
     while await fold(database.reader, 1):
         pass
+    await database.reader.rows(VACUUM)
 
 
 async def keep_folding(database: Database) -> None:

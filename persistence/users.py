@@ -3,9 +3,23 @@ from typing import Any
 from unicodedata import normalize
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Uuid, and_, bindparam, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from persistence.counters import number_of
 from persistence.database import Source, Transaction
 from persistence.models import AccountStatus, User
 from persistence.paging import Found, PagedQuery
@@ -60,6 +74,8 @@ TOGETHER = (
 ADD = insert(User).returning(*COLUMNS)
 CHANGE = update(User).where(User.id == bindparam("account")).returning(*COLUMNS)
 SET_PASSWORD = update(User).where(User.id == bindparam("account")).values(updated_at=func.now())
+
+KINDS: BindParameter[Any] = bindparam("kinds", type_=ARRAY(Text))
 
 
 def normal_email(email: str) -> str:
@@ -149,6 +165,7 @@ async def page(
     if status is not None:
         parameters["status"] = status
     filters = frozenset(parameters)
+    parameters["kinds"] = kinds_of(caller.role, role, status)
     words = words_of(search)
     if words:
         return await searching(caller.role, filters, linked).find(source, page, limit, words, **parameters)
@@ -166,12 +183,32 @@ def chosen(caller: Role, filters: frozenset[str], linked: bool | None) -> list[C
     return where
 
 
+def kinds_of(caller: Role, role: Role | None, status: AccountStatus | None) -> list[str]:
+    """What the counters call the accounts that are asked for, of those that the caller may see."""
+    roles = Role if caller is Role.ADMIN else (Role.PATIENT,)
+    return [
+        f"{one} {state}"
+        for one in roles
+        for state in AccountStatus
+        if role in (None, one) and status in (None, state)
+    ]
+
+
 @lru_cache
 def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery:
     where = chosen(caller, filters, linked)
     order = (User.sort_name, User.id)
-    by_filter = bool(filters) or linked is not None
-    return PagedQuery(User.id, COLUMNS, User.__table__, order, where, names=(User.id,), by_filter=by_filter)
+    return PagedQuery(
+        User.id,
+        COLUMNS,
+        User.__table__,
+        order,
+        where,
+        names=(User.id,),
+        by_filter=bool(filters) or linked is not None,
+        total=number_of(User, KINDS) if linked is None else None,
+        marked=not where,
+    )
 
 
 @lru_cache

@@ -9,9 +9,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from persistence import appointments, audit, counters, dashboard, patients, records
+from persistence import appointments, audit, counters, dashboard, patients, records, users
 from persistence.database import Database, Reader
-from persistence.models import AppointmentStatus
+from persistence.models import AccountStatus, AppointmentStatus
 from security.roles import Caller, Role
 from tests.service import Backend
 
@@ -324,6 +324,27 @@ async def listed(backend: Backend) -> None:
             f"appointments {where} ORDER BY date, id",
             lambda p, n, s=status: appointments.page(reader, ADMIN, p, n, spans=None, status=s),
         )
+    all_accounts = {"role": None, "status": None, "linked": None, "search": ""}
+    await check(
+        "users ORDER BY sort_name, id",
+        lambda p, n: users.page(reader, ADMIN, p, n, **all_accounts),  # type: ignore[arg-type]
+    )
+    for role, status in (
+        (Role.PATIENT, None),
+        (None, AccountStatus.DISABLED),
+        (Role.PATIENT, AccountStatus.ACTIVE),
+    ):
+        conditions = [f"{name} = '{value}'" for name, value in (("role", role), ("status", status)) if value]
+        asked = {**all_accounts, "role": role, "status": status}
+        await check(
+            f"users WHERE {' AND '.join(conditions)} ORDER BY sort_name, id",
+            lambda p, n, asked=asked: users.page(reader, ADMIN, p, n, **asked),
+        )
+    staff = Caller(uuid4(), "staff@test.example", Role.STAFF, uuid4())
+    await check(
+        "users WHERE role = 'patient' ORDER BY sort_name, id",
+        lambda p, n: users.page(reader, staff, p, n, **all_accounts),  # type: ignore[arg-type]
+    )
     nothing = dict.fromkeys(("user_id", "patient_id", "action", "since", "until"))
     await check(
         "audit_events ORDER BY at DESC, id DESC",
@@ -340,6 +361,14 @@ def test_deep_pages(backend: Backend) -> None:
     backend.sql(VISIT, doctor, "completed", 1, 9500)
     backend.sql(RECORD, doctor, 12100)
     backend.sql(EVENTS, 9000)
+    for status, many in (("active", 4200), ("disabled", 4200), ("pending", 100)):
+        backend.sql(
+            "INSERT INTO users (id, email, password_hash, name, role, status, sort_name, search_text) "
+            "SELECT id, id::text, '', '', 'patient', $1::text::account_status, id::text, '' "
+            "FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $2::int)) AS made",
+            status,
+            many,
+        )
     asyncio.run(listed(backend))  # not counted yet
     while backend.sql("SELECT fold_counts(1)")[0][0]:
         pass
