@@ -19,7 +19,7 @@ connections = count()
 
 class Cost(NamedTuple):
     statements: int  # that PostgreSQL runs: BEGIN, COMMIT and what a pool sends are some, too
-    trips: int  # how often somebody waits for PostgreSQL
+    trips: int  # how often somebody waits for PostgreSQL, once its statements are prepared
     redis: int  # commands
 
 
@@ -95,7 +95,7 @@ class Statements:
             self.bound[names[0]] = names[1]
         elif kind == b"E":
             self.note(self.prepared[self.bound[names[0]]])
-        elif kind in (b"S", b"H"):
+        elif kind == b"S":  # not Flush, behind which a connection prepares a statement once
             self.note(TRIP)
 
     def note(self, text: str) -> None:
