@@ -1,7 +1,8 @@
 """Fills an empty database with a made-up clinic: `python -m tests.bench.seed`.
 
 From the environment: DATABASE_URL, and how many there shall be, SEED_PATIENTS, SEED_DOCTORS,
-SEED_APPOINTMENTS, SEED_RECORDS and SEED_EVENTS of the audit trail. All accounts (admin@example.com,
+SEED_APPOINTMENTS, SEED_RECORDS and SEED_EVENTS of the audit trail, which is sealed with AUDIT_KEY or
+SECRET_KEY. All accounts (admin@example.com,
 staff0@…, doctor0@…, patient0@…) have the password of clinic.py. A million charts take minutes: the rows go
 in by COPY, before there is an index.
 """
@@ -17,11 +18,15 @@ from itertools import islice
 import asyncpg
 
 from persistence import patients, users
+from persistence.audit_chain import Key, seal
+from persistence.database import Database
 from persistence.migration import commands
 from tests.bench.clinic import ACCOUNT, APPOINTMENT, CHART, EVENT, RECORD, Clinic, Row
+from tests.service import KEY
 
 TABLES = ("patients", "appointments", "medical_records", "audit_events")  # the big ones
 COUNTED = ("users", "patients", "appointments", "medical_records")
+OURS = Key.of(KEY)
 BATCH = 50_000  # rows of one COPY: a trigger for each statement keeps that many in memory
 # What each row would be entered or looked up in, in the order in which it can be made again.
 CONSTRAINTS = """
@@ -80,7 +85,7 @@ async def load(
         await connection.copy_records_to_table(table, columns=columns, records=batch)
 
 
-async def fill(url: str, clinic: Clinic) -> None:
+async def fill(url: str, clinic: Clinic, key: Key = OURS) -> None:
     """Load `clinic` into the migrated, empty database, as years of use and a vacuum would leave it."""
     connection = await asyncpg.connect(url)
     try:
@@ -94,15 +99,28 @@ async def fill(url: str, clinic: Clinic) -> None:
             await load(connection, "appointments", APPOINTMENT, clinic.visits())
             await load(connection, "medical_records", RECORD, clinic.findings())
             await load(connection, "audit_events", EVENT, clinic.trail())
+        await seal_all(url, key)
         await connection.execute("VACUUM (ANALYZE)")
     finally:
         await connection.close()
 
 
-def make(url: str, clinic: Clinic) -> None:
+async def seal_all(url: str, key: Key) -> None:
+    """Else the service has years of the trail to seal when it starts."""
+    database = Database(url, command_timeout=None)
+    try:
+        sealed = 1
+        while sealed:
+            async with database.transaction() as transaction:
+                sealed = await seal(transaction, key)
+    finally:
+        await database.close()
+
+
+def make(url: str, clinic: Clinic, key: Key = OURS) -> None:
     """As `fill`, of a database in which nothing is yet."""
     commands(url).upgrade()
-    asyncio.run(fill(url, clinic))
+    asyncio.run(fill(url, clinic, key))
 
 
 def size(name: str, default: int) -> int:
@@ -119,7 +137,8 @@ def main() -> None:
         records=size("RECORDS", charts),
         events=size("EVENTS", charts),
     )
-    make(os.environ["DATABASE_URL"], clinic)
+    key = os.environ.get("AUDIT_KEY") or os.environ.get("SECRET_KEY") or KEY
+    make(os.environ["DATABASE_URL"], clinic, Key.of(key))
     print(f"{charts:,} charts in {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 
