@@ -48,18 +48,12 @@ class Connector:
         it needs; TimeoutError after that."""
         self.dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
         self.command_timeout = command_timeout
-        self.is_pooled = False
+        self.is_pooled: bool | None = None  # until the first connection has told
 
     async def __call__(self, **_: Any) -> asyncpg.Connection:
         """Raises NoConnectionError, OSError or TimeoutError."""
         try:
-            connection = await self.open()
-            if not self.is_pooled and not await is_direct(connection):
-                self.is_pooled = True
-                await connection.close()
-                connection = await self.open()
-            if not self.is_pooled:  # of a single statement; in a pooler's session it would be others' as well
-                await connection.execute(SESSION)
+            return await self.ready()
         except asyncpg.PostgresError as error:
             raise refusal(error) from error
         except asyncpg.InterfaceError as error:  # what the URL asks for is not to be had
@@ -74,6 +68,20 @@ class Connector:
             if "rejected SSL upgrade" not in str(error):
                 raise
             raise NoConnectionError("it does not speak TLS, which sslmode asks for", lasting=True) from error
+
+    async def ready(self) -> asyncpg.Connection:
+        connection = await self.open()
+        try:
+            if not self.is_pooled and not await is_direct(connection):
+                self.is_pooled = True
+                await connection.close()
+                connection = await self.open()
+            self.is_pooled = bool(self.is_pooled)
+            if not self.is_pooled:  # of a single statement; in a pooler's session it would be others' as well
+                await connection.execute(SESSION)
+        except BaseException:  # nobody else knows of the connection, whose server would keep it
+            connection.terminate()
+            raise
         return connection
 
     async def open(self) -> asyncpg.Connection:

@@ -116,7 +116,7 @@ class Transaction:
             statement, riding = joined
             parameters = {**parameters, **riding}
         is_whole = self.connection is None and self.rider is None and not self.is_committed
-        if is_whole and not self.pool.connector.is_pooled:
+        if is_whole and self.pool.connector.is_pooled is False:
             return await self.store_at_once(statement, parameters, keys)
         if self.connection is None:
             await self.begin()

@@ -49,9 +49,14 @@ class Pool:
         while True:
             if self.idle:
                 connection, used = self.idle.pop()
-                if await is_usable(connection, used, alive=alive):
+                usable = False
+                try:
+                    usable = await is_usable(connection, used, alive=alive)
+                finally:  # whoever asked may have gone meanwhile
+                    if not usable:
+                        self.give_up(connection)
+                if usable:
                     return connection
-                self.give_up(connection)
             elif self.opened < self.size:
                 return await self.open()
             else:

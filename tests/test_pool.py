@@ -122,6 +122,62 @@ def test_who_stops_waiting_takes_nothing_along(backend: Backend, is_handed_over:
     run(main())
 
 
+def test_who_leaves_while_a_connection_is_asked_whether_it_lives_takes_nothing_along(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "TRUSTED", 0.0)
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            await pid(Reader(pool))
+            taking = asyncio.create_task(pool.take(alive=True))
+            await asyncio.sleep(0)
+            taking.cancel()
+            with suppress(asyncio.CancelledError):
+                await taking
+            assert pool.opened == 0
+            assert await asyncio.wait_for(pid(Reader(pool)), 5) > 0
+
+    run(main())
+
+
+def test_who_leaves_while_a_connection_is_opened_leaves_none_behind(backend: Backend) -> None:
+    taking: asyncio.Task[Any]
+
+    class Leaving(Connector):
+        made: Any = None
+
+        async def open(self) -> Any:
+            self.made = await super().open()
+            taking.cancel()
+            return self.made
+
+    connector = Leaving(backend.database_url, 30)
+    pool = Pool(connector, 1)
+
+    async def main() -> None:
+        nonlocal taking
+        taking = asyncio.create_task(pool.take())
+        with suppress(asyncio.CancelledError):
+            await taking
+        assert connector.made.is_closed()
+        assert pool.opened == 0
+
+    run(main())
+
+
+def test_whether_there_is_a_pooler_is_not_guessed(backend: Backend) -> None:
+    """Behind one, a statement may run under a transaction's isolation that is not ours."""
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            assert pool.connector.is_pooled is None
+            await pid(Reader(pool))
+            assert pool.connector.is_pooled is False
+
+    run(main())
+
+
 def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) -> None:
     async def main() -> None:
         async with opened(backend, 1, command_timeout=0.2) as pool:
