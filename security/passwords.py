@@ -13,7 +13,7 @@ from typing import Any
 import bcrypt
 
 COST = 12  # requirement, "Password Requirements"
-MIN_CHARACTERS = 6  # requirement, the same
+MIN_CHARACTERS = 6  # requirement, "Password Requirements"
 MAX_BYTES = 72  # bcrypt reads no more, and we never cut
 # The hash of a password that nobody has: what an unknown e-mail is checked against, for the same time.
 NOBODY = b"$2b$12$v9buu53WFFOnvq0So9jdS.dybOxOoSt5VHZLJkox983H6Zcrwtb6O"

@@ -125,7 +125,7 @@ class TestLogin:
     def test_the_email_is_trimmed_and_its_case_does_not_matter(
         self, anonymous: Browser, address: str
     ) -> None:
-        """Contract, accounts: "e-mails are stored and answered trimmed and lower-cased"."""
+        """Contract, accounts: "Account e-mails are stored and answered trimmed, NFC and lower-cased"."""
         answer = anonymous.login(f"  {address.upper()} ", PASSWORD)
         assert answer.status_code == 200
         assert answer.json()["user"]["email"] == address
@@ -243,7 +243,8 @@ class TestRegister:
 
     @pytest.mark.parametrize("kind", ["ended session", "forged token", "member of staff", "foreign page"])
     def test_nobody_else_does(self, backend: Backend, service: Service, world: World, kind: str) -> None:
-        """Contract, accounts: "dead cookies mean anonymous. So nobody makes himself an administrator"."""
+        """Contract, accounts: "dead cookies mean anonymous. So nobody makes themselves an
+        administrator"."""
         body, headers = registration(Role.ADMIN), {}
         if kind == "ended session":
             caller = service.browser()

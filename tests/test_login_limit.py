@@ -150,8 +150,8 @@ def test_minutes_are_rounded_up_and_at_least_one(
 
 
 def test_case_and_space_around_an_email_share_one_counter(backend: Backend, door: Browser) -> None:
-    """Contract, accounts: "e-mails are stored and answered trimmed and lower-cased: one account, one
-    counter"."""
+    """Contract, accounts: "Account e-mails are stored and answered trimmed, NFC and lower-cased: one account,
+    one counter"."""
     nobody = email("nobody")
     spellings = [nobody, nobody.upper(), f" {nobody}", f"{nobody.title()}\t"]
     assert [door.login(spelling, PASSWORD).status_code for spelling in spellings] == [401] * 4

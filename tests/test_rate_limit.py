@@ -74,7 +74,7 @@ def test_a_hundred_of_150_at_once_over_two_sessions_on_two_instances(
     backend: Backend, clinic: Service, world: World
 ) -> None:
     """Requirement, Rate Limiting: "All other endpoints: 100 requests per minute per user"; contract: "over
-    all his sessions", "Atomic across processes"."""
+    all their sessions", "Atomic across processes"."""
     desk = as_user(clinic, world.patient)
     phone = clinic.browser()
     assert phone.login(desk.me()["email"], PASSWORD).status_code == 200
@@ -146,7 +146,7 @@ def test_each_user_has_a_limit_of_his_own(backend: Backend, clinic: Service, wor
 def test_the_limit_is_judged_after_the_origin_and_before_all_else(
     two_a_minute: Service, world: World
 ) -> None:
-    """Contract, order: "foreign Origin on an unsafe method 403; … over the limit 429; role 403; content type
+    """Contract, order: "Foreign Origin on an unsafe method 403 … over the limit 429; role 403 … Content type
     415, … query and body 400; object 404"."""
     patient = as_user(two_a_minute, world.patient)
     while patient.get(ME).status_code == 200:

@@ -91,7 +91,7 @@ class TestMe:
         assert me["created_at"].endswith("Z")
 
     def test_a_stranger_is_401(self, anonymous: Browser) -> None:
-        """Requirement 2, "Authentication: Automatic via HttpOnly cookie"."""
+        """Requirement 2, "Automatic via HttpOnly cookie"."""
         answer = anonymous.get(ME)
         assert (answer.status_code, answer.json()) == (401, {"detail": "Not authenticated"})
         assert anonymous.patch(ME, {"name": "Mallory"}).status_code == 401
@@ -345,7 +345,7 @@ class TestList:
     def test_an_account_is_what_me_is_and_its_status(
         self, world: World, cohort: dict[str, dict[str, Any]]
     ) -> None:
-        """Contract, shapes: "an account is the `GET /api/users/me` object plus `status`"."""
+        """Contract, shapes: "An account is the `GET /api/users/me` object plus `status`"."""
         [doctor] = world.admin.get("/api/users?search=dora%20demir").json()["users"]
         assert doctor == world.doctor.me() | {"status": "active"}
         [linked] = world.staff.get("/api/users?search=cohort%20linked").json()["users"]
@@ -358,11 +358,11 @@ class TestList:
         [("COHORT LINK", True), ("212%20100%25", True), ("cohort_linked", False), ("100%25%25", False)],
     )
     def test_search_is_literal(self, world: World, search: str, found: bool, cohort: dict[str, Any]) -> None:
-        """Contract, paging: "a literal, case-insensitive substring of name, e-mail or phone"."""
+        """Contract, paging: "a literal part of name, e-mail or phone"."""
         assert world.admin.get(f"/api/users?search={search}").json()["total"] == int(found)
 
     def test_pages_follow_each_other_in_one_order(self, world: World, cohort: dict[str, Any]) -> None:
-        """Contract, paging: "Past the end: an empty list and the true total. The order is stable"."""
+        """Contract, paging: "Past the end: an empty list and the true total. … The order is stable"."""
         pages = [world.admin.get(f"/api/users?search=cohort&limit=3&page={n}").json() for n in range(1, 5)]
         names = [user["name"] for page in pages for user in page["users"]]
         assert names == sorted(person["name"] for person in cohort.values())
@@ -375,7 +375,7 @@ class TestList:
         ["role=root", "status=gone", "linked=yes", "linked=1", "page=0", "limit=101", "x=1&x=2"],
     )
     def test_a_filter_that_does_not_exist_is_400(self, world: World, query: str) -> None:
-        """Contract, paging: "outside: 400"; values: "repeated ones 400"."""
+        """Contract, paging: "outside: 400"; values: "repeated ones everywhere"."""
         assert world.admin.get(f"/api/users?{query}").status_code == 400
 
     def test_doctors_and_patients_are_403(self, world: World) -> None:
