@@ -17,9 +17,9 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[1]
 DECISIONS = ROOT / "docs/decisions"
 FOLDERS = ("api", "persistence", "security", "tests", "docs")
-MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-MARKDOWN = sorted([*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))])
-MARKDOWN = [path for path in MARKDOWN if "node_modules" not in path.parts]
+FILES = [path for name in FOLDERS for path in (ROOT / name).rglob("*") if "node_modules" not in path.parts]
+MODULES = sorted(path for path in FILES if path.suffix == ".py")
+MARKDOWN = sorted([*ROOT.glob("*.md"), *(path for path in FILES if path.suffix == ".md")])
 OTHER_CITATION = r"\b(?:[Rr]equirement|[Cc]ontract)\b"
 # `Requirement 1, POST /api/auth/login: "…"`, `contract, accounts: "…"`, as far as the sentence goes. One that
 # speaks of "the contract" cites nothing.
