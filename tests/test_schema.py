@@ -147,7 +147,7 @@ SABOTAGE = [
     ("Patient", "date_of_birth", "ALTER TABLE patients ALTER date_of_birth TYPE timestamptz"),
     ("Appointment", "status", "ALTER TYPE appointment_status RENAME VALUE 'cancelled' TO 'canceled'"),
     ("Appointment", "id", "ALTER TABLE appointments DROP CONSTRAINT pk_appointments"),
-    ("MedicalRecord", "date", "ALTER TABLE medical_records ALTER date TYPE timestamp"),
+    ("MedicalRecord", "created_at", "ALTER TABLE medical_records ALTER created_at TYPE timestamp"),
     ("MedicalRecord", "attachments", "ALTER TABLE medical_records RENAME attachments TO files"),
 ]
 
