@@ -24,6 +24,7 @@ from api.doctors import DoctorController
 from api.edge import Edge, OriginCheck, Origins
 from api.errors import handle
 from api.health import HealthController
+from api.links import LinkController
 from api.patients import PatientController
 from api.proxies import Proxies
 from api.records import RecordController
@@ -52,6 +53,7 @@ CONTROLLERS = (
     AuthController,
     UserController,
     PatientController,
+    LinkController,
     DoctorController,
     AppointmentController,
     RecordController,

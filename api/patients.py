@@ -1,4 +1,4 @@
-"""Charts (requirement, section 3), and the accounts that people link to them."""
+"""Charts (requirement, section 3)."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -11,17 +11,14 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.accounts import Account, account
+from api.charts import WIRE, Address, Allergies, BloodType, ChartPhone, History, Patient, chart
 from api.clinic import Clinic
-from api.errors import BadRequest, Forbidden, NotFound
-from api.operation import delete, get, patch, post, put
+from api.errors import Forbidden
+from api.operation import get, patch, post
 from api.problems import ErrorCode, Fault
 from api.requests import Given, StrictRequest
 from api.schemas import (
     MAX_PAGE,
-    MAX_PHONE,
-    NOT_BLANK,
-    TEXT,
     Day,
     Email,
     Figure,
@@ -43,25 +40,13 @@ from api.schemas import (
 )
 from api.trail import done, seen
 from api.violations import of_field
-from persistence import patients, users
+from persistence import patients
 from persistence.audit import Action
 from persistence.database import Reader, Transaction
-from persistence.models import AccountStatus, Gender
-from persistence.statements import AnyRow
+from persistence.models import Gender
 from persistence.text import trimmed
 from security.guards import listed, requires
 from security.roles import Caller, Role
-
-ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE, pattern=NOT_BLANK)]
-Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
-BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
-Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
-History = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
-WIRE = {
-    "date_of_birth": "dateOfBirth",
-    "blood_type": "bloodType",
-    "medical_history": "medicalHistory",
-}
 
 
 class PatientSummary(Output, rename=WIRE):
@@ -80,20 +65,6 @@ class PatientPage(Output):
     total: Figure
     page: PageNumber
     limit: PageSize
-
-
-class Patient(Output, rename=WIRE):
-    id: Id
-    name: Name
-    email: Email
-    phone: ChartPhone
-    date_of_birth: Day
-    gender: Gender
-    address: Address
-    blood_type: BloodType | None
-    allergies: Allergies | None
-    medical_history: History | None
-    created_at: Instant
 
 
 class PatientCreate(Input, rename=WIRE):
@@ -117,10 +88,6 @@ class PatientUpdate(Input, rename=WIRE):
     blood_type: BloodType | UnsetType | None = UNSET
     allergies: Allergies | UnsetType | None = UNSET
     medical_history: History | UnsetType | None = UNSET
-
-
-class AccountLink(Input, rename={"user_id": "userId"}):
-    user_id: Id
 
 
 MEDICAL = frozenset({"blood_type", "allergies", "medical_history"})
@@ -150,20 +117,6 @@ def settable(caller: Caller, changed: dict[str, Any]) -> None:
         code, who = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
         faults = [Fault(pointer=f"/{name}", code=code, detail=who) for name in names]
         raise Forbidden(f"Your role may not change {', '.join(names)}; {may} may", code, faults)
-
-
-def linkable(caller: Caller, ever_linked: bool) -> None:
-    """Raise 403 for staff where a chart was linked before: none of them moves one to an account of their
-    own and reads its records. So `patient.link` by staff is a chart's first link, the only one of theirs."""
-    if ever_linked and caller.role is not Role.ADMIN:
-        raise Forbidden("This chart was linked before: only admin may link it again")
-
-
-async def chart(transaction: Transaction, id: str) -> AnyRow:
-    row = await patients.locked(transaction, path_id(id, "Patient"))
-    if row is None:
-        raise NotFoundException("Patient not found")
-    return row
 
 
 class PatientController(Controller):
@@ -239,68 +192,3 @@ class PatientController(Controller):
         settable(request.user, changed)
         done(transaction, request, patient_id=current.id, target_id=current.id)
         return Patient(*await patients.change(transaction, current, **changed))
-
-    @get(
-        "/{id:str}/account",
-        operation_id="getPatientAccount",
-        action=Action.ACCOUNT_READ,
-        guards=[requires(Role.ADMIN, Role.STAFF)],
-    )
-    async def get_patient_account(
-        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
-    ) -> Account:
-        """Staff see patient accounts only, here too: a linked one may have been given another role since."""
-        patient_id = path_id(id, "Patient")
-        if await patients.one(reader, request.user, patient_id) is None:
-            raise NotFoundException("Patient not found")
-        user_id = await patients.linked_account(reader, patient_id)
-        row = user_id and await users.one(reader, user_id)
-        if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
-            raise NotFoundException("User not found")
-        await seen(request, patient_id=patient_id, target_id=row.id)
-        return account(row)
-
-    @put(
-        "/{id:str}/account",
-        operation_id="linkPatientAccount",
-        action=Action.PATIENT_LINK,
-        guards=[requires(Role.ADMIN, Role.STAFF)],
-    )
-    async def link_patient_account(
-        self,
-        id: FromPath[str],
-        data: JSONBody[AccountLink],
-        request: StrictRequest,
-        transaction: NamedDependency[Transaction],
-    ) -> Patient:
-        """A person's act: never by an e-mail address that nobody verified."""
-        current = await chart(transaction, id)
-        link = await patients.link_of(transaction, current.id)
-        linkable(request.user, link.ever_linked)
-        user = await users.locked(transaction, data.user_id)
-        if user is None:
-            raise NotFound("User not found", field="userId")
-        if link.user_id != user.id:
-            if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
-                raise BadRequest("userId: must be an active patient account", ErrorCode.NOT_A_PATIENT_ACCOUNT)
-            if link.user_id is not None:
-                raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
-            await patients.link(transaction, current.id, user.id)
-        done(transaction, request, patient_id=current.id, target_id=user.id)
-        return Patient(*current)
-
-    @delete(
-        "/{id:str}/account",
-        operation_id="unlinkPatientAccount",
-        status_code=200,
-        action=Action.PATIENT_UNLINK,
-        guards=[requires(Role.ADMIN, Role.STAFF)],
-    )
-    async def unlink_patient_account(
-        self, id: FromPath[str], request: StrictRequest, transaction: NamedDependency[Transaction]
-    ) -> Patient:
-        current = await chart(transaction, id)
-        was = await patients.linked_account(transaction, current.id)
-        await patients.link(transaction, current.id, None)
-        done(transaction, request, patient_id=current.id, target_id=was)
-        return Patient(*current)

@@ -20,6 +20,7 @@ from api import (
     dashboard,
     doctors,
     health,
+    links,
     patients,
     problems,
     records,
@@ -31,8 +32,8 @@ from security.guards import requires
 
 METHODS = ("get", "head", "put", "post", "delete", "patch")
 MODULES = (
-    schemas, problems, accounts, auth, users, patients, doctors, appointments, records, dashboard, audit,
-    sessions, health, clinic,
+    schemas, problems, accounts, auth, users, patients, links, doctors, appointments, records, dashboard,
+    audit, sessions, health, clinic,
 )  # fmt: skip
 Document = dict[str, Any]
 

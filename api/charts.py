@@ -1,0 +1,45 @@
+"""A chart as the API shows it: for the resources that answer one."""
+
+from typing import Annotated
+
+from litestar.exceptions import NotFoundException
+from msgspec import Meta
+
+from api.schemas import MAX_PHONE, NOT_BLANK, TEXT, Day, Email, Id, Instant, Name, Output, path_id
+from persistence import patients
+from persistence.database import Transaction
+from persistence.models import Gender
+from persistence.statements import AnyRow
+
+ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE, pattern=NOT_BLANK)]
+Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
+BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
+Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
+History = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
+WIRE = {
+    "date_of_birth": "dateOfBirth",
+    "blood_type": "bloodType",
+    "medical_history": "medicalHistory",
+}
+
+
+class Patient(Output, rename=WIRE):
+    id: Id
+    name: Name
+    email: Email
+    phone: ChartPhone
+    date_of_birth: Day
+    gender: Gender
+    address: Address
+    blood_type: BloodType | None
+    allergies: Allergies | None
+    medical_history: History | None
+    created_at: Instant
+
+
+async def chart(transaction: Transaction, id: str) -> AnyRow:
+    """The chart with this id of a path, which nobody else changes until the transaction ends; or 404."""
+    row = await patients.locked(transaction, path_id(id, "Patient"))
+    if row is None:
+        raise NotFoundException("Patient not found")
+    return row

@@ -1,0 +1,98 @@
+"""The account that people link to a chart (requirement, section 3)."""
+
+from litestar import Controller
+from litestar.di import NamedDependency
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath, JSONBody
+
+from api.accounts import Account, account
+from api.charts import Patient, chart
+from api.errors import BadRequest, Forbidden, NotFound
+from api.operation import delete, get, put
+from api.problems import ErrorCode
+from api.requests import StrictRequest
+from api.schemas import Id, Input, path_id
+from api.trail import done, seen
+from persistence import patients, users
+from persistence.audit import Action
+from persistence.database import Reader, Transaction
+from persistence.models import AccountStatus
+from security.guards import requires
+from security.roles import Caller, Role
+
+
+class AccountLink(Input, rename={"user_id": "userId"}):
+    user_id: Id
+
+
+def linkable(caller: Caller, ever_linked: bool) -> None:
+    """Raise 403 for staff where a chart was linked before: none of them moves one to an account of their
+    own and reads its records. So `patient.link` by staff is a chart's first link, the only one of theirs."""
+    if ever_linked and caller.role is not Role.ADMIN:
+        raise Forbidden("This chart was linked before: only admin may link it again")
+
+
+class LinkController(Controller):
+    path = "/api/patients/{id:str}/account"
+
+    @get(
+        operation_id="getPatientAccount",
+        action=Action.ACCOUNT_READ,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
+    async def get_patient_account(
+        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+    ) -> Account:
+        """Staff see patient accounts only, here too: a linked one may have been given another role since."""
+        patient_id = path_id(id, "Patient")
+        if await patients.one(reader, request.user, patient_id) is None:
+            raise NotFoundException("Patient not found")
+        user_id = await patients.linked_account(reader, patient_id)
+        row = user_id and await users.one(reader, user_id)
+        if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
+            raise NotFoundException("User not found")
+        await seen(request, patient_id=patient_id, target_id=row.id)
+        return account(row)
+
+    @put(
+        operation_id="linkPatientAccount",
+        action=Action.PATIENT_LINK,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
+    async def link_patient_account(
+        self,
+        id: FromPath[str],
+        data: JSONBody[AccountLink],
+        request: StrictRequest,
+        transaction: NamedDependency[Transaction],
+    ) -> Patient:
+        """A person's act: never by an e-mail address that nobody verified."""
+        current = await chart(transaction, id)
+        link = await patients.link_of(transaction, current.id)
+        linkable(request.user, link.ever_linked)
+        user = await users.locked(transaction, data.user_id)
+        if user is None:
+            raise NotFound("User not found", field="userId")
+        if link.user_id != user.id:
+            if user.role is not Role.PATIENT or user.status is not AccountStatus.ACTIVE:
+                raise BadRequest("userId: must be an active patient account", ErrorCode.NOT_A_PATIENT_ACCOUNT)
+            if link.user_id is not None:
+                raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
+            await patients.link(transaction, current.id, user.id)
+        done(transaction, request, patient_id=current.id, target_id=user.id)
+        return Patient(*current)
+
+    @delete(
+        operation_id="unlinkPatientAccount",
+        status_code=200,
+        action=Action.PATIENT_UNLINK,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
+    async def unlink_patient_account(
+        self, id: FromPath[str], request: StrictRequest, transaction: NamedDependency[Transaction]
+    ) -> Patient:
+        current = await chart(transaction, id)
+        was = await patients.linked_account(transaction, current.id)
+        await patients.link(transaction, current.id, None)
+        done(transaction, request, patient_id=current.id, target_id=was)
+        return Patient(*current)
