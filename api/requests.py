@@ -127,7 +127,7 @@ async def judge_body(request: Request[Any, Any, Any]) -> None:
         raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
     try:
         await request.body()  # raises 413
-    except InternalServerException as error:  # whoever sent it has hung up: nobody's failure but his
+    except InternalServerException as error:  # whoever sent it has hung up: no failure of ours
         raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
 
 

@@ -85,7 +85,7 @@ async def note_refusal(error: Exception, scope: Scope) -> None:
         target = target_of(request)
         of_a_chart = scope["path_template"].startswith("/api/patients/")
         await seen(request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None)
-    except Exception as failed:  # he is refused all the same
+    except Exception as failed:  # the caller is refused all the same
         log.error("A refusal could not be stored in the audit trail: %s", type(failed).__name__)
 
 

@@ -32,7 +32,7 @@ NO_ACTIVE_PATIENT = or_(
 )
 
 
-HIS = Appointment.doctor_id == CALLER
+THEIRS = Appointment.doctor_id == CALLER
 # Written on or after the appointment's clinic day: what was noted before the visit does not report on it.
 # No day on earth has lasted 50 hours; the bound is for the index.
 REPORTED = exists().where(
@@ -53,11 +53,11 @@ DOCTOR = select(
     assigned_patients(CALLER),
     number_of(
         Appointment,
-        HIS,
+        THEIRS,
         *within_day(Appointment.date),
         Appointment.status != AppointmentStatus.CANCELLED,
     ),
-    number_of(Appointment, HIS, COMPLETED, not_(REPORTED)),
+    number_of(Appointment, THEIRS, COMPLETED, not_(REPORTED)),
 )
 # Nearly all charts that are linked are linked to the account of an active patient; the others are looked for.
 STAFF = select(

@@ -1,4 +1,4 @@
-"""Doctors are the active accounts with that role; a doctor's id is his account's."""
+"""Doctors are the active accounts with that role; a doctor's id is that of the account."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -55,7 +55,7 @@ ADD = select(*columns_of(ADDED.c)).select_from(
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
-    """Doctors and administrators see every record, a patient those of his chart. Staff never come here."""
+    """Doctors and administrators see every record, a patient those of their chart. Staff never come here."""
     return (MedicalRecord.patient_id == OWN_CHART,) if role is Role.PATIENT else ()
 
 

@@ -16,7 +16,7 @@ HAS_CHART = exists().where(Patient.user_id == User.id)
 
 
 def charts_readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
-    """Everyone at the clinic sees every chart; a patient the one linked to his account."""
+    """Everyone at the clinic sees every chart; a patient the one linked to their account."""
     return (OWN,) if role is Role.PATIENT else ()
 
 

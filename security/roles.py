@@ -14,7 +14,7 @@ class Role(StrEnum):
 
 
 class Caller(Struct, frozen=True):
-    """A signed-in person, as his session in PostgreSQL says; nothing here comes from a token's claims."""
+    """A signed-in person, as their session in PostgreSQL says; nothing here comes from a token's claims."""
 
     id: UUID
     email: str
