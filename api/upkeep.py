@@ -30,6 +30,8 @@ CALLED = (
     "counted_rows",
     "mark_before",
     "fold_counts",
+    "refuse_ended_session",
+    "booked_meanwhile",
 )
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
 # What a service writes of an event; its number and its transaction are PostgreSQL's to say.

@@ -334,5 +334,8 @@ def test_the_role_may_call_all_functions_where_nobody_else_may(app: Backend, own
     """Also where the database's owner lets nobody call a function unasked."""
     owner.sql("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
     assert app.sql("SELECT began_of_ten_minutes(now())")
+    assert app.sql("SELECT booked_meanwhile(NULL, NULL, now(), now(), NULL)") == [(None,)]
+    with pytest.raises(asyncpg.PostgresError, match="the session has ended"):
+        app.sql("SELECT refuse_ended_session()")
     write(app)
     assert seal(app) == 1
