@@ -22,11 +22,15 @@ from persistence.database import Database
 from persistence.migration import commands
 from tests.command import medisecure
 from tests.factories import PASSWORD, World, chart
-from tests.locks import transaction, until_they_wait
+from tests.locks import transaction
 from tests.service import Backend, Service
 
 PYPROJECT = Path(persistence.__file__).parents[1] / "pyproject.toml"
 LOCK = 0x6D656469  # of persistence/migrations/env.py
+TRYING = (
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_try_advisory%'"
+)
 # PostgreSQL's answer to an INSERT outside a transaction, which only the journal does: stored, and idle again.
 STORED = b"INSERT 0 1\0Z\0\0\0\5I"
 
@@ -177,8 +181,10 @@ def test_a_migration_waits_for_another_as_long_as_that_takes(
     with ThreadPoolExecutor(1) as pool, transaction(empty) as execute:
         execute(f"SELECT pg_advisory_xact_lock({LOCK})")
         migrating = pool.submit(migrate, empty.database_url)
-        until_they_wait(empty, migrating)
-        time.sleep(0.2)  # a time-out, if it had one, would be over
+        while not empty.sql(TRYING)[0][0] and not migrating.done():
+            time.sleep(0.02)
+        time.sleep(0.5)  # a time-out, if it had one, would be over
+        assert not migrating.done()
     migrating.result()
     assert empty.sql("SELECT count(*) FROM users")[0][0] == 0
 
