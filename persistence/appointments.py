@@ -193,6 +193,7 @@ def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
         by_filter=on_a_day or with_status,
         total=total,
         marked=not where,
+        few=on_a_day,
     )
 
 

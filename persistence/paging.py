@@ -50,7 +50,8 @@ class PagedQuery:
     it costs no more than the way from the mark before it.
 
     `names`: by which columns, the first of `columns`, the audit trail names a row. `by_filter`: the caller
-    searches or filters, so that the total, and a page past the end, tell of rows which are not shown.
+    searches or filters, so that the total, and a page past the end, tell of rows which are not shown. `few`:
+    there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all.
     """
 
     def __init__(
@@ -65,10 +66,15 @@ class PagedQuery:
         by_filter: bool = False,
         total: Any = None,
         marked: bool = False,
+        few: bool = False,
     ) -> None:
         self.width, self.names = len(columns), len(names)
+        binds: list[Any] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
+        limit, offset = binds
+        if few:
+            limit, offset = (select(bind).scalar_subquery() for bind in binds)
         keys = select(key).where(*where).order_by(*order)
-        deep_keys = keys = keys.limit(bindparam("limit")).offset(bindparam("offset"))
+        deep_keys = keys = keys.limit(limit).offset(offset)
         if marked:
             deep_keys = from_mark(key, order)
         elif total is not None:
