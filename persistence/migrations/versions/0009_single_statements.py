@@ -25,12 +25,13 @@ def upgrade() -> None:
     )
     # A booking waits and looks in one statement. What was booked while it waited, the snapshot of that
     # statement does not hold; a function that is VOLATILE takes its own. No visit lasts longer than a day:
-    # that bound is for the index, which knows nothing of `ends_at`.
+    # that bound is for the index, which knows nothing of `ends_at`. One plan for all times: for a day of which
+    # PostgreSQL has no statistics yet it would read everybody's bookings.
     op.execute(
         """
         CREATE FUNCTION booked_meanwhile(
             doctor uuid, patient uuid, begins timestamptz, ends timestamptz, itself uuid
-        ) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+        ) RETURNS text LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_generic_plan AS $$
         BEGIN
             RETURN (
                 SELECT CASE WHEN doctor_id = doctor THEN 'doctor' ELSE 'patient' END
