@@ -25,8 +25,8 @@ def upgrade() -> None:
     )
     # A booking waits and looks in one statement. What was booked while it waited, the snapshot of that
     # statement does not hold; a function that is VOLATILE takes its own. No visit lasts longer than a day:
-    # that bound is for the index, which knows nothing of `ends_at`. One plan for all times: for a day of which
-    # PostgreSQL has no statistics yet it would read everybody's bookings.
+    # that bound is for the index, which knows nothing of `ends_at`. One plan for all times: for a day of
+    # which PostgreSQL has no statistics yet it would read everybody's bookings.
     op.execute(
         """
         CREATE FUNCTION booked_meanwhile(
