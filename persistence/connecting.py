@@ -70,14 +70,15 @@ class Connector:
             raise NoConnectionError("it does not speak TLS, which sslmode asks for", lasting=True) from error
 
     async def ready(self) -> asyncpg.Connection:
+        is_direct_so_far = not self.is_pooled  # another connection may find out while this one is opened
         connection = await self.open()
         try:
-            if not self.is_pooled and not await is_direct(connection):
+            if is_direct_so_far and not await is_direct(connection):
                 self.is_pooled = True
                 await connection.close()
-                connection = await self.open()
+                return await self.open()
             self.is_pooled = bool(self.is_pooled)
-            if not self.is_pooled:  # of a single statement; in a pooler's session it would be others' as well
+            if is_direct_so_far:  # of a single statement; in a pooler's session it would be others' as well
                 await connection.execute(SESSION)
         except BaseException:  # nobody else knows of the connection, whose server would keep it
             connection.terminate()

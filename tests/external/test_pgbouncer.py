@@ -17,6 +17,7 @@ from pooler import pgbouncer
 from production import KEY, medisecure, served
 
 from persistence import embedded
+from persistence.connecting import Connector
 
 PASSWORD = "correct horse battery"
 AT_ONCE = 24
@@ -143,3 +144,23 @@ def test_what_the_pooler_refuses_is_said_in_a_line(clinic: Clinic) -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith("medisecure: the database cannot be used: unsupported startup parameter")
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_connection_finds_out_though_another_did_while_it_was_opened(clinic: Clinic) -> None:
+    class Overtaken(Connector):
+        async def open(self) -> asyncpg.Connection:
+            connection = await super().open()
+            self.is_pooled = True
+            return connection
+
+    async def ask(connection: asyncpg.Connection) -> None:
+        for number in range(20):
+            assert await connection.fetchval("SELECT $1::int", number) == number
+
+    async def main() -> None:
+        connections = [await Overtaken(clinic.pooled, command_timeout=30)() for _ in range(3)]
+        await asyncio.gather(*map(ask, connections))
+        for connection in connections:
+            await connection.close()
+
+    asyncio.run(main())
