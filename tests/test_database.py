@@ -27,9 +27,10 @@ from tests.service import Backend, Service
 
 PYPROJECT = Path(persistence.__file__).parents[1] / "pyproject.toml"
 LOCK = 0x6D656469  # of persistence/migrations/env.py
+# Who tries again and again for a lock is nearly always between two tries.
 TRYING = (
-    "SELECT count(*) FROM pg_stat_activity "
-    "WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_try_advisory%'"
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND (query LIKE '%pg_try_advisory%' OR query LIKE 'ROLLBACK%')"
 )
 # PostgreSQL's answer to an INSERT outside a transaction, which only the journal does: stored, and idle again.
 STORED = b"INSERT 0 1\0Z\0\0\0\5I"
