@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Text, bindparam, cast, column, func, insert, select, text
+from sqlalchemy import ColumnElement, Insert, Text, bindparam, cast, column, func, insert, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
@@ -80,7 +80,14 @@ EVENTS = (
     .table_valued(*(column(name, AuditEvent.__table__.c[name].type) for name in Event.__struct_fields__))
     .render_derived(name="event", with_types=True)
 )
-STORE = insert(AuditEvent).from_select(Event.__struct_fields__, select(EVENTS))
+
+
+def storing(*conditions: ColumnElement[bool]) -> Insert:
+    """The statement that stores EVENTS, if these hold."""
+    return insert(AuditEvent).from_select(Event.__struct_fields__, select(EVENTS).where(*conditions))
+
+
+STORE = storing()
 COLUMNS = (
     AuditEvent.id,
     AuditEvent.at,

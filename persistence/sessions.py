@@ -111,14 +111,42 @@ def own(idle: timedelta | None) -> PagedQuery:
     return PagedQuery(Session.id, COLUMNS, Session.__table__, newest_first, where)
 
 
+@lru_cache
+def same_caller(idle: timedelta | None) -> Any:
+    """A row where the caller's session is alive, and they are who they were; nobody ends it then before the
+    transaction ends."""
+    return (
+        select(Session.id)
+        .join(User, User.id == Session.user_id)
+        .where(
+            Session.id == bindparam("same_session"),
+            User.id == bindparam("same_user"),
+            User.email == bindparam("same_email"),
+            User.role == bindparam("same_role", type_=User.role.type),
+            User.status == AccountStatus.ACTIVE,
+            *living(idle),
+        )
+        .with_for_update(read=True, of=Session)
+    )
+
+
+def same_as(caller: Caller) -> dict[str, Any]:
+    """As `same_caller` takes it."""
+    return {
+        "same_session": caller.session_id,
+        "same_user": caller.id,
+        "same_email": caller.email,
+        "same_role": caller.role,
+    }
+
+
 class Sessions:
     """Finds living sessions for security/admission.py, which knows no tables."""
 
     def __init__(self, reader: Reader, idle: timedelta | None) -> None:
         self.reader = reader
-        self.idle = idle
         self.alive = CALLER.where(*living(idle))
-        self.alive_for_now = self.alive.with_for_update(read=True, of=Session)
+        self.same = same_caller(idle)
 
     async def find(self, session_id: UUID) -> Caller | None:
         """Who the session belongs to, or None where it has ended, expired, idled out or its account is
@@ -131,10 +159,9 @@ class Sessions:
         return Caller(*row[:4])
 
     async def holds(self, transaction: Transaction, caller: Caller) -> bool:
-        """Whether the caller's session is alive and their role the same; if so, so it stays until the
+        """Whether the caller's session is alive, and they are who they were; if so, so it stays until the
         transaction ends."""
-        row = next(iter(await transaction.rows(self.alive_for_now, id=caller.session_id)), None)
-        return row is not None and Caller(*row[:4]) == caller
+        return bool(await transaction.rows(self.same, **same_as(caller)))
 
 
 async def add(
