@@ -134,12 +134,8 @@ def own_environment() -> dict[str, str]:
 
 
 async def in_database(url: str, work: Callable[[Transaction], Awaitable[None]]) -> None:
-    database = Database(url)
-    try:
-        async with database.transaction() as transaction:
-            await work(transaction)
-    finally:
-        await database.close()
+    async with Database(url) as database, database.transaction() as transaction:
+        await work(transaction)
 
 
 def database_url() -> str:

@@ -53,31 +53,22 @@ def audit_keys(environment: Mapping[str, str]) -> list[Key]:
 
 
 async def verify_audit(url: str, keys: list[Key], noted_head: str | None) -> Report:
-    database = Database(url, command_timeout=None)
-    try:
+    async with Database(url, command_timeout=None) as database:
         return await audit_chain.verify(database.reader, keys, noted_head)
-    finally:
-        await database.close()
 
 
 async def count(url: str) -> None:
     """Count what the database does not know yet, as after the migration that brought the counters."""
-    database = Database(url, command_timeout=None)
-    try:
+    async with Database(url, command_timeout=None) as database:
         await counters.fold_all(database)
-    finally:
-        await database.close()
 
 
 async def check_counters(url: str, *, repaired: bool) -> Sequence[AnyRow]:
     """As `counters.check`; `repaired`: after all is counted afresh."""
-    database = Database(url, command_timeout=None)
-    try:
+    async with Database(url, command_timeout=None) as database:
         if repaired:
             await counters.repair(database)
         return await counters.check(database.reader)
-    finally:
-        await database.close()
 
 
 async def grant(transaction: Transaction, role: str) -> None:
@@ -155,9 +146,9 @@ async def objection_to_server(database: Database, workers: int = 1) -> str | Non
 
 async def of_database(url: str, question: Callable[[Database], Awaitable[str | None]]) -> str | None:
     """The answer; or what keeps it from being given, where that lasts. Raises AwayError."""
-    database = Database(url)
     try:
-        return await question(database)
+        async with Database(url) as database:
+            return await question(database)
     except NoConnectionError as error:
         reason, lasting = str(error), error.lasting
     except (OSError, TimeoutError) as error:
@@ -165,8 +156,6 @@ async def of_database(url: str, question: Callable[[Database], Awaitable[str | N
     except PostgresError as error:
         reason = reason_of(error)
         lasting = not is_passing(error.sqlstate, reason)
-    finally:
-        await database.close()
     if lasting:
         return f"the database cannot be used: {reason}"
     raise AwayError(f"PostgreSQL cannot be reached: {reason}")

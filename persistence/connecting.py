@@ -5,6 +5,8 @@ from typing import Any
 
 import asyncpg
 
+from persistence.failures import reason_of
+
 # 57P01 to 57P03 shutting down or starting, class 53 no connection or memory left, class 08 lost on the way.
 PASSING = ("57P", "53", "08")
 # What PgBouncer says under 08P01 as well, though no time will mend it.
@@ -31,7 +33,7 @@ def is_passing(sqlstate: str | None, reason: str = "") -> bool:
 
 def refusal(error: asyncpg.PostgresError) -> NoConnectionError:
     """In one line: what a hint adds is for whoever runs the pooler."""
-    reason = str(error).partition("\n")[0]
+    reason = reason_of(error)
     return NoConnectionError(reason, lasting=not is_passing(error.sqlstate, reason))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from sqlalchemy import CTE, Executable
 
@@ -159,9 +159,9 @@ class Transaction:
             self.release()
 
     async def lock(self, *keys: int) -> None:
-        """Wait for PostgreSQL's advisory locks on these keys, and hold them until the end. Statements after
-        it see what was stored by who held them before."""
-        taking = [f"SELECT pg_advisory_xact_lock({int(key)})" for key in sorted(keys)]
+        """Wait for PostgreSQL's advisory locks on these keys, one after the other, and hold them until the
+        end. Statements after it see what was stored by who held them before."""
+        taking = [f"SELECT pg_advisory_xact_lock({key:d})" for key in keys]
         if self.connection is None:
             await self.begin(*taking)
         else:
@@ -259,6 +259,12 @@ class Database:
             finally:
                 for act in transaction.committed if transaction.is_committed else transaction.undone:
                     await act()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         for pool in (self.reads, self.writes, self.journal):

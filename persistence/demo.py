@@ -18,6 +18,7 @@ from persistence.models import (
     Patient,
     User,
 )
+from persistence.text import keys_of
 from security.roles import Role
 
 PASSWORD = "medisecure-demo"  # noqa: S105  # known to everyone, that is its purpose
@@ -137,7 +138,7 @@ async def load(
             "allergies": allergies,
             "medical_history": history,
         }
-        [chart] = await transaction.rows(patients.ADD, **values, **patients.keys_of(values))
+        [chart] = await transaction.rows(patients.ADD, **values, **keys_of(values))
         charts.append(chart.id)
     await patients.link(transaction, CHART, PATIENT)
     for number, (days, hour, who, stage, reason) in enumerate(VISITS):

@@ -11,7 +11,7 @@ from persistence.paging import Found, PagedQuery
 from persistence.relations import charts_readable_by as readable_by
 from persistence.searching import SearchQuery
 from persistence.statements import AnyRow
-from persistence.text import search_key, sort_key, words_of
+from persistence.text import keys_of, words_of
 from security.roles import Caller, Role
 
 SUMMARY = (
@@ -99,13 +99,6 @@ async def change(transaction: Transaction, current: AnyRow, **values: Any) -> An
     keys = keys_of({**current._asdict(), **values})
     [row] = await transaction.conclude(CHANGE, chart=current.id, **values, **keys)
     return row
-
-
-def keys_of(values: dict[str, Any]) -> dict[str, str]:
-    return {
-        "sort_name": sort_key(values["name"]),
-        "search_text": search_key(values["name"], values["email"], values["phone"]),
-    }
 
 
 async def linked_account(source: Source, patient_id: UUID) -> UUID | None:

@@ -33,9 +33,9 @@ class Pool:
         self.leaving: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        """Raises what `take` does."""
-        connection = await self.take()
+    async def connection(self, *, alive: bool = False) -> AsyncIterator[Any]:
+        """As `take`, for a block."""
+        connection = await self.take(alive=alive)
         try:
             yield connection
         except BaseException as error:

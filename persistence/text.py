@@ -5,6 +5,8 @@ text: upper case, lower case, NFC and NFD (tests/test_folding.py tries all of Un
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from unicodedata import category, combining, decimal, normalize
 
 from persistence.letters import ACCENTS, ALIKE
@@ -75,6 +77,15 @@ def search_key(*fields: str | None) -> str:
     older = [normalize("NFC", normalize("NFC", field).casefold()) for field in given]
     together = " ".join(texts)
     return " ".join([MARK, *texts, *(text.replace(MARK, "") for text in older if text not in together)])
+
+
+def keys_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """The columns by which a chart or an account with these values is found and sorted."""
+    name = values["name"]
+    return {
+        "sort_name": sort_key(name),
+        "search_text": search_key(name, values["email"], values.get("phone")),
+    }
 
 
 def words_of(search: str) -> list[str]:

@@ -26,7 +26,7 @@ from persistence.paging import Found, PagedQuery
 from persistence.relations import HAS_CHART
 from persistence.searching import SearchQuery
 from persistence.statements import AnyRow
-from persistence.text import search_key, sort_key, trimmed, words_of
+from persistence.text import keys_of, trimmed, words_of
 from security.roles import Caller, Role
 
 COLUMNS = (
@@ -125,13 +125,6 @@ async def change(transaction: Transaction, current: AnyRow, **values: Any) -> An
     keys = keys_of({**current._asdict(), **values})
     [row] = await transaction.rows(CHANGE, account=current.id, **values, **keys)
     return row
-
-
-def keys_of(values: dict[str, Any]) -> dict[str, str]:
-    return {
-        "sort_name": sort_key(values["name"]),
-        "search_text": search_key(values["name"], values["email"], values.get("phone")),
-    }
 
 
 async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:

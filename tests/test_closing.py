@@ -1,8 +1,7 @@
 """How transactions end: the write, its row of the trail and the caller's session stand or fall together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,34 +10,18 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
+from api.trail import by_command
 from persistence import patients, records
-from persistence.audit import Action, Event, Outcome
+from persistence.audit import Action
 from persistence.closing import Closing
 from persistence.database import Database, Transaction
 from persistence.sessions import Sessions
+from persistence.text import keys_of
 from security.roles import Caller, Role
 from tests.factories import World
 from tests.service import Backend
 
 NOTHING_WRITTEN = (0, 0)
-
-
-def event(target: UUID) -> Event:
-    return Event(
-        at=datetime.now(UTC),
-        user_id=None,
-        email=None,
-        role=None,
-        session_id=None,
-        action=Action.PATIENT_CREATE,
-        outcome=Outcome.SUCCESS,
-        patient_id=target,
-        target_id=target,
-        target_ids=[],
-        patient_ids=[target],
-        address="test",
-        request_id=uuid4(),
-    )
 
 
 def chart(chart_id: UUID) -> dict[str, Any]:
@@ -82,18 +65,10 @@ def staff(world: World, backend: Backend) -> Caller:
 def run(backend: Backend, caller: Caller | None, act: Callable[[Transaction], Awaitable[None]]) -> None:
     """Do `act` in a transaction as of a request of `caller`."""
 
-    @asynccontextmanager
-    async def database() -> AsyncIterator[Database]:
-        opened = Database(backend.database_url)
-        try:
-            yield opened
-        finally:
-            await opened.close()
-
     async def main() -> None:
-        async with database() as opened:
-            sessions = Sessions(opened.reader, None)
-            async with opened.transaction(Closing(sessions, caller)) as transaction:
+        async with Database(backend.database_url) as database:
+            closing = Closing(Sessions(database.reader, None), caller)
+            async with database.transaction(closing) as transaction:
                 await act(transaction)
 
     asyncio.run(main())
@@ -112,7 +87,7 @@ def test_a_write_and_its_row_are_stored_together(
     async def act(transaction: Transaction) -> None:
         if before is not None:
             await transaction.run(before)
-        transaction.note(event(chart_id))
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
         assert (await patients.add(transaction, **chart(chart_id))).name == "Ada"
 
     run(backend, staff, act)
@@ -134,7 +109,7 @@ def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
     async def act(transaction: Transaction) -> None:
         if before is not None:
             await transaction.run(before)
-        transaction.note(event(chart_id))
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))
 
     with pytest.raises(asyncpg.PostgresError) as refused:
@@ -150,7 +125,7 @@ def test_a_write_that_is_not_the_last_statement_is_looked_at_too(
 
     async def act(transaction: Transaction) -> None:
         values = chart(chart_id)
-        await transaction.run(patients.ADD, **values, **patients.keys_of(values))
+        await transaction.run(patients.ADD, **values, **keys_of(values))
 
     with pytest.raises(asyncpg.PostgresError):
         run(backend, gone, act)
@@ -161,7 +136,7 @@ def test_what_comes_to_nothing_leaves_no_row(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     async def act(transaction: Transaction) -> None:
-        transaction.note(event(chart_id))
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
         values = {"id": chart_id, "patient_id": chart_id, "doctor_id": staff.id, "diagnosis": "Flu"}
         values |= {"prescription": "", "notes": "", "attachments": []}
         assert await records.add(transaction, **values) is None  # there is no such chart
@@ -174,9 +149,9 @@ def test_a_refusal_behind_the_note_leaves_no_row(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     async def act(transaction: Transaction) -> None:
-        transaction.note(event(chart_id))
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
         values = chart(chart_id)
-        await transaction.run(patients.ADD, **values, **patients.keys_of(values))
+        await transaction.run(patients.ADD, **values, **keys_of(values))
         raise LookupError
 
     with pytest.raises(LookupError):
@@ -191,7 +166,7 @@ def test_a_statement_that_failed_is_never_taken_for_stored(
 
     async def act(transaction: Transaction) -> None:
         values = chart(chart_id)
-        await transaction.run(patients.ADD, **values, **patients.keys_of(values))
+        await transaction.run(patients.ADD, **values, **keys_of(values))
         with pytest.raises(asyncpg.PostgresError):
             await transaction.run(text("SELECT 1 / 0"))
 
@@ -202,12 +177,12 @@ def test_a_statement_that_failed_is_never_taken_for_stored(
 
 def test_nothing_follows_the_conclusion(backend: Backend, chart_id: UUID, stored: Any) -> None:
     async def act(transaction: Transaction) -> None:
-        transaction.note(event(chart_id))
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))
         with pytest.raises(RuntimeError, match="is over"):
             await transaction.run(text("SELECT 1"))
         with pytest.raises(RuntimeError, match="nothing can be noted"):
-            transaction.note(event(chart_id))
+            transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
 
     run(backend, None, act)
     assert stored() == (1, 1)

@@ -17,10 +17,10 @@ from itertools import islice
 
 import asyncpg
 
-from persistence import patients, users
 from persistence.audit_chain import Key, seal
 from persistence.database import Database
 from persistence.migration import commands
+from persistence.text import keys_of
 from tests.bench.clinic import ACCOUNT, APPOINTMENT, CHART, EVENT, RECORD, Clinic, Row
 from tests.service import KEY
 
@@ -94,8 +94,8 @@ async def fill(url: str, clinic: Clinic, key: Key = OURS) -> None:
         await connection.execute("SET synchronous_commit = on; SET maintenance_work_mem = '512MB'")
         nobody = {"name": "", "email": "", "phone": ""}
         async with uncounted(connection), without_indexes(connection):
-            await load(connection, "users", [*ACCOUNT, *users.keys_of(nobody)], clinic.accounts())
-            await load(connection, "patients", [*CHART, *patients.keys_of(nobody)], clinic.charts())
+            await load(connection, "users", [*ACCOUNT, *keys_of(nobody)], clinic.accounts())
+            await load(connection, "patients", [*CHART, *keys_of(nobody)], clinic.charts())
             await load(connection, "appointments", APPOINTMENT, clinic.visits())
             await load(connection, "medical_records", RECORD, clinic.findings())
             await load(connection, "audit_events", EVENT, clinic.trail())
@@ -107,14 +107,11 @@ async def fill(url: str, clinic: Clinic, key: Key = OURS) -> None:
 
 async def seal_all(url: str, key: Key) -> None:
     """Else the service has years of the trail to seal when it starts."""
-    database = Database(url, command_timeout=None)
-    try:
+    async with Database(url, command_timeout=None) as database:
         sealed = 1
         while sealed:
             async with database.transaction() as transaction:
                 sealed = await seal(transaction, key)
-    finally:
-        await database.close()
 
 
 def make(url: str, clinic: Clinic, key: Key = OURS) -> None:
