@@ -6,8 +6,7 @@ out the connections themselves; what they do, time-outs and cancellation include
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -31,17 +30,6 @@ class Pool:
         self.idle: list[tuple[Any, float]] = []  # a connection, and when it was last used
         self.waiting: deque[asyncio.Future[Any]] = deque()
         self.leaving: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def connection(self, *, alive: bool = False) -> AsyncIterator[Any]:
-        """As `take`, for a block."""
-        connection = await self.take(alive=alive)
-        try:
-            yield connection
-        except BaseException as error:
-            self.give_back(connection, error)
-            raise
-        self.give_back(connection)
 
     async def take(self, *, alive: bool = False) -> Any:
         """A connection, to be given back. `alive`: for what must not be sent twice, one that was not used

@@ -29,7 +29,7 @@ class CounterStore(RedisStore):
     def __init__(self, redis: Redis, url: str) -> None:
         super().__init__(redis, namespace=None, handle_client_shutdown=True)
         self.opinion = SecondOpinion(url)
-        connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # the library's
         self.pipeline = Pipeline(connection, self.opinion)
 
     @classmethod

@@ -72,7 +72,7 @@ class Pipeline:
 
     async def open(self) -> "Line":
         await self.connection.disconnect(nowait=True)
-        connecting = asyncio.create_task(self.connection.connect())  # type: ignore[no-untyped-call]
+        connecting = asyncio.create_task(self.connection.connect())  # type: ignore[no-untyped-call]  # the library's
         try:
             await asyncio.wait({connecting}, timeout=PATIENCE)
             if not connecting.done() and not await self.opinion.is_there():

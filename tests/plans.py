@@ -2,14 +2,13 @@
 
 import itertools
 import json
-from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-DIALECT = PGDialect_asyncpg()
+from persistence.statements import compiled
+
 TRIES = 6  # after five times PostgreSQL may take a plan that suits all values, if it is no dearer
 Node = dict[str, Any]
 numbers = itertools.count()
@@ -61,20 +60,14 @@ class Planner:
         self.plans: list[Plan] = []  # TRIES of each statement
 
     async def rows(self, statement: Any, **parameters: Any) -> Sequence[Any]:
-        compiled = statement.compile(dialect=DIALECT)
-        values = compiled.construct_params(parameters)
-        text = str(compiled)
+        ready = compiled(statement, None)
         name = f"statement_{next(numbers)}"
         execute = f"EXECUTE {name}"
-        if names := compiled.positiontup:
-            execute += f"({', '.join(literal(values[place]) for place in names)})"
-        await self.connection.execute(f"PREPARE {name} AS {text}")
+        if values := ready.arguments(parameters):
+            execute += f"({', '.join(map(literal, values))})"
+        await self.connection.execute(f"PREPARE {name} AS {ready.sql}")
         await self.connection.execute(execute)  # now it has read of the tables and functions what it keeps
         for _ in range(TRIES):
             explained = await self.connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}")
-            self.plans.append(Plan(text, list(below(json.loads(explained)[0]["Plan"]))))
-        found = await self.connection.fetch(execute)
-        if not found:
-            return []
-        row = namedtuple("Row", found[0].keys(), rename=True)  # type: ignore[misc]
-        return [row(*values) for values in found]
+            self.plans.append(Plan(ready.sql, list(below(json.loads(explained)[0]["Plan"]))))
+        return ready.rows(await self.connection.fetch(execute))

@@ -76,7 +76,7 @@ class Relay:
 
     async def until_held(self, size: int) -> None:
         """Until so many bytes of answers wait."""
-        while sum(len(wire.held) for wire in self.wires) < size:  # noqa: ASYNC110
+        while sum(len(wire.held) for wire in self.wires) < size:  # noqa: ASYNC110  # of many wires
             await asyncio.sleep(0.01)
 
     def cut(self, after: int = 0) -> None:

@@ -4,6 +4,7 @@ killed meanwhile; and a deep page is that of the order, wherever the marks stand
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -227,8 +228,8 @@ def held(backend: Backend, *statements: str) -> list[dict[str, object]]:
     return asyncio.run(run())
 
 
-def figures(backend: Backend, ask: Callable[[Reader], Awaitable[object]]) -> object:
-    async def run() -> object:
+def figures(backend: Backend, ask: Callable[[Reader], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
         database = Database(backend.database_url)
         try:
             return await ask(database.reader)
@@ -251,11 +252,11 @@ def test_a_truncated_list_is_empty(backend: Backend) -> None:
     backend.sql("SELECT fold_counts(1)")
     backend.sql("DELETE FROM medical_records WHERE id = (SELECT id FROM medical_records LIMIT 1)")
     held(backend, "BEGIN", "TRUNCATE medical_records", "ROLLBACK")
-    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5, patient_id=None))[1] == 39  # type: ignore[index]
+    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5, patient_id=None))[1] == 39
     one = "(SELECT id FROM users WHERE role = 'doctor')"
     record = RECORD.replace("$1::uuid", one).replace("$2::int", "3")
     held(backend, "BEGIN", "TRUNCATE medical_records", record, "COMMIT")
-    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5, patient_id=None))[1] == 3  # type: ignore[index]
+    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5, patient_id=None))[1] == 3
     assert held(backend, "SELECT fold_counts(1)") == []
     assert held(backend, record, "TRUNCATE audit_events", EVENTS.replace("$1::int", "2")) == []
     assert held(backend, "SELECT fold_counts(1)") == []
@@ -303,14 +304,14 @@ async def listed(backend: Backend) -> None:
     connection = await asyncpg.connect(backend.database_url)
     reader = database.reader
 
-    async def check(order: str, page: Callable[[int, int], Awaitable[tuple[object, ...]]]) -> None:
+    async def check(order: str, page: Callable[[int, int], Awaitable[Any]]) -> None:
         ids = [row["id"] for row in await connection.fetch(f"SELECT id FROM {order}")]
         limit = 100
         last = (len(ids) + limit - 1) // limit
         near_marks = {1, 2, 10, 11, 12, 39, 40, 41, 42, 60, 80, 81}
         for number in near_marks | {max(last, 2) - 1, max(last, 1), last + 1, last + 50}:
             rows, total, *_ = await page(number, limit)
-            assert [row[0] for row in rows] == ids[(number - 1) * limit : number * limit]  # type: ignore[attr-defined]
+            assert [row[0] for row in rows] == ids[(number - 1) * limit : number * limit]
             assert total == len(ids)
 
     await check("patients ORDER BY sort_name, id", lambda p, n: patients.page(reader, ADMIN, p, n, ""))
@@ -324,10 +325,10 @@ async def listed(backend: Backend) -> None:
             f"appointments {where} ORDER BY date, id",
             lambda p, n, s=status: appointments.page(reader, ADMIN, p, n, spans=None, status=s),
         )
-    all_accounts = {"role": None, "status": None, "linked": None, "search": ""}
+    all_accounts: dict[str, Any] = {"role": None, "status": None, "linked": None, "search": ""}
     await check(
         "users ORDER BY sort_name, id",
-        lambda p, n: users.page(reader, ADMIN, p, n, **all_accounts),  # type: ignore[arg-type]
+        lambda p, n: users.page(reader, ADMIN, p, n, **all_accounts),
     )
     for role, status in (
         (Role.PATIENT, None),
@@ -343,12 +344,12 @@ async def listed(backend: Backend) -> None:
     staff = Caller(uuid4(), "staff@test.example", Role.STAFF, uuid4())
     await check(
         "users WHERE role = 'patient' ORDER BY sort_name, id",
-        lambda p, n: users.page(reader, staff, p, n, **all_accounts),  # type: ignore[arg-type]
+        lambda p, n: users.page(reader, staff, p, n, **all_accounts),
     )
-    nothing = dict.fromkeys(("user_id", "patient_id", "action", "since", "until"))
+    nothing: dict[str, Any] = dict.fromkeys(("user_id", "patient_id", "action", "since", "until"))
     await check(
         "audit_events ORDER BY at DESC, id DESC",
-        lambda p, n: audit.page(reader, p, n, **nothing),  # type: ignore[arg-type]
+        lambda p, n: audit.page(reader, p, n, **nothing),
     )
     await connection.close()
     await database.close()
@@ -393,9 +394,9 @@ def test_a_deep_page_of_a_filtered_list_names_what_it_tells_of(backend: Backend)
             backend, lambda r, n=page: appointments.page(r, ADMIN, n, 10, spans=None, status=completed)
         )
         shown = ids[(page - 1) * 10 : page * 10]
-        assert [row[0] for row in found.rows] == shown  # type: ignore[attr-defined]
+        assert [row[0] for row in found.rows] == shown
         others = [one for one in ids[:100] if one not in shown]
-        assert list(found.named[0]) == [*shown, *others][:100]  # type: ignore[attr-defined]
+        assert list(found.named[0]) == [*shown, *others][:100]
 
 
 def test_counting_afresh_puts_right_what_went_past_the_triggers(backend: Backend) -> None:

@@ -1,7 +1,7 @@
 """The pool of connections: who gets one, who waits, and what becomes of one that something happened to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from threading import Thread
 from typing import Any
@@ -29,8 +29,12 @@ async def opened(backend: Backend, size: int, **options: Any) -> AsyncIterator[P
         await pool.close()
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(main)
+@asynccontextmanager
+async def used(pool: Pool) -> AsyncIterator[None]:
+    """One of its connections is in use meanwhile."""
+    connection = await pool.take()
+    yield
+    pool.give_back(connection)
 
 
 async def pid(reader: Reader) -> int:
@@ -47,7 +51,7 @@ def test_connections_are_used_again_and_never_more_than_its_size(backend: Backen
             assert len(set(pids)) <= 3
             assert (pool.opened, len(pool.idle)) == (len(set(pids)), len(set(pids)))
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_who_waits_too_long_is_told(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,29 +59,29 @@ def test_who_waits_too_long_is_told(backend: Backend, monkeypatch: pytest.Monkey
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
-            async with pool.connection():
+            async with used(pool):
                 with pytest.raises(PoolTimeoutError):
                     await pool.take()
             assert await pid(Reader(pool)) > 0
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_whoever_waits_longest_is_next(backend: Backend) -> None:
     order: list[int] = []
 
     async def use(pool: Pool, number: int) -> None:
-        async with pool.connection():
+        async with used(pool):
             order.append(number)
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
-            async with pool.connection():
+            async with used(pool):
                 waiting = [asyncio.create_task(use(pool, number)) for number in range(5)]
                 await asyncio.sleep(0)
             await asyncio.gather(*waiting)
 
-    run(main())
+    asyncio.run(main())
     assert order == [0, 1, 2, 3, 4]
 
 
@@ -93,7 +97,7 @@ def test_a_cancelled_statement_costs_its_connection_and_stops_in_postgresql(back
                 await asking
             assert await pid(reader) != before
 
-    run(main())
+    asyncio.run(main())
     sleeping = (
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
@@ -119,7 +123,7 @@ def test_who_stops_waiting_takes_nothing_along(backend: Backend, is_handed_over:
                 pool.give_back(connection)
             assert (pool.opened, len(pool.idle)) == (1, 1)
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_who_leaves_while_a_connection_is_asked_whether_it_lives_takes_nothing_along(
@@ -138,7 +142,7 @@ def test_who_leaves_while_a_connection_is_asked_whether_it_lives_takes_nothing_a
             assert pool.opened == 0
             assert await asyncio.wait_for(pid(Reader(pool)), 5) > 0
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_who_leaves_while_a_connection_is_opened_leaves_none_behind(backend: Backend) -> None:
@@ -163,7 +167,7 @@ def test_who_leaves_while_a_connection_is_opened_leaves_none_behind(backend: Bac
         assert connector.made.is_closed()
         assert pool.opened == 0
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_whether_there_is_a_pooler_is_not_guessed(backend: Backend) -> None:
@@ -175,7 +179,7 @@ def test_whether_there_is_a_pooler_is_not_guessed(backend: Backend) -> None:
             await pid(Reader(pool))
             assert pool.connector.is_pooled is False
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) -> None:
@@ -187,7 +191,7 @@ def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) 
                 await reader.rows(SLEEP, seconds=60)
             assert await pid(reader) != before
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_a_statement_that_is_refused_does_not(backend: Backend) -> None:
@@ -200,7 +204,7 @@ def test_a_statement_that_is_refused_does_not(backend: Backend) -> None:
                     await reader.rows(text("SELECT 1 / 0"))
             assert await pid(reader) == before
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_waiting_ends_where_the_connection_that_was_waited_for_dies(backend: Backend) -> None:
@@ -214,7 +218,7 @@ def test_waiting_ends_where_the_connection_that_was_waited_for_dies(backend: Bac
             assert await asyncio.wait_for(waiting, 5) > 0
             assert pool.opened == 1
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_no_room_is_lost_to_connections_that_cannot_be_opened(backend: Backend) -> None:
@@ -226,7 +230,7 @@ def test_no_room_is_lost_to_connections_that_cannot_be_opened(backend: Backend) 
                 await pool.take()
         assert pool.opened == 0
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
@@ -246,4 +250,4 @@ def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
             rows = await reader.once(PID, {}, alive=True)
             assert rows[0][0] != before
 
-    run(main())
+    asyncio.run(main())
