@@ -14,7 +14,6 @@ import logging
 from collections.abc import Sequence
 from hashlib import sha256
 from itertools import zip_longest
-from time import monotonic
 from typing import Any
 
 import msgspec
@@ -22,12 +21,13 @@ from msgspec import Raw, Struct
 from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from persistence.background import keep
 from persistence.database import Database, Source, Transaction
 from persistence.models import AuditEvent, AuditSeal
 from persistence.statements import AnyRow
 
 EVERY = 2.0  # seconds between two looks for something to seal
-LATE = 60.0  # seconds after which an unsealed event is worth a warning, at most one in as many
+LATE = 60.0  # seconds after which an unsealed event is worth a warning
 MOST = 5000  # events in a seal, but for the rest of the last transaction in it
 # Of one snapshot, so that the block which is computed is the block which is appended.
 SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -112,21 +112,14 @@ async def seal(transaction: Transaction, key: Key) -> int:
 
 async def keep_sealing(database: Database, key: Key) -> None:
     """Seal for as long as the service runs, and say in the log where that cannot be done."""
-    said = -LATE
-    while True:
-        sealed, trouble = 0, ""
-        try:
-            async with database.transaction() as transaction:
-                sealed = await seal(transaction, key)
-            if not sealed:
-                trouble = lateness(await waiting_seconds(database.reader))
-        except Exception as error:  # whatever it is, it is tried again
-            trouble = type(error).__name__
-        if trouble and monotonic() - said >= LATE:
-            said = monotonic()
-            log.warning("The audit trail could not be sealed: %s", trouble)
-        if sealed < MOST:
-            await asyncio.sleep(EVERY)
+
+    async def act() -> tuple[bool, str]:
+        async with database.transaction() as transaction:
+            sealed = await seal(transaction, key)
+        trouble = "" if sealed else lateness(await waiting_seconds(database.reader))
+        return sealed >= MOST, trouble
+
+    await keep(act, EVERY, log, "The audit trail could not be sealed: %s")
 
 
 async def waiting_seconds(source: Source) -> float:

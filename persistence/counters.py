@@ -5,21 +5,19 @@ Triggers note each change of a counted row (migration 0008). They append, so tha
 in its snapshot just what `count(*)` would find there.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 from sqlalchemy import BigInteger, Integer, bindparam, column, func, literal_column, null, select, text
 
+from persistence.background import keep
 from persistence.database import Database, Source
 from persistence.models import count_marks
 from persistence.statements import AnyRow
 
 FEWEST = 100  # changes that are worth to be moved
 EVERY = 3.0  # seconds between two looks for them
-SAY = 60.0  # seconds between two warnings
 
 FOLD = select(func.fold_counts(bindparam("fewest", type_=Integer)))
 FORGET = (text("DELETE FROM counted_lists"), text("UPDATE audit_count SET until_xid = NULL"))
@@ -87,17 +85,11 @@ async def fold_all(database: Database) -> None:
 async def keep_folding(database: Database) -> None:
     """Fold for as long as the service runs. Where that cannot be done, all figures stay right; they only
     cost more and more."""
-    said = -SAY
-    while True:
-        more = False
-        try:
-            more = await fold(database.reader)
-        except Exception as error:  # whatever it is, it is tried again
-            if monotonic() - said >= SAY:
-                said = monotonic()
-                log.warning("Changes could not be added to the counters: %s", type(error).__name__)
-        if not more:
-            await asyncio.sleep(EVERY)
+
+    async def act() -> tuple[bool, str]:
+        return await fold(database.reader), ""
+
+    await keep(act, EVERY, log, "Changes could not be added to the counters: %s")
 
 
 async def check(source: Source) -> Sequence[AnyRow]:
