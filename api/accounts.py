@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
-from api.problems import ErrorCode, Fault
-from api.requests import Given, Rule, StrictRequest
-from api.schemas import TEXT, Email, Id, Instant, Name, Output, Phone
-from api.violations import of_field
+from api.http.fields import TEXT, Email, Id, Instant, Name, Output, Phone
+from api.http.problems import ErrorCode, Fault
+from api.http.requests import Given, Rule, StrictRequest
+from api.http.violations import of_field
 from persistence import sessions
-from persistence.database import Transaction
 from persistence.models import AccountStatus
-from persistence.statements import AnyRow
+from persistence.postgres.database import Transaction
+from persistence.postgres.statements import AnyRow
 from security.admission import Admission
 from security.authentication import address_of
 from security.cookies import access_cookie, refresh_cookie

@@ -16,29 +16,29 @@ from api.accounts import SignIn
 from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
-from api.authority import LastLook, ask_again, caller_of_write, has_waited, trust_to_the_end
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
-from api.edge import Edge, OriginCheck, Origins
-from api.errors import handle
 from api.health import HealthController
+from api.http.auditing import note_refusal
+from api.http.cors import Edge, OriginCheck, Origins
+from api.http.errors import handle
+from api.http.fields import MAX_BODY
+from api.http.proxies import Proxies
+from api.http.reauthorization import LastLook, ask_again, caller_of_write, has_waited, trust_to_the_end
+from api.http.requests import StrictRequest, judge_body, judge_query, require_body
 from api.links import LinkController
 from api.patients import PatientController
-from api.proxies import Proxies
 from api.records import RecordController
-from api.requests import StrictRequest, judge_body, judge_query, require_body
-from api.schemas import MAX_BODY
 from api.sessions import SessionController
 from api.settings import Settings
-from api.trail import note_refusal
 from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, keep_sealing
 from persistence.closing import Closing
-from persistence.counters import keep_folding
-from persistence.database import Database, Reader, Transaction
+from persistence.postgres.counters import keep_folding
+from persistence.postgres.database import Database, Reader, Transaction
 from persistence.sessions import Sessions
 from security.admission import Admission
 from security.authentication import session_auth

@@ -12,11 +12,9 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.clinic import Clinic
-from api.errors import BadRequest, Forbidden, NotFound
-from api.operation import get, patch, post
-from api.problems import ErrorCode, Fault
-from api.requests import Given, StrictRequest
-from api.schemas import (
+from api.http.auditing import done, seen
+from api.http.errors import BadRequest, Forbidden, NotFound
+from api.http.fields import (
     MAX_PAGE,
     NOT_BLANK,
     TEXT,
@@ -33,14 +31,16 @@ from api.schemas import (
     or_none,
     path_id,
 )
-from api.trail import done, seen
-from api.violations import of_field
+from api.http.operation import get, patch, post
+from api.http.problems import ErrorCode, Fault
+from api.http.requests import Given, StrictRequest
+from api.http.violations import of_field
 from persistence import appointments
 from persistence.audit import Action
-from persistence.calendar import EARLIEST, LATEST
-from persistence.database import Reader, Source, Transaction
 from persistence.models import AppointmentStatus
-from persistence.statements import AnyRow
+from persistence.postgres.calendar import EARLIEST, LATEST
+from persistence.postgres.database import Reader, Source, Transaction
+from persistence.postgres.statements import AnyRow
 from security.guards import listed, requires
 from security.roles import Caller, Role
 

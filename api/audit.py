@@ -10,9 +10,8 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
 
-from api.operation import get
-from api.requests import StrictRequest
-from api.schemas import (
+from api.http.auditing import seen
+from api.http.fields import (
     INT32,
     MAX_EMAIL,
     MAX_INT32,
@@ -29,11 +28,12 @@ from api.schemas import (
     PeerAddress,
     path_id,
 )
-from api.trail import seen
+from api.http.operation import get
+from api.http.requests import StrictRequest
 from persistence import audit, patients
 from persistence.audit import Action, Outcome
-from persistence.database import Reader
-from persistence.paging import MOST_NAMED
+from persistence.postgres.database import Reader
+from persistence.postgres.paging import MOST_NAMED
 from security.guards import requires
 from security.roles import Role
 

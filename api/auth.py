@@ -13,12 +13,9 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, unsuited
-from api.authority import OF_A_SESSION, is_still_signed_in
-from api.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
-from api.operation import post
-from api.problems import ErrorCode, Fault
-from api.requests import Given, StrictRequest
-from api.schemas import (
+from api.http.auditing import done, seen
+from api.http.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
+from api.http.fields import (
     MAX_EMAIL,
     NOT_BLANK,
     VISIBLE,
@@ -34,13 +31,16 @@ from api.schemas import (
     SentEmail,
     or_none,
 )
-from api.trail import done, seen
-from api.violations import of_field
+from api.http.operation import post
+from api.http.problems import ErrorCode, Fault
+from api.http.reauthorization import OF_A_SESSION, is_still_signed_in
+from api.http.requests import Given, StrictRequest
+from api.http.violations import of_field
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
-from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
-from persistence.statements import AnyRow
+from persistence.postgres.database import Reader, Transaction
+from persistence.postgres.statements import AnyRow
 from security.admission import Count
 from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
 from security.availability import UNAVAILABLE, BusyError

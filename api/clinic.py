@@ -9,9 +9,9 @@ from litestar import Controller
 from litestar.di import NamedDependency
 from msgspec import Meta
 
-from api.operation import get
-from api.schemas import INT32, Day, Name, Output
-from persistence.calendar import Calendar, calendar_of
+from api.http.fields import INT32, Day, Name, Output
+from api.http.operation import get
+from persistence.postgres.calendar import Calendar, calendar_of
 
 Minutes = Annotated[int, Meta(ge=1, le=1440, extra_json_schema=INT32)]
 Fee = Annotated[int, Meta(ge=0, le=1_000_000, extra_json_schema=INT32)]

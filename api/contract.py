@@ -12,8 +12,8 @@ from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from api.conditional import AnyRequest, entity_tag, unless_held
-from api.public import get_public
+from api.http.conditional import AnyRequest, entity_tag, unless_held
+from api.http.public import get_public
 
 HERE = Path(__file__).parent
 PAGE = HERE / "reference"

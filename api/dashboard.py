@@ -8,12 +8,12 @@ from litestar.di import NamedDependency
 from msgspec import Meta
 
 from api.clinic import Clinic
-from api.conditional import entity_tag, unless_held
-from api.operation import get
-from api.requests import StrictRequest
-from api.schemas import MAX_SAFE_INTEGER, Figure, Output
+from api.http.conditional import entity_tag, unless_held
+from api.http.fields import MAX_SAFE_INTEGER, Figure, Output
+from api.http.operation import get
+from api.http.requests import StrictRequest
 from persistence import dashboard
-from persistence.database import Reader
+from persistence.postgres.database import Reader
 from security.roles import Caller, Role
 
 Money = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]

@@ -9,11 +9,11 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import Label
-from api.operation import get
-from api.schemas import MAX_PAGE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
+from api.http.fields import MAX_PAGE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
+from api.http.operation import get
 from persistence import doctors
 from persistence.audit import Action
-from persistence.database import Reader
+from persistence.postgres.database import Reader
 
 
 class DoctorSummary(Output):

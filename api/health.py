@@ -8,9 +8,9 @@ from typing import Literal
 from litestar import Controller
 from litestar.datastructures import State
 
-from api.errors import DETAILS, Unavailable
-from api.public import get_public
-from api.schemas import Output
+from api.http.errors import DETAILS, Unavailable
+from api.http.fields import Output
+from api.http.public import get_public
 from persistence.fitness import objection_to_tables
 from security.probe import try_out
 

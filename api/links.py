@@ -7,16 +7,16 @@ from litestar.params import FromPath, JSONBody
 
 from api.accounts import Account, account
 from api.charts import Patient, chart
-from api.errors import BadRequest, Forbidden, NotFound
-from api.operation import delete, get, put
-from api.problems import ErrorCode
-from api.requests import StrictRequest
-from api.schemas import Id, Input, path_id
-from api.trail import done, seen
+from api.http.auditing import done, seen
+from api.http.errors import BadRequest, Forbidden, NotFound
+from api.http.fields import Id, Input, path_id
+from api.http.operation import delete, get, put
+from api.http.problems import ErrorCode
+from api.http.requests import StrictRequest
 from persistence import patients, users
 from persistence.audit import Action
-from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
+from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Caller, Role
 

@@ -13,11 +13,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.charts import WIRE, Address, Allergies, BloodType, ChartPhone, History, Patient, chart
 from api.clinic import Clinic
-from api.errors import Forbidden
-from api.operation import get, patch, post
-from api.problems import ErrorCode, Fault
-from api.requests import Given, StrictRequest
-from api.schemas import (
+from api.http.auditing import done, seen
+from api.http.errors import Forbidden
+from api.http.fields import (
     MAX_PAGE,
     Day,
     Email,
@@ -38,13 +36,15 @@ from api.schemas import (
     or_none,
     path_id,
 )
-from api.trail import done, seen
-from api.violations import of_field
+from api.http.operation import get, patch, post
+from api.http.problems import ErrorCode, Fault
+from api.http.requests import Given, StrictRequest
+from api.http.violations import of_field
 from persistence import patients
 from persistence.audit import Action
-from persistence.database import Reader, Transaction
 from persistence.models import Gender
-from persistence.text import trimmed
+from persistence.postgres.database import Reader, Transaction
+from persistence.postgres.text import trimmed
 from security.guards import listed, requires
 from security.roles import Caller, Role
 

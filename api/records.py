@@ -9,10 +9,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.errors import NotFound
-from api.operation import get, post
-from api.requests import StrictRequest
-from api.schemas import (
+from api.http.auditing import done, seen
+from api.http.errors import NotFound
+from api.http.fields import (
     MAX_PAGE,
     NOT_BLANK,
     REFERENCE,
@@ -27,10 +26,11 @@ from api.schemas import (
     Page,
     path_id,
 )
-from api.trail import done, seen
+from api.http.operation import get, post
+from api.http.requests import StrictRequest
 from persistence import patients, records
 from persistence.audit import Action
-from persistence.database import Reader, Transaction
+from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Caller, Role
 

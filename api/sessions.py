@@ -9,10 +9,8 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import MAX_USER_AGENT, SignIn, end_everywhere
-from api.authority import require_signed_in
-from api.operation import delete, get
-from api.requests import StrictRequest
-from api.schemas import (
+from api.http.auditing import done, seen
+from api.http.fields import (
     MAX_PAGE,
     TEXT,
     Figure,
@@ -25,10 +23,12 @@ from api.schemas import (
     PeerAddress,
     path_id,
 )
-from api.trail import done, seen
+from api.http.operation import delete, get
+from api.http.reauthorization import require_signed_in
+from api.http.requests import StrictRequest
 from persistence import sessions, users
 from persistence.audit import Action
-from persistence.database import Reader, Transaction
+from persistence.postgres.database import Reader, Transaction
 from security.authentication import COUNTED_APART
 
 WIRE = {"last_seen_at": "lastSeenAt", "expires_at": "expiresAt", "user_agent": "userAgent"}

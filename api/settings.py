@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta, Struct
 
-from api.addresses import network, origin
 from api.clinic import Clinic, Fee, Minutes
-from api.currencies import CURRENCIES
-from api.rules import broken_rule
-from api.schemas import Name, is_unicode
-from persistence import database_url
+from api.http.addresses import network, origin
+from api.http.currencies import CURRENCIES
+from api.http.fields import Name, is_unicode
+from api.http.json_schema import broken_rule
+from persistence.postgres import database_url
 from security import redis_url
 from security.roles import Role
 

@@ -22,12 +22,9 @@ from api.accounts import (
     opened_session,
     unsuited,
 )
-from api.authority import require_signed_in
-from api.errors import BadRequest, Invalid
-from api.operation import get, patch, post
-from api.problems import ErrorCode, Fault
-from api.requests import Given, StrictRequest
-from api.schemas import (
+from api.http.auditing import done, seen
+from api.http.errors import BadRequest, Invalid
+from api.http.fields import (
     MAX_PAGE,
     AnyPassword,
     Figure,
@@ -44,11 +41,14 @@ from api.schemas import (
     differing,
     path_id,
 )
-from api.trail import done, seen
+from api.http.operation import get, patch, post
+from api.http.problems import ErrorCode, Fault
+from api.http.reauthorization import require_signed_in
+from api.http.requests import Given, StrictRequest
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
-from persistence.database import Reader, Transaction
 from persistence.models import AccountStatus
+from persistence.postgres.database import Reader, Transaction
 from security.authentication import COUNTED_APART
 from security.guards import requires
 from security.roles import Role

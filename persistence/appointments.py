@@ -20,13 +20,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
-from persistence.calendar import Span, spans_of, within_day
-from persistence.counters import number_of
-from persistence.database import Source, Transaction
 from persistence.models import Appointment, AppointmentStatus, Patient, User
-from persistence.paging import Found, PagedQuery
+from persistence.postgres.calendar import Span, spans_of, within_day
+from persistence.postgres.counters import number_of
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.paging import Found, PagedQuery
+from persistence.postgres.statements import AnyRow
 from persistence.relations import ACTIVE_DOCTOR, CALLER, OWN_CHART, charts_readable_by
-from persistence.statements import AnyRow
 from security.roles import Caller, Role
 
 

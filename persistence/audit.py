@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Insert, Text, bindparam, cast, column, fun
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
-from persistence.counters import number_of
-from persistence.database import Reader, Source
 from persistence.models import AuditEvent
-from persistence.paging import Ids, PagedQuery
+from persistence.postgres.counters import number_of
+from persistence.postgres.database import Reader, Source
+from persistence.postgres.paging import Ids, PagedQuery
 
 
 class Action(StrEnum):

@@ -21,10 +21,10 @@ from msgspec import Raw, Struct
 from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.background import keep
-from persistence.database import Database, Source, Transaction
 from persistence.models import AuditEvent, AuditSeal
-from persistence.statements import AnyRow
+from persistence.postgres.background import keep
+from persistence.postgres.database import Database, Source, Transaction
+from persistence.postgres.statements import AnyRow
 
 EVERY = 2.0  # seconds between two looks for something to seal
 LATE = 60.0  # seconds after which an unsealed event is worth a warning

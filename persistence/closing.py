@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import CTE, Executable, Insert, Select, case, func, select, true
 
 from persistence.audit import Event, as_json, storing
+from persistence.postgres.statements import KEPT
 from persistence.sessions import Sessions, same_as
-from persistence.statements import KEPT
 from security.roles import Caller
 
 
 class Closing:
-    """Rides with the last statement of a transaction (persistence/database.py)."""
+    """Rides with the last statement of a transaction (persistence/postgres/database.py)."""
 
     def __init__(self, sessions: Sessions, caller: Caller | None) -> None:
         """`caller`: whose session must be alive, and whose role and e-mail the same, when that is stored;

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Interval, Select, and_, exists, func, literal_column, not_, or_, select
 
-from persistence import counters
-from persistence.calendar import Calendar, day_of, spans_of, table_of, within_day
-from persistence.database import Source
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
+from persistence.postgres import counters
+from persistence.postgres.calendar import Calendar, day_of, spans_of, table_of, within_day
+from persistence.postgres.database import Source
 from persistence.relations import CALLER, HAS_CHART, OWN_CHART, assigned_patients
 from security.roles import Role
 

@@ -8,7 +8,6 @@ from sqlalchemy import Text, Uuid, bindparam, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence import patients, users
-from persistence.database import Source, Transaction
 from persistence.models import (
     AccountStatus,
     Appointment,
@@ -18,7 +17,8 @@ from persistence.models import (
     Patient,
     User,
 )
-from persistence.text import keys_of
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.text import keys_of
 from security.roles import Role
 
 PASSWORD = "medisecure-demo"  # noqa: S105  # known to everyone, that is its purpose
@@ -30,7 +30,7 @@ CHART = UUID("1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05")
 VISIT = UUID("2b3c4d5e-6f70-4b2c-9d3e-6ea0504a4a06")
 RECORD = UUID("3c4d5e6f-7081-4c3d-8e4f-7fb1615b4a07")
 
-# openapi.yaml shows this clinic in its examples; tests/test_examples.py holds the two together.
+# openapi.yaml shows this clinic in its examples; tests/contract/test_examples.py holds the two together.
 # (id, e-mail, name, role, status, specialization, department)
 ACCOUNTS = (
     (ADMIN, "admin@example.com", "Ada Admin", Role.ADMIN, AccountStatus.ACTIVE, None, None),

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
-from persistence.counters import number_of
-from persistence.database import Source
 from persistence.models import User
-from persistence.paging import PagedQuery
+from persistence.postgres.counters import number_of
+from persistence.postgres.database import Source
+from persistence.postgres.paging import PagedQuery
+from persistence.postgres.statements import AnyRow
 from persistence.relations import ACTIVE_DOCTOR, assigned_patients
-from persistence.statements import AnyRow
 
 SUMMARY = (User.id, User.name, User.email, User.specialization, User.phone)
 LISTING = PagedQuery(

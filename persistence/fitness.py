@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from persistence.database import Reader, Source
-from persistence.revisions import is_behind
+from persistence.migrations.revisions import is_behind
+from persistence.postgres.database import Reader, Source
 
 OLDEST = 15
 BEHIND = "the database is older than this release; run `medisecure migrate` first"

@@ -54,7 +54,7 @@ def closed_set(members: type[StrEnum], name: str) -> Enum:
 
 
 # Sorting and searching must not depend on the server's locale: "C" compares bytes, and what is stored is
-# already folded by Python (persistence/text.py).
+# already folded by Python (persistence/postgres/text.py).
 Folded = Text(collation="C")
 Instant = DateTimeUTC(timezone=True)
 
@@ -256,7 +256,7 @@ class AuditSeal(Base):
 
 # How many rows there are of each kind, in each of the lists that grow, and what they amount to. Nobody writes
 # there but functions of the database (migration 0008): a writer appends to `count_changes`, which are moved
-# into `counts`, and into `count_marks`, now and then. What persistence/counters.py reads is the sum.
+# into `counts`, and into `count_marks`, now and then. What persistence/postgres/counters.py reads is the sum.
 counts = Table(
     "counts",
     Base.metadata,

@@ -4,14 +4,14 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
-from persistence.counters import number_of
-from persistence.database import Source, Transaction
 from persistence.models import Patient
-from persistence.paging import Found, PagedQuery
+from persistence.postgres.counters import number_of
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.paging import Found, PagedQuery
+from persistence.postgres.searching import SearchQuery
+from persistence.postgres.statements import AnyRow
+from persistence.postgres.text import keys_of, words_of
 from persistence.relations import charts_readable_by as readable_by
-from persistence.searching import SearchQuery
-from persistence.statements import AnyRow
-from persistence.text import keys_of, words_of
 from security.roles import Caller, Role
 
 SUMMARY = (

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
 
-from persistence.counters import number_of
-from persistence.database import Source, Transaction
 from persistence.models import MedicalRecord, Patient, User
-from persistence.paging import Found, PagedQuery
+from persistence.postgres.counters import number_of
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.paging import Found, PagedQuery
+from persistence.postgres.statements import AnyRow
 from persistence.relations import OWN_CHART
-from persistence.statements import AnyRow
 from security.roles import Caller, Role
 
 

@@ -23,10 +23,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from persistence.database import Reader, Source, Transaction
 from persistence.models import AccountStatus, Session, User
-from persistence.paging import PagedQuery
-from persistence.statements import AnyRow
+from persistence.postgres.database import Reader, Source, Transaction
+from persistence.postgres.paging import PagedQuery
+from persistence.postgres.statements import AnyRow
 from security.roles import Caller
 
 # How exact `last_seen_at` is, and so the idle limit, but for the 5 s that a session is believed in unasked.

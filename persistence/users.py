@@ -19,14 +19,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.counters import number_of
-from persistence.database import Source, Transaction
 from persistence.models import AccountStatus, User
-from persistence.paging import Found, PagedQuery
+from persistence.postgres.counters import number_of
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.paging import Found, PagedQuery
+from persistence.postgres.searching import SearchQuery
+from persistence.postgres.statements import AnyRow
+from persistence.postgres.text import keys_of, trimmed, words_of
 from persistence.relations import HAS_CHART
-from persistence.searching import SearchQuery
-from persistence.statements import AnyRow
-from persistence.text import keys_of, trimmed, words_of
 from security.roles import Caller, Role
 
 COLUMNS = (

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from persistence import embedded
-from persistence.migration import commands
+from persistence.migrations.commands import commands
 from security.roles import Role
-from tests import conformance
-from tests.client import Browser
-from tests.factories import World, populate
-from tests.service import Backend, Service
+from tests.support import conformance
+from tests.support.client import Browser
+from tests.support.factories import World, populate
+from tests.support.service import Backend, Service
 
 
 @pytest.fixture(scope="session")

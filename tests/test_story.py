@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from security.roles import Role
-from tests.client import Browser
-from tests.factories import World, chart, registration
+from tests.support.client import Browser
+from tests.support.factories import World, chart, registration
 
 
 def stats(world: World, patient: Browser) -> dict[str, dict[str, int]]:

@@ -10,7 +10,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence.migration import create_engine
+from persistence.migrations.commands import create_engine
 from persistence.models import Base
 
 LOCK = 0x6D656469  # any constant

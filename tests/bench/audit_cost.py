@@ -21,13 +21,13 @@ import httpx
 import psutil
 
 from persistence import embedded
-from persistence.migration import commands
-from tests.command import environment
-from tests.factories import World, populate
-from tests.service import KEY, Backend, Service
+from persistence.migrations.commands import commands
+from tests.support.command import environment
+from tests.support.factories import World, populate
+from tests.support.service import KEY, Backend, Service
 
 SERVE = (
-    "import sys\nfrom api.__main__ import main\n"
+    "import sys\nfrom api.commands.main import main\n"
     "sys.argv = ['medisecure', 'serve', '--port', '{port}']\nmain()\n"
 )
 WITHOUT = (

@@ -17,20 +17,21 @@ import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from api.app import create_app
-from api.edge import Edge, Origins
+from api.http.cors import Edge, Origins
+from api.http.proxies import Proxies
+from api.http.requests import StrictRequest
 from api.patients import PatientPage, PatientSummary
-from api.proxies import Proxies
-from api.requests import StrictRequest
-from persistence import embedded, patients, text
+from persistence import embedded, patients
 from persistence.audit import Action, Event, Journal, Outcome
-from persistence.database import Database, Reader
+from persistence.postgres import text
+from persistence.postgres.database import Database, Reader
 from security.admission import Admission
 from security.counters import CounterStore
 from security.roles import Caller, Role
 from security.tokens import Kind, TokenIssuer
 from tests.bench import seed
 from tests.bench.clinic import Clinic, uid
-from tests.service import KEY, Backend
+from tests.support.service import KEY, Backend
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 STAFF = Caller(UUID(uid("staff", 0)), "staff0@example.com", Role.STAFF, UUID(uid("session", 0)))

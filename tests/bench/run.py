@@ -25,8 +25,8 @@ from tests.bench import h2load, seed
 from tests.bench.bookings import Bookings
 from tests.bench.clinic import MIDDLES, PASSWORD, TAILS, Clinic, uid
 from tests.bench.h2load import Measured
-from tests.command import COMMAND, environment
-from tests.service import KEY
+from tests.support.command import COMMAND, environment
+from tests.support.service import KEY
 
 CHARTS, DOCTORS = 500, 100  # how many different ones the requests name
 UNLIMITED = "1000000000"  # all limits are on, and never reached

@@ -18,11 +18,11 @@ from itertools import islice
 import asyncpg
 
 from persistence.audit_chain import Key, seal
-from persistence.database import Database
-from persistence.migration import commands
-from persistence.text import keys_of
+from persistence.migrations.commands import commands
+from persistence.postgres.database import Database
+from persistence.postgres.text import keys_of
 from tests.bench.clinic import ACCOUNT, APPOINTMENT, CHART, EVENT, RECORD, Clinic, Row
-from tests.service import KEY
+from tests.support.service import KEY
 
 TABLES = ("patients", "appointments", "medical_records", "audit_events")  # the big ones
 COUNTED = ("users", "patients", "appointments", "medical_records")

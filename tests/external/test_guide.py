@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page
 from production import KEY, medisecure, served
 from running import CONTRACT, NODE_MODULES, browser, free_port, node, run
 
-from api.addresses import origin
+from api.http.addresses import origin
 from persistence import embedded
 
 PASSWORD = "correct horse battery"

@@ -17,7 +17,7 @@ from pooler import pgbouncer
 from production import KEY, medisecure, served
 
 from persistence import embedded
-from persistence.connecting import Connector
+from persistence.postgres.connecting import Connector
 
 PASSWORD = "correct horse battery"
 AT_ONCE = 24

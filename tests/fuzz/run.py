@@ -23,9 +23,9 @@ import httpx
 
 from api.contract import contract
 from persistence import embedded
-from tests.command import COMMAND, SCRIPTS, environment, medisecure
-from tests.nets import operations
-from tests.service import KEY, Backend
+from tests.support.command import COMMAND, SCRIPTS, environment, medisecure
+from tests.support.nets import operations
+from tests.support.service import KEY, Backend
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

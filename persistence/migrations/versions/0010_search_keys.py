@@ -12,7 +12,7 @@ import time
 from alembic import op
 from sqlalchemy.exc import DBAPIError
 
-from persistence.refolding import refold
+from persistence.migrations.refolding import refold
 
 revision = "0010"
 down_revision = "0009"
@@ -21,8 +21,8 @@ depends_on = None
 
 TABLES = ("patients", "users")
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
-# persistence/text.py numbers trigrams in the same way. Whoever writes search_text, an older release or
-# somebody with psql included, cannot forget them.
+# persistence/postgres/text.py numbers trigrams in the same way. Whoever writes search_text, an older release
+# or somebody with psql included, cannot forget them.
 KEEP_TRIGRAMS = """
 CREATE OR REPLACE FUNCTION keep_trigrams() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

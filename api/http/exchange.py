@@ -1,0 +1,127 @@
+"""One request on a connection and its answer, which leaves in one piece where it is whole."""
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from uvicorn._types import ASGIReceiveEvent
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from api.http.cors import ALWAYS, FOR_OUR_PAGES
+from api.http.errors import BadRequest
+from api.http.problems import ErrorCode
+
+KNOWN = {
+    (name, value): b"%b: %b\r\n" % (name, value)
+    for name, value in (*ALWAYS, *FOR_OUR_PAGES, (b"content-type", b"application/json"))
+}
+CONTROLS = bytes([*range(9), *range(10, 32), 127])  # which no value of a header holds
+
+
+class EndingTransport(asyncio.Transport):
+    """The connection as an answer sees it: to close it is to leave it in good order."""
+
+    def __init__(
+        self, transport: asyncio.Transport, is_leaving: Callable[[], bool], leave: Callable[[], None]
+    ) -> None:
+        super().__init__()
+        self.write = transport.write  # type: ignore[method-assign]  # one call less
+        self.is_closing = is_leaving  # type: ignore[method-assign]  # one call less
+        self.close = leave  # type: ignore[method-assign]  # one call less
+
+
+class Exchange(RequestResponseCycle):
+    """uvicorn's, which searches each header twice and writes twice."""
+
+    failure: str | None = None  # of the request's body
+    head: bytes | None = None  # of an answer whose body is still to come
+    length = 0
+
+    def __init__(self, protocol: HttpToolsProtocol, transport: asyncio.Transport, keep_alive: bool) -> None:
+        super().__init__(
+            scope=protocol.scope,
+            transport=transport,
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=protocol.access_log,
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=protocol.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=protocol.on_response_complete,
+        )
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await super().receive()
+        if self.failure and not self.response_started:
+            raise BadRequest(self.failure, ErrorCode.INCOMPLETE_BODY)
+        return message
+
+    async def send(self, message: Any) -> None:
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start" and not self.response_started:
+            self.head = self.head_of(message["status"], [*self.default_headers, *message["headers"]])
+            if self.head is not None:
+                self.response_started = True
+                return
+        elif self.head is not None:
+            head, self.head = self.head, None
+            if self.is_whole(message) and not self.flow.write_paused:
+                self.finish(head + message.get("body", b""))
+                return
+            self.chunked_encoding, self.expected_content_length = False, self.length
+            self.transport.write(head)
+        await super().send(message)
+
+    def head_of(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        """None: it is for uvicorn to say how the answer ends."""
+        lines, values, length = [STATUS_LINE[status]], [], None
+        for header in headers:
+            if header in KNOWN:
+                lines.append(KNOWN[header])
+                continue
+            name, value = header
+            opening = opening_of(name)
+            if opening == b"content-length: ":
+                length = int(value)
+            elif opening in (b"transfer-encoding: ", b"connection: "):
+                return None
+            lines += (opening, value, b"\r\n")
+            values.append(value)
+        if length is None:
+            return None
+        joined = b"".join(values)
+        if len(joined.translate(None, CONTROLS)) != len(joined):
+            raise RuntimeError("Invalid HTTP header value.")
+        self.length = length
+        self.waiting_for_100_continue = False
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        return b"".join(lines)
+
+    def is_whole(self, message: Any) -> bool:
+        is_last = message["type"] == "http.response.body" and not message.get("more_body")
+        return is_last and len(message.get("body", b"")) == self.length and self.scope["method"] != "HEAD"
+
+    def finish(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+
+@cache
+def opening_of(name: bytes) -> bytes:
+    """What stands before the value. Our own code chooses the names, of which there are few."""
+    if HEADER_RE.search(name):
+        raise RuntimeError("Invalid HTTP header name.")
+    return name.lower() + b": "

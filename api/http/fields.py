@@ -1,0 +1,126 @@
+"""What the contract's schemas are made of: fields with their bounds, base structs, page and limit."""
+
+import re
+from datetime import date, datetime
+from typing import Annotated, Any
+from unicodedata import category
+from uuid import UUID
+
+from litestar.exceptions import NotFoundException
+from litestar.params import QueryParameter
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from security.authentication import MAX_ADDRESS
+from security.passwords import MAX_BYTES, MIN_CHARACTERS
+
+# Blank is what Python or JavaScript takes for white space, so that both read a pattern alike. No NUL:
+# PostgreSQL holds none.
+NOT_BLANK = r"^[\s\u001c-\u001f\u0085\ufeff]*[^\s\u001c-\u001f\u0085\ufeff\u0000][^\u0000]*$"
+TEXT = r"^[^\u0000]*$"
+EMAIL = r"^[ \t\r\n]*[^\s\u001c-\u001f\u0085\ufeff@\u0000]+@[^\s\u001c-\u001f\u0085\ufeff@\u0000]+[ \t\r\n]*$"
+# What nobody sees, so that one e-mail looks like another: control and format characters, blanks but those of
+# ASCII, fillers, variation selectors, private use. This says so of the basic plane, because no escape for
+# the others is read by Python and JavaScript alike; `is_visible` of all.
+INVISIBLE = (
+    r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u00a0\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891"
+    r"\u08e2\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164"
+    r"\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff]"
+)
+CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
+# No scheme but https, as browsers read one: they skip control characters and blanks before it, and tabs and
+# line breaks in it.
+REFERENCE = (
+    r"^(?![\s\u0000-\u0020\u0085\ufeff]*(?![hH][tT][tT][pP][sS]:)[A-Za-z][A-Za-z0-9+.\-\t\n\r]*:)[^\u0000]*$"
+)
+INT32 = {"format": "int32"}
+MAX_INT32 = 2_147_483_647
+MAX_BODY = 256 * 1024  # bytes
+MAX_PAGE = 100
+MAX_SEARCH = 200
+MAX_PHONE = 40
+MAX_EMAIL = 254  # RFC 5321, 4.5.3.1.3, less the brackets
+MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
+
+# How the formats of JSON Schema are written. msgspec and Litestar read more: a UUID without hyphens, an
+# offset without a colon, a number for seconds since 1970.
+WRITTEN = {
+    "uuid": re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
+    "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+    "date-time": re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    ),
+}
+
+Id = Annotated[UUID, Meta(extra_json_schema={"maxLength": 36})]
+Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
+Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
+Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL)]
+VISIBLE = {"not": {"pattern": INVISIBLE}}
+SentEmail = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL, extra_json_schema=VISIBLE)]
+NewPassword = Annotated[str, Meta(min_length=MIN_CHARACTERS, max_length=MAX_BYTES, pattern=TEXT)]
+AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
+Phone = Annotated[str, Meta(max_length=MAX_PHONE, pattern=TEXT)]
+PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS, pattern=TEXT)]
+Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
+
+
+class Output(Struct):
+    """What we answer. No defaults: a column that is missing is an error here, not a null there."""
+
+
+class Input(Struct, forbid_unknown_fields=True):
+    """What we are sent. A field that the schema does not name is refused."""
+
+
+class Message(Output):
+    message: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class ErrorDetail(Output):
+    detail: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+PageNumber = Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE, extra_json_schema=INT32)]
+# Litestar reads the parameter's bounds, our words for a broken one the type's (api/http/json_schema.py).
+Page = Annotated[PageNumber, QueryParameter(ge=1, le=MAX_INT32)]
+Limit = Annotated[PageSize, QueryParameter(ge=1, le=MAX_PAGE)]
+Search = Annotated[
+    str, Meta(max_length=MAX_SEARCH, pattern=TEXT), QueryParameter(max_length=MAX_SEARCH, pattern=TEXT)
+]
+
+
+def changes(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a PATCH body that were sent. `""` becomes None in the `nullable` ones."""
+    sent = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
+    return {name: None if value == "" and name in nullable else value for name, value in sent.items()}
+
+
+def differing(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
+    """What of `sent` is not so already: a field equal to its stored value counts as absent."""
+    return {name: value for name, value in sent.items() if value != getattr(stored, name)}
+
+
+def or_none(text: str | UnsetType | None) -> str | None:
+    """An optional text of a POST body: absent, null and `""` are all no value."""
+    return text or None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it has no lone surrogates, which is how Python hands on bytes that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode() == text
+
+
+def is_visible(text: str) -> bool:
+    """Whether each character of it, but for the white space of ASCII, is one that people see (Unicode's
+    categories, and what it calls default ignorable beside them)."""
+    hidden = re.search(INVISIBLE, text) or re.search("[\U000e0000-\U000e0fff\U0001bca0-\U0001bca3]", text)
+    return not hidden and not any(category(one) in CATEGORIES for one in text if one not in " \t\r\n")
+
+
+def path_id(text: str, noun: str) -> UUID:
+    """The id of a path. A malformed one is an id that does not exist: 404."""
+    if not WRITTEN["uuid"].fullmatch(text):
+        raise NotFoundException(f"{noun} not found")
+    return UUID(text)

@@ -1,0 +1,153 @@
+"""How an operation is written: Litestar's decorators, whose handlers work out once what Litestar's would for
+each request."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+from litestar import Litestar, Request
+from litestar._kwargs import KwargsModel
+from litestar._kwargs.cleanup import DependencyCleanupGroup
+from litestar._kwargs.dependencies import resolve_dependency
+from litestar._kwargs.parameter_definition import ParameterDefinition
+from litestar._signature import SignatureModel
+from litestar.connection import ASGIConnection
+from litestar.enums import HttpMethod
+from litestar.exceptions import ValidationException
+from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
+from msgspec import Struct, defstruct
+
+from api.http.requests import StrictRequest
+
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
+encode = msgspec.json.Encoder().encode
+
+
+class Operation(HTTPRouteHandler):
+    handlers_of_exceptions: ExceptionHandlersMap
+
+    def on_registration(self, app: Litestar) -> None:
+        super().on_registration(app)
+        self.handlers_of_exceptions = super().resolve_exception_handlers()
+
+    def resolve_exception_handlers(self) -> ExceptionHandlersMap:
+        return self.handlers_of_exceptions
+
+    async def authorize_connection(self, connection: AnyConnection) -> None:
+        """Litestar hands each guard a copy of the handler, lest it change it; ours change nothing."""
+        for guard in self.resolve_guards():
+            await guard(connection, self)  # type: ignore[misc]  # awaitable, as resolved
+
+    def create_kwargs_model(self, path_parameters: Any) -> KwargsModel:
+        model = super().create_kwargs_model(path_parameters)
+        if not Arguments.suffice(model):
+            return model
+        self._signature_model = as_it_is(self.signature_model)
+        return Arguments(model, self.signature_model)  # type: ignore[return-value]  # what HTTPRoute uses of one
+
+    async def to_response(self, app: Litestar, data: Any, request: Request[Any, Any, Any]) -> ASGIApp:
+        if isinstance(data, Struct):
+            return Answer(self.status_code, encode(data))
+        return await super().to_response(app, data, request)
+
+
+class Arguments:
+    """What a handler is called with, for those that take no more than the request, its body, ids of the
+    path, parameters of the query and dependencies. The body and the query are judged already."""
+
+    has_kwargs = True
+
+    def __init__(self, model: KwargsModel, signature: type[SignatureModel]) -> None:
+        self.takes = model.expected_reserved_kwargs
+        self.in_path = [(one.field_name, one.field_alias) for one in model.expected_path_params]
+        self.query = query_struct(model.expected_query_params, signature)
+        self.constants = {
+            one.key: one.provide
+            for batch in model.dependency_batches
+            for one in batch
+            if one.provide.use_cache and not one.dependencies
+        }
+        rest = ([one for one in batch if one.key not in self.constants] for batch in model.dependency_batches)
+        self.dependency_batches = [batch for batch in rest if batch]
+        self.defaults = msgspec.structs.asdict(self.query())
+
+    @staticmethod
+    def suffice(model: KwargsModel) -> bool:
+        others = (
+            model.expected_cookie_params,
+            model.expected_header_params,
+            model.expected_form_data,
+            model.expected_msgpack_data,
+            model.expected_data_dto,
+            model.sequence_query_parameter_names,
+        )
+        return not any(others) and model.expected_reserved_kwargs <= {"request", "data"}
+
+    async def to_kwargs(self, connection: StrictRequest) -> dict[str, Any]:
+        kwargs = self.of_query(connection.query)
+        for key, provide in self.constants.items():
+            kwargs[key] = await provide()
+        if "request" in self.takes:
+            kwargs["request"] = connection
+        for name, alias in self.in_path:
+            kwargs[name] = connection.scope["path_params"][alias]
+        if "data" in self.takes:
+            kwargs["data"] = await connection.json()
+        return kwargs
+
+    def of_query(self, given: list[tuple[str, str]] | None) -> dict[str, Any]:
+        if not given:
+            return self.defaults.copy()
+        try:
+            return msgspec.structs.asdict(msgspec.convert(dict(given), self.query, strict=False))
+        except msgspec.ValidationError as error:
+            raise ValidationException from error
+
+    async def resolve_dependencies(
+        self, connection: AnyConnection, kwargs: dict[str, Any]
+    ) -> DependencyCleanupGroup:
+        """One after the other: ours do not wait, and a task group, as Litestar has it, costs more."""
+        group = DependencyCleanupGroup()
+        for batch in self.dependency_batches:
+            for dependency in batch:
+                await resolve_dependency(dependency, connection, kwargs, group)
+        return group
+
+
+def query_struct(parameters: Iterable[ParameterDefinition], signature: type[SignatureModel]) -> type[Struct]:
+    """A struct of these parameters, by their names in a query; each has a default."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(signature)}
+    fields = [(one.field_name, kinds[one.field_name], one.default) for one in parameters]
+    return defstruct("Query", fields, rename={one.field_name: one.field_alias for one in parameters})
+
+
+def as_it_is(signature: type[SignatureModel]) -> type[SignatureModel]:
+    """The signature of a handler whose arguments are of its types already."""
+
+    def parse(connection: AnyConnection, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return kwargs
+
+    members = {"parse_values_from_connection_kwargs": staticmethod(parse)}
+    return cast("type[SignatureModel]", type(signature.__name__, (signature,), members))
+
+
+class Answer:
+    """A struct as JSON."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+get = partial(Operation, http_method=HttpMethod.GET)
+post = partial(Operation, http_method=HttpMethod.POST)
+put = partial(Operation, http_method=HttpMethod.PUT)
+patch = partial(Operation, http_method=HttpMethod.PATCH)
+delete = partial(Operation, http_method=HttpMethod.DELETE)

@@ -1,0 +1,70 @@
+"""Where a request comes from: the peer, or whom trusted proxies name (X-Forwarded-For, X-Forwarded-Proto).
+
+uvicorn's own middleware compares texts here and there: on a listener of both families an IPv4 peer is
+`::ffff:192.0.2.1` to it, which no `192.0.2.0/24` trusts.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+
+from api.http.addresses import network
+from api.http.headers import lines_of
+from security.authentication import MAX_ADDRESS
+
+
+@lru_cache(1024)
+def plain_address(text: str) -> str:
+    """The one way to write this address; an IPv4-mapped one is that IPv4 address (RFC 4291, 2.5.5.2). What is
+    no address stays as it is."""
+    if len(text) > MAX_ADDRESS:
+        return text
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)
+
+
+def without_port(entry: str) -> str:
+    """`192.0.2.1:5000` and `[2001:db8::1]:5000` are how some proxies write an entry."""
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    host, _, port = entry.partition(":")
+    return host if port.isdigit() else entry
+
+
+class Proxies:
+    """The proxies that are believed."""
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self.networks = [ip_network(network(text)) for text in trusted]
+        self.trusts = lru_cache(1024)(self.is_trusted)
+
+    def is_trusted(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in trusted for trusted in self.networks)
+
+    def tell(self, scope: Any) -> None:
+        """Put into `scope` who asks, and by which scheme."""
+        if not scope.get("client"):
+            return
+        host, port = scope["client"]
+        host = plain_address(host)
+        if self.networks and self.trusts(host):
+            schemes = lines_of(scope, b"x-forwarded-proto")
+            if schemes and schemes[-1].strip() in {"http", "https"}:
+                scope["scheme"] = schemes[-1].strip()
+            host, port = self.first_stranger(",".join(lines_of(scope, b"x-forwarded-for"))) or host, 0
+        scope["client"] = (host, port)
+
+    def first_stranger(self, forwarded: str) -> str:
+        """Each proxy adds whom it was asked by at the end: the last entry that is none of them is the
+        caller; where all are, it is the first. What stands before the caller's, they wrote themselves."""
+        hosts = [plain_address(without_port(entry.strip())) for entry in forwarded.split(",")]
+        return next((host for host in reversed(hosts) if not self.trusts(host)), hosts[0])

@@ -1,0 +1,190 @@
+"""How a request is read: strict JSON, the content type enforced, no parameter twice and none unknown."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
+from litestar.params import QueryParameter
+
+from api.http import validators, violations
+from api.http.errors import BadRequest, Invalid, Refused
+from api.http.json_schema import schema_of, without_null
+from api.http.problems import ErrorCode, Fault
+from api.http.validators import body_of
+from security.admission import Admitted
+from security.roles import Caller
+
+ONLY_ONCE = (ErrorCode.REPEATED, "A query parameter may be given only once")
+INCOMPLETE = "body: is not complete"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class UnsupportedMediaType(Refused):
+    status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class StrictRequest(Request[Caller, Admitted, State]):
+    """Litestar converts bodies laxly ("5" passes for 5) and takes any content type; this does neither."""
+
+    query: list[tuple[str, str]] | None = None  # what the handler is to read of it, once it is judged
+
+    async def json(self) -> Any:
+        schema, body = schema_read(self), await self.body()
+        reader = body_of(schema)
+        try:
+            value = reader.decode(body)
+        except UNREADABLE as error:
+            raise Invalid(faults_of(self, body) or [NOT_VALID]) from error
+        # The decoder takes more than the formats, the last of two fields, and knows nothing of our own rules.
+        is_sound = reader.is_sound(PAIRS.decode(body.decode()))
+        is_allowed = is_sound and not any(broken_rules(self, reader.given(value)))
+        if not is_allowed and (faults := faults_of(self, body)):
+            raise Invalid(faults)
+        return value
+
+
+# A rule that the schema cannot say, in a handler's `rules=[…]`: what is wrong with the fields that are given,
+# by their names in the contract, each of its type.
+Given = Mapping[str, Any]
+Rule = Callable[[Given, StrictRequest], Iterator[Fault]]
+NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")
+NO_BODY = Fault(pointer="", code=ErrorCode.REQUIRED, detail="is required")
+NOT_JSON = Fault(pointer="", code=ErrorCode.MALFORMED_JSON, detail="must be JSON text in UTF-8")
+KEY_TWICE = Fault(pointer="", code=ErrorCode.REPEATED, detail="a field may be given only once")
+
+
+def schema_read(request: Request[Any, Any, Any]) -> Any:
+    return request.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # there is one
+
+
+def faults_of(request: Request[Any, Any, Any], body: bytes) -> list[Fault]:
+    """All that is wrong with the body, by the schema and by our own rules, in the order of its fields;
+    Invalid where it cannot be read, or has a field twice, of which any decoder would take one."""
+    if not body:
+        raise Invalid([NO_BODY])
+    try:
+        msgspec.json.decode(body)  # stricter than json.loads, which takes NaN, UTF-16 and lone surrogates
+        value = PAIRS.decode(body.decode())
+    except UNREADABLE as error:
+        raise Invalid([NOT_JSON]) from error
+    schema = schema_read(request)
+    faults = violations.of_body(schema, value)
+    faults += broken_rules(request, violations.given(schema, value, faults))
+    return violations.in_order(schema, faults)
+
+
+def broken_rules(request: Request[Any, Any, Any], given: Given) -> Iterator[Fault]:
+    for rule in request.route_handler.opt.get("rules", ()):
+        yield from rule(given, cast("StrictRequest", request))
+
+
+def whole(digits: str) -> int | float:
+    """Python takes no integer of thousands of digits, and no field of ours holds one."""
+    return int(digits) if len(digits) <= 20 else float(digits)
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    given = dict(pairs)
+    if len(pairs) != len(given):
+        raise Invalid([KEY_TWICE])
+    return given
+
+
+PAIRS = json.JSONDecoder(object_pairs_hook=no_key_twice, parse_int=whole)
+
+
+@cache
+def query_parameters(handler: Any) -> dict[str, dict[str, Any]]:
+    """The schemas of the handler's query parameters by their names in the contract; its other arguments are
+    none. What is not given is not null."""
+    fields = handler.parsed_fn_signature.parameters.values()
+    return {
+        str(getattr(field.kwarg_definition, "name", None) or field.name): without_null(schema_of(field.raw))
+        for field in fields
+        if isinstance(field.kwarg_definition, QueryParameter)
+    }
+
+
+@cache
+def query_checks(handler: Any) -> dict[str, validators.Check]:
+    return {name: validators.of_query(schema) for name, schema in query_parameters(handler).items()}
+
+
+async def judge_body(request: Request[Any, Any, Any]) -> None:
+    """Whether a body can be read at all: 415, then 413. Returns when all of it is here."""
+    kind, _ = request.content_type
+    if kind != "application/json":
+        raise UnsupportedMediaType("Content-Type must be application/json")
+    if is_encoded(request):
+        raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
+    try:
+        await request.body()  # raises 413
+    except InternalServerException as error:  # whoever sent it has hung up: no failure of ours
+        raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
+
+
+async def judge_query(request: StrictRequest) -> None:
+    """How the query is written; leaves in the request what the handler is to read of it."""
+    given = pairs_of(request.scope["query_string"].decode("latin-1"))
+    if not is_sound(given, query_checks(request.route_handler)):
+        given = await mended_query(request, given)
+    request.query = given
+
+
+def pairs_of(query: str) -> list[tuple[str, str]]:
+    if "%" in query or "+" in query:
+        return parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    pieces = (piece.partition("=") for piece in query.split("&") if piece)
+    return [(name, value) for name, _, value in pieces]
+
+
+def is_sound(given: list[tuple[str, str]], checks: dict[str, validators.Check]) -> bool:
+    """Whether each is known, given once, and a value of its schema."""
+    if len(given) != len(dict(given)):
+        return False
+    for name, value in given:
+        check = checks.get(name)
+        if check is None or not check(value):
+            return False
+    return True
+
+
+async def mended_query(request: StrictRequest, given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What of it counts; BadRequest where it has a fault."""
+    times = Counter(name for name, _ in given)
+    repeated = [violations.of_parameter(name, ONLY_ONCE) for name in times if times[name] > 1]
+    once = [(name, value) for name, value in given if times[name] == 1]
+    is_closed = str(request.scope.get("path_template", "")).startswith("/api/")
+    faults, kept = violations.of_query(query_parameters(request.route_handler), once, is_closed)
+    if repeated or faults:
+        faults = [*repeated, *faults, *await faults_of_body(request)]
+        raise BadRequest(ONLY_ONCE[1], ONLY_ONCE[0], faults) if repeated else Invalid(faults)
+    return kept
+
+
+async def require_body(request: Request[Any, Any, Any]) -> None:
+    if not await request.body():
+        raise Invalid([NO_BODY])
+
+
+async def faults_of_body(request: Request[Any, Any, Any]) -> Sequence[Fault]:
+    """Those of a body that may be none, or none that can be read."""
+    if request.route_handler.parsed_data_field is None:
+        return []
+    try:
+        return faults_of(request, await request.body())
+    except Invalid as unreadable:
+        return unreadable.faults
+
+
+def is_encoded(request: Request[Any, Any, Any]) -> bool:
+    codings = ",".join(request.headers.getall("content-encoding", []))
+    return any(coding.strip().lower() not in {"", "identity"} for coding in codings.split(","))

@@ -1,0 +1,122 @@
+"""The HTTP server, uvicorn, as we run it."""
+
+import contextlib
+import errno
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from ipaddress import IPv6Address
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from api.http.protocol import StrictProtocol
+from api.settings import Settings
+
+GRACE = 10  # seconds for requests under way when the server stops
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """uvicorn's options: quiet about itself, and no query string in any log (it holds patients' names). Whom
+    to believe about X-Forwarded-For is decided in api/http/proxies.py."""
+    return {
+        "http": partial(StrictProtocol, body_timeout=settings.body_timeout_seconds),
+        "ws": "none",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": settings.keep_alive_seconds,
+        "timeout_graceful_shutdown": GRACE,
+    }
+
+
+def loopback(port: int) -> Sequence[socket.socket]:
+    """Listening sockets on localhost, for IPv4 and, where the machine has it, IPv6; `port` 0 takes a free
+    one. OSError: the port is taken, on either."""
+    ipv4 = listen(socket.AF_INET, "127.0.0.1", port)
+    try:
+        return [ipv4, listen(socket.AF_INET6, "::1", ipv4.getsockname()[1])]
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:  # no IPv6 here
+            return [ipv4]
+        ipv4.close()
+        if port == 0:
+            return loopback(0)
+        raise
+
+
+def listening(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on every address of `host`, all at one port; `::` is IPv4 as well. OSError: there is
+    no such host, or the port cannot be had."""
+    if is_everywhere(host):
+        return [listen(socket.AF_INET6, "::", port, is_for_ipv4_too=True)]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, *_, address in dict.fromkeys(found):
+            listeners.append(listen(family, str(address[0]), port))
+            port = listeners[0].getsockname()[1]
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def is_everywhere(host: str) -> bool:
+    try:
+        return IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def listen(
+    family: socket.AddressFamily, host: str, port: int, *, is_for_ipv4_too: bool = False
+) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_for_ipv4_too)
+        listener.bind((host, port))
+        listener.listen()  # from here on the port is ours: without it, SO_REUSEADDR lets a second one in
+    except OSError:
+        listener.close()
+        raise
+    listener.set_inheritable(True)
+    return listener
+
+
+class PatientServer(uvicorn.Server):
+    """A second signal changes nothing: the first one's stop takes at most GRACE, and ends in good order."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
+
+
+def server_for(app: Any, settings: Settings) -> uvicorn.Server:
+    """A server of one process for `app`; `run(sockets)` it."""
+    return PatientServer(uvicorn.Config(app, log_level="warning", **options(settings)))
+
+
+def serve(settings: Settings, sockets: list[socket.socket], workers: int) -> None:
+    """Serve on `sockets` until a signal stops it; each worker reads its settings from the environment."""
+    config = uvicorn.Config("api.app:from_environment", factory=True, workers=workers, **options(settings))
+    for listener in sockets:
+        host, port, *_ = listener.getsockname()
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        logging.getLogger("uvicorn.error").info("MediSecure is at http://%s", place)
+    if workers > 1:
+        Multiprocess(config, sockets).run()
+        return
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets)
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)

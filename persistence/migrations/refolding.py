@@ -1,0 +1,73 @@
+"""Brings the keys of older releases up to date, while the clinic works."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Text, Uuid, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from persistence.postgres.text import MARK, keys_of
+
+BATCH = 2000  # rows, whose writers wait for a fraction of a second
+STALE = f"NOT starts_with(search_text, U&'\\{ord(MARK):04X}')"
+TABLES = {"patients": "charts", "users": "accounts"}
+
+
+def refold(connection: Connection) -> None:
+    """Make the keys of every row anew that an older release has written, in transactions of BATCH rows. What
+    such a release writes meanwhile is made anew as well; and what is done stays done, if this is stopped.
+    The connection commits by itself."""
+    for table, noun in TABLES.items():
+        left = text(f"SELECT count(*) FROM {table} WHERE {STALE}")  # noqa: S608  # one of TABLES
+        while stale := connection.execute(left).scalar_one():
+            done = 0
+            for renewed in passes(connection, table):
+                done += renewed
+                show(f"{noun}: {done:,} of {stale:,}", done >= stale)
+
+
+def passes(connection: Connection, table: str) -> Iterator[int]:
+    """Once over the stale rows of a table; how many of each batch were made anew."""
+    following = text(
+        f"SELECT id, name, email, phone, search_text FROM {table} "  # noqa: S608  # one of TABLES
+        f"WHERE id > :after AND {STALE} ORDER BY id LIMIT {BATCH}"
+    )
+    # Rows are locked in the order of their ids, as every transaction does it. One that somebody has changed
+    # since it was read keeps what they wrote: it is for the next time.
+    renewing = text(
+        f"""
+        WITH made AS MATERIALIZED (
+            SELECT * FROM unnest(:ids, :were, :sorts, :searches) AS made(id, was, sorts, searches)
+        ),
+        held AS MATERIALIZED (
+            SELECT made.* FROM made JOIN {table} USING (id) WHERE search_text = was
+            ORDER BY id FOR NO KEY UPDATE OF {table}
+        )
+        UPDATE {table} SET sort_name = sorts, search_text = searches
+        FROM held WHERE {table}.id = held.id AND search_text = was
+        """  # noqa: S608  # one of TABLES
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(texts, ("were", "sorts", "searches")))
+    after = "00000000-0000-0000-0000-000000000000"
+    while rows := connection.execute(following, {"after": after}).all():
+        keys = [keys_of(row._asdict()) for row in rows]
+        renewed = connection.execute(
+            renewing,
+            {
+                "ids": [row.id for row in rows],
+                "were": [row.search_text for row in rows],
+                "sorts": [key["sort_name"] for key in keys],
+                "searches": [key["search_text"] for key in keys],
+            },
+        )
+        after = rows[-1].id
+        yield renewed.rowcount
+
+
+def texts(name: str) -> BindParameter[Any]:
+    return bindparam(name, type_=ARRAY(Text))
+
+
+def show(progress: str, is_last: bool) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{progress}", end="\n" if is_last else "", file=sys.stderr, flush=True)

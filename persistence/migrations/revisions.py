@@ -1,0 +1,34 @@
+"""The revisions of the schema, as the migrations' files name them. Whoever serves must know these, and does
+without Alembic, which takes long to load."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import text
+
+from persistence.postgres.database import Reader
+
+HERE = Path(__file__).parent
+NAMED = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
+
+
+class UnknownRevisionError(Exception):
+    """The database is at a revision that this release does not have."""
+
+
+async def is_behind(reader: Reader) -> bool:
+    """Whether a migration of ours is missing. One of a later release is no harm: instances of two releases
+    share a database while an operator replaces the older ones."""
+    stamped = {row[0] for row in await reader.rows(text("SELECT version_num FROM alembic_version"))}
+    ours, heads = revisions()
+    return not stamped or (stamped <= ours and stamped != heads)
+
+
+@cache
+def revisions() -> tuple[set[str], set[str]]:
+    """Of this release: all, and the latest."""
+    files = (HERE / "versions").glob("*.py")
+    named = [dict(NAMED.findall(file.read_text())) for file in files]
+    ours = {names["revision"] for names in named if names}
+    return ours, ours - {names.get("down_revision") for names in named}

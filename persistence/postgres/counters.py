@@ -1,0 +1,106 @@
+"""How many rows the lists have: exact in every statement, without counting them.
+
+Triggers note each change of a counted row (migration 0008). They append, so that no writer meets another, and
+`keep_folding` moves their notes into the counts. A statement that reads both, as everything here does, finds
+in its snapshot just what `count(*)` would find there.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, bindparam, column, func, literal_column, null, select, text
+
+from persistence.models import count_marks
+from persistence.postgres.background import keep
+from persistence.postgres.database import Database, Source
+from persistence.postgres.statements import AnyRow
+
+FEWEST = 100  # changes that are worth to be moved
+EVERY = 3.0  # seconds between two looks for them
+
+FOLD = select(func.fold_counts(bindparam("fewest", type_=Integer)))
+FORGET = (text("DELETE FROM counted_lists"), text("UPDATE audit_count SET until_xid = NULL"))
+VACUUM = text("VACUUM count_changes")
+BOTH = text(
+    """
+    SELECT list, kind, coalesce(counted.n, 0) AS n, coalesce(recounted.n, 0) AS rows,
+           coalesce(counted.amount, 0) AS amount, coalesce(recounted.amount, 0) AS sum,
+           list = 'audit_events' OR list IN (SELECT list FROM counted_lists) AS is_counted
+    FROM counted FULL JOIN recounted USING (list, kind)
+    ORDER BY list, kind
+    """
+)
+
+log = logging.getLogger("medisecure.counters")
+
+
+def name_of(model: Any) -> Any:
+    return literal_column(f"'{model.__tablename__}'")
+
+
+def figures_of(model: Any, kinds: Any) -> Any:
+    """As the function of the database says them, which counts the rows themselves where it must: the planner
+    of our statement has no great costs to fear."""
+    if isinstance(kinds, str):
+        kinds = literal_column(f"'{{{kinds}}}'::text[]")
+    asked = null() if kinds is None else kinds
+    return func.counted_rows(name_of(model), asked).table_valued("n", "amount").alias()
+
+
+def number_of(model: Any, kinds: Any = None) -> Any:
+    """How many rows there are, of these kinds: one, or an expression for an array of them."""
+    return select(column("n", BigInteger)).select_from(figures_of(model, kinds)).scalar_subquery()
+
+
+def sum_of(model: Any, kinds: Any = None) -> Any:
+    """What these rows amount to."""
+    return select(column("amount", BigInteger)).select_from(figures_of(model, kinds)).scalar_subquery()
+
+
+def place_of(model: Any, backwards: bool) -> Any:
+    """A mark of the list, before which there are few rows that `offset` does not skip: where it stands, and
+    `n`, how many rows are before it. The order is the list's, or the opposite one."""
+    mark = func.mark_before(
+        name_of(model),
+        bindparam("offset", type_=BigInteger),
+        literal_column(str(backwards)),
+    ).table_valued(*count_marks.c[1:])
+    return select(mark).cte("mark")
+
+
+async def fold(source: Source, fewest: int = FEWEST) -> bool:
+    """Move changes into the counts, if there are `fewest` of them. Returns whether to go on at once."""
+    [(more,)] = await source.rows(FOLD, fewest=fewest)
+    return bool(more)
+
+
+async def fold_all(database: Database) -> None:
+    """For the owner of the database: readers pass over nothing that is left of the changes, either."""
+    while await fold(database.reader, 1):
+        pass
+    await database.reader.rows(VACUUM)
+
+
+async def keep_folding(database: Database) -> None:
+    """Fold for as long as the service runs. Where that cannot be done, all figures stay right; they only
+    cost more and more."""
+
+    async def act() -> tuple[bool, str]:
+        return await fold(database.reader), ""
+
+    await keep(act, EVERY, log, "Changes could not be added to the counters: %s")
+
+
+async def check(source: Source) -> Sequence[AnyRow]:
+    """Of each kind of row in each list (list, kind, n, rows, amount, sum, is_counted): `n` and `amount` by
+    the counters, `rows` and `sum` counted afresh in the same snapshot."""
+    return await source.rows(BOTH)
+
+
+async def repair(database: Database) -> None:
+    """Count all lists afresh. Nobody waits; whoever reads meanwhile counts for themselves."""
+    async with database.transaction() as transaction:
+        for statement in FORGET:
+            await transaction.run(statement)
+    await fold_all(database)

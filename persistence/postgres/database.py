@@ -1,0 +1,271 @@
+"""The two ways to PostgreSQL: a read connection and a write transaction."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, Self
+
+from sqlalchemy import CTE, Executable
+
+from persistence.postgres import statements
+from persistence.postgres.connecting import Connector
+from persistence.postgres.failures import is_lost
+from persistence.postgres.pool import Pool
+from persistence.postgres.statements import AnyRow
+
+COMMAND_TIMEOUT = 30  # seconds for a statement of a request
+JOURNALS = 2  # connections that nothing but the audit trail's rows use
+# As connecting.SESSION, for a pooler's connections, too.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+
+class Reader:
+    """Reads, each statement on a connection of its own, and in a transaction of its own."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+        """Ask once more where the connection had died in the pool, as after a restart of the server."""
+        try:
+            return await self.once(statement, parameters)
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            return await self.once(statement, parameters, alive=True)
+
+    async def once(
+        self, statement: Executable, parameters: dict[str, Any], *, alive: bool = False
+    ) -> list[AnyRow]:
+        """`alive` as in Pool.take, for what must not be asked twice."""
+        connection = await self.pool.take(alive=alive)
+        try:
+            found = await statements.rows(connection, statement, parameters)
+        except BaseException as error:
+            self.pool.give_back(connection, error)
+            raise
+        self.pool.give_back(connection)
+        return found
+
+
+class Rider(Protocol):
+    """What is stored with the last statement of a transaction, or keeps it from being stored
+    (persistence/closing.py)."""
+
+    def note(self, event: Any) -> None: ...
+
+    def settle_caller(self) -> None: ...
+
+    def alone(self, *, is_first: bool) -> tuple[Executable, dict[str, Any]] | None:
+        """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
+        before it."""
+
+    def beside(self, statement: Executable, only_if: CTE | None) -> tuple[Executable, dict[str, Any]] | None:
+        """`statement` and this in one, the same object each time. `only_if`: a part of it without whose rows
+        this comes to nothing."""
+
+
+class Transaction:
+    """The one transaction of a request. It begins at the first statement, so that a slow password hash
+    before it, or a request refused before it, holds no connection."""
+
+    def __init__(self, pool: Pool, rider: Rider | None = None) -> None:
+        self.pool = pool
+        self.rider = rider
+        self.connection: Any = None
+        self.failure: BaseException | None = None  # of what was sent last
+        self.is_committed = False
+        self.committed: list[Callable[[], Awaitable[None]]] = []
+        self.undone: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def has_begun(self) -> bool:
+        return self.connection is not None
+
+    def note(self, event: Any) -> None:
+        """Have a row of the audit trail stored with what is written: both or neither."""
+        if self.rider is None:
+            raise RuntimeError("nothing can be noted in this transaction")
+        self.rider.note(event)
+
+    def settle_caller(self) -> None:
+        """The caller's session has been looked after: it is not asked for again at the end."""
+        if self.rider is not None:
+            self.rider.settle_caller()
+
+    async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+        if self.connection is None:
+            await self.begin()
+        return await self.ask(statement, parameters)
+
+    async def run(self, statement: Executable, **parameters: Any) -> None:
+        await self.rows(statement, **parameters)
+
+    async def conclude(
+        self, statement: Executable, only_if: CTE | None = None, /, **parameters: Any
+    ) -> list[AnyRow]:
+        """The last statement, what rides with it, and the commit; where it is the first one, too, all of
+        that is one message to PostgreSQL. Nothing can be run after it.
+
+        `only_if`: the part of the statement that writes, where it may come to nothing by its own conditions;
+        nothing rides then.
+        """
+        keys = tuple(parameters)
+        joined = self.rider.beside(statement, only_if) if self.rider else None
+        if joined is not None:
+            self.rider = None
+            statement, riding = joined
+            parameters = {**parameters, **riding}
+        is_whole = self.connection is None and self.rider is None and not self.is_committed
+        if is_whole and self.pool.connector.is_pooled is False:
+            return await self.store_at_once(statement, parameters, keys)
+        if self.connection is None:
+            await self.begin()
+        found = await self.ask(statement, parameters, keys)
+        await self.commit()
+        return found
+
+    async def store_at_once(
+        self, statement: Executable, parameters: dict[str, Any], keys: tuple[str, ...]
+    ) -> list[AnyRow]:
+        """PostgreSQL's own transaction around a single statement, which must not be sent twice."""
+        self.connection = await self.pool.take(alive=True)
+        try:
+            found = await self.ask(statement, parameters, keys)
+        finally:
+            self.release()
+        self.is_committed = True
+        return found
+
+    async def commit(self) -> None:
+        alone = self.rider.alone(is_first=not self.has_begun) if self.rider else None
+        self.rider = None
+        if alone is not None:
+            statement, parameters = alone
+            await self.rows(statement, **parameters)
+        if self.connection is not None:
+            if await self.send("COMMIT") != "COMMIT":  # what it says where a statement before has failed
+                raise RuntimeError("a statement of the transaction has failed")
+            self.release()
+        self.is_committed = True
+
+    async def close(self) -> None:
+        """Roll back what is not committed, and give the connection back."""
+        if self.connection is None:
+            return
+        try:
+            if not self.connection.is_closed() and not is_unfinished(self.failure):
+                await self.send("ROLLBACK")
+        finally:
+            self.release()
+
+    async def lock(self, *keys: int) -> None:
+        """Wait for PostgreSQL's advisory locks on these keys, one after the other, and hold them until the
+        end. Statements after it see what was stored by who held them before."""
+        taking = [f"SELECT pg_advisory_xact_lock({key:d})" for key in keys]
+        if self.connection is None:
+            await self.begin(*taking)
+        else:
+            await self.send("; ".join(taking))
+
+    async def begin(self, *then: str) -> None:
+        """Once more where the connection had died in the pool: nothing is done yet. `then`: what waits for
+        others, and goes with it."""
+        if self.is_committed:
+            raise RuntimeError("the transaction is over")
+        try:
+            await self.open("; ".join((BEGIN, *then)))
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            await self.open("; ".join((BEGIN, *then)), alive=True)
+
+    async def open(self, command: str, *, alive: bool = False) -> None:
+        self.connection = await self.pool.take(alive=alive)
+        try:
+            await self.send(command)
+        except BaseException:
+            self.release()
+            raise
+
+    async def ask(
+        self, statement: Executable, parameters: dict[str, Any], keys: tuple[str, ...] | None = None
+    ) -> list[AnyRow]:
+        try:
+            return await statements.rows(self.connection, statement, parameters, keys)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    async def send(self, command: str) -> str:
+        try:
+            return str(await self.connection.execute(command))
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def release(self) -> None:
+        connection, self.connection = self.connection, None
+        self.pool.give_back(connection, self.failure)
+        self.failure = None
+
+    def after_commit(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do `act` once the transaction is stored, before the answer leaves."""
+        self.committed.append(act)
+
+    def unless_committed(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do `act` if the transaction ends in any other way: an error of the handler's or of the COMMIT, or
+        nobody who waits any more. It must not raise."""
+        self.undone.append(act)
+
+
+def is_unfinished(failure: BaseException | None) -> bool:
+    """Whether a statement may still run, as after a time-out or a cancellation: nothing is sent behind it."""
+    return failure is not None and (isinstance(failure, TimeoutError) or not isinstance(failure, Exception))
+
+
+Source = Reader | Transaction
+
+
+class Database:
+    """The pools. Reads keep theirs to themselves: a write that waits for a lock cannot starve them.
+    `command_timeout` as in Connector."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        readers: int = 10,
+        writers: int = 10,
+        command_timeout: float | None = COMMAND_TIMEOUT,
+    ) -> None:
+        self.connector = Connector(url, command_timeout)
+        self.connections = readers + writers + JOURNALS  # at most
+        self.reads = Pool(self.connector, readers)
+        self.writes = Pool(self.connector, writers)
+        self.journal = Pool(self.connector, JOURNALS)
+        self.reader = Reader(self.reads)
+
+    @asynccontextmanager
+    async def transaction(self, rider: Rider | None = None) -> AsyncIterator[Transaction]:
+        """Commit at the end, with what `rider` brings; roll back on any error; then run what waits for the
+        one or the other."""
+        transaction = Transaction(self.writes, rider)
+        try:
+            yield transaction
+            await transaction.commit()
+        finally:
+            try:
+                await transaction.close()
+            finally:
+                for act in transaction.committed if transaction.is_committed else transaction.undone:
+                    await act()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for pool in (self.reads, self.writes, self.journal):
+            await pool.close()

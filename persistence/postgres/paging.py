@@ -1,0 +1,175 @@
+"""Lists: one page and the exact total in one statement."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from msgspec import Raw
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    bindparam,
+    case,
+    distinct,
+    func,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.expression import UnaryExpression
+
+from persistence.postgres.counters import place_of
+from persistence.postgres.database import Source
+from persistence.postgres.statements import AnyRow
+
+MOST_NAMED = 100  # what one event of the audit trail names at most
+FAR = 1000  # rows to skip, beyond which it is worth to look for a mark
+
+
+Ids = Sequence[UUID] | Raw  # or as the JSON that the trail keeps of them
+
+
+class Found(NamedTuple):
+    """A page of a list that leaves a trace. `named`: whom the audit trail names, by each of the query's
+    `names`."""
+
+    rows: list[Sequence[Any]]
+    total: int
+    named: Sequence[Ids]
+
+
+class PagedQuery:
+    """The keys of the page first, out of an index alone, then the columns of those few rows. So a deep page
+    costs an index walk and not the rows that it skips.
+
+    `total`: how many rows there are, where a counter knows (persistence/postgres/counters.py); then a deep
+    page is read from the nearer end. `marked`: the database keeps marks of the list, which is the whole
+    table; then it costs no more than the way from the mark before it.
+
+    `names`: by which columns, the first of `columns`, the audit trail names a row. `by_filter`: the caller
+    searches or filters, so that the total, and a page past the end, tell of rows which are not shown. `few`:
+    there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all.
+    """
+
+    def __init__(
+        self,
+        key: InstrumentedAttribute[Any],
+        columns: Sequence[Any],
+        source: FromClause,
+        order: Sequence[Any],
+        where: Sequence[ColumnElement[bool]] = (),
+        *,
+        names: Sequence[InstrumentedAttribute[Any]] = (),
+        by_filter: bool = False,
+        total: Any = None,
+        marked: bool = False,
+        few: bool = False,
+    ) -> None:
+        self.width, self.names = len(columns), len(names)
+        binds: list[Any] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
+        limit, offset = binds
+        if few:
+            limit, offset = (select(bind).scalar_subquery() for bind in binds)
+        keys = select(key).where(*where).order_by(*order)
+        deep_keys = keys = keys.limit(limit).offset(offset)
+        if marked:
+            deep_keys = from_mark(key, order)
+        elif total is not None:
+            deep_keys = from_nearer_end(key, where, order, total)
+        if total is None:
+            total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
+        total = total.label("total")
+
+        def page_of(keys: Any, named: FromClause | None) -> Any:
+            shown = keys.subquery("keys")
+            rows: FromClause = source.join(shown, shown.c.id == key)
+            facts = [total]
+            if named is not None:
+                # With every row, PostgreSQL would send a thousand ids for a page of ten.
+                is_first = func.row_number().over(order_by=order) == 1
+                facts += (case((is_first, column)).label(column.name) for column in named.c)
+                rows = rows.join(named, true())
+            return select(*columns, *facts).select_from(rows).order_by(*order)
+
+        self.beyond = select(total)
+        matches: FromClause | None = None
+        if by_filter:
+            first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).cte("first")
+            ids, *others = first.c
+            matches = select(*(func.array_agg(column).label(column.name) for column in first.c)).subquery()
+            self.beyond = select(total, *matches.c).select_from(matches)
+            # As the trail keeps it: hundreds of ids are nothing that Python needs to read and write.
+            written = [func.json_agg(ids), *(func.json_agg(distinct(column)) for column in others)]
+            lists = (select(one).scalar_subquery().label(f"list_{n}") for n, one in enumerate(written))
+            self.first_page = page_of(keys, select(*lists).subquery())
+        self.page, self.deep_page = page_of(keys, matches), page_of(deep_keys, matches)
+        if not by_filter:
+            self.first_page = self.page
+
+    async def fetch(
+        self, source: Source, page: int, limit: int, **parameters: Any
+    ) -> tuple[list[Sequence[Any]], int]:
+        """The rows of page `page` (from 1), each in the order of `columns`, and the total of all pages."""
+        return (await self.find(source, page, limit, **parameters))[:2]
+
+    async def find(self, source: Source, page: int, limit: int, **parameters: Any) -> Found:
+        """As `fetch`, and what the trail names: the rows shown, and `by_filter` further matches in the list's
+        order, MOST_NAMED in all."""
+        offset = (page - 1) * limit
+        statement = self.first_page if page == 1 else self.page if offset <= FAR else self.deep_page
+        rows: Sequence[AnyRow] = await source.rows(statement, limit=limit, offset=offset, **parameters)
+        shown: list[Sequence[Any]] = [row[: self.width] for row in rows]
+        named: list[list[Any]] = [[row[at] for row in shown] for at in range(self.names)]
+        if not rows and page == 1:
+            return Found([], 0, named)
+        facts = rows[0][self.width :] if rows else (await source.rows(self.beyond, **parameters))[0]
+        total, *matches = facts
+        if page == 1 and matches:
+            return Found(shown, total, [Raw(ids.encode()) for ids in matches])
+        if total and matches:
+            already = set(named[0])
+            further = [at for at, match in enumerate(matches[0]) if match not in already]
+            for names, match in zip(named, matches, strict=True):
+                names += [match[at] for at in further[: MOST_NAMED - len(shown)]]
+        return Found(shown, total, named)
+
+
+def from_nearer_end(key: Any, where: Sequence[Any], order: Sequence[Any], total: Any) -> Any:
+    """The keys of one page, read from the end of the list that is nearer; the other half of the statement
+    asks for no rows, and does nothing."""
+    offset: Any = bindparam("offset", type_=BigInteger)
+    limit: Any = bindparam("limit", type_=BigInteger)
+    all_rows = select(select(total).scalar_subquery().label("n")).cte("all_rows")
+    n = select(all_rows.c.n).scalar_subquery()
+    is_near = offset <= n - offset
+    back = [by.element if isinstance(by, UnaryExpression) else by.desc() for by in order]
+    keys = select(key.label("id")).where(*where)
+    halves = (
+        keys.order_by(*order).limit(case((is_near, limit), else_=0)).offset(offset),
+        keys.order_by(*back)
+        .limit(case((is_near, 0), else_=func.greatest(func.least(limit, n - offset), 0)))
+        .offset(func.greatest(n - offset - limit, 0)),
+    )
+    # The one limit that the planner can read; else it expects a tenth of the table.
+    return union_all(*(select(half.subquery().c.id) for half in halves)).limit(limit)
+
+
+def from_mark(key: InstrumentedAttribute[Any], order: Sequence[Any]) -> Any:
+    """The keys of one page, read from the mark before it. `order`: by one column, then by `key`, both the
+    same way."""
+    backwards = isinstance(order[0], UnaryExpression)
+    by = order[0].element if backwards else order[0]
+    mark = place_of(key.class_, backwards)
+    place = mark.c.at if isinstance(by.type, type(mark.c.at.type)) else mark.c.name
+    mark_place, mark_id, before = (select(of).scalar_subquery() for of in (place, mark.c.id, mark.c.n))
+    here, there = tuple_(by, key), tuple_(mark_place, mark_id)
+    return (
+        select(key)
+        .where(here < there if backwards else here >= there)
+        .order_by(*order)
+        .limit(bindparam("limit"))
+        .offset(bindparam("offset") - before)
+    )

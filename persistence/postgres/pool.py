@@ -1,0 +1,138 @@
+"""A few connections to PostgreSQL, shared by all requests of a process.
+
+asyncpg's own pool takes as much CPU as a query does: a proxy object and a task for every use. This one hands
+out the connections themselves; what they do, time-outs and cancellation included, stays asyncpg's.
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import asyncpg
+
+from persistence.postgres.connecting import Connector
+from persistence.postgres.failures import PoolTimeoutError, is_lost
+
+PATIENCE = 10.0  # seconds for a free connection
+TRUSTED = 1.0  # seconds for which a connection that was just used is believed to be alive
+GRACE = 5.0  # seconds in which a connection that is given up may end in good order
+
+
+class Pool:
+    """At most `size` connections, opened as they are needed, the one used last handed out first."""
+
+    def __init__(self, connector: Connector, size: int) -> None:
+        self.connector = connector
+        self.size = size
+        self.opened = 0  # those that are being opened, too
+        self.idle: list[tuple[Any, float]] = []  # a connection, and when it was last used
+        self.waiting: deque[asyncio.Future[Any]] = deque()
+        self.leaving: set[asyncio.Task[None]] = set()
+
+    async def take(self, *, alive: bool = False) -> Any:
+        """A connection, to be given back. `alive`: for what must not be sent twice, one that was not used
+        lately is asked whether it is alive. Raises PoolTimeoutError, and what Connector does."""
+        while True:
+            if self.idle:
+                connection, used = self.idle.pop()
+                usable = False
+                try:
+                    usable = await is_usable(connection, used, alive=alive)
+                finally:  # whoever asked may have gone meanwhile
+                    if not usable:
+                        self.give_up(connection)
+                if usable:
+                    return connection
+            elif self.opened < self.size:
+                return await self.open()
+            else:
+                connection = await self.wait()
+                if connection is not None:
+                    return connection
+
+    async def open(self) -> Any:
+        self.opened += 1
+        try:
+            return await self.connector()
+        except BaseException:
+            self.make_room()
+            raise
+
+    async def wait(self) -> Any:
+        """A connection that somebody gives back; None where there is room for another one."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Any] = loop.create_future()
+        self.waiting.append(turn)
+        late = loop.call_later(PATIENCE, fail, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # handed over just then
+                self.hand_on(turn.result())
+            raise
+        finally:
+            late.cancel()
+
+    def give_back(self, connection: Any, error: BaseException | None = None) -> None:
+        """`error`: what ended its use. Only PostgreSQL's own leave a connection as it should be: after a
+        time-out or a cancellation the statement may still run. asyncpg has then asked PostgreSQL to stop it,
+        and the connection is closed behind that."""
+        is_sound = error is None or (isinstance(error, asyncpg.PostgresError) and not is_lost(error))
+        if is_sound and not connection.is_closed():
+            self.hand_on(connection)
+        else:
+            self.give_up(connection)
+
+    def hand_on(self, connection: Any) -> None:
+        """To who waits longest, or to nobody yet. None is leave to open one."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(connection)
+                return
+        if connection is not None:
+            self.idle.append((connection, monotonic()))
+
+    def give_up(self, connection: Any) -> None:
+        if not connection.is_closed():
+            ending = asyncio.ensure_future(end(connection))
+            self.leaving.add(ending)
+            ending.add_done_callback(self.leaving.discard)
+        self.make_room()
+
+    def make_room(self) -> None:
+        self.opened -= 1
+        self.hand_on(None)
+
+    async def close(self) -> None:
+        """Close what is idle; whoever still uses one gives it back to nobody."""
+        while self.idle:
+            self.give_up(self.idle.pop()[0])
+        if self.leaving:
+            await asyncio.wait(self.leaving)
+
+
+def fail(turn: "asyncio.Future[Any]") -> None:
+    if not turn.done():
+        turn.set_exception(PoolTimeoutError())
+
+
+async def is_usable(connection: Any, used: float, *, alive: bool) -> bool:
+    if connection.is_closed():
+        return False
+    if not alive or monotonic() - used < TRUSTED:
+        return True
+    try:
+        await connection.execute("SELECT")
+    except Exception as error:
+        if is_lost(error) or isinstance(error, TimeoutError):
+            return False
+        raise
+    return True
+
+
+async def end(connection: Any) -> None:
+    with suppress(Exception):
+        await connection.close(timeout=GRACE)

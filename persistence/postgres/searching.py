@@ -1,0 +1,145 @@
+"""Lists searched by words in names, e-mails and phones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    case,
+    cast,
+    column,
+    except_,
+    func,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from persistence.models import Patient, User
+from persistence.postgres.database import Source
+from persistence.postgres.paging import MOST_NAMED, Found
+from persistence.postgres.text import substring_pattern, trigrams
+
+# A trigram that more than this share of the rows have is quicker looked for in the rows than in the index.
+COMMON = 0.1
+STATISTICS = Table(
+    "pg_stats",
+    MetaData(),
+    Column("schemaname", Text),
+    Column("tablename", Text),
+    Column("attname", Text),
+    Column("most_common_elems"),  # of any type: only as text can it become an array of integers
+    Column("most_common_elem_freqs", ARRAY(Float)),
+)
+
+
+class SearchQuery:
+    """One page of the rows in which every word is found, by name, then id; their exact total; and whom the
+    audit trail names. All of it in one statement, which looks for the rows once.
+
+    The index on `trigrams` finds the rows that have all the rare trigrams of the words; where none is rare,
+    every row is looked at. Which are common, ANALYZE has found out. The plan is the same whatever is searched
+    for, so PostgreSQL makes it once: `asked` hides the values from it.
+    """
+
+    def __init__(
+        self,
+        model: type[Patient] | type[User],
+        columns: Sequence[Any],
+        where: Sequence[ColumnElement[bool]] = (),
+    ) -> None:
+        offset = bindparam("offset", type_=BigInteger)
+        last = offset + bindparam("limit", type_=BigInteger)
+        asked = (
+            select(
+                bindparam("patterns", type_=ARRAY(Text)).label("patterns"),
+                func.array(rare_trigrams(model).scalar_subquery(), type_=ARRAY(Integer)).label("rare"),
+                func.greatest(MOST_NAMED, last, type_=BigInteger).label("most"),
+            )
+            .cte("asked")
+            .prefix_with("MATERIALIZED")
+        )
+
+        def of_asked(value: ColumnElement[Any]) -> Any:
+            return select(value).select_from(asked).scalar_subquery()
+
+        patterns = cast(of_asked(asked.c.patterns), ARRAY(Text))
+        matching = select(model.id, model.sort_name).where(model.search_text.like(func.all(patterns)), *where)
+        rare, none = asked.c.rare, cast([], ARRAY(Integer))
+        found = (
+            union_all(
+                matching.where(of_asked(rare != none), model.trigrams.contains(of_asked(rare))),
+                matching.where(of_asked(rare == none)),
+            )
+            .cte("found")
+            .prefix_with("MATERIALIZED")
+        )
+        first = select(found).order_by(found.c.sort_name, found.c.id).limit(of_asked(asked.c.most)).subquery()
+        place = func.row_number().over(order_by=(first.c.sort_name, first.c.id)).label("place")
+        ordered = select(first.c.id, place).cte("ordered").prefix_with("MATERIALIZED")
+        on_page = (ordered.c.place > offset) & (ordered.c.place <= last)
+        named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MOST_NAMED).subquery()
+        facts = (
+            select(
+                select(func.count()).select_from(found).scalar_subquery().label("total"),
+                select(func.json_agg(named.c.id)).scalar_subquery().label("named"),
+            )
+            .cte("facts")
+            .prefix_with("MATERIALIZED")
+        )
+        # Once, with the first row: a page past the end is one row, of the facts alone.
+        is_first = ordered.c.place.is_(None) | (ordered.c.place == offset + 1)
+        self.statement: Select[Any] = (
+            select(*columns, facts.c.total, case((is_first, facts.c.named)).label("named"))
+            .select_from(facts)
+            .outerjoin(ordered, on_page)
+            .outerjoin(model, model.id == ordered.c.id)
+            .order_by(ordered.c.place)
+        )
+
+    async def find(self, source: Source, page: int, limit: int, words: list[str], **parameters: Any) -> Found:
+        rows = await source.rows(
+            self.statement,
+            patterns=[substring_pattern(word) for word in words],
+            trigrams=list({trigram for word in words for trigram in trigrams(word)}),
+            offset=(page - 1) * limit,
+            limit=limit,
+            **parameters,
+        )
+        *_, total, named = rows[0]
+        shown: list[Sequence[Any]] = [row[:-2] for row in rows if row[0] is not None]
+        return Found(shown, total, [Raw(named.encode()) if named else []])
+
+
+def rare_trigrams(model: type[Patient] | type[User]) -> Any:
+    of_column = STATISTICS.c
+    common = (
+        func.unnest(
+            cast(cast(of_column.most_common_elems, Text), ARRAY(Integer)), of_column.most_common_elem_freqs
+        )
+        .table_valued(column("trigram", Integer), column("share", Float))
+        .render_derived()
+    )
+    return except_(
+        select(func.unnest(bindparam("trigrams", type_=ARRAY(Integer)))),
+        select(common.c.trigram)
+        .select_from(STATISTICS)
+        .join(common, true())
+        .where(
+            of_column.schemaname == func.current_schema(),
+            of_column.tablename == model.__tablename__,
+            of_column.attname == "trigrams",
+            common.c.share > COMMON,
+        ),
+    )

@@ -1,0 +1,36 @@
+"""How an operation runs, underneath."""
+
+import gc
+
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from api.app import from_environment
+from api.http.operation import Operation
+from tests.support.service import KEY, Backend, Service
+
+
+def handlers(app: Litestar) -> list[object]:
+    routes = (route for route in app.routes if isinstance(route, HTTPRoute))
+    return [handler for route in routes for handler in route.route_handlers if handler.operation_id]
+
+
+def test_every_operation_is_written_with_our_decorators(service: Service) -> None:
+    """`from api.http.operation import get`, not `from litestar import get`, whose handlers are slow."""
+    others = [handler for handler in handlers(service.app) if not isinstance(handler, Operation)]
+    assert not others
+
+
+def test_the_garbage_collector_leaves_the_application_alone(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of everything would hold up whoever is asking just then for a tenth of a second."""
+    for name, value in {"DATABASE_URL": backend.database_url, "REDIS_URL": backend.redis_url}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SECRET_KEY", KEY)
+    from_environment()
+    try:
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

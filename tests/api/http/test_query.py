@@ -1,0 +1,267 @@
+"""How a query is read, whatever the resource (contract, "Values", "Paging and search"): nothing unknown,
+nothing twice, every parameter as its format is; an empty filter is none."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from api.contract import contract
+from security.roles import Role
+from tests.support.client import Browser
+from tests.support.factories import World, chart
+from tests.support.nets import operations, parameters
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+OPEN = (
+    "/health/live",
+    "/health/ready",
+    "/docs",
+    "/openapi.json",
+    "/openapi.yaml",
+    "/.well-known/security.txt",
+)
+
+
+def calls() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every operation under /api: (method, path of an unknown object, operation)."""
+    for method, path, operation in operations(contract()):
+        if path.startswith("/api/"):
+            yield method, path.replace("{id}", NOBODY), operation
+
+
+def caller(world: World, operation: dict[str, Any]) -> Browser:
+    """Somebody whom the operation lets in."""
+    if operation["operationId"] == "refresh":
+        return world.admin
+    return world.people[Role(operation.get("x-roles", ["admin"])[0])]
+
+
+def queries(operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The query parameters and their schemas."""
+    found = [p for p in parameters(contract(), operation) if p["in"] == "query"]
+    return {parameter["name"]: schema(parameter["schema"]) for parameter in found}
+
+
+def schema(value: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in value:
+        return value
+    return dict(contract()["components"]["schemas"][value["$ref"].rsplit("/", 1)[1]])
+
+
+def options(operation: dict[str, Any]) -> dict[str, Any]:
+    return {"json": {}} if "requestBody" in operation else {}
+
+
+def knows(refused: httpx.Response, opening: str) -> set[str]:
+    """The parameters that the answer says are known, behind what it says of the unknown one."""
+    detail: str = refused.json()["detail"]
+    assert detail.startswith(opening)
+    said = detail.removeprefix(opening)
+    return set() if said == "this operation takes none" else set(said.removeprefix("known are ").split(", "))
+
+
+CALLS = [pytest.param(*call, id=call[2]["operationId"]) for call in calls()]
+LISTS = [call for call in calls() if queries(call[2])]
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), CALLS)
+def test_an_unknown_parameter_is_400(world: World, method: str, path: str, operation: dict[str, Any]) -> None:
+    """On every operation under /api, those included that know none; the detail says which are known."""
+    browser, known = caller(world, operation), set(queries(operation))
+    for name in ("foo", "Page", "x.y", "since", "data", "request", "n" * 64, "id"):
+        refused = browser.request(method, f"{path}?{name}=1", **options(operation))
+        assert refused.status_code == 400
+        assert knows(refused, f"{name}: is not a known parameter; ") == known, name
+    for name in ("n" * 65, "", "%3Cb%3E", "%FF", "a%20b", "search[]", "%00", "%zz", "?", "é"):
+        refused = browser.request(method, f"{path}?{name}=1", **options(operation))
+        assert refused.status_code == 400
+        assert knows(refused, "query: has an unknown parameter; ") == known, name
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), CALLS)
+def test_nothing_happens_with_an_unknown_parameter(
+    world: World, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    """Nor is anybody told of it who may not call at all."""
+    secured = operation.get("security", contract()["security"]) and {} not in operation.get("security", [])
+    if secured:
+        answer = world.service.browser().request(method, f"{path}?foo=1", **options(operation))
+        assert answer.status_code == 401
+
+
+def test_a_write_with_an_unknown_parameter_writes_nothing(world: World) -> None:
+    before = world.staff.get("/api/patients").json()["total"]
+    assert world.staff.post("/api/patients?notify=true", chart()).status_code == 400
+    assert world.staff.get("/api/patients").json()["total"] == before
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_outside_the_api_only_repetition_is_refused(anonymous: Browser, path: str) -> None:
+    """A cache's or a monitor's parameter does no harm there."""
+    assert anonymous.get(f"{path}?cache-buster=1&x").status_code == 200
+    refused = anonymous.get(f"{path}?x=1&x=2")
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {"detail": "A query parameter may be given only once"},
+    )
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), CALLS)
+def test_a_repeated_parameter_is_400(world: World, method: str, path: str, operation: dict[str, Any]) -> None:
+    for query in ("x=1&x=1", "x&x", *(f"{name}=&{name}=" for name in queries(operation))):
+        refused = caller(world, operation).request(method, f"{path}?{query}", **options(operation))
+        assert (refused.status_code, refused.json()) == (
+            400,
+            {"detail": "A query parameter may be given only once"},
+        )
+
+
+@pytest.mark.parametrize("query", ["", "&", "&&", "&page=1&&limit=10&"])
+def test_a_query_that_says_nothing(world: World, query: str) -> None:
+    """A bare question mark, and pairs that are none."""
+    assert world.staff.get(f"/api/patients?{query}").json() == world.staff.get("/api/patients").json()
+    if not query.strip("&"):
+        assert world.staff.get(f"/api/users/me?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["page=1;limit=5", "page=1%26limit=5", "page=1,2", "page", "page="])
+def test_other_separators_are_none(world: World, query: str) -> None:
+    refused = world.staff.get(f"/api/patients?{query}")
+    assert refused.json() == {"detail": "page: must be an integer from 1 to 2147483647"}
+
+
+def test_an_empty_filter_is_none(world: World) -> None:
+    """A form sends every field. Of each list, each filter alone, all of them, and with no `=`."""
+    for _, path, operation in LISTS:
+        if "{id}" in path or NOBODY in path:
+            continue
+        browser = caller(world, operation)
+        filters = [name for name, kind in queries(operation).items() if kind["type"] != "integer"]
+        total = browser.get(path).json()["total"]
+        for query in [
+            *(f"{name}=" for name in filters),
+            "&".join(filters),
+            "&".join(f"{n}=" for n in filters),
+        ]:
+            answer = browser.get(f"{path}?{query}")
+            assert answer.status_code == 200, query
+            # The trail grows with each look at it.
+            assert answer.json()["total"] == total or path == "/api/audit", query
+
+
+def test_an_empty_filter_leaves_the_others_on(world: World) -> None:
+    doctors = world.admin.get("/api/users?role=doctor").json()
+    assert world.admin.get("/api/users?role=doctor&status=&linked=&search=").json() == doctors
+    assert {user["role"] for user in doctors["users"]} == {"doctor"}
+
+
+WRONG = {
+    "integer": [
+        *("", " ", "1e2", "1.0", "1.", "+1", "%2B1", "-1", "-0", "%201", "1%20", "0x1", "1_0", "%D9%A1", "१"),
+        *(
+            "0",
+            "00",
+            "1,0",
+            "true",
+            "null",
+            "NaN",
+            "Infinity",
+            "9" * 20,
+            "9" * 5000,
+            "1%00",
+            "1%0A",
+            "01",
+            "00001",
+        ),
+    ],
+    "boolean": ["1", "0", "True", "TRUE", "yes", "on", "t", "null", "%20true", "true%20", "%20"],
+    "enum": ["null", "%20", "nobody", "%00", "a,b"],
+    "uuid": [
+        "null",
+        "1",
+        "%20",
+        NOBODY.replace("-", ""),
+        f"{{{NOBODY}}}",
+        f"urn:uuid:{NOBODY}",
+        f"{NOBODY}%0A",
+    ],
+    "date": ["null", "20420514", "2042-5-14", "2042-02-30", "2042-05-14T00:00:00Z", "today", "0", "%20"],
+    "date-time": [
+        "null",
+        "2042-05-14",
+        "2042-05-14T09:30:00",
+        "2042-05-14T09:30:00+02:00",
+        "0",
+        "now",
+        "%20",
+    ],
+    "string": ["%00", "x" * 201, "%FF", "%C3"],
+}
+
+
+def kind(rules: dict[str, Any]) -> str:
+    return (
+        "enum"
+        if "enum" in rules
+        else str(rules.get("format" if rules["type"] == "string" else "", rules["type"]))
+    )
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), [pytest.param(*c, id=c[1]) for c in LISTS])
+def test_every_parameter_is_written_as_its_type_is(
+    world: World, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    browser = caller(world, operation)
+    for name, rules in queries(operation).items():
+        for value in WRONG[kind(rules)]:
+            refused = browser.request(method, f"{path}?{name}={value}")
+            assert refused.status_code == 400, (name, value)
+            assert refused.json()["detail"].startswith(f"{name}: must "), (name, value)
+        for value in rules.get("enum", ()):
+            for other in (value.upper(), value.title(), f"{value}%20"):
+                assert browser.request(method, f"{path}?{name}={other}").status_code == 400, other
+
+
+def test_all_parameters_at_fault_at_once(world: World) -> None:
+    """With the body's fields behind them, in one problem; the default body has the first."""
+    query = "/api/users?role=nurse&linked=1&foo=2&limit=0&%3Cb%3E=1&status=active"
+    refused = world.admin.get(query, headers={"accept": "application/problem+json"}).json()
+    assert [(fault["parameter"], fault["code"]) for fault in refused["errors"]] == [
+        ("role", "not_allowed_value"),
+        ("linked", "not_allowed_value"),
+        ("foo", "unknown_parameter"),
+        ("limit", "out_of_range"),
+        ("", "unknown_parameter"),
+    ]
+    assert world.admin.get(query).json() == {"detail": "role: must be one of admin, doctor, staff, patient"}
+    both = world.staff.post(
+        "/api/patients?foo=1", chart(name=""), headers={"accept": "application/problem+json"}
+    ).json()
+    assert [next(iter(fault.items())) for fault in both["errors"]] == [
+        ("parameter", "foo"),
+        ("pointer", "/name"),
+    ]
+
+
+def test_what_is_repeated_is_told_with_what_else_is_at_fault(world: World) -> None:
+    """So is a body that is missing, or that nobody can read."""
+    asked = {"accept": "application/problem+json", "content-type": "application/json"}
+    refused = world.staff.get("/api/patients?page=0&foo=1&page=1&limit=0", headers=asked).json()
+    assert [(fault["parameter"], fault["code"]) for fault in refused["errors"]] == [
+        ("page", "repeated"),
+        ("foo", "unknown_parameter"),
+        ("limit", "out_of_range"),
+    ]
+    assert refused["detail"] == "A query parameter may be given only once"
+    for query, first in (("foo=1&foo=2", "repeated"), ("foo=1", "unknown_parameter")):
+        for content, second in ((b"", "required"), (b"{", "malformed_json"), (b"[]", "invalid_type")):
+            refused = world.staff.request(
+                "POST", f"/api/patients?{query}", content=content, headers=asked
+            ).json()
+            assert refused["code"] == first
+            assert [(fault.get("pointer"), fault["code"]) for fault in refused["errors"]] == [
+                (None, first),
+                ("", second),
+            ]

@@ -1,0 +1,455 @@
+"""Every look is on record (ASVS 5.0, 16.3; 45 CFR 164.312(b)): one row per act, ids and no medical text,
+durable before the answer leaves, and sealed so that tampering shows."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import pytest
+
+from security.roles import Role
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World, chart, registration
+from tests.support.service import Backend, Service
+
+Row = dict[str, Any]
+
+
+def rows(backend: Backend, where: str = "true", *args: Any) -> list[Row]:
+    found = backend.sql(f"SELECT * FROM audit_events WHERE {where} ORDER BY id", *args)
+    return [dict(row) for row in found]
+
+
+def newest(backend: Backend) -> int:
+    return int(backend.sql("SELECT coalesce(max(id), 0) FROM audit_events")[0][0])
+
+
+@pytest.fixture
+def since(backend: Backend) -> int:
+    """The id of the newest event before the test."""
+    return newest(backend)
+
+
+def new(backend: Backend, since: int, action: str) -> list[Row]:
+    return rows(backend, "id > $1 AND action = $2", since, action)
+
+
+def test_reading_a_chart(world: World, backend: Backend, since: int) -> None:
+    patient = world.chart()
+    assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 200
+    [row] = new(backend, since, "patient.read")
+    me = world.doctor.me()
+    assert str(row["user_id"]) == me["id"]
+    assert row["email"] == me["email"]
+    assert row["role"] == "doctor"
+    assert str(row["patient_id"]) == str(row["target_id"]) == patient["id"]
+    assert row["outcome"] == "success"
+    assert row["address"] in {"127.0.0.1", "::1"}
+    assert row["session_id"]
+
+
+def test_the_answer_names_the_row_by_its_request_id(world: World, backend: Backend, since: int) -> None:
+    answer = world.doctor.get("/api/patients")
+    [row] = new(backend, since, "patient.list")
+    assert answer.headers["x-request-id"] == str(row["request_id"])
+
+
+def test_a_search_stores_the_ids_seen_and_not_the_term(world: World, backend: Backend, since: int) -> None:
+    patient = world.chart(name="Zebulon Quatermass")
+    assert world.staff.get("/api/patients?search=quatermass").json()["total"] == 1
+    [row] = new(backend, since, "patient.list")
+    assert [str(target) for target in row["target_ids"]] == [patient["id"]]
+    assert "quatermass" not in str(row).lower()
+
+
+def named(backend: Backend, since: int, action: str) -> tuple[list[str], set[str]]:
+    """(targetIds, charts) of the one event of this action since then."""
+    [row] = new(backend, since, action)
+    return [str(id) for id in row["target_ids"]], {str(id) for id in row["patient_ids"]}
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 2147483647])
+def test_a_search_names_every_chart_that_matched(page: int, world: World, backend: Backend) -> None:
+    """Those shown first, then further matches in the list's order: a total, or a page past the end, tells of
+    charts that the page does not show."""
+    term = f"oracle{uuid4().hex[:8]}"
+    charts = [world.chart(name=f"{letter} {term}")["id"] for letter in "CABED"]
+    in_order = [charts[number] for number in (1, 2, 0, 4, 3)]
+    since = newest(backend)
+    answer = world.staff.get(f"/api/patients?search={term}&limit=2&page={page}").json()
+    assert answer["total"] == 5
+    shown = [patient["id"] for patient in answer["patients"]]
+    assert shown == in_order[2 * page - 2 : 2 * page]
+    targets, named_charts = named(backend, since, "patient.list")
+    assert targets == shown + [id for id in in_order if id not in shown]
+    assert named_charts == set(charts)
+
+
+def test_a_search_by_phone_or_email_names_them_too(world: World, backend: Backend) -> None:
+    """What somebody guesses digit by digit from the totals."""
+    patient = world.chart(phone="+44 7700 900461")
+    for term in ("900461", patient["email"][:12]):
+        since = newest(backend)
+        query = {"search": term, "page": "1000", "limit": "1"}
+        assert world.doctor.get("/api/patients", params=query).json()["patients"] == []
+        assert patient["id"] in named(backend, since, "patient.list")[0]
+    shown = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["accesses"]
+    assert ("Dora Demir", "patient.list") in [(access["name"], access["action"]) for access in shown]
+
+
+def test_an_event_names_a_hundred_at_most(world: World, backend: Backend) -> None:
+    term = f"many{uuid4().hex[:8]}"
+    world.chart(name=f"Template {term}")
+    backend.sql(
+        "INSERT INTO patients "
+        "(id, name, email, phone, date_of_birth, gender, address, sort_name, search_text) "
+        "SELECT gen_random_uuid(), 'Z', email, phone, date_of_birth, gender, address, "
+        "'z' || lpad(n::text, 3, '0'), search_text FROM patients, generate_series(1, 119) AS n "
+        "WHERE name = $1",
+        f"Template {term}",
+    )
+    in_order = [
+        str(row["id"])
+        for row in backend.sql(
+            "SELECT id FROM patients WHERE search_text LIKE $1 ORDER BY sort_name, id", f"%{term}%"
+        )
+    ]
+    for page, limit, expected in (
+        (1, 100, in_order[:100]),
+        (2, 100, in_order[100:] + in_order[:80]),
+        (12, 10, in_order[110:] + in_order[:90]),
+        (9999, 10, in_order[:100]),
+    ):
+        since = newest(backend)
+        query = f"search={term}&page={page}&limit={limit}"
+        assert world.staff.get(f"/api/patients?{query}").json()["total"] == 120
+        targets, charts = named(backend, since, "patient.list")
+        assert targets == expected
+        assert charts == set(expected)
+
+
+def test_a_list_without_search_or_filter_names_what_it_shows(world: World, backend: Backend) -> None:
+    world.record(world.appointment()["patientId"])
+    world.linked_patient()
+    for path, noun, browser in (
+        ("/api/patients", "patients", world.staff),
+        ("/api/patients?search=", "patients", world.staff),
+        ("/api/appointments", "appointments", world.staff),
+        ("/api/records", "records", world.doctor),
+        ("/api/users", "users", world.admin),
+        ("/api/users", "users", world.staff),
+    ):
+        for paging in ("limit=1", "page=100000"):
+            since = newest(backend)
+            answer = browser.get(f"{path}{'&' if '?' in path else '?'}{paging}").json()
+            assert answer["total"] > 0
+            shown = answer[noun]
+            [row] = rows(backend, "id > $1 AND action LIKE '%.list'", since)
+            assert [str(id) for id in row["target_ids"]] == [item["id"] for item in shown]
+            assert len(row["patient_ids"]) == (0 if noun == "users" else len(shown))
+
+
+@pytest.mark.parametrize("query", ["date=2099-07-01", "status=cancelled", "date=2099-07-01&status=cancelled"])
+def test_a_filter_of_appointments_names_what_matched(query: str, world: World, backend: Backend) -> None:
+    """And no more than the caller may see."""
+    doctor, me = world.account(Role.DOCTOR)
+    made = [
+        world.appointment(doctorId=me["id"], date=f"2099-07-01T{8 + hour:02}:00:00Z") for hour in range(3)
+    ]
+    world.appointment(doctorId=world.other_doctor.me()["id"])
+    for appointment in made:
+        cancelled = world.staff.patch(f"/api/appointments/{appointment['id']}", {"status": "cancelled"})
+        assert cancelled.status_code == 200
+    for page in (1, 2, 500):
+        since = newest(backend)
+        answer = doctor.get(f"/api/appointments?{query}&limit=1&page={page}").json()
+        assert answer["total"] == 3
+        shown = [appointment["id"] for appointment in answer["appointments"]]
+        targets, charts = named(backend, since, "appointment.list")
+        assert targets == shown + [a["id"] for a in made if a["id"] not in shown]
+        assert charts == {appointment["patientId"] for appointment in made}
+
+
+@pytest.mark.parametrize("page", [1, 2, 500])
+def test_a_filter_of_records_names_what_matched(page: int, world: World, backend: Backend) -> None:
+    patient = world.chart()["id"]
+    made = [world.record(patient)["id"] for _ in range(3)][::-1]
+    since = newest(backend)
+    answer = world.admin.get(f"/api/records?patientId={patient}&limit=1&page={page}").json()
+    assert answer["total"] == 3
+    shown = [record["id"] for record in answer["records"]]
+    assert named(backend, since, "record.list") == (
+        shown + [id for id in made if id not in shown],
+        {patient},
+    )
+
+
+def test_a_filter_of_accounts_names_what_matched(world: World, backend: Backend) -> None:
+    """The accounts; of a chart that one is linked to, nothing was shown."""
+    term = f"account{uuid4().hex[:8]}"
+    _, first = world.account(name=f"A {term}")
+    second, third = (world.account(role, name=f"B {term}")[1] for role in (Role.PATIENT, Role.DOCTOR))
+    wanted: list[tuple[Browser, str, list[str]]] = [
+        (world.admin, "", [first["id"], *sorted([second["id"], third["id"]])]),
+        (world.staff, "", [first["id"], second["id"]]),
+        (world.staff, "&role=patient", [first["id"], second["id"]]),
+        (world.staff, "&role=doctor", []),
+        (world.admin, "&role=doctor", [third["id"]]),
+        (world.admin, "&status=active&linked=false&role=patient", [first["id"], second["id"]]),
+    ]
+    for browser, query, matches in wanted:
+        for page in (1, 2, 500):
+            since = newest(backend)
+            answer = browser.get(f"/api/users?search={term}{query}&limit=1&page={page}").json()
+            assert answer["total"] == len(matches)
+            shown = [user["id"] for user in answer["users"]]
+            targets, charts = named(backend, since, "account.list")
+            assert targets == shown + [id for id in matches if id not in shown]
+            assert charts == set()
+
+
+@pytest.mark.parametrize("query", ["role=staff", "status=active", "linked=true", "linked=false"])
+def test_each_filter_of_accounts_alone(query: str, world: World, backend: Backend) -> None:
+    world.linked_patient()
+    everyone = [user["id"] for user in world.admin.get(f"/api/users?{query}&limit=100").json()["users"]]
+    since = newest(backend)
+    assert world.admin.get(f"/api/users?{query}&page=9999").json()["users"] == []
+    assert named(backend, since, "account.list")[0] == everyone
+
+
+def test_asking_for_a_charts_events_names_the_chart(world: World, backend: Backend) -> None:
+    patient = world.chart()["id"]
+    since = newest(backend)
+    assert world.admin.get(f"/api/audit?patientId={patient}&page=9999").json()["total"] == 1
+    [row] = new(backend, since, "audit.list")
+    assert (str(row["patient_id"]), [str(id) for id in row["patient_ids"]]) == (patient, [patient])
+    shown = world.admin.get(f"/api/patients/{patient}/accesses").json()["accesses"]
+    assert [access["action"] for access in shown] == ["audit.list", "patient.create"]
+
+
+def test_every_row_is_free_of_medical_text(world: World, backend: Backend, since: int) -> None:
+    """Nothing that was written into a chart, a booking or a record, no password and no token."""
+    secrets = [f"secret-{number}" for number in range(8)]
+    patient = world.chart(name=secrets[0], address=secrets[1], allergies=secrets[2])
+    appointment = world.appointment(patientId=patient["id"], reason=secrets[3], notes=secrets[4])
+    world.record(patient["id"], diagnosis=secrets[5], prescription=secrets[6], notes=secrets[7])
+    world.staff.get(f"/api/patients?search={secrets[0]}")
+    world.doctor.get("/api/records")
+    world.doctor.get(f"/api/appointments/{appointment['id']}")
+    account, _ = world.account()
+    text = json.dumps(
+        [{key: str(value) for key, value in row.items()} for row in rows(backend, "id > $1", since)]
+    )
+    for secret in [*secrets, PASSWORD, *account.cookies.values()]:
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("action", "act"),
+    [
+        ("patient.create", lambda w: w.chart()),
+        ("patient.update", lambda w: w.staff.patch(f"/api/patients/{w.chart()['id']}", {"phone": "1"})),
+        ("appointment.create", lambda w: w.appointment()),
+        ("appointment.list", lambda w: w.staff.get("/api/appointments")),
+        ("appointment.update", lambda w: w.doctor.patch(f"/api/appointments/{w.appointment()['id']}", {})),
+        ("appointment.read", lambda w: w.staff.get(f"/api/appointments/{w.appointment()['id']}")),
+        ("record.create", lambda w: w.record(w.chart()["id"])),
+        ("record.list", lambda w: w.doctor.get("/api/records")),
+        ("record.read", lambda w: w.doctor.get(f"/api/records/{w.record(w.chart()['id'])['id']}")),
+        ("patient.link", lambda w: w.linked_patient()),
+        ("account.list", lambda w: w.admin.get("/api/users")),
+        ("account.update", lambda w: w.patient.patch("/api/users/me", {"phone": "1"})),
+        ("session.list", lambda w: w.patient.get("/api/users/me/sessions")),
+        ("audit.list", lambda w: w.admin.get("/api/audit")),
+        ("account.create", lambda w: w.admin.post("/api/auth/register", registration())),
+    ],
+)  # fmt: skip
+def test_one_row_for_each_act(action: str, act: Any, world: World, backend: Backend, since: int) -> None:
+    act(world)
+    assert len(new(backend, since, action)) == 1
+
+
+def test_signing_in_failing_locking_and_signing_out(backend: Backend, world: World, since: int) -> None:
+    _, me = world.account()
+    with Service(backend, backend.settings(login_attempts=2)) as strict:
+        browser = strict.browser()
+        assert browser.login(me["email"], PASSWORD).status_code == 200
+        assert browser.post("/api/auth/logout").status_code == 200
+        for expected in (401, 401, 429, 429):
+            assert strict.browser().login(me["email"], "not right").status_code == expected
+    mine = rows(backend, "id > $1 AND user_id = $2", since, UUID(me["id"]))
+    acts = [(row["action"], row["outcome"]) for row in mine if row["action"].startswith("auth.")]
+    assert acts == [
+        ("auth.login", "success"),  # world.account signs in
+        ("auth.login", "success"),
+        ("auth.logout", "success"),
+        ("auth.login", "failure"),
+        ("auth.login", "failure"),
+        ("auth.lock", "refused"),
+    ]
+
+
+def test_what_was_typed_for_an_unknown_account_is_not_kept(
+    anonymous: Browser, backend: Backend, since: int
+) -> None:
+    """It may be a password in the wrong field."""
+    assert anonymous.login("my-secret-password", "x").status_code == 401
+    [row] = new(backend, since, "auth.login")
+    assert (row["email"], row["user_id"], row["outcome"]) == (None, None, "failure")
+
+
+def test_refusals(world: World, backend: Backend, since: int) -> None:
+    patient = world.chart()
+    assert world.patient.get(f"/api/patients/{patient['id']}").status_code == 404
+    assert world.staff.get("/api/records").status_code == 403
+    assert world.patient.post("/api/patients", chart()).status_code == 403
+    refused = rows(backend, "id > $1 AND outcome = 'refused'", since)
+    assert [(row["action"], row["role"]) for row in refused] == [
+        ("patient.read", "patient"),
+        ("record.list", "staff"),
+        ("patient.create", "patient"),
+    ]
+    assert str(refused[0]["target_id"]) == patient["id"]
+
+
+def test_a_write_that_fails_leaves_no_success(world: World, backend: Backend, since: int) -> None:
+    """Rows of writes commit with the write."""
+    taken = world.appointment()
+    body = {key: taken[key] for key in ("patientId", "doctorId", "date", "reason")}
+    before = len(new(backend, since, "appointment.create"))
+    assert world.staff.post("/api/appointments", body).status_code == 400
+    assert len(new(backend, since, "appointment.create")) == before
+
+
+def test_no_answer_without_a_row(world: World, backend: Backend) -> None:
+    """If the trail cannot be written, the chart is not shown."""
+    patient = world.chart()
+    backend.sql("ALTER TABLE audit_events ADD CONSTRAINT broken CHECK (false) NOT VALID")
+    try:
+        assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 500
+        assert world.staff.post("/api/patients", chart(name="Never Stored")).status_code == 500
+        # a refusal stays a refusal
+        assert world.patient.get(f"/api/patients/{patient['id']}").status_code == 404
+    finally:
+        backend.sql("ALTER TABLE audit_events DROP CONSTRAINT broken")
+    assert world.staff.get("/api/patients?search=never stored").json()["total"] == 0
+    assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 200
+
+
+def test_many_at_once_lose_no_row(world: World, backend: Backend, since: int) -> None:
+    """Requests share commits; each has its row when it is answered."""
+    patient = world.chart()
+
+    def read(_: int) -> int:
+        return world.doctor.get(f"/api/patients/{patient['id']}").status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(read, range(200))) == {200}
+    assert len(new(backend, since, "patient.read")) == 200
+
+
+def test_the_administrator_reads_and_filters(world: World) -> None:
+    patient = world.chart()
+    begin = datetime.now(UTC)
+    world.doctor.get(f"/api/patients/{patient['id']}")
+    world.staff.get(f"/api/patients/{patient['id']}")
+    end = datetime.now(UTC)
+    doctor = world.doctor.me()["id"]
+
+    def events(query: str) -> list[Row]:
+        answer = world.admin.get(f"/api/audit?limit=100&{query}")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["total"] >= len(answer.json()["events"])
+        return list(answer.json()["events"])
+
+    found = events(f"patientId={patient['id']}")
+    assert [event["action"] for event in found] == ["patient.read", "patient.read", "patient.create"]
+    assert found[0]["at"] >= found[1]["at"] >= found[2]["at"]
+    assert [e["role"] for e in events(f"patientId={patient['id']}&action=patient.read&userId={doctor}")] == [
+        "doctor"
+    ]
+    window = f"from={quote(begin.isoformat())}&to={quote(end.isoformat())}"
+    assert len(events(f"patientId={patient['id']}&{window}")) == 2
+    assert events(f"patientId={patient['id']}&to={quote(begin.isoformat())}")[0]["action"] == "patient.create"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "action=nothing",
+        "from=yesterday",
+        "from=2026-01-01T00:00:00",
+        "from=null",
+        "from=1767225600",
+        "from=0.5",
+        "from=0001-01-01T00:00:00%2B14:00",
+        "userId=1",
+        "patientId=1a2b3c4d5e6f4a1b8c2d5d9e4f304a05",
+        "from=2026-01-01T00:00:00%2B0200",
+        "from=2026-01-01%2000:00:00Z",
+        "limit=101",
+        "to=null",
+        "to=9999-12-31T23:59:59-12:00",
+    ],
+)
+def test_bad_filters(query: str, world: World) -> None:
+    """Each is refused by the name that the contract has for it."""
+    refused = world.admin.get(f"/api/audit?{query}")
+    assert refused.status_code == 400
+    assert refused.json()["detail"].startswith(f"{query.partition('=')[0]}: must be ")
+    assert "None" not in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("role", [Role.DOCTOR, Role.STAFF, Role.PATIENT])
+def test_only_administrators_read_the_trail(role: Role, world: World) -> None:
+    assert world.people[role].get("/api/audit").status_code == 403
+
+
+def test_a_patient_sees_who_opened_his_chart(world: World) -> None:
+    browser, patient = world.linked_patient()
+    world.doctor.get(f"/api/patients/{patient['id']}")
+    world.record(patient["id"])
+    world.staff.get(f"/api/patients?search={patient['email']}")
+    shown = browser.get(f"/api/patients/{patient['id']}/accesses").json()
+    assert [(a["name"], a["role"], a["action"]) for a in shown["accesses"]] == [
+        ("Sam Staff", "staff", "patient.list"),
+        ("Dora Demir", "doctor", "record.create"),
+        ("Dora Demir", "doctor", "patient.read"),
+        ("Sam Staff", "staff", "patient.link"),
+        ("Sam Staff", "staff", "patient.create"),
+    ]
+    assert shown["total"] == 5
+    # his own look is on record too
+    assert browser.get(f"/api/patients/{patient['id']}/accesses").json()["total"] == 6
+    assert world.other_patient.get(f"/api/patients/{patient['id']}/accesses").status_code == 404
+
+
+def test_a_list_without_records_is_a_look_at_the_chart(world: World) -> None:
+    """That there are none shows something of it, and so does the total of a page past the end."""
+    patient = world.chart()
+    for query in ("", "&page=1000"):
+        assert world.doctor.get(f"/api/records?patientId={patient['id']}{query}").json()["records"] == []
+    shown = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()
+    assert [(access["action"], access["count"]) for access in shown["accesses"]] == [
+        ("record.list", 2),
+        ("patient.create", 1),
+    ]
+
+
+def test_asking_for_ones_own_records_is_a_look_though_there_are_none(world: World, backend: Backend) -> None:
+    browser, patient = world.linked_patient()
+    since = newest(backend)
+    assert browser.get(f"/api/records?patientId={patient['id']}").json()["total"] == 0
+    assert named(backend, since, "record.list") == ([], {patient["id"]})
+
+
+def test_asking_for_a_foreign_charts_records_is_no_access_to_it(world: World) -> None:
+    _, patient = world.linked_patient()
+    total = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"]
+    assert world.other_patient.get(f"/api/records?patientId={patient['id']}").json()["total"] == 0
+    assert (
+        world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"] == total + 1
+    )  # admin's look

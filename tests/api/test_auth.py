@@ -1,0 +1,656 @@
+"""Registering, signing in, staying signed in and signing out (requirement, section 1)."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+
+from security.roles import Role
+from tests.support import shifted
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World, email, registration
+from tests.support.locks import transaction, until_they_wait
+from tests.support.service import KEY, Backend, Service
+
+JWT = r"[\w-]+\.[\w-]+\.[\w-]+"
+ACCESS_COOKIE = f"access_token={JWT}; HttpOnly; Secure; SameSite=Strict; Path=/; Max-Age=900"
+REFRESH_COOKIE = f"refresh_token={JWT}; HttpOnly; Secure; SameSite=Strict; Path=/api/auth/refresh; Max-Age="
+PENDING = {"detail": "This account is waiting for approval by an administrator"}
+DISABLED = {"detail": "This account is disabled"}
+INVALID = {"detail": "Invalid email or password"}
+NOT_SIGNED_IN = {"detail": "Not authenticated"}
+
+
+@pytest.fixture(scope="module")
+def address(anonymous_browser: Browser) -> str:
+    """The e-mail of a patient who registered himself; anyone may sign in as him, nobody changes him."""
+    body = registration()
+    assert anonymous_browser.post("/api/auth/register", body).status_code == 201
+    return str(body["email"])
+
+
+@pytest.fixture(scope="module")
+def anonymous_browser(service: Service) -> Browser:
+    return service.browser()
+
+
+@pytest.fixture
+def signed_in(service: Service, address: str) -> Browser:
+    """A session of its own for each test."""
+    browser = service.browser()
+    assert browser.login(address, PASSWORD).status_code == 200
+    return browser
+
+
+@pytest.fixture(scope="module")
+def second_instance(backend: Backend) -> Iterator[Service]:
+    with Service(backend, backend.settings()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def instances(backend: Backend) -> Iterator[tuple[str, str]]:
+    """One whose clock is 40 s behind, and one 40 s ahead."""
+    with shifted.instance(backend, -40) as behind, shifted.instance(backend, 40) as ahead:
+        yield behind, ahead
+
+
+def cookies_set(response: Any) -> list[str]:
+    return list(response.headers.get_list("set-cookie"))
+
+
+def claims(token: str) -> dict[str, Any]:
+    return dict(jwt.decode(token, KEY, algorithms=["HS256"], options={"verify_exp": False}))
+
+
+def session_of(browser: Browser) -> str:
+    return str(claims(browser.cookies["access_token"])["sid"])
+
+
+def forget(backend: Backend, browser: Browser) -> None:
+    """What five seconds do: no instance remembers the session, and PostgreSQL is asked again."""
+    with backend.redis as connection:
+        connection.delete(f"session:{session_of(browser)}")
+
+
+def stored(backend: Backend, account: str) -> dict[str, Any]:
+    [row] = backend.sql("SELECT * FROM users WHERE email = $1", account)
+    return dict(row)
+
+
+def login_while(backend: Backend, browser: Browser, me: dict[str, Any], *statements: str) -> Any:
+    """What a login answers when these change the account, $1, after its password was read."""
+    browser.cookies.clear()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as run:
+            run("SELECT 1 FROM users WHERE id = $1 FOR UPDATE", me["id"])
+            login = pool.submit(browser.login, me["email"], PASSWORD)
+            until_they_wait(backend, login)
+            for statement in statements:
+                run(statement, me["id"])
+        return login.result()
+
+
+class TestLogin:
+    def test_answers_the_user_and_sets_both_cookies_to_the_letter(
+        self, anonymous: Browser, address: str
+    ) -> None:
+        """Requirement 1, POST /api/auth/login: "Backend MUST set tokens as HttpOnly cookies (NOT in
+        response body)"."""
+        answer = anonymous.login(address, PASSWORD)
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "user": {"id": anonymous.me()["id"], "email": address, "name": "Robin Roe", "role": "patient"}
+        }
+        access, refresh = cookies_set(answer)
+        assert re.fullmatch(ACCESS_COOKIE, access)
+        assert re.fullmatch(REFRESH_COOKIE + "604800", refresh)
+        assert anonymous.cookies["access_token"] not in answer.text
+
+    def test_a_wrong_password_and_an_unknown_email_look_the_same(
+        self, anonymous: Browser, address: str
+    ) -> None:
+        """Requirement 1, POST /api/auth/login, Response 401."""
+        wrong, unknown = anonymous.login(address, "not it"), anonymous.login(email(), PASSWORD)
+        for answer in (wrong, unknown):
+            assert answer.status_code == 401
+            assert answer.json() == INVALID
+            assert cookies_set(answer) == []
+        assert set(wrong.headers) == set(unknown.headers)
+
+    def test_the_email_is_trimmed_and_its_case_does_not_matter(
+        self, anonymous: Browser, address: str
+    ) -> None:
+        """Contract, accounts: "Account e-mails are stored and answered trimmed, NFC and lower-cased"."""
+        answer = anonymous.login(f"  {address.upper()} ", PASSWORD)
+        assert answer.status_code == 200
+        assert answer.json()["user"]["email"] == address
+
+    @pytest.mark.parametrize(
+        ("body", "detail"),
+        [
+            ({"email": "a@b.c"}, "password: is required"),
+            ({"password": PASSWORD}, "email: is required"),
+            ({"email": "", "password": PASSWORD}, "email: is required"),
+            ({"email": " \t", "password": PASSWORD}, "email: is required"),
+            ({"email": "a@b.c", "password": 123456}, "password: must be text"),
+            ({"email": "a@b.c", "password": None}, "password: is required"),
+            ({"email": ["a@b.c"], "password": PASSWORD}, "email: must be text"),
+            ({"email": "a@b.c", "password": PASSWORD, "role": "admin"}, "role: is not a known field"),
+            ([], "body: must be a JSON object"),
+        ],
+    )
+    def test_a_body_that_breaks_the_contract_is_400(self, anonymous: Browser, body: Any, detail: str) -> None:
+        """Requirement 1, POST /api/auth/login, Request."""
+        answer = anonymous.post("/api/auth/login", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(detail)
+
+    def test_a_disabled_account_gets_403_for_the_right_password_and_401_for_a_wrong_one(
+        self, world: World
+    ) -> None:
+        """Contract, accounts: "its right password gets 403 with a clear detail (as a `disabled` one does),
+        a wrong one 401"."""
+        browser, me = world.account()
+        world.admin.patch(f"/api/users/{me['id']}", {"status": "disabled"})
+        right, wrong = browser.login(me["email"], PASSWORD), browser.login(me["email"], "not it")
+        assert (right.status_code, right.json()) == (403, DISABLED)
+        assert (wrong.status_code, wrong.json()) == (401, INVALID)
+        assert cookies_set(right) == []
+
+    def test_a_password_changed_while_it_is_being_checked_opens_no_session(
+        self, backend: Backend, world: World
+    ) -> None:
+        """Contract, accounts: "changing its role or its password ends its sessions at once": a login that
+        has read the old password already does not slip through behind it."""
+        late, me = world.account()
+        login = login_while(
+            backend,
+            late,
+            me,
+            "UPDATE users SET password_hash = 'another' WHERE id = $1",
+            "UPDATE sessions SET ended_at = now() WHERE user_id = $1",
+        )
+        assert (login.status_code, login.json()) == (401, INVALID)
+        assert late.get("/api/users/me").status_code == 401
+
+    def test_the_answer_is_about_the_account_as_it_is_after_the_password_was_checked(
+        self, backend: Backend, world: World
+    ) -> None:
+        """Contract, accounts: disabled meanwhile, 403; another role meanwhile, that in body and token."""
+        late, me = world.account(Role.DOCTOR)
+        disabled, demoted = (
+            login_while(backend, late, me, f"UPDATE users SET {change} WHERE id = $1")
+            for change in ("status = 'disabled'", "status = 'active', role = 'patient'")
+        )
+        assert (disabled.status_code, disabled.json()) == (403, DISABLED)
+        assert cookies_set(disabled) == []
+        assert (demoted.status_code, demoted.json()["user"]["role"]) == (200, "patient")
+        assert claims(late.cookies["access_token"])["role"] == "patient"
+
+
+class TestRegister:
+    @pytest.mark.parametrize("role", Role)
+    def test_every_role_is_201_but_only_patients_are_let_in_at_once(
+        self, anonymous: Browser, role: Role
+    ) -> None:
+        """Requirement 1, POST /api/auth/register; contract: "any other account is `pending` until an
+        administrator approves it"."""
+        body = registration(role, name="  Robin Roe", phone="+1 555 0100")
+        made = anonymous.post("/api/auth/register", body)
+        assert made.status_code == 201
+        assert made.json() == {
+            "id": made.json()["id"], "email": body["email"], "name": "  Robin Roe", "role": role
+        }  # fmt: skip
+        assert cookies_set(made) == []
+
+        answer = anonymous.login(body["email"], PASSWORD)
+        if role is Role.PATIENT:
+            assert answer.status_code == 200
+        else:
+            assert (answer.status_code, answer.json()) == (403, PENDING)
+            assert cookies_set(answer) == []
+
+    def test_a_wrong_password_does_not_tell_that_an_account_is_pending(self, anonymous: Browser) -> None:
+        """Contract, accounts: "a wrong one 401"."""
+        body = registration(Role.DOCTOR)
+        anonymous.post("/api/auth/register", body)
+        wrong = anonymous.login(body["email"], "not it")
+        assert (wrong.status_code, wrong.json()) == (401, INVALID)
+
+    def test_the_clinic_decides_which_roles_need_no_approval(self, backend: Backend) -> None:
+        """Contract, environment: `AUTO_APPROVE_ROLES`."""
+        with Service(backend, backend.settings(auto_approve_roles=(Role.STAFF,))) as clinic:
+            for role, status in ((Role.STAFF, "active"), (Role.PATIENT, "pending")):
+                body = registration(role)
+                assert clinic.browser().post("/api/auth/register", body).status_code == 201
+                assert stored(backend, body["email"])["status"] == status
+
+    def test_an_administrator_creates_active_accounts_and_stays_who_he_is(
+        self, backend: Backend, world: World
+    ) -> None:
+        """Contract, accounts: "A caller who is a signed-in admin creates active accounts"."""
+        body = registration(Role.ADMIN)
+        made = world.admin.post("/api/auth/register", body)
+        assert made.status_code == 201
+        assert cookies_set(made) == []
+        assert stored(backend, body["email"])["status"] == "active"
+        assert world.admin.me()["email"] == "admin@test.example"
+
+    @pytest.mark.parametrize("kind", ["ended session", "forged token", "member of staff", "foreign page"])
+    def test_nobody_else_does(self, backend: Backend, service: Service, world: World, kind: str) -> None:
+        """Contract, accounts: "dead cookies mean anonymous. So nobody makes themselves an
+        administrator"."""
+        body, headers = registration(Role.ADMIN), {}
+        if kind == "ended session":
+            caller = service.browser()
+            caller.login("admin@test.example", PASSWORD)
+            dead = dict(caller.cookies)
+            caller.post("/api/auth/logout")
+            caller = service.browser(dead)
+        elif kind == "forged token":
+            forged = claims(world.admin.cookies["access_token"])
+            caller = service.browser({"access_token": jwt.encode(forged, "another key " * 4)})
+        elif kind == "member of staff":
+            caller = world.staff
+        else:
+            caller, headers = world.admin, {"origin": "https://evil.example"}
+        made = caller.post("/api/auth/register", body, headers=headers)
+        if kind == "foreign page":
+            assert made.status_code == 403
+            assert not backend.sql("SELECT 1 FROM users WHERE email = $1", body["email"])
+        else:
+            assert made.status_code == 201
+            assert stored(backend, body["email"])["status"] == "pending"
+
+    @pytest.mark.parametrize("change", [str, str.upper, lambda address: f" {address}\t"])
+    def test_an_email_has_one_account(self, anonymous: Browser, address: str, change: Any) -> None:
+        """Requirement, Database Schema, "email: String (unique)"; contract: "Duplicate: 400"."""
+        answer = anonymous.post("/api/auth/register", registration(email=change(address)))
+        assert (answer.status_code, answer.json()) == (400, {"detail": "email: is already registered"})
+
+    def test_two_registrations_at_once_make_one_account(
+        self, service: Service, second_instance: Service
+    ) -> None:
+        """Requirement, Database Schema, "email: String (unique)", under concurrency on two instances."""
+        body = registration()
+        browsers = [instance.browser() for instance in (service, second_instance) * 2]
+        with ThreadPoolExecutor(len(browsers)) as pool:
+            answers = list(pool.map(lambda browser: browser.post("/api/auth/register", body), browsers))
+        assert sorted(answer.status_code for answer in answers) == [201, 400, 400, 400]
+
+    @pytest.mark.parametrize(
+        ("password", "detail"),
+        [
+            ("12345", "password: must be text of 6 to 72 characters"),
+            ("\U0001f984" * 5, "password: must be text of 6 to 72 characters"),
+            ("a" * 73, "password: must be text of 6 to 72 characters"),
+            ("\u00e9" * 37, "password: must be at most 72 bytes of UTF-8"),
+            ("\U0001f984" * 19, "password: must be at most 72 bytes of UTF-8"),
+            ("123\x00456", "password: must not contain NUL characters"),
+        ],
+    )
+    def test_a_password_that_is_too_short_or_that_bcrypt_would_cut_is_400(
+        self, anonymous: Browser, password: str, detail: str
+    ) -> None:
+        """Requirement, Password Requirements, "Minimum 6 characters"; contract: "72 UTF-8 **bytes** at most
+        (bcrypt reads no more), never cut"."""
+        answer = anonymous.post("/api/auth/register", registration(password=password))
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(detail)
+
+    @pytest.mark.parametrize("password", ["123456", "\u00e9" * 36], ids=["6 characters", "72 bytes"])
+    def test_passwords_at_the_bounds_work_and_every_byte_of_them_counts(
+        self, anonymous: Browser, password: str
+    ) -> None:
+        """Requirement, Password Requirements."""
+        body = registration(password=password)
+        assert anonymous.post("/api/auth/register", body).status_code == 201
+        assert anonymous.login(body["email"], password).status_code == 200
+        assert anonymous.login(body["email"], password + "x").status_code == 401
+        assert anonymous.login(body["email"], password[:-1]).status_code == 401
+
+    @pytest.mark.parametrize(
+        ("role", "optional", "expected"),
+        [
+            (Role.PATIENT, {}, {"phone": None}),
+            (Role.PATIENT, {"phone": None, "specialization": None, "department": None}, {"phone": None}),
+            (Role.PATIENT, {"phone": "", "specialization": "", "department": ""}, {"phone": None}),
+            (Role.DOCTOR, {}, {"phone": None, "specialization": None}),
+            (Role.DOCTOR, {"specialization": ""}, {"phone": None, "specialization": None}),
+            (Role.STAFF, {"department": None}, {"phone": None, "department": None}),
+            (
+                Role.DOCTOR,
+                {"phone": "+1 555", "specialization": "Surgery", "department": None},
+                {"phone": "+1 555", "specialization": "Surgery"},
+            ),
+        ],
+    )
+    def test_absent_null_and_empty_optional_fields_are_no_value(
+        self, world: World, role: Role, optional: dict[str, Any], expected: dict[str, Any]
+    ) -> None:
+        """Requirement 1, POST /api/auth/register, the "(optional)" fields, as an account has them."""
+        body = {"name": "Robin Roe", "email": email(), "password": PASSWORD, "role": role, **optional}
+        made = world.admin.post("/api/auth/register", body).json()
+        [account] = world.admin.get(f"/api/users?search={body['email']}").json()["users"]
+        assert account == {**made, **expected, "created_at": account["created_at"], "status": "active"}
+
+    @pytest.mark.parametrize(
+        ("role", "field"),
+        [
+            (Role.PATIENT, "specialization"),
+            (Role.STAFF, "specialization"),
+            (Role.ADMIN, "specialization"),
+            (Role.PATIENT, "department"),
+            (Role.DOCTOR, "department"),
+            (Role.ADMIN, "department"),
+        ],
+    )
+    def test_what_only_another_role_has_is_400(self, anonymous: Browser, role: Role, field: str) -> None:
+        """Requirement 1, POST /api/auth/register: "doctor only", "staff only"."""
+        answer = anonymous.post("/api/auth/register", registration(role, **{field: "Surgery"}))
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(f"{field}: only")
+
+    @pytest.mark.parametrize(
+        ("change", "detail"),
+        [
+            ({"role": "root"}, "role: must be one of admin, doctor, staff, patient"),
+            ({"role": None}, "role: is required"),
+            ({"name": ""}, "name: is required"),
+            ({"name": " \n "}, "name: is required"),
+            ({"name": "x" * 201}, "name: must be text of 1 to 200 characters"),
+            ({"name": "a\x00b"}, "name: must not contain NUL characters"),
+            ({"email": "nobody"}, "email: must be an e-mail address"),
+            ({"email": "   "}, "email: is required"),
+            ({"email": f"{'x' * 251}@b.c"}, "email: must be text of 3 to 254 characters"),
+            ({"email": f"{'İ' * 200}@b.c"}, "email: must have at most 254 characters in lower case"),
+            ({"email": "a@\ufeffb.c"}, "email: must be an e-mail address"),
+            ({"name": "\ufeff\u0085\u001c"}, "name: is required"),
+            ({"phone": 5550100}, "phone: must be null or text of at most 40 characters"),
+            ({"phone": "1" * 41}, "phone: must be null or text of at most 40 characters"),
+            ({"status": "active"}, "status: is not a known field"),
+        ],
+    )
+    def test_a_body_that_breaks_the_contract_is_400(
+        self, anonymous: Browser, change: dict[str, Any], detail: str
+    ) -> None:
+        """Requirement 1, POST /api/auth/register, Request."""
+        answer = anonymous.post("/api/auth/register", registration() | change)
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(detail)
+
+    @pytest.mark.parametrize("field", ["name", "email", "password", "role"])
+    def test_what_is_not_optional_is_required(self, anonymous: Browser, field: str) -> None:
+        """Requirement 1, POST /api/auth/register, Request."""
+        body = registration()
+        del body[field]
+        answer = anonymous.post("/api/auth/register", body)
+        assert (answer.status_code, answer.json()) == (400, {"detail": f"{field}: is required"})
+
+
+def assert_refreshed(answer: Any) -> None:
+    """The requirement's answer, and both cookies, the second for what is left of the seven days."""
+    assert (answer.status_code, answer.json()) == (200, {"message": "Token refreshed"})
+    access, refresh = cookies_set(answer)
+    assert re.fullmatch(ACCESS_COOKIE, access)
+    left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", refresh)
+    assert left
+    assert 604_700 < int(left[1]) <= 604_800
+
+
+class TestRefresh:
+    def test_renews_the_access_token_and_replaces_the_refresh_token(self, signed_in: Browser) -> None:
+        """Requirement 1, POST /api/auth/refresh; contract: "also rotates the refresh token (one more
+        Set-Cookie, Max-Age = what is left of the seven days)"."""
+        before = dict(signed_in.cookies)
+        assert_refreshed(signed_in.post("/api/auth/refresh"))
+        assert signed_in.cookies.keys() == before.keys()
+        assert all(signed_in.cookies[name] != before[name] for name in before)
+        assert signed_in.get("/api/users/me").status_code == 200
+        assert signed_in.post("/api/auth/refresh").status_code == 200
+
+    def test_a_used_token_yields_both_cookies_once_more_for_thirty_seconds(
+        self, backend: Backend, service: Service, signed_in: Browser
+    ) -> None:
+        """Contract, accounts: "within 30 s (two tabs, or an answer that was lost) it yields an access token
+        and the current refresh token once more"."""
+        lost = service.browser(dict(signed_in.cookies))
+        assert signed_in.post("/api/auth/refresh").status_code == 200
+        current = claims(signed_in.cookies["refresh_token"])
+        let_pass(backend, signed_in, seconds=25)
+        for _ in range(2):  # the second answer may be lost as well
+            again = service.browser(dict(lost.cookies))
+            assert_refreshed(again.post("/api/auth/refresh"))
+            given = claims(again.cookies["refresh_token"])
+            assert {key: given[key] for key in ("jti", "exp", "sid")} == {
+                key: current[key] for key in ("jti", "exp", "sid")
+            }
+            assert again.get("/api/users/me").status_code == 200
+        assert again.post("/api/auth/refresh").status_code == 200
+        assert signed_in.post("/api/auth/refresh").status_code == 200
+
+    def test_answers_lost_in_a_row(self, service: Service, signed_in: Browser) -> None:
+        """Each refresh of a chain is asked for twice, and at the end once more with the first token."""
+        first = dict(signed_in.cookies)
+        for _ in range(3):
+            for _ in range(2):
+                retry = service.browser(dict(signed_in.cookies))
+                assert retry.post("/api/auth/refresh").status_code == 200
+            signed_in.cookies = retry.cookies
+        late = service.browser(first)
+        assert late.post("/api/auth/refresh").status_code == 200
+        given, current = (claims(browser.cookies["refresh_token"]) for browser in (late, signed_in))
+        assert given["jti"] == current["jti"]
+
+    def test_tabs_that_refresh_at_once_all_get_one_new_refresh_token(
+        self, backend: Backend, service: Service, second_instance: Service, signed_in: Browser
+    ) -> None:
+        """Contract, accounts, two tabs, on two instances: the rotation is decided once."""
+        tabs = [tab.browser(dict(signed_in.cookies)) for tab in (service, second_instance) * 2]
+        with ThreadPoolExecutor(len(tabs)) as pool:
+            with transaction(backend) as run:
+                run("SELECT 1 FROM sessions WHERE id = $1 FOR UPDATE", session_of(signed_in))
+                refreshes = [pool.submit(tab.post, "/api/auth/refresh") for tab in tabs]
+                until_they_wait(backend, *refreshes)
+            answers = [refresh.result() for refresh in refreshes]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert {len(cookies_set(answer)) for answer in answers} == {2}
+        assert len({claims(tab.cookies["refresh_token"])["jti"] for tab in tabs}) == 1
+
+    @pytest.mark.parametrize("rotations", [1, 2], ids=["once replaced", "twice replaced"])
+    def test_a_used_token_presented_later_ends_the_session(
+        self, backend: Backend, service: Service, address: str, signed_in: Browser, rotations: int
+    ) -> None:
+        """Contract, accounts: "A used refresh token presented again more than 30 s later ends the
+        session"."""
+        thief, elsewhere = service.browser(dict(signed_in.cookies)), service.browser()
+        elsewhere.login(address, PASSWORD)
+        for _ in range(rotations):
+            assert signed_in.post("/api/auth/refresh").status_code == 200
+            let_pass(backend, signed_in, seconds=31)
+
+        answer = thief.post("/api/auth/refresh")
+        assert (answer.status_code, answer.json()) == (401, NOT_SIGNED_IN)
+        assert cookies_set(answer) == []
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+        assert elsewhere.get("/api/users/me").status_code == 200
+
+    def test_seven_days_are_absolute(self, backend: Backend, signed_in: Browser) -> None:
+        """Contract, accounts: "Max-Age = what is left of the seven days"; requirement,
+        REFRESH_TOKEN_EXPIRE_DAYS=7."""
+        session = session_of(signed_in)
+        [opened] = backend.sql("SELECT expires_at - created_at AS life FROM sessions WHERE id = $1", session)
+        assert opened["life"] == timedelta(days=7)
+
+        until = datetime.now(UTC) + timedelta(hours=1)
+        backend.sql("UPDATE sessions SET expires_at = $2 WHERE id = $1", session, until)
+        answer = signed_in.post("/api/auth/refresh")
+        left = re.fullmatch(REFRESH_COOKIE + r"(\d+)", cookies_set(answer)[1])
+        assert left
+        assert 3500 < int(left[1]) <= 3600
+        assert claims(signed_in.cookies["refresh_token"])["exp"] == int(until.timestamp())
+
+        backend.sql("UPDATE sessions SET expires_at = now() WHERE id = $1", session)
+        forget(backend, signed_in)
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+
+    @pytest.mark.parametrize("cookie", [None, "", "nonsense", "the access token"])
+    def test_without_a_good_refresh_token_it_is_401(
+        self, service: Service, world: World, cookie: str | None
+    ) -> None:
+        """Requirement 1, POST /api/auth/refresh: "Backend validates it"."""
+        browser = service.browser(dict(world.patient.cookies))
+        if cookie is None:
+            del browser.cookies["refresh_token"]
+        else:
+            token = browser.cookies["access_token"] if cookie == "the access token" else cookie
+            browser.cookies["refresh_token"] = token
+        answer = browser.post("/api/auth/refresh")
+        assert (answer.status_code, answer.json()) == (401, NOT_SIGNED_IN)
+        assert answer.headers["www-authenticate"]
+
+
+class TestClocks:
+    """Contract, accounts: 30 s are 30 s by one clock, PostgreSQL's, whatever the instances think."""
+
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind, then ahead", "ahead, then behind"])
+    def test_a_repeated_refresh_is_no_theft_and_a_late_one_is(
+        self, backend: Backend, instances: tuple[str, str], signed_in: Browser, order: tuple[int, int]
+    ) -> None:
+        one, other = (instances[number] for number in order)
+        first, again, thief = (shifted.elsewhere(url, signed_in) for url in (one, other, other))
+        assert first.get("/api/users/me").status_code == 200
+        assert first.post("/api/auth/refresh").status_code == 200
+        let_pass(backend, signed_in, seconds=20)
+        answer = again.post("/api/auth/refresh")
+        assert (answer.status_code, len(cookies_set(answer))) == (200, 2)
+        left = re.search(r"Path=/api/auth/refresh; Max-Age=(\d+)", cookies_set(answer)[1])
+        assert left
+        assert 604_760 < int(left[1]) <= 604_800
+        for browser, url in ((first, other), (again, one)):
+            assert shifted.elsewhere(url, browser).get("/api/users/me").status_code == 200
+        let_pass(backend, signed_in, seconds=11)
+        assert thief.post("/api/auth/refresh").status_code == 401
+        assert first.post("/api/auth/refresh").status_code == 401
+
+
+class TestLogout:
+    CLEARED = (
+        "access_token=; HttpOnly; Secure; SameSite=Strict; Path=/; Max-Age=0",
+        "refresh_token=; HttpOnly; Secure; SameSite=Strict; Path=/api/auth/refresh; Max-Age=0",
+    )
+
+    def log_out(self, browser: Browser) -> None:
+        """Whatever is sent, the answer is the same."""
+        answer = browser.post("/api/auth/logout")
+        assert (answer.status_code, answer.json()) == (200, {"message": "Logged out successfully"})
+        assert cookies_set(answer) == list(self.CLEARED)
+        assert browser.cookies == {}
+
+    def test_kills_both_tokens_on_every_instance_and_leaves_other_sessions_alone(
+        self, service: Service, second_instance: Service, address: str, signed_in: Browser
+    ) -> None:
+        """Requirement 1, POST /api/auth/logout; contract: "both tokens are dead at once, on every instance.
+        Other sessions of the user live on"."""
+        phone = service.browser()
+        phone.login(address, PASSWORD)
+        copies = [instance.browser(dict(signed_in.cookies)) for instance in (service, second_instance)]
+        for copy in copies:
+            assert copy.get("/api/users/me").status_code == 200  # now both instances know the session
+
+        self.log_out(signed_in)
+        for copy in copies:
+            assert copy.get("/api/users/me").status_code == 401
+            assert copy.post("/api/auth/refresh").status_code == 401
+        assert phone.get("/api/users/me").status_code == 200
+
+    def test_ends_the_session_of_an_expired_access_token_too(
+        self, service: Service, signed_in: Browser
+    ) -> None:
+        """Contract, accounts: "logout ends the session of a validly signed access token, expired or not"."""
+        lapsed = claims(signed_in.cookies["access_token"])
+        lapsed["iat"], lapsed["exp"] = lapsed["iat"] - 7200, lapsed["exp"] - 7200
+        browser = service.browser({"access_token": jwt.encode(lapsed, KEY)})
+        assert browser.get("/api/users/me").status_code == 401
+        assert signed_in.get("/api/users/me").status_code == 200
+
+        self.log_out(browser)
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+
+    def test_without_cookies_or_with_dead_ones_it_is_200_as_well(
+        self, service: Service, anonymous: Browser, signed_in: Browser
+    ) -> None:
+        """Contract, accounts: "Logout without cookies, or with dead ones, is 200 and clears both"."""
+        self.log_out(anonymous)
+        dead = service.browser(dict(signed_in.cookies))
+        self.log_out(signed_in)
+        self.log_out(dead)
+        self.log_out(service.browser({"access_token": "nonsense"}))
+
+    @pytest.mark.parametrize("kind", ["foreign key", "refresh token"])
+    def test_only_an_access_token_of_ours_ends_a_session(
+        self, service: Service, signed_in: Browser, kind: str
+    ) -> None:
+        """Contract, accounts: "a validly signed access token"."""
+        token = signed_in.cookies["access_token"]
+        if kind == "foreign key":
+            token = jwt.encode(claims(token), "another key " * 4)
+        else:
+            token = signed_in.cookies["refresh_token"]
+        self.log_out(service.browser({"access_token": token}))
+        assert signed_in.get("/api/users/me").status_code == 200
+
+    @pytest.mark.parametrize(
+        "cookies",
+        [
+            ["access_token=nonsense; access_token={mine}"],
+            ["access_token={mine}; access_token=nonsense; access_token={mine}"],
+            ["access_token=nonsense", "a=b; access_token={mine}"],
+            ['access_token=""; access_token="{mine}"'],
+            ["access_token={mine}; access_token={planted}"],
+            ["access_token={planted}", "access_token={lapsed}"],
+        ],
+    )
+    def test_a_planted_cookie_does_not_hide_ones_own(
+        self, backend: Backend, service: Service, world: World, signed_in: Browser, cookies: list[str]
+    ) -> None:
+        """Every validly signed one ends its session: nobody can say which of them was planted. Every other
+        operation takes none of several (RFC 6265, 8.6)."""
+        thief, _ = world.account()
+        lapsed = claims(signed_in.cookies["access_token"])
+        lapsed["iat"], lapsed["exp"] = lapsed["iat"] - 7200, lapsed["exp"] - 7200
+        tokens = {
+            "mine": signed_in.cookies["access_token"],
+            "planted": thief.cookies["access_token"],
+            "lapsed": jwt.encode(lapsed, KEY),
+        }
+        sent = [cookie.format(**tokens) for cookie in cookies]
+        fields = "".join(f"Cookie: {cookie}\r\n" for cookie in sent)
+        head = f"Host: localhost\r\nConnection: close\r\n{fields}\r\n"
+        refused = service.raw(f"GET /api/users/me HTTP/1.1\r\n{head}".encode())
+        assert refused.startswith(b"HTTP/1.1 401")
+        answer = service.raw(f"POST /api/auth/logout HTTP/1.1\r\nContent-Length: 0\r\n{head}".encode())
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.decode().count("Max-Age=0") == 2
+        assert signed_in.get("/api/users/me").status_code == 401
+        assert signed_in.post("/api/auth/refresh").status_code == 401
+        planted = any("{planted}" in cookie for cookie in cookies)
+        assert thief.get("/api/users/me").status_code == (401 if planted else 200)
+
+
+def let_pass(backend: Backend, browser: Browser, *, seconds: int) -> None:
+    """Move the moments at which the session's refresh tokens were used into the past."""
+    backend.sql(
+        "UPDATE sessions SET used_refreshes = (SELECT coalesce(jsonb_object_agg(key, value::float - $2), "
+        "'{}') FROM jsonb_each_text(used_refreshes)) WHERE id = $1",
+        session_of(browser),
+        float(seconds),
+    )

@@ -1,0 +1,108 @@
+"""GET /api/clinic (contract): what a page needs to know of the clinic itself."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from api.http.currencies import CURRENCIES
+from api.settings import Settings, SettingsError
+from security.roles import Role
+from tests.support.client import Browser
+from tests.support.factories import World
+from tests.support.service import KEY, Backend, Service
+
+KEYS = ["name", "timezone", "today", "appointmentMinutes", "currency", "fee"]
+REQUIRED = {"DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost", "SECRET_KEY": KEY}
+
+
+def read(**environment: str) -> Settings:
+    return Settings.read({**REQUIRED, **environment})
+
+
+def clinic(browser: Browser) -> dict[str, Any]:
+    answer = browser.get("/api/clinic")
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+@pytest.mark.parametrize("role", Role)
+def test_everyone_who_has_signed_in_is_told(world: World, role: Role) -> None:
+    told = clinic(world.people[role])
+    assert list(told) == KEYS
+    assert date.fromisoformat(told.pop("today")) - datetime.now(UTC).date() <= timedelta(days=1)
+    assert told == {
+        "name": "MediSecure",
+        "timezone": "UTC",
+        "appointmentMinutes": 30,
+        "currency": "USD",
+        "fee": 150,
+    }
+    assert type(told["appointmentMinutes"]) is type(told["fee"]) is int
+
+
+def test_nobody_else(anonymous: Browser) -> None:
+    assert anonymous.get("/api/clinic").status_code == 401
+
+
+def test_it_is_as_the_settings_say(world: World, backend: Backend) -> None:
+    changed = read(
+        CLINIC_NAME="  Poliklinik Şişli ",
+        CLINIC_TIMEZONE="Europe/Istanbul",
+        CLINIC_CURRENCY="TRY",
+        APPOINTMENT_MINUTES="45",
+        CONSULTATION_FEE="0",
+    )
+    names = ("clinic_name", "clinic_timezone", "clinic_currency", "appointment_minutes", "consultation_fee")
+    with Service(backend, backend.settings(**{name: getattr(changed, name) for name in names})) as other:
+        told = clinic(other.browser(world.staff.cookies))
+    assert [told[name] for name in KEYS if name != "today"] == [
+        "Poliklinik Şişli", "Europe/Istanbul", 45, "TRY", 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_today_is_the_date_there(world: World, backend: Backend, zone: str) -> None:
+    """Some hours of every day it is another at the ends of the world."""
+    with Service(backend, backend.settings(clinic_timezone=zone)) as other:
+        before = datetime.now(ZoneInfo(zone)).date()
+        told = clinic(other.browser(world.staff.cookies))
+        after = datetime.now(ZoneInfo(zone)).date()
+    assert date.fromisoformat(told["today"]) in {before, after}
+
+
+def test_a_booking_is_what_it_says(world: World) -> None:
+    """A visit right behind another one, and not a minute before its end."""
+    told = clinic(world.staff)
+    first = world.appointment()
+    begins = datetime.fromisoformat(first["date"]) + timedelta(minutes=told["appointmentMinutes"])
+    body = {"patientId": first["patientId"], "doctorId": first["doctorId"], "reason": "Next"}
+    early = (begins - timedelta(minutes=1)).isoformat()
+    assert world.staff.post("/api/appointments", {**body, "date": early}).status_code == 400
+    assert world.staff.post("/api/appointments", {**body, "date": begins.isoformat()}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "code", ["usd", "Usd", "US", "USDT", "$", "€", "ABC", "XXX", "XTS", "DEM", "840", "USD,EUR"]
+)
+def test_a_currency_must_exist(code: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read(CLINIC_CURRENCY=code)
+    assert str(refused.value) == (
+        "CLINIC_CURRENCY must be a currency's code of ISO 4217 in capitals, such as EUR"
+    )
+
+
+def test_currencies_that_exist() -> None:
+    for code in ("USD", "EUR", "TRY", "JPY", "GBP", "INR", "BRL", "NGN", "XOF", "KWD"):
+        assert read(CLINIC_CURRENCY=code).clinic.currency == code
+    assert read(CLINIC_CURRENCY="").clinic.currency == "USD"
+    assert all(len(code) == 3 and code.isascii() and code.isupper() for code in CURRENCIES)
+
+
+def test_a_name_has_bounds() -> None:
+    assert read(CLINIC_NAME="x" * 200).clinic.name == "x" * 200
+    assert read(CLINIC_NAME=" ").clinic.name == "MediSecure"
+    with pytest.raises(SettingsError, match="CLINIC_NAME: must be"):
+        read(CLINIC_NAME="x" * 201)

@@ -1,0 +1,161 @@
+"""Sessions, to see and to end (ASVS 5.0, 7.4 and 7.5), on every instance at once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jwt
+import pytest
+
+from security.roles import Role
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World
+from tests.support.service import KEY, Backend, Service
+
+
+@pytest.fixture(scope="module")
+def second(backend: Backend, service: Service) -> Iterator[Service]:
+    """Another instance on the same PostgreSQL and Redis."""
+    with Service(backend, backend.settings()) as other:
+        yield other
+
+
+def elsewhere(browser: Browser, instance: Service) -> Browser:
+    return instance.browser(browser.cookies)
+
+
+def alive(browser: Browser) -> bool:
+    return browser.get("/api/users/me").status_code == 200
+
+
+def test_a_user_sees_where_he_is_signed_in(world: World) -> None:
+    browser, me = world.account()
+    other = world.service.browser()
+    other.post(
+        "/api/auth/login", {"email": me["email"], "password": PASSWORD}, headers={"user-agent": "Phone/1.0"}
+    )
+    listed = browser.get("/api/users/me/sessions").json()
+    assert listed["total"] == 2
+    newest, oldest = listed["sessions"]
+    assert (newest["userAgent"], newest["current"]) == ("Phone/1.0", False)
+    assert oldest["current"] is True
+    assert newest["address"] in {"127.0.0.1", "::1"}
+    assert newest["created_at"] <= newest["lastSeenAt"] < newest["expiresAt"]
+    assert browser.get("/api/users/me/sessions?page=2&limit=1").json()["sessions"] == [oldest]
+
+
+def test_a_user_ends_one_of_them(world: World, second: Service) -> None:
+    browser, me = world.account()
+    lost = world.service.browser()
+    lost.login(me["email"], PASSWORD)
+    lost_elsewhere = elsewhere(lost, second)
+    assert alive(lost)
+    assert alive(lost_elsewhere)  # and the other instance remembers it
+    [session] = [s for s in browser.get("/api/users/me/sessions").json()["sessions"] if not s["current"]]
+    assert browser.delete(f"/api/users/me/sessions/{session['id']}").json() == {"message": "Session ended"}
+    assert not alive(lost)
+    assert not alive(lost_elsewhere)
+    assert lost.post("/api/auth/refresh").status_code == 401
+    assert alive(browser)
+    assert browser.get("/api/users/me/sessions").json()["total"] == 1
+    assert browser.delete(f"/api/users/me/sessions/{session['id']}").status_code == 404  # it is over
+
+
+def test_nobody_ends_another_persons_session(world: World) -> None:
+    browser, _ = world.account()
+    [session] = browser.get("/api/users/me/sessions").json()["sessions"]
+    for person in (world.admin, world.staff, world.patient):
+        answer = person.delete(f"/api/users/me/sessions/{session['id']}")
+        assert answer.status_code == 404
+        assert answer.json() == {"detail": "Session not found"}
+    assert alive(browser)
+
+
+def test_a_session_may_end_itself(world: World) -> None:
+    browser, _ = world.account()
+    [session] = browser.get("/api/users/me/sessions").json()["sessions"]
+    assert browser.delete(f"/api/users/me/sessions/{session['id']}").status_code == 200
+    assert not alive(browser)
+
+
+@pytest.mark.parametrize("how", ["logout", "disable", "role", "password set", "password changed"])
+def test_what_ends_sessions_ends_them_on_every_instance(how: str, world: World, second: Service) -> None:
+    browser, me = world.account(Role.STAFF)
+    here, there = browser, elsewhere(browser, second)
+    assert alive(here)
+    assert alive(there)
+    match how:
+        case "logout":
+            world.service.browser(dict(browser.cookies)).post("/api/auth/logout")
+        case "disable":
+            world.admin.patch(f"/api/users/{me['id']}", {"status": "disabled"})
+        case "role":
+            world.admin.patch(f"/api/users/{me['id']}", {"role": "doctor"})
+        case "password set":
+            world.admin.post(f"/api/users/{me['id']}/password", {"newPassword": "a new one"})
+        case "password changed":
+            other = world.service.browser()
+            other.login(me["email"], PASSWORD)
+            body = {"currentPassword": PASSWORD, "newPassword": "a new one"}
+            assert other.post("/api/users/me/password", body).status_code == 200
+            assert alive(other)
+    assert not alive(here)
+    assert not alive(there)
+    assert here.post("/api/auth/refresh").status_code == 401
+
+
+def test_the_role_comes_from_the_session_and_not_from_the_claim(world: World, backend: Backend) -> None:
+    """A token says staff for 15 minutes; the account has been made a patient behind our back."""
+    browser, me = world.account(Role.STAFF)
+    backend.sql("UPDATE users SET role = 'patient' WHERE id::text = $1", me["id"])
+    with backend.redis as redis:
+        redis.flushall()  # instead of waiting until what is remembered lapses
+    assert browser.get("/api/users").status_code == 403
+    assert browser.me()["role"] == "patient"
+
+
+def test_reuse_of_a_refresh_token_under_concurrency(world: World, backend: Backend, second: Service) -> None:
+    """Ten tabs on two instances refresh at once with one token: nobody is signed out, one rotation counts."""
+    browser, me = world.account()
+    old = dict(browser.cookies)
+
+    def refresh(number: int) -> tuple[int, str]:
+        tab = (world.service if number % 2 else second).browser(dict(old))
+        status = tab.post("/api/auth/refresh").status_code
+        token = jwt.decode(tab.cookies["refresh_token"], KEY, algorithms=["HS256"])
+        return status, token["jti"]
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(refresh, range(10)))
+    assert [status for status, _ in answers] == [200] * 10
+    assert len({token for _, token in answers}) == 1
+    # half a minute later the same token is a thief's, and everything ends
+    backend.sql(
+        "UPDATE sessions SET used_refreshes = (SELECT jsonb_object_agg(key, value::float - 31) "
+        "FROM jsonb_each_text(used_refreshes)) WHERE user_id::text = $1",
+        me["id"],
+    )
+    assert world.service.browser(dict(old)).post("/api/auth/refresh").status_code == 401
+    assert not alive(browser)
+    assert not alive(elsewhere(browser, second))
+    [row] = backend.sql(
+        "SELECT outcome FROM audit_events WHERE action = 'auth.reuse' AND user_id::text = $1", me["id"]
+    )
+    assert row["outcome"] == "failure"
+
+
+def test_the_end_and_a_request_race(world: World, second: Service) -> None:
+    """While one instance ends sessions, another is asked all the time: after the end is answered, no request
+    passes, whatever was remembered in between."""
+    for _ in range(5):
+        browser, me = world.account()
+        there = elsewhere(browser, second)
+
+        def ask(_: int, there: Browser = there) -> int:
+            return there.get("/api/users/me").status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            before = pool.map(ask, range(40))
+            assert browser.post("/api/auth/logout").status_code == 200
+            after = list(pool.map(ask, range(20)))
+        assert set(before) <= {200, 401}
+        assert set(after) == {401}, me

@@ -1,0 +1,631 @@
+"""The history of a synthetic clinic (tests/data/synthea) goes in through the API as a clinic would do it;
+then every list, filter, search and figure must be what plain Python reads out of the same CSV files.
+
+Doctors: the 51 providers whom an encounter names register, are approved and sign in. Two more, of the other
+115, register and stay pending: they are the ones with names beyond ASCII. The rest would cost 0.3 s of bcrypt
+each and add nothing. E-mail and phone, which Synthea does not have, are derived from its ids.
+
+Encounters: staff book each patient's in the order of time, then the doctors complete them. So while the
+booking goes on nothing is completed, and an encounter is refused if the doctor or the patient is in an
+earlier one that began less than half an hour before. Six are, all of them at the very same instant as the
+other: nine clashes, six of a patient with himself and three, of the same six, of a doctor. Once the other one
+is completed, the refused one can be booked and is completed too.
+
+Referrals: nothing in the files is of today, so each patient gets one more appointment, with the doctor whom
+the next patient saw last, at the first instant of today, of tomorrow or of the day after. Of those who have
+died it is cancelled.
+"""
+
+import csv
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from tests.support.client import Browser
+from tests.support.command import create_admin
+from tests.support.factories import PASSWORD
+from tests.support.service import Backend, Service
+
+DATA = Path(__file__).parents[1] / "data/synthea"
+ZONE = ZoneInfo("America/New_York")  # all of it happens in Massachusetts
+VISIT = timedelta(minutes=30)
+FEE = 150
+DESK = "0"  # the id of the clinic's own staff, whom Synthea does not know
+Row = dict[str, str]
+
+
+def table(name: str) -> list[Row]:
+    with open(DATA / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+PATIENTS = {row["Id"]: row for row in table("patients")}
+PROVIDERS = {row["Id"]: row for row in table("providers")}
+ENCOUNTERS = {
+    row["Id"]: row for row in sorted(table("encounters"), key=lambda row: (row["START"], row["Id"]))
+}
+DOCTORS = {row["PROVIDER"] for row in ENCOUNTERS.values()}
+APPLICANTS = {key for key, row in PROVIDERS.items() if not row["NAME"].isascii()} - DOCTORS
+WITH_ACCOUNT = list(PATIENTS)[::3]
+LINKED, UNLINKED = WITH_ACCOUNT[:6], WITH_ACCOUNT[6:]
+
+
+def by(column: str, rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows, grouped by what stands in a column."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row[column]].append(row)
+    return dict(groups)
+
+
+ALLERGIES = by("PATIENT", table("allergies"))
+CONDITIONS = by("ENCOUNTER", table("conditions"))
+MEDICATIONS = by("ENCOUNTER", table("medications"))
+RECORDED = [row for key, row in ENCOUNTERS.items() if key in CONDITIONS or key in MEDICATIONS]
+
+
+def listed(rows: Iterable[Row]) -> str:
+    return "; ".join(row["DESCRIPTION"] for row in rows)
+
+
+def email(key: str) -> str:
+    return f"{key}@synthea.example"
+
+
+def phone(key: str) -> str:
+    return f"+1 555 {int(key[:8], 16) % 10_000_000:07}"
+
+
+def instant(row: Row) -> datetime:
+    return datetime.fromisoformat(row["START"].replace("Z", "+00:00"))
+
+
+def patient_name(key: str) -> str:
+    return f"{PATIENTS[key]['FIRST']} {PATIENTS[key]['LAST']}"
+
+
+def chart_of(key: str) -> dict[str, Any]:
+    row = PATIENTS[key]
+    return {
+        "name": patient_name(key),
+        "email": email(key),
+        "phone": phone(key),
+        "dateOfBirth": row["BIRTHDATE"],
+        "gender": {"M": "male", "F": "female"}[row["GENDER"]],
+        "address": f"{row['ADDRESS']}, {row['CITY']}, {row['STATE']} {row['ZIP']}".strip(),
+        "allergies": listed(ALLERGIES.get(key, [])) or None,
+    }
+
+
+def record_of(encounter: Row) -> dict[str, Any]:
+    """What was found and prescribed at an encounter; where nothing was found, what it was for."""
+    key = encounter["Id"]
+    return {
+        "diagnosis": listed(CONDITIONS.get(key, [])) or encounter["DESCRIPTION"],
+        "prescription": listed(MEDICATIONS.get(key, [])),
+        "notes": encounter["REASONDESCRIPTION"],
+    }
+
+
+def expected_refusals() -> dict[str, set[str]]:
+    """Who is in two places at once, by encounter, when all of them are booked and none is completed."""
+    booked: list[Row] = []
+    refused = {}
+    for key, row in ENCOUNTERS.items():
+        at_once = [other for other in booked if abs(instant(row) - instant(other)) < VISIT]
+        clashes = {
+            who
+            for who, column in (("doctor", "PROVIDER"), ("patient", "PATIENT"))
+            if any(other[column] == row[column] for other in at_once)
+        }
+        if clashes:
+            refused[key] = clashes
+        else:
+            booked.append(row)
+    return refused
+
+
+@dataclass
+class Clinic:
+    """The clinic after all of it. What Synthea has by its own ids, `ids` tells ours."""
+
+    service: Service
+    admin: Browser
+    staff: Browser
+    ids: dict[str, str] = field(default_factory=dict)
+    people: dict[str, Browser] = field(default_factory=dict)  # doctors, and patients with an account
+    accounts: dict[str, str] = field(default_factory=dict)  # ids of the patients' accounts
+    refused: dict[str, str] = field(default_factory=dict)
+    visits: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by encounter
+    referrals: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by patient
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by encounter
+
+    @property
+    def appointments(self) -> list[dict[str, Any]]:
+        return [*self.visits.values(), *self.referrals.values()]
+
+
+def each(work: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    """Do the work for all items, eight at a time."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, items))
+
+
+def expect(status: int, answer: Any) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    return dict(answer.json())
+
+
+def register(service: Service, key: str, role: str, name: str, **more: str) -> str:
+    body = {
+        "name": name,
+        "email": email(key),
+        "password": PASSWORD,
+        "role": role,
+        "phone": phone(key),
+        **more,
+    }
+    return str(expect(201, service.browser().post("/api/auth/register", body))["id"])
+
+
+def sign_in(clinic: Clinic, key: str) -> None:
+    browser = clinic.service.browser()
+    expect(200, browser.login(email(key), PASSWORD))
+    clinic.people[key] = browser
+
+
+def open_clinic(service: Service) -> Clinic:
+    create_admin(service.backend.database_url, "admin@synthea.example", "Ada Admin", PASSWORD)
+    admin, staff = service.browser(), service.browser()
+    expect(200, admin.login("admin@synthea.example", PASSWORD))
+    employed = register(service, DESK, "staff", "Sam Staff", department="Front desk")
+    expect(403, staff.login(email(DESK), PASSWORD))
+    expect(200, admin.patch(f"/api/users/{employed}", {"status": "active"}))
+    expect(200, staff.login(email(DESK), PASSWORD))
+    return Clinic(service, admin, staff)
+
+
+def join(clinic: Clinic, key: str) -> None:
+    """A provider registers as a doctor; those who are needed are approved."""
+    row = PROVIDERS[key]
+    clinic.ids[key] = register(clinic.service, key, "doctor", row["NAME"], specialization=row["SPECIALITY"])
+    if key in DOCTORS:
+        approved = expect(200, clinic.admin.patch(f"/api/users/{clinic.ids[key]}", {"status": "active"}))
+        assert approved["status"] == "active"
+
+
+def admit(clinic: Clinic, key: str) -> None:
+    clinic.ids[key] = expect(201, clinic.staff.post("/api/patients", chart_of(key)))["id"]
+
+
+def open_account(clinic: Clinic, key: str) -> None:
+    clinic.accounts[key] = register(clinic.service, key, "patient", patient_name(key))
+    if key in LINKED:
+        link = {"userId": clinic.accounts[key]}
+        expect(200, clinic.staff.put(f"/api/patients/{clinic.ids[key]}/account", link))
+        sign_in(clinic, key)
+
+
+def book(clinic: Clinic, encounter: Row) -> Any:
+    body = {
+        "patientId": clinic.ids[encounter["PATIENT"]],
+        "doctorId": clinic.ids[encounter["PROVIDER"]],
+        "date": encounter["START"],
+        "reason": encounter["DESCRIPTION"],
+    }
+    answer = clinic.staff.post("/api/appointments", body)
+    if answer.status_code == 201:
+        clinic.visits[encounter["Id"]] = answer.json()
+    return answer
+
+
+def book_all(clinic: Clinic, encounters: list[Row]) -> None:
+    for encounter in encounters:
+        answer = book(clinic, encounter)
+        if answer.status_code != 201:
+            clinic.refused[encounter["Id"]] = expect(400, answer)["detail"]
+
+
+def complete(clinic: Clinic, encounters: list[Row]) -> None:
+    for encounter in encounters:
+        doctor = clinic.people[encounter["PROVIDER"]]
+        if visit := clinic.visits.get(encounter["Id"]):
+            done = expect(200, doctor.patch(f"/api/appointments/{visit['id']}", {"status": "completed"}))
+            assert done == {**visit, "status": "completed"}
+            clinic.visits[encounter["Id"]] = done
+
+
+def write_records(clinic: Clinic, encounters: list[Row]) -> None:
+    for encounter in encounters:
+        body = {"patientId": clinic.ids[encounter["PATIENT"]], **record_of(encounter)}
+        written = clinic.people[encounter["PROVIDER"]].post("/api/records", body)
+        clinic.records[encounter["Id"]] = expect(201, written)
+
+
+def refer(clinic: Clinic, today: date) -> None:
+    seen_last = {row["PATIENT"]: row["PROVIDER"] for row in ENCOUNTERS.values()}
+    patients, doctors = list(seen_last), list(seen_last.values())
+    for number, (key, provider) in enumerate(zip(patients, doctors[1:] + doctors[:1], strict=True)):
+        begins = datetime.combine(today + timedelta(days=number % 3), datetime.min.time(), ZONE)
+        body = {
+            "patientId": clinic.ids[key],
+            "doctorId": clinic.ids[provider],
+            "date": begins.isoformat(),
+            "reason": "Referral",
+        }
+        booked = expect(201, clinic.staff.post("/api/appointments", body))
+        if PATIENTS[key]["DEATHDATE"]:
+            cancel = {"status": "cancelled", "notes": f"Died on {PATIENTS[key]['DEATHDATE']}"}
+            booked = expect(200, clinic.staff.patch(f"/api/appointments/{booked['id']}", cancel))
+        clinic.referrals[key] = booked
+
+
+def today_here() -> date:
+    """Today at the clinic."""
+    return datetime.now(ZONE).date()
+
+
+@pytest.fixture(scope="module")
+def clinic(servers: Backend) -> Iterator[Clinic]:
+    backend = servers.copy()
+    with Service(backend, backend.settings(clinic_timezone=ZONE.key, consultation_fee=FEE)) as service:
+        clinic = open_clinic(service)
+        each(partial(admit, clinic), PATIENTS)
+        each(partial(join, clinic), DOCTORS | APPLICANTS)
+        with ThreadPoolExecutor(8) as signing_in:  # a core for bcrypt, while staff book with the other
+            futures = [signing_in.submit(sign_in, clinic, key) for key in DOCTORS]
+            futures += [signing_in.submit(open_account, clinic, key) for key in WITH_ACCOUNT]
+            each(partial(book_all, clinic), by("PATIENT", ENCOUNTERS.values()).values())
+            for future in futures:
+                future.result()
+        each(partial(complete, clinic), by("PROVIDER", ENCOUNTERS.values()).values())
+        for key in clinic.refused:
+            expect(201, book(clinic, ENCOUNTERS[key]))
+        complete(clinic, [ENCOUNTERS[key] for key in clinic.refused])
+        each(partial(write_records, clinic), by("PROVIDER", RECORDED).values())
+        refer(clinic, today_here())
+        yield clinic
+
+
+def every(browser: Browser, path: str, noun: str, limit: int = 100, **filters: str) -> list[dict[str, Any]]:
+    """A list from its first page to its last, which every page agrees on and one more is not."""
+    found: list[dict[str, Any]] = []
+    for page in range(1, 1000):
+        parameters = {**filters, "page": page, "limit": limit}
+        answer = expect(200, browser.get(path, params=parameters))
+        found += answer[noun]
+        assert len(found) == min(page * limit, answer["total"])
+        if not answer[noun]:
+            return found
+    raise AssertionError("a list without end")
+
+
+def bare(text: str) -> str:
+    """Without case and accents, as far as these files have any."""
+    return re.sub("[\u0300-\u036f]", "", normalize("NFD", text)).casefold()
+
+
+def is_found(term: str, name: str, email: str, phone: str) -> bool:
+    """Every word in one of them, or in the phone's digits."""
+    places = [bare(name), bare(email), bare(phone), re.sub("[^0-9+]", "", phone)]
+    words = [
+        re.sub("[-.()]", "", word) if re.search("^[-+.()0-9]+$", word) else word for word in term.split()
+    ]
+    return all(any(bare(word) in place for place in places) for word in words)
+
+
+def in_order_of_name(people: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(people, key=lambda person: (bare(person["name"]), person["id"]))
+
+
+def in_order_of_time(appointments: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(appointments, key=lambda one: (datetime.fromisoformat(one["date"]), one["id"]))
+
+
+def newest_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(records, key=lambda one: (datetime.fromisoformat(one["date"]), one["id"]), reverse=True)
+
+
+def day_of(appointment: dict[str, Any]) -> date:
+    return datetime.fromisoformat(appointment["date"]).astimezone(ZONE).date()
+
+
+def assigned(clinic: Clinic, provider: str) -> int:
+    """Patients whom the doctor saw or is to see; he has written records of no others."""
+    seen = {row["PATIENT"] for row in ENCOUNTERS.values() if row["PROVIDER"] == provider}
+    to_see = {
+        key
+        for key, appointment in clinic.referrals.items()
+        if appointment["doctorId"] == clinic.ids[provider] and not PATIENTS[key]["DEATHDATE"]
+    }
+    return len(seen | to_see)
+
+
+def test_the_files_are_what_they_are_taken_for():
+    assert (len(PATIENTS), len(PROVIDERS), len(ENCOUNTERS)) == (27, 166, 604)
+    assert (len(DOCTORS), len(APPLICANTS), len(RECORDED)) == (51, 2, 529)
+    assert sum(bool(row["DEATHDATE"]) for row in PATIENTS.values()) in range(1, 27)
+    for row in RECORDED:
+        for found in CONDITIONS.get(row["Id"], []) + MEDICATIONS.get(row["Id"], []):
+            assert found["PATIENT"] == row["PATIENT"]
+
+
+def test_nobody_was_in_two_places_at_once(clinic):
+    expected = expected_refusals()
+    assert len(expected) == 6
+    assert Counter(who for clashes in expected.values() for who in clashes) == {"patient": 6, "doctor": 3}
+    taken = "date: the {} has another appointment at that time"
+    assert clinic.refused == {
+        key: taken.format("doctor" if "doctor" in clashes else "patient") for key, clashes in expected.items()
+    }
+
+
+def test_every_encounter_is_an_appointment_in_the_end(clinic):
+    assert clinic.visits.keys() == ENCOUNTERS.keys()
+    for key, row in ENCOUNTERS.items():
+        assert {name: value for name, value in clinic.visits[key].items() if name != "id"} == {
+            "patientId": clinic.ids[row["PATIENT"]],
+            "patientName": patient_name(row["PATIENT"]),
+            "doctorId": clinic.ids[row["PROVIDER"]],
+            "doctorName": PROVIDERS[row["PROVIDER"]]["NAME"],
+            "date": row["START"],
+            "status": "completed",
+            "reason": row["DESCRIPTION"],
+            "notes": None,
+        }
+
+
+@pytest.mark.parametrize("limit", [7, 100])
+def test_doctors(clinic, limit):
+    expected = in_order_of_name(
+        {
+            "id": clinic.ids[key],
+            "name": PROVIDERS[key]["NAME"],
+            "email": email(key),
+            "specialization": PROVIDERS[key]["SPECIALITY"],
+            "phone": phone(key),
+        }
+        for key in DOCTORS
+    )
+    assert every(clinic.staff, "/api/doctors", "doctors", limit) == expected
+
+
+def test_how_many_patients_a_doctor_has(clinic):
+    for key in DOCTORS:
+        doctor = expect(200, clinic.staff.get(f"/api/doctors/{clinic.ids[key]}"))
+        assert doctor["assignedPatients"] == assigned(clinic, key)
+
+
+def test_applicants_wait(clinic):
+    pending = every(clinic.admin, "/api/users", "users", status="pending")
+    assert {user["id"] for user in pending} == {clinic.ids[key] for key in APPLICANTS}
+    assert {user["name"] for user in pending} == {"Germán350 Casárez469", "Gregorio366 Chacón810"}
+    for key in APPLICANTS:
+        expect(404, clinic.staff.get(f"/api/doctors/{clinic.ids[key]}"))
+
+
+@pytest.mark.parametrize("limit", [1, 10, 100])
+def test_patients(clinic, limit):
+    listed_fields = ("name", "email", "phone", "dateOfBirth", "gender", "address")
+    expected = in_order_of_name(
+        {"id": clinic.ids[key], **{name: chart_of(key)[name] for name in listed_fields}} for key in PATIENTS
+    )
+    for browser in (clinic.staff, clinic.admin, clinic.people[next(iter(DOCTORS))]):
+        found = every(browser, "/api/patients", "patients", limit)
+        assert [
+            {name: value for name, value in chart.items() if name != "created_at"} for chart in found
+        ] == expected
+
+
+def test_charts(clinic):
+    for key in PATIENTS:
+        chart = expect(200, clinic.staff.get(f"/api/patients/{clinic.ids[key]}"))
+        del chart["created_at"]
+        absent = {"bloodType": None, "medicalHistory": None}
+        assert chart == {"id": clinic.ids[key], **chart_of(key), **absent}
+
+
+def test_searching_patients(clinic):
+    terms = {name for key in PATIENTS for name in patient_name(key).split()}
+    terms |= {email(key) for key in PATIENTS} | {phone(key) for key in PATIENTS}
+    terms |= {"an", "AN", "1", "555", "8 ", "@SYNTHEA", "no such patient", "%", "_", "e%e"}
+    hits = 0
+    for term in sorted(terms):
+        expected = {
+            clinic.ids[key] for key in PATIENTS if is_found(term, patient_name(key), email(key), phone(key))
+        }
+        found = every(clinic.staff, "/api/patients", "patients", search=term)
+        assert found == in_order_of_name(found)
+        assert {chart["id"] for chart in found} == expected
+        hits += len(found) < len(PATIENTS)
+    assert hits > 4 * len(PATIENTS)  # most of the terms tell patients apart
+
+
+def test_searching_users_with_any_letters(clinic):
+    accounts = {
+        **{clinic.ids[key]: (PROVIDERS[key]["NAME"], key) for key in DOCTORS | APPLICANTS},
+        **{clinic.accounts[key]: (patient_name(key), key) for key in WITH_ACCOUNT},
+    }
+    [victor] = (id for id, (name, _) in accounts.items() if name == "Víctor493 Noriega353")
+    decomposed = normalize("NFD", "víctor")
+    assert decomposed != "víctor"
+    for term in ("Víctor", "VÍCTOR493", "ctor493 nor", decomposed):
+        assert [user["id"] for user in every(clinic.admin, "/api/users", "users", search=term)] == [victor]
+    for term in ("Casárez", "CHACÓN", "á", "É", "victor", "GERM", "an", "555 0"):
+        expected = {
+            id for id, (name, key) in accounts.items() if is_found(term, name, email(key), phone(key))
+        }
+        found = every(clinic.admin, "/api/users", "users", search=term)
+        ours = [user for user in found if user["id"] in accounts]  # and perhaps Ada Admin or Sam Staff
+        assert {user["id"] for user in ours} == expected
+        assert found == in_order_of_name(found)
+
+
+def test_users_by_role_and_link(clinic):
+    def found(**filters: str) -> set[str]:
+        return {user["id"] for user in every(clinic.admin, "/api/users", "users", limit=9, **filters)}
+
+    assert found(role="doctor") == {clinic.ids[key] for key in DOCTORS | APPLICANTS}
+    assert found(role="doctor", status="active") == {clinic.ids[key] for key in DOCTORS}
+    assert found(role="patient") == set(clinic.accounts.values())
+    assert found(role="patient", linked="true") == {clinic.accounts[key] for key in LINKED}
+    assert found(role="patient", linked="false") == {clinic.accounts[key] for key in UNLINKED}
+    assert len(found()) == len(DOCTORS | APPLICANTS) + len(WITH_ACCOUNT) + 2
+
+
+@pytest.mark.parametrize("limit", [13, 100])
+def test_appointments(clinic, limit):
+    everything = in_order_of_time(clinic.appointments)
+    assert len(everything) == len(ENCOUNTERS) + len(PATIENTS)
+    assert every(clinic.staff, "/api/appointments", "appointments", limit) == everything
+    assert every(clinic.admin, "/api/appointments", "appointments", limit) == everything
+
+
+def test_appointments_by_status(clinic):
+    dead = {key for key, row in PATIENTS.items() if row["DEATHDATE"]}
+    for status, expected in {
+        "completed": clinic.visits.values(),
+        "cancelled": [clinic.referrals[key] for key in dead],
+        "scheduled": [clinic.referrals[key] for key in PATIENTS.keys() - dead],
+    }.items():
+        found = every(clinic.staff, "/api/appointments", "appointments", status=status)
+        assert found == in_order_of_time(expected)
+
+
+def test_appointments_by_day(clinic):
+    """Of every day that has any, at the clinic or in UTC, whose days are others."""
+    days: dict[date, list[dict[str, Any]]] = defaultdict(list)
+    for appointment in clinic.appointments:
+        days[day_of(appointment)].append(appointment)
+    in_utc = {date.fromisoformat(appointment["date"][:10]) for appointment in clinic.appointments}
+    assert len(in_utc - days.keys()) > 50
+
+    def look(day: date) -> None:
+        found = every(clinic.staff, "/api/appointments", "appointments", date=str(day))
+        assert found == in_order_of_time(days.get(day, []))
+
+    each(look, days.keys() | in_utc)
+
+
+def test_appointments_by_day_and_status(clinic):
+    for day in {day_of(one) for one in clinic.referrals.values()}:
+        for status in ("scheduled", "completed", "cancelled"):
+            found = every(clinic.admin, "/api/appointments", "appointments", date=str(day), status=status)
+            assert found == in_order_of_time(
+                one for one in clinic.appointments if day_of(one) == day and one["status"] == status
+            )
+
+
+def test_everyone_sees_his_own_appointments(clinic):
+    for key in [*DOCTORS, *LINKED]:
+        mine = "doctorId" if key in DOCTORS else "patientId"
+        found = every(clinic.people[key], "/api/appointments", "appointments")
+        assert found == in_order_of_time(one for one in clinic.appointments if one[mine] == clinic.ids[key])
+
+
+def test_records_say_what_the_encounters_found(clinic):
+    assert clinic.records.keys() == {row["Id"] for row in RECORDED}
+    for row in RECORDED:
+        record = clinic.records[row["Id"]]
+        assert {name: value for name, value in record.items() if name not in {"id", "date"}} == {
+            "patientId": clinic.ids[row["PATIENT"]],
+            "patientName": patient_name(row["PATIENT"]),
+            "doctorId": clinic.ids[row["PROVIDER"]],
+            "doctorName": PROVIDERS[row["PROVIDER"]]["NAME"],
+            **record_of(row),
+            "attachments": [],
+        }
+
+
+@pytest.mark.parametrize("limit", [11, 100])
+def test_records(clinic, limit):
+    everything = newest_first(clinic.records.values())
+    assert every(clinic.admin, "/api/records", "records", limit) == everything
+
+
+def test_records_by_patient(clinic):
+    doctor = clinic.people[next(iter(DOCTORS))]
+    for key in PATIENTS:
+        expected = newest_first(clinic.records[row["Id"]] for row in RECORDED if row["PATIENT"] == key)
+        found = every(doctor, "/api/records", "records", patientId=clinic.ids[key])
+        assert found == expected
+        if key in LINKED:
+            assert every(clinic.people[key], "/api/records", "records") == expected
+
+
+def figures(browser: Browser) -> dict[str, int]:
+    return expect(200, browser.get("/api/dashboard/stats"))
+
+
+def figures_of_a_day(browser: Browser) -> tuple[date, dict[str, int]]:
+    """The figures, and the day of which they are; asked for again if it ended meanwhile. Every referral is
+    at the first instant of a day, so within one nothing moves into the past."""
+    while True:
+        today, shown = today_here(), figures(browser)
+        if today == today_here():
+            return today, shown
+
+
+def test_dashboard_of_an_administrator(clinic):
+    assert figures(clinic.admin) == {
+        "totalPatients": len(PATIENTS),
+        "totalDoctors": len(DOCTORS),
+        "totalAppointments": len(ENCOUNTERS) + len(PATIENTS),
+        "revenue": FEE * len(ENCOUNTERS),
+    }
+
+
+def test_dashboard_of_staff(clinic):
+    assert figures(clinic.staff) == {
+        "managedPatients": len(PATIENTS),
+        "scheduledAppointments": sum(not row["DEATHDATE"] for row in PATIENTS.values()),
+        "pendingRegistrations": len(UNLINKED),
+    }
+
+
+def test_dashboard_of_every_doctor(clinic):
+    """A record is written today, so it reports on all that came before it."""
+    reported = {(row["PROVIDER"], row["PATIENT"]) for row in RECORDED}
+    totals: Counter[str] = Counter()
+    for key in DOCTORS:
+        today, shown = figures_of_a_day(clinic.people[key])
+        expected = {
+            "assignedPatients": assigned(clinic, key),
+            "todayAppointments": sum(
+                one["doctorId"] == clinic.ids[key] and day_of(one) == today and one["status"] != "cancelled"
+                for one in clinic.referrals.values()
+            ),
+            "pendingReports": sum(
+                row["PROVIDER"] == key and (key, row["PATIENT"]) not in reported
+                for row in ENCOUNTERS.values()
+            ),
+        }
+        assert shown == expected
+        totals.update(expected)
+    assert all(totals.values())
+
+
+def test_dashboard_of_patients(clinic):
+    totals: Counter[str] = Counter()
+    for key in LINKED:
+        today, shown = figures_of_a_day(clinic.people[key])
+        own = [row for row in RECORDED if row["PATIENT"] == key]
+        to_come = clinic.referrals[key]
+        expected = {
+            "upcomingAppointments": int(to_come["status"] == "scheduled" and day_of(to_come) > today),
+            "medicalRecords": len(own),
+            "prescriptions": sum(row["Id"] in MEDICATIONS for row in own),
+        }
+        assert shown == expected
+        totals.update(expected)
+    assert all(totals.values())

@@ -1,0 +1,69 @@
+"""The image goes without packages that Litestar demands and we never load."""
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from tests.support.command import environment
+from tests.support.service import KEY, Backend
+
+CONTAINERFILE = Path(__file__).parents[2] / "Containerfile"
+MODULES = {"markdown-it-py": "markdown_it", "rich-click": "rich_click"}
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from api.__main__ import main
+main()
+"""
+
+
+def removed() -> set[str]:
+    """The modules of the packages that the image does not have."""
+    [packages] = re.findall(r'^ARG UNUSED="(.*)"$', CONTAINERFILE.read_text(), re.MULTILINE)
+    return {MODULES.get(name, name) for name in packages.split()}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", WITHOUT.format(missing=removed()), *arguments]
+
+
+def test_the_database_is_migrated_without_them(backend: Backend) -> None:
+    settings = environment(DATABASE_URL=backend.database_url)
+    done = subprocess.run(command("migrate"), env=settings, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_service_serves_without_them(backend: Backend) -> None:
+    urls = {"DATABASE_URL": backend.database_url, "REDIS_URL": backend.redis_url}
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        command("serve", "--port", str(port)), env=environment(SECRET_KEY=KEY, **urls), stderr=subprocess.PIPE
+    )
+    try:
+        assert answer_of(process, f"http://127.0.0.1:{port}/openapi.json") == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/api/users/me").status_code == 401
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def answer_of(process: "subprocess.Popen[bytes]", url: str) -> int | None:
+    """The status of the first answer; None where the process has ended."""
+    while process.poll() is None:
+        with suppress(httpx.TransportError):
+            return httpx.get(url).status_code
+        time.sleep(0.05)
+    return None

@@ -1,0 +1,496 @@
+"""Every example in openapi.yaml is executed on the demo data: requests get their documented success, answers
+are the documented ones, and every detail of an error can be provoked."""
+
+import asyncio
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from ipaddress import ip_address
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from api.commands.accounts import in_database
+from api.commands.development import put_demo
+from api.contract import contract
+from api.settings import Settings
+from persistence import demo
+from security.roles import Role
+from tests.support import conformance, nets
+from tests.support.client import Browser
+from tests.support.service import KEY, Backend, Service
+
+DOCUMENT = contract()
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+CHART, VISIT, RECORD = (str(id) for id in (demo.CHART, demo.VISIT, demo.RECORD))
+DOCTOR, ADMIN, PATIENT = (str(id) for id in (demo.DOCTOR, demo.ADMIN, demo.PATIENT))
+JAR = dict[str, str]
+FOREIGN = {"origin": "http://localhost:5999"}
+PROBLEM = {"accept": "application/problem+json"}
+
+
+@dataclass
+class Clinic:
+    """A service of its own over the demo data, with the limits of production, and everyone signed in."""
+
+    service: Service
+    jars: dict[Role, JAR]
+
+    def browser(self, role: Role | None = None) -> Browser:
+        return self.service.browser(self.jars[role] if role else None)
+
+    @property
+    def anonymous(self) -> Browser:
+        return self.browser()
+
+    @property
+    def admin(self) -> Browser:
+        return self.browser(Role.ADMIN)
+
+    @property
+    def doctor(self) -> Browser:
+        return self.browser(Role.DOCTOR)
+
+    @property
+    def staff(self) -> Browser:
+        return self.browser(Role.STAFF)
+
+    @property
+    def patient(self) -> Browser:
+        return self.browser(Role.PATIENT)
+
+    def other(self, kind: str, name: str) -> dict[str, Any]:
+        """The one of the list that `name` finds."""
+        [found] = self.admin.get(f"/api/{kind}", params={"search": name}).json()[kind]
+        return dict(found)
+
+
+def settings(backend: Backend, **changes: Any) -> Settings:
+    values = {"database_url": backend.database_url, "redis_url": backend.redis_url, "secret_key": KEY}
+    return Settings(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def template(servers: Backend) -> tuple[Backend, dict[Role, JAR]]:
+    """The demo data, and the cookies of the four accounts. Only copied, so that every case starts here."""
+    backend = servers.copy()
+    chosen = settings(backend)
+    asyncio.run(in_database(backend.database_url, lambda transaction: put_demo(transaction, chosen)))
+    with Service(backend, chosen) as service:
+        jars = {}
+        for _, email, _, role, *_ in demo.ACCOUNTS[:4]:
+            browser = service.browser()
+            body = {"email": email, "password": demo.PASSWORD}
+            signed_in = browser.post("/api/auth/login", body, headers={"user-agent": "Mozilla/5.0"})
+            assert signed_in.status_code == 200, signed_in.text
+            jars[role] = browser.cookies
+    return backend, jars
+
+
+@contextmanager
+def opened(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
+    backend = template[0].copy()
+    with Service(backend, settings(backend)) as service:
+        yield Clinic(service, copy.deepcopy(template[1]))
+
+
+@pytest.fixture
+def clinic(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
+    """For a case that changes something."""
+    with opened(template) as clinic:
+        yield clinic
+
+
+@pytest.fixture(scope="module")
+def unchanged(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
+    """For all cases that change nothing."""
+    with opened(template) as clinic:
+        yield clinic
+
+
+# Requests and their answers.
+
+
+@dataclass
+class Case:
+    """An operation with one of its request examples, if it has any, and the answer that belongs to it."""
+
+    method: str
+    path: str
+    operation: dict[str, Any]
+    request: tuple[str, Any] | None
+    answer: tuple[str, Any]
+
+    @property
+    def id(self) -> str:
+        return f"{self.operation['operationId']}-{(self.request or self.answer)[0]}"
+
+    @property
+    def role(self) -> Role | None:
+        """Who sends it: the role that the name of an example speaks of, or else one that may."""
+        if self.operation.get("security") == []:
+            return None
+        if {} in self.operation.get("security", []) and self.request:
+            return None
+        names = [example[0].lower().removeprefix("by") for example in (self.request, self.answer) if example]
+        named = [Role(name) for name in names if name in set(Role)]
+        allowed = [Role(role) for role in self.operation.get("x-roles", [Role.DOCTOR])]
+        return (named or allowed)[0]
+
+    @property
+    def status(self) -> int:
+        return next(int(status) for status in self.operation["responses"] if status.startswith("2"))
+
+
+def examples(content: dict[str, Any]) -> list[tuple[str, Any]]:
+    shown = content.get("application/json", {}).get("examples", {})
+    return [(name, example["value"]) for name, example in shown.items()]
+
+
+def resolved(value: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in value:
+        return value
+    _, section, name = value["$ref"].removeprefix("#/").split("/")
+    return dict(DOCUMENT["components"][section][name])
+
+
+def cases() -> Iterator[Case]:
+    for method, path, operation in nets.operations(DOCUMENT):
+        status = next(status for status in operation["responses"] if status.startswith("2"))
+        answers = examples(resolved(operation["responses"][status]).get("content", {}))
+        requests = examples(operation.get("requestBody", {}).get("content", {}))
+        for request in requests:
+            answer = next((answer for answer in answers if answer[0] == request[0]), answers[0])
+            yield Case(method, path, operation, request, answer)
+        if not requests:
+            yield from (Case(method, path, operation, None, answer) for answer in answers)
+
+
+def visit_day(clinic: Clinic) -> dict[str, str]:
+    """The day of the visit that the answer shows; the day of the example is empty."""
+    assert clinic.doctor.get("/api/appointments?date=2042-05-14&status=scheduled").json()["total"] == 0
+    return {"date": clinic.doctor.get(f"/api/appointments/{VISIT}").json()["date"][:10]}
+
+
+def read_chart(clinic: Clinic) -> dict[str, str]:
+    assert clinic.doctor.get(f"/api/patients/{CHART}").status_code == 200
+    return {}
+
+
+def read_chart_thrice(clinic: Clinic) -> dict[str, str]:
+    for _ in range(3):
+        read_chart(clinic)
+    return {}
+
+
+def other_session(clinic: Clinic) -> dict[str, str]:
+    assert clinic.anonymous.login("doctor@example.com", demo.PASSWORD).status_code == 200
+    sessions = clinic.doctor.get("/api/users/me/sessions").json()["sessions"]
+    return {"id": next(session["id"] for session in sessions if not session["current"])}
+
+
+# What must have happened before, and the parameters that nobody can know in advance.
+BEFORE: dict[str, Callable[[Clinic], dict[str, str]]] = {
+    "listAppointments": visit_day,
+    "listAuditEvents": read_chart,
+    "listPatientAccesses": read_chart_thrice,
+    "endMySession": other_session,
+}
+
+
+def send(clinic: Clinic, case: Case) -> Any:
+    given = BEFORE.get(case.operation["operationId"], lambda clinic: {})(clinic)
+    path, query = case.path, {}
+    shared = DOCUMENT["paths"][case.path].get("parameters", [])
+    for parameter in map(resolved, [*shared, *case.operation.get("parameters", [])]):
+        value = given.get(parameter["name"], parameter["example"])
+        if parameter["in"] == "path":
+            path = path.replace("{id}", value)
+        elif parameter["in"] == "query":
+            query[parameter["name"]] = str(value).lower() if value is True else value
+    body = {"json": case.request[1]} if case.request else {}
+    return clinic.browser(case.role).request(case.method, path, params=query, **body)
+
+
+IDS = {str(id) for id in (demo.ADMIN, demo.DOCTOR, demo.STAFF, demo.PATIENT, CHART, VISIT, RECORD)}
+
+
+def shape(value: Any, key: str = "") -> Any:
+    """The value, but only its kind where it is another each time: instants, network addresses, serial
+    numbers, ids of what is made at run time (version 4, and not fixed by the demo data)."""
+    match value:
+        case dict():
+            return {name: shape(inner, name) for name, inner in value.items()}
+        case list():
+            return [shape(inner) for inner in value]
+        case int() if key == "id":
+            return "number"
+        case str() if key == "today":
+            return type(date.fromisoformat(value))
+        case str() if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", value):
+            return type(datetime.fromisoformat(value))
+        case str() if re.fullmatch(r"[0-9a-f-]{36}", value) and value not in IDS and UUID(value).version == 4:
+            return UUID
+    try:
+        return type(ip_address(value)) if key == "address" else value
+    except ValueError:
+        return value
+
+
+READS = [case for case in cases() if case.method == "GET" and case.operation["operationId"] not in BEFORE]
+WRITES = [case for case in cases() if case not in READS]
+
+
+@pytest.mark.parametrize("case", READS, ids=lambda case: case.id)
+def test_a_read_gives_the_answer_it_shows(case: Case, unchanged: Clinic) -> None:
+    check(case, unchanged)
+
+
+@pytest.mark.parametrize("case", WRITES, ids=lambda case: case.id)
+def test_a_write_gives_the_answer_it_shows(case: Case, clinic: Clinic) -> None:
+    check(case, clinic)
+
+
+def check(case: Case, clinic: Clinic) -> None:
+    """Where one answer stands for many requests, it is that answer with what was sent."""
+    answer = send(clinic, case)
+    assert answer.status_code == case.status, answer.text
+    name, expected = case.answer
+    if case.request and case.request[0] != name:
+        expected = {key: case.request[1].get(key, value) for key, value in expected.items()}
+    assert shape(answer.json()) == shape(expected)
+
+
+@pytest.mark.parametrize("field", ["phone", "address", "medicalHistory", "created_at", "id"])
+def test_a_false_example_is_caught(field: str, unchanged: Clinic) -> None:
+    [case] = [case for case in READS if case.id == "getPatient-paula"]
+    name, shown = case.answer
+    with pytest.raises(AssertionError):
+        check(replace(case, answer=(name, {**shown, field: "something else"})), unchanged)
+
+
+# Errors: how to get each detail that the contract shows.
+
+
+def login(clinic: Clinic, email: str, password: str = demo.PASSWORD) -> Any:
+    return clinic.anonymous.login(email, password)
+
+
+def register(clinic: Clinic, headers: Mapping[str, str] = {}, **changes: Any) -> Any:
+    body = {"name": "N", "email": "n@example.com", "password": "secret1", "role": "patient", **changes}
+    return clinic.anonymous.post("/api/auth/register", body, headers=headers)
+
+
+def book(clinic: Clinic, by: Role = Role.STAFF, **changes: Any) -> Any:
+    body = {"patientId": CHART, "doctorId": DOCTOR, "date": "2042-05-20T07:00:00Z", "reason": "x", **changes}
+    return clinic.browser(by).post("/api/appointments", body)
+
+
+def book_twice(clinic: Clinic, **changes: Any) -> Any:
+    assert book(clinic).status_code == 201
+    return book(clinic, **changes)
+
+
+def link(clinic: Clinic, chart: str, user: str, by: Role = Role.STAFF) -> Any:
+    return clinic.browser(by).put(f"/api/patients/{chart}/account", {"userId": user})
+
+
+def change_password(clinic: Clinic, current: str, new: str) -> Any:
+    return clinic.doctor.post("/api/users/me/password", {"currentPassword": current, "newPassword": new})
+
+
+def disabled(clinic: Clinic) -> Any:
+    assert clinic.admin.patch(f"/api/users/{DOCTOR}", {"status": "disabled"}).status_code == 200
+    return login(clinic, "doctor@example.com")
+
+
+def late_change(clinic: Clinic) -> Any:
+    assert clinic.doctor.patch(f"/api/appointments/{VISIT}", {"status": "cancelled"}).status_code == 200
+    return clinic.doctor.patch(f"/api/appointments/{VISIT}", {"notes": "x"})
+
+
+def cancelled_late(clinic: Clinic) -> Any:
+    begun = book(clinic, date="2020-05-20T07:00:00Z").json()["id"]
+    return clinic.patient.patch(f"/api/appointments/{begun}", {"status": "cancelled"})
+
+
+def moved_to_the_departed(clinic: Clinic) -> Any:
+    assert clinic.admin.patch(f"/api/users/{DOCTOR}", {"status": "disabled"}).status_code == 200
+    return clinic.staff.patch(f"/api/appointments/{VISIT}", {"date": "2042-05-20T07:00:00Z"})
+
+
+def from_a_foreign_page(clinic: Clinic) -> Any:
+    body = {"email": "doctor@example.com", "password": demo.PASSWORD}
+    return clinic.anonymous.post("/api/auth/login", body, headers=FOREIGN)
+
+
+def too_many(clinic: Clinic) -> Any:
+    answers = (clinic.doctor.get("/api/doctors") for _ in range(101))
+    return next(answer for answer in answers if answer.status_code != 200)
+
+
+def locked_out(clinic: Clinic) -> Any:
+    for _ in range(5):
+        assert login(clinic, "doctor@example.com", "wrong").status_code == 401
+    return login(clinic, "doctor@example.com")
+
+
+def unreadable(clinic: Clinic) -> Any:
+    """A probe that is no HTTP: answered by the server itself, and read from the wire."""
+    head, _, body = clinic.service.raw(b"GET /health/live nonsense\r\n\r\n").partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    return httpx.Response(status, content=body, request=httpx.Request("GET", "http://test/health/live"))
+
+
+def broken(clinic: Clinic) -> Any:
+    clinic.service.backend.sql("ALTER TABLE medical_records RENAME TO elsewhere")
+    return clinic.doctor.get("/api/records")
+
+
+def other_content(clinic: Clinic, path: str) -> Any:
+    return clinic.doctor.get(path, headers={"if-match": '"what it was"'})
+
+
+def without_redis(clinic: Clinic) -> Any:
+    backend = clinic.service.backend
+    with Service(backend, settings(backend, redis_url="redis://localhost:1")) as service:
+        return service.browser().get("/health/ready")
+
+
+Provocation = Callable[[Clinic], httpx.Response]
+AT_ONCE: dict[str, Provocation] = {
+    "BadRequest.field": lambda clinic: clinic.admin.get("/api/users?role=nurse"),
+    "BadRequest.parameters": lambda c: c.doctor.get("/api/patients?limit=0&sort=name", headers=PROBLEM),
+    "BadRequest.unknown": lambda clinic: clinic.doctor.get("/api/doctors?sort=name"),
+    "BadRequest.query": lambda clinic: clinic.doctor.get("/api/patients?limit=0"),
+    "BadRequest.malformed": lambda clinic: clinic.anonymous.request(
+        "POST", "/api/auth/login", content="{", headers={"content-type": "application/json"}
+    ),
+    "RegistrationRefused.duplicate": lambda clinic: register(clinic, email="Doctor@Example.com"),
+    "RegistrationRefused.field": lambda clinic: register(clinic, role="nurse"),
+    "RegistrationRefused.fields": lambda clinic: register(
+        clinic, PROBLEM, name="", email="nora", confirmPassword="secret1"
+    ),
+    "RegistrationRefused.password": lambda clinic: register(clinic, password="€" * 25),
+    "PasswordRefused.wrong": lambda clinic: change_password(clinic, "wrong", "correct-horse-battery"),
+    "PasswordRefused.short": lambda clinic: change_password(clinic, demo.PASSWORD, "short"),
+    "AccountChangeRefused.lastAdmin": lambda c: c.admin.patch(f"/api/users/{ADMIN}", {"status": "disabled"}),
+    "AccountChangeRefused.pending": lambda c: c.admin.patch(f"/api/users/{DOCTOR}", {"status": "pending"}),
+    "LinkRefused.notPatient": lambda c: link(c, c.other("patients", "Elif")["id"], DOCTOR),
+    "LinkRefused.accountTaken": lambda c: link(c, c.other("patients", "Elif")["id"], PATIENT),
+    "LinkRefused.patientTaken": lambda c: link(c, CHART, c.other("users", "Otto")["id"], by=Role.ADMIN),
+    "LinkForbidden.linkedBefore": lambda clinic: link(clinic, CHART, PATIENT),
+    "AppointmentRefused.past": lambda clinic: book(clinic, Role.PATIENT, date="2020-05-20T07:00:00Z"),
+    "AppointmentRefused.tooEarly": lambda clinic: clinic.doctor.patch(
+        f"/api/appointments/{VISIT}", {"status": "completed"}
+    ),
+    "AppointmentRefused.noOffset": lambda clinic: book(clinic, date="2042-05-20T07:00:00"),
+    "UnreadableRequest.unreadable": unreadable,
+    "Unauthorized.notAuthenticated": lambda clinic: clinic.anonymous.get("/api/users/me"),
+    "InvalidCredentials.invalid": lambda clinic: login(clinic, "doctor@example.com", "wrong"),
+    "AccountNotAdmitted.pending": lambda clinic: login(clinic, "new.doctor@example.com"),
+    "AccountNotAdmitted.foreignOrigin": from_a_foreign_page,
+    "Forbidden.role": lambda clinic: clinic.patient.get("/api/users"),
+    "Forbidden.foreignOrigin": lambda clinic: clinic.staff.patch("/api/users/me", {}, headers=FOREIGN),
+    "UserNotFound.user": lambda clinic: clinic.admin.patch(f"/api/users/{UNKNOWN}", {}),
+    "PatientNotFound.patient": lambda clinic: clinic.doctor.get(f"/api/patients/{UNKNOWN}"),
+    "SessionNotFound.session": lambda clinic: clinic.doctor.delete(f"/api/users/me/sessions/{UNKNOWN}"),
+    "PatientAccountNotFound.patient": lambda c: c.staff.get(f"/api/patients/{UNKNOWN}/account"),
+    "PatientAccountNotFound.user": lambda clinic: clinic.staff.get(
+        f"/api/patients/{clinic.other('patients', 'Elif')['id']}/account"
+    ),
+    "PatientOrUserNotFound.patient": lambda clinic: link(clinic, UNKNOWN, PATIENT),
+    "PatientOrUserNotFound.user": lambda clinic: link(clinic, CHART, UNKNOWN, by=Role.ADMIN),
+    "DoctorNotFound.doctor": lambda clinic: clinic.staff.get(f"/api/doctors/{UNKNOWN}"),
+    "PatientOrDoctorNotFound.patient": lambda clinic: book(clinic, patientId=UNKNOWN),
+    "PatientOrDoctorNotFound.doctor": lambda clinic: book(clinic, doctorId=UNKNOWN),
+    "AppointmentNotFound.appointment": lambda clinic: clinic.staff.get(f"/api/appointments/{UNKNOWN}"),
+    "RecordNotFound.record": lambda clinic: clinic.doctor.get(f"/api/records/{UNKNOWN}"),
+    "PayloadTooLarge.tooLarge": lambda clinic: register(clinic, name="x" * 300_000),
+    "UnsupportedMediaType.notJson": lambda clinic: clinic.anonymous.request(
+        "POST", "/api/auth/login", content="email=x", headers={"content-type": "text/plain"}
+    ),
+    "UnsupportedMediaType.encoded": lambda clinic: clinic.anonymous.post(
+        "/api/auth/login", {}, headers={"content-encoding": "gzip"}
+    ),
+    "ServiceUnavailable.unavailable": without_redis,
+    "PreconditionFailed.changed": lambda clinic: other_content(clinic, "/api/dashboard/stats"),
+    "DocumentChanged.changed": lambda clinic: other_content(clinic, "/openapi.yaml"),
+}
+AFTER_A_CHANGE: dict[str, Provocation] = {
+    "AccountNotAdmitted.disabled": disabled,
+    "AppointmentRefused.doctorBusy": lambda clinic: book_twice(
+        clinic, patientId=clinic.other("patients", "Elif")["id"]
+    ),
+    "AppointmentRefused.patientBusy": lambda clinic: book_twice(
+        clinic, doctorId=clinic.other("users", "Émile")["id"]
+    ),
+    "AppointmentRefused.final": late_change,
+    "AppointmentRefused.begun": cancelled_late,
+    "AppointmentRefused.departed": moved_to_the_departed,
+    "TooManyRequests.tooMany": too_many,
+    "TooManyFailedAttempts.locked": locked_out,
+    "InternalServerError.internal": broken,
+}
+
+
+def error_examples() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(component.example, body) of every error that the contract shows, problems among them."""
+    for name, response in DOCUMENT["components"]["responses"].items():
+        for content in (response.get("content", {}), problems(response)):
+            for example, value in examples(content):
+                if "detail" in value:
+                    yield f"{name}.{example}", value
+
+
+def problems(response: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": response.get("content", {}).get(PROBLEM["accept"], {})}
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_an_error_that_changes_nothing(name: str, unchanged: Clinic) -> None:
+    provoke(name, AT_ONCE[name], unchanged)
+
+
+@pytest.mark.parametrize("name", AFTER_A_CHANGE)
+def test_an_error_after_a_change(name: str, clinic: Clinic) -> None:
+    provoke(name, AFTER_A_CHANGE[name], clinic)
+
+
+def provoke(name: str, provocation: Provocation, clinic: Clinic) -> None:
+    """The body, word for word, from an operation that declares this response."""
+    answer = provocation(clinic)
+    assert answer.json() == dict(error_examples())[name]
+    found = conformance.operation(answer.request.method, answer.request.url.path)
+    assert found is not None
+    declared = found[1]["responses"][str(answer.status_code)]
+    assert declared == {"$ref": f"#/components/responses/{name.split('.')[0]}"}
+
+
+def test_every_error_example_is_provoked() -> None:
+    shown = {name for name, _ in error_examples()}
+    assert shown == {*AT_ONCE, *AFTER_A_CHANGE}, "add to one of the two how a caller gets this error"
+
+
+def test_header_examples(clinic: Clinic) -> None:
+    """What the contract shows of headers is what the first answer of a minute carries."""
+    origin = {"origin": "http://localhost:5173"}
+    first = clinic.doctor.get("/api/doctors", headers=origin).headers
+    limited = too_many(clinic).headers
+    for name, header in DOCUMENT["components"]["headers"].items():
+        shown = str(header.get("example", header["schema"].get("const")))
+        match name:
+            case "ETag":
+                tag = clinic.staff.get("/api/dashboard/stats").headers[name]
+                assert re.sub("[0-9a-f]", "x", tag) == re.sub("[0-9a-f]", "x", shown)
+            case "WWW-Authenticate":
+                assert clinic.anonymous.get("/api/doctors").headers[name] == shown
+            case "Retry-After":
+                assert 0 < int(limited[name]) <= int(shown)
+            case _:
+                assert shape(first[name]) == shape(shown), name

@@ -1,0 +1,105 @@
+"""What is said twice is said once, or held together here: settings and the README's table, and the figures in
+the prose of openapi.yaml, which no schema compares."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from api import appointments, auth
+from api.commands.accounts import TOO_SHORT
+from api.contract import contract
+from api.http import fields
+from api.http.cors import EXPOSED
+from api.settings import REQUIRED, Settings
+from persistence.postgres import calendar, paging
+from security import passwords
+from security.admission import Count
+from security.rate_limit import rate_limit_headers
+
+README = Path(__file__).parents[2] / "README.md"
+DEFAULTS = Settings(database_url="", redis_url="", secret_key="")
+
+
+def test_the_readme_tells_the_defaults() -> None:
+    """Each setting has its row, with the default that the code has."""
+    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| ([^|]+) \|", README.read_text(), re.MULTILINE)
+    told = {
+        name: default.strip("` ")
+        for names, defaults in rows
+        for name, default in zip(names.replace("`", "").split(", "), as_many(names, defaults), strict=True)
+    }
+    fields = {field.encode_name: getattr(DEFAULTS, field.name) for field in msgspec.structs.fields(Settings)}
+    assert told.keys() == fields.keys()
+    for name, value in fields.items():
+        match value:
+            case _ if name in REQUIRED:
+                assert told[name] == "required"
+            case None:
+                assert told[name] == "none" or told[name].startswith("made from ")
+            case bool():
+                assert told[name] == str(value).lower()
+            case tuple():
+                assert told[name] == (",".join(value) or "none")
+            case _:
+                assert told[name].split(" (")[0] == str(value)
+
+
+def as_many(names: str, defaults: str) -> list[str]:
+    return defaults.split(", ") if ", " in names else [defaults]
+
+
+GUIDE = contract()["info"]["description"]
+FIGURES = [
+    f"larger than {fields.MAX_BODY // 1024} KiB",
+    f"`limit` is 1 to {fields.MAX_PAGE}",
+    f"{DEFAULTS.rate_limit_per_minute} requests a minute",
+    f"| `access_token` | {DEFAULTS.access_token_expire_minutes} minutes |",
+    f"| `refresh_token` | {DEFAULTS.refresh_token_expire_days} days",
+    f"{DEFAULTS.login_failures_per_address} failed",
+    f"of {DEFAULTS.login_window_seconds // 60} minutes",
+    f"An appointment takes {DEFAULTS.appointment_minutes} minutes",
+    f"from {calendar.EARLIEST:%Y} to {calendar.LATEST.year - 1}",
+    f"{auth.SECOND_TAB} seconds",
+]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_guide_tells_the_figures(figure: str) -> None:
+    assert figure in " ".join(GUIDE.split())
+
+
+def test_cookies_live_as_long_as_their_tokens() -> None:
+    """The requirement's Max-Age, which openapi.yaml quotes, and the settings' defaults."""
+    login = contract()["paths"]["/api/auth/login"]["post"]["responses"]["200"]["headers"]["Set-Cookie"]
+    quoted = re.findall(r"(\w+)=<jwt>.*Max-Age=([0-9]+)", login["description"])
+    assert {name: int(seconds) for name, seconds in quoted} == {
+        "access_token": DEFAULTS.access_lifetime.total_seconds(),
+        "refresh_token": DEFAULTS.session_lifetime.total_seconds(),
+    }
+
+
+def test_pages_may_read_every_header_of_the_limits() -> None:
+    names = rate_limit_headers(Count(1, 2, 3, 4))
+    assert set(names) <= set(EXPOSED.split(", "))
+    assert {"Retry-After", "X-Request-Id", "ETag"} <= set(EXPOSED.split(", "))
+
+
+def test_a_new_password_is_the_same_everywhere() -> None:
+    """Over HTTP, at the console, and as the words for it say."""
+    (schema,), _ = msgspec.json.schema_components([fields.NewPassword])
+    assert (schema["minLength"], schema["maxLength"]) == (passwords.MIN_CHARACTERS, passwords.MAX_BYTES)
+    assert f"{passwords.MIN_CHARACTERS} characters" in TOO_SHORT
+    assert f"{passwords.MAX_BYTES} bytes" in TOO_SHORT
+
+
+def test_an_event_names_what_a_page_shows() -> None:
+    """A page may show as much as one event of the trail can name, no more."""
+    assert fields.MAX_PAGE <= paging.MOST_NAMED
+
+
+def test_the_calendar_that_appointments_keep() -> None:
+    assert (appointments.EARLIEST, appointments.LATEST) == (calendar.EARLIEST, calendar.LATEST)
+    assert calendar.EARLIEST.date() > calendar.FIRST
+    assert calendar.LATEST.date() < calendar.LAST

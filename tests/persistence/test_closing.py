@@ -1,0 +1,188 @@
+"""How transactions end: the write, its row of the trail and the caller's session stand or fall together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from api.http.auditing import by_command
+from persistence import patients, records
+from persistence.audit import Action
+from persistence.closing import Closing
+from persistence.postgres.database import Database, Transaction
+from persistence.postgres.text import keys_of
+from persistence.sessions import Sessions
+from security.roles import Caller, Role
+from tests.support.factories import World
+from tests.support.service import Backend
+
+NOTHING_WRITTEN = (0, 0)
+
+
+def chart(chart_id: UUID) -> dict[str, Any]:
+    return {
+        "id": chart_id,
+        "name": "Ada",
+        "email": "ada@example.com",
+        "phone": "1",
+        "date_of_birth": datetime(1980, 1, 1, tzinfo=UTC).date(),
+        "gender": "female",
+        "address": "Here",
+    }
+
+
+@pytest.fixture
+def chart_id() -> UUID:
+    return uuid4()
+
+
+@pytest.fixture
+def stored(backend: Backend, chart_id: UUID) -> Callable[[], tuple[int, int]]:
+    """How many charts, and how many rows of the trail, there are of `chart_id`."""
+
+    def count() -> tuple[int, int]:
+        [(charts,)] = backend.sql("SELECT count(*) FROM patients WHERE id = $1", chart_id)
+        [(events,)] = backend.sql("SELECT count(*) FROM audit_events WHERE target_id = $1", chart_id)
+        return charts, events
+
+    return count
+
+
+@pytest.fixture
+def staff(world: World, backend: Backend) -> Caller:
+    [row] = backend.sql(
+        "SELECT users.id, email, role::text, sessions.id FROM users JOIN sessions ON user_id = users.id "
+        "WHERE role = 'staff' AND ended_at IS NULL"
+    )
+    return Caller(row[0], row[1], Role(row[2]), row[3])
+
+
+def run(backend: Backend, caller: Caller | None, act: Callable[[Transaction], Awaitable[None]]) -> None:
+    """Do `act` in a transaction as of a request of `caller`."""
+
+    async def main() -> None:
+        async with Database(backend.database_url) as database:
+            closing = Closing(Sessions(database.reader, None), caller)
+            async with database.transaction(closing) as transaction:
+                await act(transaction)
+
+    asyncio.run(main())
+
+
+WAYS = {
+    "alone": text("SELECT 1"),  # the chart comes behind another statement
+    "first": None,  # and here it is the only one
+}
+
+
+@pytest.mark.parametrize("before", WAYS.values(), ids=WAYS)
+def test_a_write_and_its_row_are_stored_together(
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any, before: Any
+) -> None:
+    async def act(transaction: Transaction) -> None:
+        if before is not None:
+            await transaction.run(before)
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        assert (await patients.add(transaction, **chart(chart_id))).name == "Ada"
+
+    run(backend, staff, act)
+    assert stored() == (1, 1)
+
+
+@pytest.mark.parametrize("before", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    "change",
+    [{"session_id": uuid4()}, {"role": Role.ADMIN}, {"email": "old@test.example"}, {"id": uuid4()}],
+    ids=lambda change: next(iter(change)),
+)
+def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any, before: Any, change: dict[str, Any]
+) -> None:
+    facts = {"id": staff.id, "email": staff.email, "role": staff.role, "session_id": staff.session_id}
+    other = Caller(**(facts | change))
+
+    async def act(transaction: Transaction) -> None:
+        if before is not None:
+            await transaction.run(before)
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        await patients.add(transaction, **chart(chart_id))
+
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        run(backend, other, act)
+    assert refused.value.sqlstate == "MS401"
+    assert stored() == NOTHING_WRITTEN
+
+
+def test_a_write_that_is_not_the_last_statement_is_looked_at_too(
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any
+) -> None:
+    gone = Caller(staff.id, staff.email, staff.role, uuid4())
+
+    async def act(transaction: Transaction) -> None:
+        values = chart(chart_id)
+        await transaction.run(patients.ADD, **values, **keys_of(values))
+
+    with pytest.raises(asyncpg.PostgresError):
+        run(backend, gone, act)
+    assert stored() == NOTHING_WRITTEN
+
+
+def test_what_comes_to_nothing_leaves_no_row(
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any
+) -> None:
+    async def act(transaction: Transaction) -> None:
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        values = {"id": chart_id, "patient_id": chart_id, "doctor_id": staff.id, "diagnosis": "Flu"}
+        values |= {"prescription": "", "notes": "", "attachments": []}
+        assert await records.add(transaction, **values) is None  # there is no such chart
+
+    run(backend, staff, act)
+    assert stored() == NOTHING_WRITTEN
+
+
+def test_a_refusal_behind_the_note_leaves_no_row(
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any
+) -> None:
+    async def act(transaction: Transaction) -> None:
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        values = chart(chart_id)
+        await transaction.run(patients.ADD, **values, **keys_of(values))
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        run(backend, staff, act)
+    assert stored() == NOTHING_WRITTEN
+
+
+def test_a_statement_that_failed_is_never_taken_for_stored(
+    backend: Backend, chart_id: UUID, stored: Any
+) -> None:
+    """PostgreSQL answers COMMIT with ROLLBACK then, and no error."""
+
+    async def act(transaction: Transaction) -> None:
+        values = chart(chart_id)
+        await transaction.run(patients.ADD, **values, **keys_of(values))
+        with pytest.raises(asyncpg.PostgresError):
+            await transaction.run(text("SELECT 1 / 0"))
+
+    with pytest.raises(RuntimeError, match="has failed"):
+        run(backend, None, act)
+    assert stored() == NOTHING_WRITTEN
+
+
+def test_nothing_follows_the_conclusion(backend: Backend, chart_id: UUID, stored: Any) -> None:
+    async def act(transaction: Transaction) -> None:
+        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        await patients.add(transaction, **chart(chart_id))
+        with pytest.raises(RuntimeError, match="is over"):
+            await transaction.run(text("SELECT 1"))
+        with pytest.raises(RuntimeError, match="nothing can be noted"):
+            transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+
+    run(backend, None, act)
+    assert stored() == (1, 1)

@@ -1,0 +1,142 @@
+"""How every list is read at 100,000 charts: by its index, with few of the server's pages, whoever asks for
+which page with which filters; under the planner's default settings, on the embedded server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+
+from persistence import appointments, audit, doctors, patients, records, users
+from persistence.models import AccountStatus, AppointmentStatus
+from persistence.postgres.calendar import calendar_of
+from security.roles import Caller, Role
+from tests.bench.clinic import NOW, Clinic, uid
+from tests.bench.seed import fill
+from tests.support.plans import TRIES, Plan, Planner
+from tests.support.service import Backend
+
+Read = Callable[[Planner], Awaitable[Any]]
+
+
+def caller(role: Role, kind: str) -> Caller:
+    name = UUID(uid(kind, 0))
+    return Caller(id=name, email=f"{kind}0@example.com", role=role, session_id=name)
+
+
+ADMIN, STAFF = caller(Role.ADMIN, "admin"), caller(Role.STAFF, "staff")
+DOCTOR, PATIENT = caller(Role.DOCTOR, "doctor"), caller(Role.PATIENT, "puser")
+CHART = UUID(uid("patient", 0))
+DAY = calendar_of(ZoneInfo("UTC")).spans(date(2024, 6, 3))
+COMPLETED, SCHEDULED = AppointmentStatus.COMPLETED, AppointmentStatus.SCHEDULED
+
+
+def charts(who: Caller, page: int = 1, search: str = "", limit: int = 10) -> Read:
+    return lambda source: patients.page(source, who, page, limit, search)
+
+
+def visits(who: Caller, page: int = 1, *, day: Any = None, status: AppointmentStatus | None = None) -> Read:
+    return lambda source: appointments.page(source, who, page, 10, spans=day, status=status)
+
+
+def notes(who: Caller, page: int = 1, patient: UUID | None = None) -> Read:
+    return lambda source: records.page(source, who, page, 10, patient_id=patient)
+
+
+def accounts(who: Caller, page: int = 1, **filters: Any) -> Read:
+    asked = {"role": None, "status": None, "linked": None, "search": "", **filters}
+    return lambda source: users.page(source, who, page, 10, **asked)
+
+
+def trail(page: int = 1, **filters: Any) -> Read:
+    asked = {"user_id": None, "patient_id": None, "action": None, "since": None, "until": None, **filters}
+    return lambda source: audit.page(source, page, 10, **asked)
+
+
+# What is read: by which indexes at least, and with how many pages of the server's at most.
+LISTS: dict[str, tuple[Read, set[str], int]] = {
+    "charts": (charts(STAFF), {"patients_name_idx"}, 80),
+    "charts, 100 of them": (charts(DOCTOR, limit=100), {"patients_name_idx"}, 600),
+    "charts, in the middle": (charts(STAFF, 5_000), {"patients_name_idx"}, 150),
+    "charts, at 90 %": (charts(STAFF, 9_000), {"patients_name_idx"}, 150),
+    "charts, the last": (charts(STAFF, 10_000), {"patients_name_idx"}, 160),
+    "charts, past the end": (charts(STAFF, 20_000), set(), 100),
+    "one's own chart": (charts(PATIENT), {"uq_patients_user_id"}, 20),
+    "charts, a name that few have": (charts(STAFF, search="anbadorf"), {"patients_trigrams_idx"}, 400),
+    "charts, two words": (charts(STAFF, search="morfidorf henry"), {"patients_trigrams_idx"}, 300),
+    "charts, a part of many names": (charts(STAFF, search="dorf"), set(), 4_500),
+    "charts, what all have": (charts(STAFF, search="e"), set(), 11_000),
+    "charts, what nobody has": (charts(STAFF, search="xqzw"), {"patients_trigrams_idx"}, 300),
+    "appointments": (visits(STAFF), {"appointments_date_idx"}, 180),
+    "appointments, in the middle": (visits(ADMIN, 25_000), {"appointments_date_idx"}, 220),
+    "appointments, at 90 %": (visits(STAFF, 45_000), {"appointments_date_idx"}, 220),
+    "appointments of a day": (visits(STAFF, day=DAY), {"appointments_date_idx"}, 340),
+    "appointments of a day, completed": (visits(STAFF, day=DAY, status=COMPLETED), set(), 340),
+    "appointments, completed": (visits(STAFF, status=COMPLETED), {"appointments_status_idx"}, 340),
+    "appointments, scheduled": (visits(STAFF, status=SCHEDULED), {"appointments_status_idx"}, 340),
+    "a doctor's appointments": (visits(DOCTOR), {"appointments_doctor_idx"}, 200),
+    "a doctor's appointments of a day": (visits(DOCTOR, day=DAY), {"appointments_doctor_idx"}, 130),
+    "one's own appointments": (visits(PATIENT), {"appointments_patient_idx"}, 60),
+    "one's own appointments of a day": (visits(PATIENT, day=DAY), {"appointments_patient_idx"}, 20),
+    "records": (notes(ADMIN), {"medical_records_date_idx"}, 180),
+    "records, in the middle": (notes(DOCTOR, 5_000), {"medical_records_date_idx"}, 220),
+    "records of a chart": (notes(DOCTOR, patient=CHART), {"medical_records_patient_idx"}, 50),
+    "one's own records": (notes(PATIENT), {"medical_records_patient_idx"}, 50),
+    "accounts": (accounts(ADMIN), {"users_name_idx"}, 100),
+    "accounts of patients": (accounts(STAFF), set(), 330),
+    "accounts that wait for a chart": (
+        accounts(STAFF, role=Role.PATIENT, status=AccountStatus.ACTIVE, linked=False),
+        {"users_role_idx"}, 20_000,
+    ),
+    "accounts, searched": (accounts(ADMIN, search="morfi"), {"users_trigrams_idx"}, 300),
+    "the trail": (trail(), {"audit_events_at_idx"}, 70),
+    "the trail, in the middle": (trail(5_000), {"audit_events_at_idx"}, 350),
+    "the trail of a person": (trail(user_id=DOCTOR.id), {"audit_events_user_idx"}, 80),
+    "the trail of a chart": (trail(patient_id=CHART), {"audit_events_charts_idx"}, 40),
+    "the trail of an hour": (
+        trail(since=NOW + timedelta(hours=3), until=NOW + timedelta(hours=4)), {"audit_events_at_idx"}, 100,
+    ),
+    "who opened a chart": (
+        lambda source: audit.accesses(source, 1, 10, CHART, but=None), {"audit_events_charts_idx"}, 30,
+    ),
+    "doctors": (lambda source: doctors.page(source, 1, 10), {"users_role_idx"}, 60),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clinic(servers: Backend) -> Backend:
+    backend = servers.copy()
+    rows = Clinic(
+        patients=100_000, doctors=200, appointments=500_000, records=100_000, events=100_000,
+        patient_accounts=5_000,
+    )  # fmt: skip
+    asyncio.run(fill(backend.database_url, rows))
+    return backend
+
+
+def plans_of(backend: Backend, read: Read) -> list[Plan]:
+    async def run() -> list[Plan]:
+        connection = await asyncpg.connect(backend.database_url)
+        planner = Planner(connection)
+        try:
+            await read(planner)
+        finally:
+            await connection.close()
+        return planner.plans
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_is_read_by_its_index(name: str, clinic: Backend) -> None:
+    read, indexes, most = LISTS[name]
+    plans = plans_of(clinic, read)
+    assert plans
+    for plan in plans:
+        assert plan.pages <= most, str(plan)
+    for plan in plans[:TRIES]:  # of the first statement
+        assert indexes <= plan.indexes, str(plan)

@@ -1,0 +1,206 @@
+"""Who may do what: every operation by anonymous and the four roles, generated from the contract's
+`x-roles` and the ownership table below; every cell is executed (contract, "Who may do what")."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from api.contract import contract
+from security.roles import Role
+from tests.support.client import Browser
+from tests.support.factories import World, chart, registration
+
+OPERATIONS = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, methods in contract()["paths"].items()
+    for method, operation in methods.items()
+    if method in {"get", "head", "post", "put", "patch", "delete"}
+}
+READABLE = {
+    "checkLiveness", "checkReadiness", "getOpenapiYaml", "getOpenapiJson", "getDocs", "getSecurityTxt",
+}  # fmt: skip
+PUBLIC = {"login", "register", "logout"} | READABLE | {f"{name}Head" for name in READABLE}
+# Operations on one object: which signed-in roles reach one of their own world, and one of somebody else's.
+# A role that `x-roles` shuts out is 403 in both; one that may call but not see is 404.
+OWN, FOREIGN = "own", "foreign"
+ONLY_OWN: dict[str, set[Role]] = {
+    "getPatient": {Role.PATIENT},
+    "listPatientAccesses": {Role.PATIENT},
+    "getAppointment": {Role.PATIENT, Role.DOCTOR},
+    "updateAppointment": {Role.PATIENT, Role.DOCTOR},
+    "getRecord": {Role.PATIENT},
+    "createAppointment": {Role.PATIENT, Role.DOCTOR},
+}
+
+
+@dataclass
+class Objects:
+    """One world of objects: a chart with its account, a doctor, an appointment, a record."""
+
+    chart: str
+    user: str
+    doctor: str
+    appointment: str
+    record: str
+
+
+@pytest.fixture(scope="module")
+def own(world: World) -> Objects:
+    patient = world.chart(name="Paula Patient")
+    world.link(patient["id"], world.patient)
+    doctor = world.doctor.me()["id"]
+    appointment = world.appointment(patientId=patient["id"], doctorId=doctor)
+    record = world.record(patient["id"])
+    return Objects(patient["id"], world.patient.me()["id"], doctor, appointment["id"], record["id"])
+
+
+@pytest.fixture(scope="module")
+def foreign(world: World) -> Objects:
+    patient = world.chart(name="Otto Okafor")
+    world.link(patient["id"], world.other_patient)
+    doctor = world.other_doctor.me()["id"]
+    appointment = world.appointment(patientId=patient["id"], doctorId=doctor)
+    body = {"patientId": patient["id"], "diagnosis": "Well", "prescription": "", "notes": ""}
+    record = world.other_doctor.post("/api/records", body).json()
+    return Objects(patient["id"], world.other_patient.me()["id"], doctor, appointment["id"], record["id"])
+
+
+def path_of(operation_id: str, objects: Objects) -> str:
+    path = OPERATIONS[operation_id][1]
+    ids = {
+        "/api/users/": objects.user,
+        "/api/patients/": objects.chart,
+        "/api/doctors/": objects.doctor,
+        "/api/appointments/": objects.appointment,
+        "/api/records/": objects.record,
+    }
+    return path.replace("{id}", next((value for start, value in ids.items() if path.startswith(start)), ""))
+
+
+def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any] | None:
+    """A body that the operation accepts, and that changes nothing the other cells depend on."""
+    bodies: dict[str, Callable[[], dict[str, Any]]] = {
+        "login": lambda: {"email": "nobody@example.com", "password": "not right"},
+        "register": registration,
+        "updateMe": dict,
+        "changeMyPassword": lambda: {"currentPassword": "not right", "newPassword": "whatever"},
+        "updateUser": dict,
+        "setUserPassword": lambda: {"newPassword": "x"},
+        "createPatient": chart,
+        "updatePatient": dict,
+        "linkPatientAccount": lambda: {"userId": objects.user},
+        "createAppointment": lambda: {
+            "patientId": objects.chart,
+            "doctorId": objects.doctor,
+            "date": world.slot(),
+            "reason": "Check-up",
+        },
+        "updateAppointment": dict,
+        "createRecord": lambda: {
+            "patientId": objects.chart, "diagnosis": "Well", "prescription": "", "notes": "",
+        },
+    }  # fmt: skip
+    return bodies[operation_id]() if operation_id in bodies else None
+
+
+def call(browser: Browser, operation_id: str, objects: Objects, world: World) -> int:
+    method, _, _ = OPERATIONS[operation_id]
+    body = body_of(operation_id, objects, world)
+    options = {} if body is None else {"json": body}
+    return browser.request(method, path_of(operation_id, objects), **options).status_code
+
+
+# What a caller who may call gets: the operation's success, or what `body_of` and `path_of` ask for (the id
+# of a user is that of no session; tests/api/test_sessions.py ends real ones).
+REFUSED_ON_PURPOSE = {"changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404}
+
+
+def success(operation_id: str) -> int:
+    if operation_id in REFUSED_ON_PURPOSE:
+        return REFUSED_ON_PURPOSE[operation_id]
+    responses = OPERATIONS[operation_id][2]["responses"]
+    return next(int(status) for status in responses if status.startswith("2"))
+
+
+def expected(operation_id: str, role: Role, whose: str) -> int:
+    roles = OPERATIONS[operation_id][2].get("x-roles", [role.value for role in Role])
+    if role.value not in roles:
+        return 403
+    if (operation_id, role) == ("linkPatientAccount", Role.STAFF):
+        return 403  # these charts are linked; test_linking_a_chart_that_was_never_linked has the others
+    if whose == FOREIGN and role in ONLY_OWN.get(operation_id, set()):
+        # a doctor may not name another doctor in a booking: a value that the role may not set
+        return 403 if (operation_id, role) == ("createAppointment", Role.DOCTOR) else 404
+    return success(operation_id)
+
+
+SIGNED_IN = [
+    name for name in OPERATIONS if name not in PUBLIC and name not in {"refresh", "unlinkPatientAccount"}
+]
+
+
+@pytest.mark.parametrize("operation_id", [*SIGNED_IN, "refresh", "unlinkPatientAccount"])
+def test_anonymous_callers_learn_nothing(
+    operation_id: str, world: World, own: Objects, anonymous: Browser
+) -> None:
+    assert call(anonymous, operation_id, own, world) == 401
+
+
+@pytest.mark.parametrize("operation_id", sorted(PUBLIC))
+def test_public_operations_need_no_cookie(
+    operation_id: str, world: World, own: Objects, anonymous: Browser
+) -> None:
+    wanted = 401 if operation_id == "login" else success(operation_id)
+    assert call(anonymous, operation_id, own, world) == wanted
+
+
+@pytest.mark.parametrize("whose", [OWN, FOREIGN])
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("operation_id", SIGNED_IN)
+def test_each_role(
+    operation_id: str, role: Role, whose: str, world: World, own: Objects, foreign: Objects,
+    client_as: Callable[[Role], Browser],
+) -> None:  # fmt: skip
+    objects = own if whose == OWN else foreign
+    assert call(client_as(role), operation_id, objects, world) == expected(operation_id, role, whose)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_unlinking(role: Role, world: World, client_as: Callable[[Role], Browser]) -> None:
+    """Apart, because it takes a patient's world away."""
+    patient_id = world.chart()["id"]
+    answer = client_as(role).delete(f"/api/patients/{patient_id}/account")
+    assert answer.status_code == (200 if role in (Role.ADMIN, Role.STAFF) else 403)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_linking_a_chart_that_was_never_linked(
+    role: Role, world: World, client_as: Callable[[Role], Browser]
+) -> None:
+    patient_id, (_, account) = world.chart()["id"], world.account()
+    answer = client_as(role).put(f"/api/patients/{patient_id}/account", {"userId": account["id"]})
+    assert answer.status_code == (200 if role in (Role.ADMIN, Role.STAFF) else 403)
+
+
+@pytest.mark.parametrize("name", ["patients", "appointments", "records"])
+def test_lists_and_totals_do_not_contain_what_is_not_the_callers(
+    name: str, world: World, own: Objects, foreign: Objects
+) -> None:
+    mine = {"patients": own.chart, "appointments": own.appointment, "records": own.record}[name]
+    other = {"patients": foreign.chart, "appointments": foreign.appointment, "records": foreign.record}[name]
+    listed = world.patient.get(f"/api/{name}?limit=100").json()
+    ids = {item["id"] for item in listed[name]}
+    assert mine in ids
+    assert other not in ids
+    assert listed["total"] == len(ids)
+
+
+def test_every_cell_is_executed() -> None:
+    """A new operation is in the matrix by itself; one that is neither public nor signed in cannot be."""
+    everything = set(OPERATIONS)
+    assert everything == set(SIGNED_IN) | PUBLIC | {"refresh", "unlinkPatientAccount"}
+    for name in PUBLIC:
+        security = OPERATIONS[name][2]["security"]
+        assert security == [] or {} in security, name

@@ -1,0 +1,244 @@
+"""The seam between a token and a request, security/admission.py: Valkey remembers, PostgreSQL decides."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+import pytest
+import redis
+
+from persistence import embedded
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World, email, registration
+from tests.support.locks import transaction, until_they_wait
+from tests.support.service import KEY, Backend, Service
+
+ME = "/api/users/me"
+
+
+@dataclass
+class Valkey:
+    """A server that a test may stop."""
+
+    folder: Path
+    running: embedded.EmbeddedServers
+
+    def stop(self) -> None:
+        self.running.stop()
+
+    def start(self) -> None:
+        """At the same address; it has forgotten everything."""
+        address = self.running.redis_url
+        self.running = embedded.start(self.folder, postgres=False)
+        assert self.running.redis_url == address
+
+    @contextmanager
+    def out_of_reach(self) -> Iterator[None]:
+        """It runs on and forgets nothing, but nobody is connected and nobody can connect."""
+        address = Path(self.running.redis_url.removeprefix("unix://"))
+        aside = address.with_suffix(".aside")
+        with redis.Redis.from_url(self.running.redis_url) as connection:
+            connection.ping()
+            address.rename(aside)
+            connection.client_kill_filter(_type="normal", skipme=True)
+            yield
+            aside.rename(address)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    own = Valkey(tmp_path, embedded.start(tmp_path, postgres=False))
+    yield own
+    own.stop()
+    embedded.discard(tmp_path)
+
+
+@pytest.fixture
+def apart(backend: Backend, valkey: Valkey) -> Backend:
+    """The module's database, beside a Valkey of its own."""
+    return Backend(backend.database_url, valkey.running.redis_url)
+
+
+def signed_in(service: Service, name: str = "patient") -> Browser:
+    browser = service.browser()
+    assert browser.login(f"{name}@test.example", PASSWORD).status_code == 200
+    return browser
+
+
+def session_of(browser: Browser) -> str:
+    claims = jwt.decode(browser.cookies["access_token"], KEY, algorithms=["HS256"])
+    return str(claims["sid"])
+
+
+def remembered(backend: Backend, browser: Browser) -> tuple[str | None, int]:
+    """What is known of the session, and for how many more milliseconds."""
+    key = f"session:{session_of(browser)}"
+    with backend.redis as connection:
+        return connection.get(key), connection.pttl(key)
+
+
+def forget(backend: Backend, browser: Browser) -> None:
+    """What five seconds do."""
+    with backend.redis as connection:
+        connection.delete(f"session:{session_of(browser)}")
+
+
+def test_a_living_session_is_remembered_for_five_seconds_and_a_dead_one_for_a_tokens_life(
+    backend: Backend, service: Service
+) -> None:
+    """Contract, accounts: "leaves a tombstone in Redis for an access token's life; "alive" is remembered
+    there for 5 s at most"."""
+    browser = signed_in(service)
+    copy = service.browser(dict(browser.cookies))
+    assert browser.get(ME).status_code == 200
+    known, milliseconds = remembered(backend, browser)
+    assert known
+    assert PASSWORD not in known
+    assert 0 < milliseconds <= 5_000
+
+    browser.post("/api/auth/logout")
+    known, milliseconds = remembered(backend, copy)
+    assert known == "ended"
+    assert 840_000 < milliseconds <= 900_000
+    assert copy.get(ME).status_code == 401
+
+
+def test_what_valkey_does_not_know_postgresql_answers(backend: Backend, service: Service) -> None:
+    """Contract, accounts: "what Redis does not know or cannot say, PostgreSQL answers"."""
+    living, dead = signed_in(service), signed_in(service)
+    copy = service.browser(dict(dead.cookies))
+    dead.post("/api/auth/logout")
+    for browser, status in ((living, 200), (copy, 401)):
+        forget(backend, browser)
+        assert browser.get(ME).status_code == status
+
+
+def test_an_answer_that_comes_late_does_not_overwrite_a_tombstone(backend: Backend, service: Service) -> None:
+    """Contract, accounts: "alive" "never overwrites a tombstone": PostgreSQL said "alive", and before Valkey
+    was told so, another instance ended the session."""
+    browser = signed_in(service)
+    forget(backend, browser)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as run:
+            run("LOCK TABLE sessions")
+            late = pool.submit(browser.get, ME)
+            until_they_wait(backend, late)
+            with backend.redis as connection:
+                connection.set(f"session:{session_of(browser)}", "ended", ex=900)
+        late.result()
+    assert remembered(backend, browser)[0] == "ended"
+    assert browser.get(ME).status_code == 401
+
+
+class TestIdleSessions:
+    """Contract, environment: `SESSION_IDLE_MINUTES` (0 = off)."""
+
+    @pytest.mark.parametrize(
+        ("idle_minutes", "minutes_ago", "status"), [(30, 31, 401), (30, 29, 200), (0, 6 * 24 * 60, 200)]
+    )
+    def test_end_after_that_long_without_a_request(
+        self, backend: Backend, idle_minutes: int, minutes_ago: int, status: int
+    ) -> None:
+        with Service(backend, backend.settings(session_idle_minutes=idle_minutes)) as clinic:
+            browser = signed_in(clinic)
+            session = session_of(browser)
+            backend.sql(
+                "UPDATE sessions SET last_seen_at = now() - make_interval(mins => $2) WHERE id = $1",
+                session,
+                minutes_ago,
+            )
+            forget(backend, browser)
+            assert browser.get(ME).status_code == status
+            [(seen,)] = backend.sql(
+                "SELECT now() - last_seen_at < '1 minute' FROM sessions WHERE id = $1", session
+            )
+            assert seen is (status == 200), "a request, and nothing else, is a sign of life"
+            assert browser.post("/api/auth/refresh").status_code == status
+
+    def test_are_not_among_the_living(self, backend: Backend) -> None:
+        """Neither listed nor to be ended: what would be ended has ended."""
+        with Service(backend, backend.settings(session_idle_minutes=30)) as clinic:
+            silent, busy = signed_in(clinic), signed_in(clinic)
+            session = session_of(silent)
+            backend.sql(
+                "UPDATE sessions SET last_seen_at = now() - interval '31 minutes' WHERE id = $1", session
+            )
+            listed = busy.get(f"{ME}/sessions?limit=100").json()
+            assert session not in {one["id"] for one in listed["sessions"]}
+            assert len(listed["sessions"]) == listed["total"]
+            assert busy.delete(f"{ME}/sessions/{session}").status_code == 404
+
+
+class TestWithoutRedis:
+    def test_those_signed_in_go_on_and_nobody_signs_in(
+        self, apart: Backend, valkey: Valkey, world: World
+    ) -> None:
+        """Contract, accounts: "what Redis … cannot say, PostgreSQL answers"; errors: 503."""
+        with Service(apart, apart.settings()) as clinic:
+            patient, admin = signed_in(clinic), signed_in(clinic, "admin")
+            assert "ratelimit-limit" in patient.get(ME).headers
+            valkey.stop()
+
+            answer = patient.get(ME)
+            assert (answer.status_code, answer.json()["role"]) == (200, "patient")
+            assert "ratelimit-limit" not in answer.headers
+            assert patient.patch(ME, {"phone": "+1 555 0111"}).status_code == 200
+            assert patient.post("/api/auth/refresh").status_code == 200
+            assert patient.get("/api/users").status_code == 403
+            assert admin.get("/api/users").status_code == 200
+            stranger = clinic.browser()
+            assert stranger.get(ME).status_code == 401
+            assert stranger.post("/api/auth/register", registration()).status_code == 201
+
+            for account in ("patient@test.example", email("nobody")):
+                refused = stranger.login(account, PASSWORD)
+                assert refused.status_code == 503
+                assert refused.json()["detail"].startswith("Sign-in is unavailable right now.")
+                assert int(refused.headers["retry-after"]) >= 1
+            assert stranger.get("/health/live").status_code == 200
+            assert stranger.get("/health/ready").status_code == 503
+
+            valkey.start()
+            assert stranger.login("patient@test.example", PASSWORD).status_code == 200
+            assert stranger.get("/health/ready").status_code == 200
+
+    def test_a_session_that_ends_meanwhile_stays_dead_when_redis_is_back(
+        self, apart: Backend, valkey: Valkey
+    ) -> None:
+        """Contract, accounts: "Ending a session commits in PostgreSQL, then leaves a tombstone"."""
+        with Service(apart, apart.settings()) as one, Service(apart, apart.settings()) as two:
+            browser, elsewhere = signed_in(one), signed_in(two)
+            copies = [service.browser(dict(browser.cookies)) for service in (one, two)]
+            assert [copy.get(ME).status_code for copy in copies] == [200, 200]
+            valkey.stop()
+            assert browser.post("/api/auth/logout").status_code == 200
+            assert [copy.get(ME).status_code for copy in copies] == [401, 401]
+            valkey.start()
+            for copy in copies:
+                assert copy.get(ME).status_code == 401
+                assert copy.post("/api/auth/refresh").status_code == 401
+            assert elsewhere.get(ME).status_code == 200
+
+    def test_a_session_that_ends_meanwhile_is_dead_though_redis_remembers_it_alive(
+        self, apart: Backend, valkey: Valkey
+    ) -> None:
+        """Contract, accounts: "ends its sessions at once": the answer waits until no instance can believe in
+        the session any more."""
+        with Service(apart, apart.settings()) as one, Service(apart, apart.settings()) as two:
+            browser = signed_in(one)
+            copies = [service.browser(dict(browser.cookies)) for service in (one, two)]
+            assert [copy.get(ME).status_code for copy in copies] == [200, 200]
+            session = session_of(browser)
+            with ThreadPoolExecutor(1) as pool:
+                with valkey.out_of_reach():
+                    logout = pool.submit(browser.post, "/api/auth/logout")
+                    while not apart.sql(
+                        "SELECT 1 FROM sessions WHERE id = $1 AND ended_at IS NOT NULL", session
+                    ):
+                        time.sleep(0.02)
+                assert logout.result().status_code == 200
+            assert [copy.get(ME).status_code for copy in copies] == [401, 401]

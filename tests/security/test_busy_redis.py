@@ -1,0 +1,165 @@
+"""Redis that is slow, or the connection to which is full, is not Redis away: nobody passes uncounted, and
+what is not answered in time is 503."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+
+from persistence import embedded
+from security.admission import Admission
+from security.availability import BusyError
+from security.counters import CounterStore
+from security.login_attempts import LoginAttempts
+from security.pipeline import MOST
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World
+from tests.support.relay import Relay, relayed
+from tests.support.service import Backend, Service
+
+ME = "/api/users/me"
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server of the test's own."""
+    running = embedded.start(tmp_path, postgres=False)
+    yield running.redis_url
+    running.stop()
+    embedded.discard(tmp_path)
+
+
+async def ask(service: Service, browser: Browser, path: str) -> tuple[int, dict[str, str]]:
+    """The status and headers of a GET on a connection of its own."""
+    host, port = service.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    cookie = f"access_token={browser.cookies['access_token']}"
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower().splitlines()
+    writer.close()
+    return int(head[0].split()[1]), dict(line.split(": ", 1) for line in head[1:] if line)
+
+
+def signed_in(service: Service) -> Browser:
+    browser = service.browser()
+    assert browser.login("patient@test.example", PASSWORD).status_code == 200
+    return browser
+
+
+@asynccontextmanager
+async def served(backend: Backend, url: str) -> AsyncIterator[Service]:
+    settings = Backend(backend.database_url, url).settings(rate_limit_per_minute=100)
+    service = await asyncio.to_thread(Service(backend, settings).__enter__)
+    try:
+        yield service
+    finally:
+        await asyncio.to_thread(service.__exit__)
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
+def test_of_a_burst_over_a_slow_redis_nothing_passes_uncounted(
+    backend: Backend, world: World, valkey: str, delay: float
+) -> None:
+    async def burst() -> list[tuple[int, dict[str, str]]]:
+        async with relayed(valkey) as relay, served(backend, relay.url) as service:
+            relay.delay = delay
+            browser = service.browser(dict(world.patient.cookies))
+            return await asyncio.gather(*[ask(service, browser, ME) for _ in range(700)])
+
+    answers = asyncio.run(burst())
+    statuses = Counter(status for status, _ in answers)
+    assert statuses.keys() <= {200, 429, 503}, statuses
+    assert statuses[200] <= 100, statuses
+    for status, headers in answers:
+        assert status == 503 or "ratelimit-limit" in headers
+        assert status == 200 or int(headers["retry-after"]) >= 1
+
+
+def test_who_is_not_answered_in_time_is_told_to_come_back(
+    backend: Backend, world: World, valkey: str
+) -> None:
+    """And is counted nevertheless; the next one asks over a new connection."""
+
+    async def run() -> None:
+        async with relayed(valkey) as relay, served(backend, relay.url) as service:
+            browser = service.browser(dict(world.patient.cookies))
+            assert (await ask(service, browser, ME))[0] == 200
+            relay.hold()
+            for status, headers in await asyncio.gather(*[ask(service, browser, ME) for _ in range(50)]):
+                assert (status, headers["retry-after"]) == (503, "1")
+            status, headers = await ask(service, browser, ME)
+            assert (status, headers["ratelimit-remaining"]) == (200, "48")
+
+    asyncio.run(run())
+
+
+def test_one_that_does_not_answer_is_away(backend: Backend, valkey: str) -> None:
+    """Whoever is signed in goes on, uncounted, as with one that is down."""
+    own = Backend(backend.database_url, valkey)
+    with Service(own, own.settings()) as service, redis.Redis.from_url(valkey) as connection:
+        browser = signed_in(service)
+        connection.execute_command("CLIENT", "PAUSE", "8000", "ALL")
+        answer = browser.get(ME)
+        assert answer.status_code == 200
+        assert "ratelimit-limit" not in answer.headers
+        assert service.browser().login("patient@test.example", PASSWORD).status_code == 503
+
+
+@asynccontextmanager
+async def full(url: str) -> AsyncIterator[tuple[Relay, CounterStore]]:
+    """As many commands in flight as may be."""
+    async with relayed(url) as relay:
+        store = CounterStore.connect(relay.url)
+        async with store:
+            await store.count("requests:user:x", 60_000)
+            relay.hold()
+            asked = [asyncio.create_task(store.count("requests:user:x", 60_000)) for _ in range(MOST)]
+            await asyncio.sleep(0)
+            yield relay, store
+            relay.let_go()
+            await asyncio.gather(*asked)
+
+
+async def nobody(_: object) -> None: ...
+
+
+def test_every_use_of_a_full_connection_is_busy_and_not_away(valkey: str) -> None:
+    async def run() -> None:
+        async with full(valkey) as (_, store):
+            admission = Admission(store, nobody, limit=100, tombstone=900)
+            attempts = LoginAttempts(store, 5, 900, 300)
+            session = uuid4()
+            for use in (
+                admission.count("requests:address:192.0.2.1"),
+                admission.known([f"session:{session}", "requests:user:x"], session),
+                attempts.take("a@b.c", "192.0.2.1"),
+                store.bury_session(session, 900),
+            ):
+                with pytest.raises(BusyError):
+                    await use
+            assert admission.away_until == 0
+            await store.ping()
+
+    asyncio.run(run())
+
+
+def test_a_session_is_buried_once_there_is_room(valkey: str) -> None:
+    """The end of a session does not fail for a moment without any."""
+    session = uuid4()
+
+    async def run() -> None:
+        async with full(valkey) as (relay, store):
+            ending = asyncio.create_task(Admission(store, nobody, limit=1, tombstone=900).end([session]))
+            await asyncio.sleep(0.6)
+            assert not ending.done()
+            relay.let_go()
+            await ending
+
+    asyncio.run(run())
+    with redis.Redis.from_url(valkey) as connection:
+        assert connection.get(f"session:{session}") == b"ended"

@@ -1,0 +1,423 @@
+"""All requests of a worker ask Redis over one connection: each gets its own answer, none is counted twice,
+and none passes uncounted because the connection is full, cut or spoilt."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import uvloop
+
+from persistence import embedded
+from security.availability import UNAVAILABLE, BusyError
+from security.counters import CounterStore
+from security.pipeline import MOST
+from tests.support.relay import Relay, relayed
+
+KEY = "requests:user:somebody"
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server of this module's own."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with embedded.start(folder, postgres=False) as servers:
+        yield servers.redis_url
+    embedded.discard(folder)
+
+
+@pytest.fixture(autouse=True)
+def empty(valkey: str) -> None:
+    with redis.Redis.from_url(valkey) as connection:
+        connection.flushall()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[CounterStore]:
+    store = CounterStore.connect(url)
+    async with store:
+        yield store
+
+
+@asynccontextmanager
+async def behind(valkey: str) -> AsyncIterator[tuple[Relay, CounterStore]]:
+    async with relayed(valkey) as relay, connected(relay.url) as store:
+        yield relay, store
+
+
+async def outcomes(*asked: "asyncio.Task[Any]") -> list[Any]:
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def echoes(store: CounterStore, words: range) -> list["asyncio.Task[Any]"]:
+    return [asyncio.create_task(store.ask("ECHO", word)) for word in words]
+
+
+def counts(store: CounterStore, number: int) -> list["asyncio.Task[Any]"]:
+    return [asyncio.create_task(store.count(KEY, 60_000)) for _ in range(number)]
+
+
+def counted(valkey: str) -> int:
+    with redis.Redis.from_url(valkey) as connection:
+        return int(connection.get(KEY) or 0)
+
+
+def said(words: range) -> list[bytes]:
+    return [str(word).encode() for word in words]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 65536])
+def test_each_gets_the_answer_to_what_it_asked(valkey: str, pieces: int) -> None:
+    """However the answers are cut into packets."""
+
+    async def run() -> tuple[list[Any], int]:
+        async with behind(valkey) as (relay, store):
+            relay.pieces = pieces
+            return await outcomes(*echoes(store, range(400))), len(relay.wires)
+
+    answers, connections = asyncio.run(run())
+    assert answers == said(range(400))
+    assert connections == 1, "they waited for one connection, and shared it"
+
+
+def test_an_answer_whose_request_has_gone_is_nobody_elses(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with behind(valkey) as (relay, store):
+            await store.ask("ECHO", "first")
+            relay.hold()
+            asked = echoes(store, range(100))
+            await relay.until_held(100)
+            for task in asked[::3]:
+                task.cancel()
+            await asyncio.sleep(0)
+            asked += echoes(store, range(100, 200))
+            relay.let_go()
+            return await outcomes(*asked)
+
+    for answer, expected in zip(asyncio.run(run()), said(range(200)), strict=True):
+        assert isinstance(answer, asyncio.CancelledError) or answer == expected
+
+
+def test_what_is_beyond_the_most_in_flight_is_busy_and_not_asked(valkey: str) -> None:
+    async def run() -> None:
+        async with behind(valkey) as (relay, store):
+            await store.count(KEY, 60_000)
+            relay.hold()
+            asked = counts(store, MOST)
+            await asyncio.sleep(0)
+            for _ in range(3):
+                with pytest.raises(BusyError):
+                    await store.count(KEY, 60_000)
+            relay.let_go()
+            assert [count for count, _ in await asyncio.gather(*asked)] == [*range(2, MOST + 2)]
+            assert (await store.count(KEY, 60_000))[0] == MOST + 2
+
+    asyncio.run(run())
+    assert counted(valkey) == MOST + 2
+
+
+def test_so_is_what_is_beyond_the_most_that_wait_for_a_connection(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with behind(valkey) as (_, store):
+            return await outcomes(*counts(store, MOST + 50))
+
+    busy = [answer for answer in asyncio.run(run()) if isinstance(answer, BusyError)]
+    assert (len(busy), counted(valkey)) == (50, MOST)
+
+
+def test_scripts_that_are_flushed_are_loaded_again(valkey: str) -> None:
+    """What Redis does not know has not run: nobody is counted twice, or not at all."""
+
+    async def run() -> list[Any]:
+        async with behind(valkey) as (_, store):
+            asked = []
+            for _ in range(20):
+                asked += counts(store, 20)
+                await store.ask("SCRIPT", "FLUSH")
+            return await outcomes(*asked)
+
+    assert sorted(count for count, _ in asyncio.run(run())) == [*range(1, 401)]
+
+
+@pytest.mark.parametrize("after", [0, 3, 50])
+def test_what_may_have_run_is_not_asked_again(valkey: str, after: int) -> None:
+    """The connection ends in the middle of an answer: Redis is there, so whose answer is lost is told to come
+    back; whose came has it."""
+
+    async def run() -> tuple[list[Any], int, int]:
+        async with behind(valkey) as (relay, store):
+            await store.count(KEY, 60_000)
+            relay.hold()
+            asked = counts(store, 30)
+            await relay.until_held(30 * 10)
+            relay.cut(after)
+            answers = await outcomes(*asked)
+            return answers, (await store.count(KEY, 60_000))[0], len(relay.wires)
+
+    answers, last, connections = asyncio.run(run())
+    arrived = [answer for answer in answers if not isinstance(answer, BusyError)]
+    assert [count for count, _ in arrived] == [*range(2, 2 + len(arrived))]
+    assert len(arrived) == after // len(b"*2\r\n:2\r\n:59999\r\n")
+    assert last == 32
+    assert connections == 3, "the first, the second opinion, and the next"
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28"])
+def test_what_is_no_answer_ends_the_connection(valkey: str, words: bytes) -> None:
+    """Nothing that comes after it would be known to be the answer to anything."""
+
+    async def run() -> None:
+        async with behind(valkey) as (relay, store):
+            await store.ask("ECHO", "first")
+            relay.hold()
+            asked = echoes(store, range(5))
+            await relay.until_held(5)
+            relay.say(words)
+            assert {type(answer) for answer in await outcomes(*asked)} == {BusyError}
+            assert await asyncio.gather(*echoes(store, range(5))) == said(range(5))
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_nobody_asked_for_ends_the_connection(valkey: str) -> None:
+    """Whoever asked next would get it."""
+
+    async def run() -> None:
+        async with behind(valkey) as (relay, store):
+            await store.ask("ECHO", "first")
+            relay.say(b"+OK\r\n")
+            await asyncio.sleep(0.1)
+            assert await asyncio.gather(*echoes(store, range(5))) == said(range(5))
+            assert len(relay.wires) == 2
+
+    asyncio.run(run())
+
+
+def test_one_that_answers_elsewhere_is_waited_for_and_is_then_busy(valkey: str) -> None:
+    """This connection is dead, as behind a firewall that has forgotten it; the next one is not."""
+
+    async def run() -> None:
+        async with behind(valkey) as (relay, store):
+            await store.count(KEY, 60_000)
+            relay.hold()
+            answers = await outcomes(*counts(store, 10))
+            assert {type(answer) for answer in answers} == {BusyError}
+            assert (await store.count(KEY, 60_000))[0] == 12
+
+    asyncio.run(run())
+
+
+def test_a_slow_answer_is_an_answer(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with behind(valkey) as (relay, store):
+            await store.ask("ECHO", "first")
+            relay.delay = 0.9
+            return await outcomes(*echoes(store, range(20)))
+
+    assert asyncio.run(run()) == said(range(20))
+
+
+def test_one_that_answers_nowhere_is_away_until_it_answers_again(valkey: str) -> None:
+    """A stalled server: who asked first and who asked last are told at the same time."""
+
+    async def run() -> None:
+        async with behind(valkey) as (_, store):
+            await store.count(KEY, 60_000)
+            with stalled(valkey):
+                first = counts(store, 10)
+                await asyncio.sleep(0.4)
+                for answer in await outcomes(*first, *counts(store, 10)):
+                    assert isinstance(answer, UNAVAILABLE), answer
+                for answer in await outcomes(*counts(store, 10)):
+                    assert isinstance(answer, UNAVAILABLE), answer
+            await store.count(KEY, 60_000)
+
+    asyncio.run(run())
+
+
+@contextmanager
+def stalled(valkey: str) -> Iterator[None]:
+    """The server's process stands still."""
+    with redis.Redis.from_url(valkey) as connection:
+        process = int(connection.info("server")["process_id"])
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_a_loop_that_was_full_first_reads_what_came_meanwhile(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with behind(valkey) as (_, store):
+            await store.ask("ECHO", "first")
+            asked = echoes(store, range(5))
+            await asyncio.sleep(0)
+            stall()
+            return await outcomes(*asked)
+
+    assert asyncio.run(run()) == said(range(5))
+
+
+def stall() -> None:
+    time.sleep(2.5)
+
+
+def test_big_answers_among_small_ones(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with behind(valkey) as (_, store):
+            await store.ask("SET", "big", b"x" * 5_000_000)
+            big = asyncio.create_task(store.ask("GET", "big"))
+            return await outcomes(*echoes(store, range(5)), big, *echoes(store, range(5)))
+
+    answers = asyncio.run(run())
+    assert [len(answer) for answer in answers] == [*[1] * 5, 5_000_000, *[1] * 5]
+
+
+def test_what_redis_says_unasked_is_no_answer(valkey: str) -> None:
+    """RESP3: pushes, here of keys that change."""
+
+    async def run() -> list[Any]:
+        async with behind(valkey) as (_, store):
+            await store.ask("CLIENT", "TRACKING", "ON", "BCAST")
+            with redis.Redis.from_url(valkey) as connection:
+                for number in range(20):
+                    connection.set(f"changed:{number}", 1)
+            return await outcomes(*echoes(store, range(20)))
+
+    assert asyncio.run(run()) == said(range(20))
+
+
+def test_an_objection_is_one_requests_own(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with behind(valkey) as (_, store):
+            wrong = asyncio.create_task(store.ask("NO-SUCH-COMMAND"))
+            return await outcomes(*echoes(store, range(3)), wrong, *echoes(store, range(3)))
+
+    answers = asyncio.run(run())
+    assert answers[:3] == answers[4:] == said(range(3))
+    assert isinstance(answers[3], redis.ResponseError)
+
+
+def test_a_restarted_server_costs_nobody_an_error_who_asks_afterwards(tmp_path: Path) -> None:
+    async def run() -> None:
+        servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
+        async with connected(servers.redis_url) as store:
+            for _ in range(3):
+                assert (await store.count(KEY, 60_000))[0] == 1
+                await asyncio.to_thread(servers.stop)
+                servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
+        await asyncio.to_thread(servers.stop)
+
+    asyncio.run(run())
+    embedded.discard(tmp_path)
+
+
+def test_a_restart_while_many_ask(tmp_path: Path) -> None:
+    """Each gets an answer, or one of the two refusals; nobody is left waiting."""
+
+    async def keep_asking(store: CounterStore, stop: asyncio.Event) -> list[Any]:
+        answers = []
+        while not stop.is_set():
+            answers += await outcomes(*counts(store, 1))
+            await asyncio.sleep(0.001)
+        return answers
+
+    async def run() -> list[Any]:
+        servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
+        async with connected(servers.redis_url) as store:
+            stop = asyncio.Event()
+            asking = [asyncio.create_task(keep_asking(store, stop)) for _ in range(20)]
+            for _ in range(2):
+                await asyncio.sleep(0.3)
+                await asyncio.to_thread(servers.stop)
+                servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
+            await asyncio.sleep(0.3)
+            stop.set()
+            answers = [answer for answers in await asyncio.gather(*asking) for answer in answers]
+            assert await store.count(KEY, 60_000)
+        await asyncio.to_thread(servers.stop)
+        return answers
+
+    answers = asyncio.run(run())
+    embedded.discard(tmp_path)
+    assert {type(answer) for answer in answers if not isinstance(answer, UNAVAILABLE)} <= {tuple, BusyError}
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_server_that_hangs_up_during_the_handshake_is_away(run: Callable[[Any], None]) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"%0\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with server, connected(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
+            for _ in range(30):
+                with pytest.raises(UNAVAILABLE):
+                    await store.count(KEY, 60_000)
+
+    run(ask())
+
+
+def test_a_user_whose_password_has_changed_is_told_so(valkey: str) -> None:
+    """Who is connected goes on; a new connection is refused, which is no load."""
+
+    async def run() -> None:
+        with redis.Redis.from_url(valkey) as admin:
+            admin.execute_command("ACL", "SETUSER", "clinic", "on", ">old", "~*", "+@all")
+            async with connected(f"{valkey}?db=3&username=clinic&password=old&client_name=us") as store:
+                await store.ask("SET", "where", "in 3")
+                assert await store.ask("ACL", "WHOAMI") == b"clinic"
+                assert await store.ask("CLIENT", "GETNAME") == b"us"
+                admin.execute_command("ACL", "SETUSER", "clinic", "resetpass", ">new")
+                await store.ask("ECHO", "still here")
+                admin.client_kill_filter(_type="normal", skipme=True)
+                await asyncio.sleep(0.05)
+                with pytest.raises(redis.ConnectionError, match="invalid username-password"):
+                    await store.ask("ECHO", "again")
+        with redis.Redis.from_url(f"{valkey}?db=3") as other:
+            assert other.get("where") == b"in 3"
+
+    asyncio.run(run())
+
+
+def test_an_idle_connection_is_kept_up_as_the_url_says(valkey: str) -> None:
+    async def run() -> int:
+        async with connected(f"{valkey}?health_check_interval=1") as store:
+            await store.ask("ECHO", "first")
+            before = pings(valkey)
+            await asyncio.sleep(2.2)
+            return pings(valkey) - before
+
+    assert asyncio.run(run()) >= 2
+
+
+def pings(valkey: str) -> int:
+    with redis.Redis.from_url(valkey) as connection:
+        return int(connection.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"])
+
+
+def test_nothing_stays_open_or_waiting_at_the_end(valkey: str) -> None:
+    async def run() -> list[Any]:
+        async with relayed(valkey) as relay:
+            async with connected(relay.url) as store:
+                await store.ask("ECHO", "first")
+                relay.hold()
+                asked = echoes(store, range(3))
+                await relay.until_held(3)
+            answers = await outcomes(*asked)
+            assert len(relay.wires) <= 2
+            return answers
+
+    for answer in asyncio.run(run()):
+        assert isinstance(answer, BusyError)
+    with redis.Redis.from_url(valkey) as connection:
+        assert len(connection.client_list(_type="normal")) == 1

@@ -1,0 +1,321 @@
+"""Who was let in at the head of a request is asked again after whatever made them wait: a body, a lock, a
+password hash, a queue (ASVS 5.0, 7.4.1 and 8.3.2)."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from security.roles import Role
+from tests.security.test_access import OPERATIONS
+from tests.support import locks
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World, chart, email, registration
+from tests.support.nets import handlers
+from tests.support.service import Backend
+
+Answer = tuple[int, dict[str, Any]]
+
+
+@contextmanager
+def begun(browser: Browser, method: str, path: str, body: Any) -> Iterator[Callable[[], Answer]]:
+    """A request of which the service has the head and one byte of the body. Gives what sends the rest and
+    reads the answer."""
+    content = json.dumps(body).encode()
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Cookie: access_token={browser.cookies['access_token']}\r\nContent-Length: {len(content)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    port = int(browser.base_url.rpartition(":")[2])
+    with socket.create_connection(("localhost", port), timeout=30) as connection:
+        connection.sendall(head.encode() + content[:1])
+        # Once a later request on another connection is answered, the head of this one has been judged.
+        assert browser.get("/api/users/me").status_code == 200
+
+        def finish() -> Answer:
+            connection.sendall(content[1:])
+            received = b"".join(iter(lambda: connection.recv(65536), b""))
+            status, _, answer = received.partition(b"\r\n\r\n")
+            return int(status.split()[1]), json.loads(answer)
+
+        yield finish
+
+
+def signed_out(world: World, browser: Browser) -> None:
+    assert world.service.browser(browser.cookies).post("/api/auth/logout").status_code == 200
+
+
+def disabled(world: World, browser: Browser) -> None:
+    assert world.admin.patch(f"/api/users/{browser.me()['id']}", {"status": "disabled"}).status_code == 200
+
+
+def demoted(world: World, browser: Browser) -> None:
+    assert world.admin.patch(f"/api/users/{browser.me()['id']}", {"role": "patient"}).status_code == 200
+
+
+def given_another_password(world: World, browser: Browser) -> None:
+    path = f"/api/users/{browser.me()['id']}/password"
+    assert world.admin.post(path, {"newPassword": "another horse"}).status_code == 200
+
+
+def ended_elsewhere(world: World, browser: Browser) -> None:
+    me = browser.me()
+    elsewhere = world.service.browser()
+    assert elsewhere.login(me["email"], PASSWORD).status_code == 200
+    for session in elsewhere.get("/api/users/me/sessions").json()["sessions"]:
+        if not session["current"]:
+            assert elsewhere.delete(f"/api/users/me/sessions/{session['id']}").status_code == 200
+
+
+def demoted_beside_the_service(world: World, browser: Browser) -> None:
+    world.service.backend.sql("UPDATE users SET role = 'patient' WHERE email = $1", browser.me()["email"])
+
+
+ENDS = [
+    signed_out,
+    disabled,
+    demoted,
+    given_another_password,
+    ended_elsewhere,
+    demoted_beside_the_service,
+]
+# operation -> (role, method, path, body, what counts the rows or values that it would change)
+WRITES: dict[str, tuple[Role, str, str, Any, str]] = {
+    "register": (Role.ADMIN, "POST", "/api/auth/register", registration(Role.ADMIN, email="{email}"),
+                 "SELECT count(*) FROM users WHERE email = '{email}' AND status = 'active'"),
+    "updateUser": (Role.ADMIN, "PATCH", "/api/users/{self}", {"status": "active"},
+                   "SELECT status, role FROM users WHERE id = '{self}'"),
+    "setUserPassword": (Role.ADMIN, "POST", "/api/users/{other}/password", {"newPassword": "stolen horse"},
+                        "SELECT password_hash FROM users WHERE id = '{other}'"),
+    "updateMe": (Role.DOCTOR, "PATCH", "/api/users/me", {"name": "Evil"},
+                 "SELECT count(*) FROM users WHERE id = '{self}' AND name = 'Evil'"),
+    "changeMyPassword": (Role.PATIENT, "POST", "/api/users/me/password",
+                         {"currentPassword": PASSWORD, "newPassword": "stolen horse"},
+                         "SELECT updated_at FROM users WHERE id = '{self}'"),
+    "createPatient": (Role.STAFF, "POST", "/api/patients", chart(name="Evil"),
+                      "SELECT count(*) FROM patients WHERE name = 'Evil'"),
+    "updatePatient": (Role.DOCTOR, "PATCH", "/api/patients/{chart}", {"allergies": "Evil"},
+                      "SELECT count(*) FROM patients WHERE allergies = 'Evil'"),
+    "linkPatientAccount": (Role.STAFF, "PUT", "/api/patients/{chart}/account", {"userId": "{other}"},
+                           "SELECT count(*) FROM patients WHERE user_id = '{other}'"),
+    "createAppointment": (Role.STAFF, "POST", "/api/appointments",
+                          {"patientId": "{chart}", "doctorId": "{doctor}", "date": "{slot}",
+                           "reason": "Evil"},
+                          "SELECT count(*) FROM appointments WHERE reason = 'Evil'"),
+    "updateAppointment": (Role.STAFF, "PATCH", "/api/appointments/{appointment}", {"notes": "Evil"},
+                          "SELECT count(*) FROM appointments WHERE notes = 'Evil'"),
+    "createRecord": (Role.DOCTOR, "POST", "/api/records",
+                     {"patientId": "{chart}", "diagnosis": "Evil", "prescription": "", "notes": ""},
+                     "SELECT count(*) FROM medical_records WHERE diagnosis = 'Evil'"),
+}  # fmt: skip
+
+
+def filled(value: Any, names: dict[str, str]) -> Any:
+    text = json.dumps(value)
+    for name, given in names.items():
+        text = text.replace("{" + name + "}", given)
+    return json.loads(text)
+
+
+def prepared(world: World, operation_id: str) -> tuple[Browser, str, str, Any, str]:
+    """Somebody who may call the operation, and the call."""
+    role, method, path, body, effect = WRITES[operation_id]
+    browser, me = world.account(role)
+    _, other = world.account()
+    names = {
+        "self": me["id"],
+        "other": other["id"],
+        "chart": world.chart()["id"],
+        "doctor": world.doctor.me()["id"],
+        "appointment": world.appointment()["id"],
+        "slot": world.slot(),
+        "email": email("evil"),
+    }
+    return browser, method, filled(path, names), filled(body, names), filled(effect, names)
+
+
+def test_every_write_with_a_body_is_tried() -> None:
+    with_body = {name for name, (_, _, spec) in OPERATIONS.items() if "requestBody" in spec}
+    assert with_body == {*WRITES, "login"}
+
+
+@pytest.mark.parametrize("remembered", [5.0, 0.0], ids=["within what is remembered", "later"])
+@pytest.mark.parametrize("operation_id", WRITES)
+def test_a_write_whose_body_comes_late_is_not_stored(
+    operation_id: str, remembered: float, world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", remembered)
+    browser, method, path, body, effect = prepared(world, operation_id)
+    with begun(browser, method, path, body) as finish:
+        disabled(world, browser)
+        before = backend.sql(effect)
+        status, answer = finish()
+    if operation_id == "register":  # dead cookies mean anonymous: the account waits for approval
+        assert status == 201
+    else:
+        assert (status, answer["detail"]) == (401, "Not authenticated")
+    assert backend.sql(effect) == before
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_ends_a_session_or_a_role_ends_it_for_what_is_under_way(
+    end: Callable[[World, Browser], None], world: World, backend: Backend
+) -> None:
+    browser, method, path, body, effect = prepared(world, "createRecord")
+    with begun(browser, method, path, body) as finish:
+        end(world, browser)
+        status, _ = finish()
+    assert status == 401
+    assert backend.sql(effect)[0][0] == 0
+
+
+@pytest.mark.parametrize(
+    "body", [{"patientId": "nonsense"}, {"unknown": 1}, {"patientId": "11111111-1111-4111-8111-111111111111"}]
+)
+def test_after_a_long_wait_the_dead_learn_nothing_of_rules_and_objects(
+    body: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    browser, _ = world.account(Role.DOCTOR)
+    record = {"diagnosis": "Well", "prescription": "", "notes": "", **body}
+    with begun(browser, "POST", "/api/records", record) as finish:
+        signed_out(world, browser)
+        assert finish() == (401, {"detail": "Not authenticated"})
+
+
+def test_after_a_long_wait_the_guards_judge_who_they_are_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    browser, _ = world.account(Role.DOCTOR)
+    body = {"patientId": world.chart()["id"], "diagnosis": "Well", "prescription": "", "notes": ""}
+    with begun(browser, "POST", "/api/records", body) as finish:
+        demoted_beside_the_service(world, browser)
+        status, _ = finish()
+    assert status == 403
+
+
+def test_a_slow_body_of_somebody_still_signed_in_is_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    browser, _ = world.account()
+    with begun(browser, "PATCH", "/api/users/me", {"name": "Patient Person"}) as finish:
+        status, answer = finish()
+    assert (status, answer["name"]) == (200, "Patient Person")
+
+
+# Locks and hashes
+
+
+def test_a_write_that_waited_for_a_lock_is_not_stored(world: World, backend: Backend) -> None:
+    browser, me = world.account(Role.STAFF)
+    patient = world.chart()["id"]
+    with ThreadPoolExecutor(1) as pool:
+        with locks.transaction(backend) as run:
+            run("SELECT 1 FROM patients WHERE id = $1 FOR UPDATE", patient)
+            late = pool.submit(browser.patch, f"/api/patients/{patient}", {"address": "Evil"})
+            locks.until_they_wait(backend, late)
+            signed_out(world, browser)
+        assert late.result().status_code == 401
+    assert backend.sql("SELECT address FROM patients WHERE id = $1::uuid", patient)[0][0] != "Evil"
+    [row] = backend.sql(
+        "SELECT count(*) FROM audit_events WHERE user_id = $1::uuid AND action = 'patient.update'", me["id"]
+    )
+    assert row[0] == 0
+
+
+def test_a_booking_that_waited_for_its_turn_is_not_stored(world: World, backend: Backend) -> None:
+    browser, linked = world.linked_patient()
+    doctor, date = world.doctor.me()["id"], world.slot()
+    body = {"patientId": linked["id"], "doctorId": doctor, "date": date, "reason": "Check-up"}
+    with ThreadPoolExecutor(1) as pool:
+        with locks.transaction(backend) as run:
+            run(
+                "SELECT pg_advisory_xact_lock($1)",
+                int.from_bytes(bytes.fromhex(doctor.replace("-", ""))[8:], signed=True),
+            )
+            late = pool.submit(browser.post, "/api/appointments", body)
+            locks.until_they_wait(backend, late)
+            signed_out(world, browser)
+        assert late.result().status_code == 401
+    booked = "SELECT count(*) FROM appointments WHERE patient_id = $1::uuid"
+    assert backend.sql(booked, linked["id"])[0][0] == 0
+
+
+def test_a_write_that_waited_for_a_password_hash_is_not_stored(world: World, backend: Backend) -> None:
+    browser, _ = world.account(Role.ADMIN)
+    _, victim = world.account()
+    hashed = backend.sql("SELECT password_hash FROM users WHERE id = $1::uuid", victim["id"])
+    with ThreadPoolExecutor(5) as pool:
+        queue = [
+            pool.submit(world.service.browser().post, "/api/auth/register", registration()) for _ in range(4)
+        ]
+        late = pool.submit(
+            browser.post, f"/api/users/{victim['id']}/password", {"newPassword": "stolen horse"}
+        )
+        disabled(world, browser)
+        assert late.result().status_code == 401
+        assert {request.result().status_code for request in queue} == {201}
+    assert backend.sql("SELECT password_hash FROM users WHERE id = $1::uuid", victim["id"]) == hashed
+
+
+def test_two_administrators_who_set_each_others_password_do_not_block_each_other(world: World) -> None:
+    (one, me), (other, them) = world.account(Role.ADMIN), world.account(Role.ADMIN)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(one.post, f"/api/users/{them['id']}/password", {"newPassword": "first horse"}),
+            pool.submit(other.post, f"/api/users/{me['id']}/password", {"newPassword": "second horse"}),
+        ]
+    assert sorted(call.result().status_code for call in calls) == [200, 401]
+
+
+def test_two_sessions_that_end_each_other_do_not_block_each_other(world: World) -> None:
+    browser, me = world.account()
+    other = world.service.browser()
+    assert other.login(me["email"], PASSWORD).status_code == 200
+    sessions = {s["current"]: s["id"] for s in browser.get("/api/users/me/sessions").json()["sessions"]}
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(browser.delete, f"/api/users/me/sessions/{sessions[False]}"),
+            pool.submit(other.delete, f"/api/users/me/sessions/{sessions[True]}"),
+        ]
+    assert sorted(call.result().status_code for call in calls) == [200, 401]
+
+
+# Answers
+
+
+def test_an_answer_that_was_long_in_coming_is_not_for_somebody_who_has_signed_out(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    browser, _ = world.account(Role.STAFF)
+    still = world.account(Role.STAFF)[0]
+    with ThreadPoolExecutor(3) as pool:
+        with locks.transaction(backend) as run:
+            run("LOCK TABLE patients IN ACCESS EXCLUSIVE MODE")
+            answers = [
+                pool.submit(browser.get, "/api/patients"),
+                pool.submit(browser.get, f"/api/patients/{email()}"),
+                pool.submit(still.get, "/api/patients"),
+            ]
+            locks.until_they_wait(backend, answers[0], answers[2])
+            signed_out(world, browser)
+        assert answers[0].result().status_code == 401
+        assert answers[1].result().status_code in {401, 404}
+        assert answers[2].result().status_code == 200
+
+
+def test_only_what_renews_or_ends_the_session_looks_after_it_itself(world: World) -> None:
+    own = {
+        handler.operation_id
+        for handler in handlers(world.service.app).values()
+        if handler.opt.get("of_a_session")
+    }
+    assert own == {"refresh"}

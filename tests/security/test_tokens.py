@@ -1,0 +1,304 @@
+"""What a token must be for its bearer to be let in (requirement, "JWT Token Structure"; RFC 8725)."""
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import jwt
+import pytest
+
+from security.tokens import REMEMBERED, Kind, TokenIssuer
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World
+from tests.support.service import KEY, Backend, Service
+
+Claims = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def access(world: World) -> str:
+    return world.patient.cookies["access_token"]
+
+
+@pytest.fixture(scope="module")
+def refresh(world: World) -> str:
+    return world.patient.cookies["refresh_token"]
+
+
+def claims(token: str) -> Claims:
+    return dict(jwt.decode(token, KEY, algorithms=["HS256"]))
+
+
+def signed(payload: Claims, key: str = KEY, algorithm: str = "HS256") -> str:
+    return jwt.encode(payload, key, algorithm)
+
+
+def encoded(part: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def with_payload(token: str, payload: Any) -> str:
+    """The token with another payload and the old signature."""
+    header, _, signature = token.split(".")
+    return f"{header}.{encoded(payload)}.{signature}"
+
+
+def unsigned(payload: Claims, algorithm: str) -> str:
+    return f"{encoded({'alg': algorithm, 'typ': 'JWT'})}.{encoded(payload)}."
+
+
+def without(payload: Claims, name: str) -> Claims:
+    return {key: value for key, value in payload.items() if key != name}
+
+
+def status_of(service: Service, token: str) -> int:
+    """What the bearer of this access token gets."""
+    return service.browser({"access_token": token}).get("/api/users/me").status_code
+
+
+def test_claims_are_the_requirements_and_those_of_a_session(world: World, access: str, refresh: str) -> None:
+    """Requirement, JWT Token Structure: `sub`, `email`, `role`, `exp`; contract: "plus `iat` …, `sid`,
+    `jti` and a claim that tells access from refresh"."""
+    me, kinds = world.patient.me(), {"access": (access, 900), "refresh": (refresh, 604_800)}
+    for kind, (token, life) in kinds.items():
+        assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
+        carried = claims(token)
+        assert carried.keys() == {"sub", "email", "role", "exp", "iat", "sid", "jti", "kind"}
+        assert (carried["sub"], carried["email"], carried["role"]) == (me["id"], me["email"], "patient")
+        assert carried["kind"] == kind
+        assert carried["exp"] - carried["iat"] == pytest.approx(life, abs=2)
+        assert {type(carried["exp"]), type(carried["iat"])} == {int}
+        assert UUID(carried["sid"])
+        assert UUID(carried["jti"])
+    assert claims(access)["sid"] == claims(refresh)["sid"]
+    assert claims(access)["jti"] != claims(refresh)["jti"]
+
+
+def test_a_token_of_ours_that_we_made_again_is_good(service: Service, access: str) -> None:
+    """What the tests below change is what they are refused for."""
+    assert status_of(service, signed(claims(access))) == 200
+
+
+REFUSED: dict[str, Callable[[Claims], str]] = {
+    "alg none": lambda c: unsigned(c, "none"),
+    "alg None": lambda c: unsigned(c, "None"),
+    "alg empty": lambda c: unsigned(c, ""),
+    "alg HS256, unsigned": lambda c: unsigned(c, "HS256"),
+    "another algorithm, our key": lambda c: signed(c, algorithm="HS512"),
+    "another key": lambda c: signed(c, "another key " * 4),
+    "an empty key": lambda c: f"{unsigned(c, 'HS256')}{encoded('')}",
+    "payload tampered": lambda c: with_payload(signed(c), {**c, "role": "admin"}),
+    "payload a list": lambda c: with_payload(signed(c), [c]),
+    "signature cut": lambda c: signed(c)[:-1],
+    "signature of another": lambda c: f"{unsigned(c, 'HS256')}{signed({**c, 'x': 1}).split('.')[2]}",
+    "two parts": lambda c: signed(c).rpartition(".")[0],
+    "four parts": lambda c: f"{signed(c)}.{encoded('')}",
+    "oversized": lambda c: signed({**c, "padding": "x" * 4096}),
+    "not a token": lambda c: "null",
+    **{f"no {name}": lambda c, name=name: signed(without(c, name)) for name in (
+        "exp", "iat", "sub", "sid", "jti", "kind"
+    )},
+    "expired": lambda c: signed({**c, "exp": int(time.time()) - 1}),
+    "expired an hour ago": lambda c: signed({**c, "iat": c["iat"] - 4500, "exp": int(time.time()) - 3600}),
+    "exp null": lambda c: signed({**c, "exp": None}),
+    "exp a word": lambda c: f"{(t := signed(c)).split('.')[0]}.{encoded({**c, 'exp': 'never'})}.{t[-43:]}",
+    "iat 150 s ahead": lambda c: signed({**c, "iat": int(time.time()) + 150}),
+    "iat five minutes ahead": lambda c: signed({**c, "iat": int(time.time()) + 300}),
+    "iat a word": lambda c: signed({**c, "iat": "now"}),
+    "nbf ahead": lambda c: signed({**c, "nbf": int(time.time()) + 3600}),
+    "sub not a UUID": lambda c: signed({**c, "sub": "1"}),
+    "sub a number": lambda c: signed({**c, "sub": 1}),
+    "sub in braces": lambda c: signed({**c, "sub": f"{{{c['sub']}}}"}),
+    "sub another user": lambda c: signed({**c, "sub": str(uuid4())}),
+    "sid not a UUID": lambda c: signed({**c, "sid": "' OR true --"}),
+    "sid unknown": lambda c: signed({**c, "sid": str(uuid4())}),
+    "jti not a UUID": lambda c: signed({**c, "jti": "x"}),
+    "kind refresh": lambda c: signed({**c, "kind": "refresh"}),
+    "kind unknown": lambda c: signed({**c, "kind": "admin"}),
+    "kind a list": lambda c: signed({**c, "kind": ["access"]}),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+@pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
+def test_anything_else_is_401(service: Service, access: str, make: Callable[[Claims], str]) -> None:
+    """Contract, accounts: "`exp` is required, the algorithm is the configured one only"."""
+    answer = service.browser({"access_token": make(claims(access))}).get("/api/users/me")
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Not authenticated"})
+    assert answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("name", ["alg none", "another key", "no exp", "expired", "sub another user"])
+def test_a_refresh_token_is_judged_alike(service: Service, refresh: str, name: str) -> None:
+    """Requirement 1, POST /api/auth/refresh: "Backend validates it"."""
+    browser = service.browser({"refresh_token": REFUSED[name](claims(refresh))})
+    assert browser.post("/api/auth/refresh").status_code == 401
+
+
+def test_each_kind_opens_its_own_door_only(service: Service, access: str, refresh: str) -> None:
+    """Contract, accounts: "a claim that tells access from refresh"."""
+    assert status_of(service, refresh) == 401
+    assert service.browser({"refresh_token": access}).post("/api/auth/refresh").status_code == 401
+
+
+@pytest.mark.parametrize("ahead", [-60, 60, 110])
+def test_another_servers_clock_may_be_a_little_ahead(service: Service, access: str, ahead: int) -> None:
+    """Contract, accounts: "`iat` (up to 120 s ahead is a clock, more is 401)"."""
+    assert status_of(service, signed({**claims(access), "iat": int(time.time()) + ahead})) == 200
+
+
+def test_the_session_decides_and_not_the_claims(service: Service, world: World, access: str) -> None:
+    """Contract, who may do what: a claim of ours that says "admin" makes nobody an administrator."""
+    browser = service.browser({"access_token": signed({**claims(access), "role": "admin", "email": "x"})})
+    assert browser.me() == world.patient.me()
+    assert browser.get("/api/users").status_code == 403
+
+
+def test_no_token_is_taken_from_anywhere_but_the_cookie(
+    service: Service, anonymous: Browser, world: World, access: str
+) -> None:
+    """Requirement 2, "Automatic via HttpOnly cookie (no Authorization header needed)"; contract: "No Bearer
+    header, no query token"."""
+    bearer = {"authorization": f"Bearer {access}"}
+    assert anonymous.get("/api/users/me", headers=bearer).status_code == 401
+    assert anonymous.get(f"/api/users/me?access_token={access}&token={access}").status_code == 401
+    assert anonymous.get("/api/users/me", headers={"access_token": access}).status_code == 401
+
+    both = world.staff.get("/api/users/me", headers=bearer)
+    assert both.json()["role"] == "staff"
+    assert world.staff.get("/api/users/me", headers={"authorization": "Bearer x"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("cookies", "status"),
+    [
+        (["access_token={good}"], 200),
+        (["theme=dark; access_token={good}; lang=en"], 200),
+        (["theme=dark", "access_token={good}"], 200),
+        (["access_token={good}; access_token={good}"], 401),
+        (["access_token={good}; access_token=planted"], 401),
+        (["access_token=planted; access_token={good}"], 401),
+        (["access_token={good}", "access_token=planted"], 401),
+        (["xaccess_token={good}"], 401),
+        (["ACCESS_TOKEN={good}"], 401),
+        (["access_token="], 401),
+        (["access_token=\u00e9{good}"], 401),
+    ],
+)
+def test_one_cookie_of_the_name_and_no_second(
+    anonymous: Browser, access: str, cookies: list[str], status: int
+) -> None:
+    """RFC 6265, 8.6: who finds two cookies of one name cannot tell which of them is planted."""
+    headers = httpx.Headers([(b"cookie", line.format(good=access).encode("latin-1")) for line in cookies])
+    assert anonymous.get("/api/users/me", headers=headers).status_code == status
+
+
+def test_the_clinic_may_choose_a_longer_hash(backend: Backend, world: World) -> None:
+    """Requirement, Environment Variables: ALGORITHM; the one configured is the only one taken."""
+    key = KEY * 2  # RFC 7518, 3.2: a key as long as the hash
+    with Service(backend, backend.settings(algorithm="HS512", secret_key=key)) as strict:
+        browser = strict.browser()
+        assert browser.login(world.patient.me()["email"], PASSWORD).status_code == 200
+        assert browser.get("/api/users/me").status_code == 200
+        token = browser.cookies["access_token"]
+        assert jwt.get_unverified_header(token)["alg"] == "HS512"
+        assert status_of(strict, signed(jwt.decode(token, key, algorithms=["HS512"]), key)) == 401
+
+
+def test_the_clinic_may_choose_other_lifetimes(backend: Backend, world: World) -> None:
+    """Requirement, Environment Variables: ACCESS_TOKEN_EXPIRE_MINUTES, REFRESH_TOKEN_EXPIRE_DAYS."""
+    settings = backend.settings(access_token_expire_minutes=5, refresh_token_expire_days=1)
+    with Service(backend, settings) as brief:
+        browser = brief.browser()
+        answer = browser.login(world.patient.me()["email"], PASSWORD)
+        lives = [cookie.rpartition("Max-Age=")[2] for cookie in answer.headers.get_list("set-cookie")]
+        assert lives == ["300", "86400"]
+        for name, life in (("access_token", 300), ("refresh_token", 86_400)):
+            carried = claims(browser.cookies[name])
+            assert carried["exp"] - carried["iat"] == pytest.approx(life, abs=2)
+
+
+def test_a_new_key_signs_everybody_out(backend: Backend, access: str) -> None:
+    """Requirement, Environment Variables: SECRET_KEY."""
+    with Service(backend, backend.settings(secret_key="rotated-" * 5)) as rotated:
+        assert status_of(rotated, access) == 401
+
+
+def test_the_longest_email_fits_into_a_cookie(world: World) -> None:
+    """Browsers keep 4,096 bytes of a cookie (RFC 6265, 6.1)."""
+    browser, me = world.account(email="\N{GRINNING FACE}" * 241 + uuid4().hex[:8] + "@x.io")
+    assert len(me["email"]) == 254
+    assert max(len(cookie) for cookie in browser.cookies.values()) < 3_900
+
+
+class TestRemembered:
+    """A token that was verified is not verified again, but is judged by the clock each time."""
+
+    @pytest.fixture
+    def issuer(self) -> TokenIssuer:
+        return TokenIssuer(KEY, "HS256", timedelta(minutes=15))
+
+    @staticmethod
+    def access_of(issuer: TokenIssuer) -> str:
+        return issuer.access(uuid4(), "a@b.example", "staff", uuid4())
+
+    @pytest.mark.parametrize(
+        ("seconds", "good"),
+        [(0, True), (890, True), (901, False), (10**6, False), (-110, True), (-130, False)],
+    )
+    def test_under_another_clock(
+        self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, seconds: int, good: bool
+    ) -> None:
+        """Set forward, it has expired; set back by more than another server's clock may be, it is not issued
+        yet. Set right again, it is good."""
+        token = self.access_of(issuer)
+        assert issuer.read(token, Kind.ACCESS)
+        with monkeypatch.context() as patch:
+            patch.setattr("security.tokens.time", lambda: time.time() + seconds)
+            assert bool(issuer.read(token, Kind.ACCESS)) is good
+        assert issuer.read(token, Kind.ACCESS)
+
+    def test_it_expires_while_it_is_remembered(self, service: Service, access: str) -> None:
+        expires = int(time.time()) + 3
+        brief = signed({**claims(access), "exp": expires})
+        assert status_of(service, brief) == 200
+        while time.time() <= expires:
+            time.sleep(0.1)
+        assert status_of(service, brief) == 401
+
+    def test_for_its_own_kind_only(self, issuer: TokenIssuer) -> None:
+        token = self.access_of(issuer)
+        for _ in range(2):
+            assert issuer.read(token, Kind.ACCESS)
+            assert issuer.read(token, Kind.REFRESH) is None
+
+    def test_only_as_it_was(self, issuer: TokenIssuer) -> None:
+        token = self.access_of(issuer)
+        assert issuer.read(token, Kind.ACCESS)
+        for changed in (token[:-1], token.swapcase(), f" {token}", token[1:]):
+            assert issuer.read(changed, Kind.ACCESS) is None
+
+    def test_one_that_had_expired_is_good_for_signing_out_only(self, issuer: TokenIssuer) -> None:
+        expired = signed({**claims(self.access_of(issuer)), "exp": int(time.time()) - 1})
+        for _ in range(2):
+            assert issuer.read(expired, Kind.ACCESS, expired=True)
+            assert issuer.read(expired, Kind.ACCESS) is None
+
+    def test_so_many_and_none_that_has_expired(
+        self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who signs in again and again makes nobody's memory grow."""
+        first = self.access_of(issuer)
+        for _ in range(REMEMBERED):
+            assert issuer.read(self.access_of(issuer), Kind.ACCESS)
+        assert issuer.read(first, Kind.ACCESS)
+        assert len(issuer.verified) == REMEMBERED
+        monkeypatch.setattr("security.tokens.time", lambda: time.time() + 901)
+        later = jwt.encode({**claims(first), "exp": int(time.time()) + 1800}, KEY, "HS256")
+        assert issuer.read(later, Kind.ACCESS)
+        assert list(issuer.verified) == [later]

@@ -1,0 +1,202 @@
+"""What of a new contract would break a client that was written for an old one.
+
+Requests may be widened and answers narrowed, never the reverse: whatever a client sends must go on being
+taken, and whatever it gets must be something it knows. More keys in an answer, operations, optional fields
+and parameters are welcome to everyone.
+"""
+
+from collections.abc import Callable, Iterator
+from operator import gt, lt
+from typing import Any
+
+from tests.support.nets import Document, operations
+
+EVERYONE = {"admin", "doctor", "staff", "patient"}
+LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
+MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
+EXACT = ("pattern", "format", "multipleOf", "uniqueItems")  # of two nobody can say which is narrower
+Schema = dict[str, Any]
+
+
+def breaking_changes(old: Document, new: Document) -> list[str]:
+    """Each in a sentence that begins with where it is; an empty list breaks nobody."""
+    kept = {(method, path): operation for method, path, operation in operations(new)}
+    found: list[str] = []
+    for method, path, operation in operations(old):
+        where = f"{method} {path}"
+        if (method, path) not in kept:
+            found.append(f"{where}: is gone")
+        else:
+            found += Comparison(old, new).operation(where, path, operation, kept[method, path])
+    return found
+
+
+def is_major(old: Document, new: Document) -> bool:
+    """Whether the version says that clients must look: its first number has moved."""
+    return major(old) != major(new)
+
+
+def major(document: Document) -> str:
+    return str(document["info"]["version"]).split(".")[0]
+
+
+class Comparison:
+    def __init__(self, old: Document, new: Document) -> None:
+        self.old = old
+        self.new = new
+
+    def operation(self, where: str, path: str, old: Document, new: Document) -> Iterator[str]:
+        if old["operationId"] != new["operationId"]:
+            yield f"{where}: operationId is another; generated clients name their functions by it"
+        yield from self.access(where, old, new)
+        yield from self.parameters(where, path, old, new)
+        yield from self.body(where, old.get("requestBody"), new.get("requestBody"))
+        for status, response in old["responses"].items():
+            if status in new["responses"]:
+                answers = resolved(self.old, response), resolved(self.new, new["responses"][status])
+                yield from self.response(f"{where} {status}", *answers)
+            elif status.startswith("2"):
+                yield f"{where}: {status} is gone"
+
+    def access(self, where: str, old: Document, new: Document) -> Iterator[str]:
+        shut_out = set(old.get("x-roles", EVERYONE)) - set(new.get("x-roles", EVERYONE))
+        if shut_out:
+            yield f"{where}: x-roles shuts out {', '.join(sorted(shut_out))}"
+        enough = [set(choice) for choice in new.get("security", self.new["security"])]
+        for choice in old.get("security", self.old["security"]) or [{}]:
+            if enough and not any(needed <= set(choice) for needed in enough):
+                yield f"{where}: {' and '.join(choice) or 'no cookie'} no longer suffices"
+
+    def parameters(self, where: str, path: str, old: Document, new: Document) -> Iterator[str]:
+        before, now = by_name(self.old, path, old), by_name(self.new, path, new)
+        for key, parameter in now.items():
+            if parameter.get("required") and not before.get(key, {}).get("required"):
+                yield f"{where}: parameter {key[1]} is required now"
+        for key, parameter in before.items():
+            if key not in now:
+                yield f"{where}: parameter {key[1]} is gone"
+            else:
+                at = f"{where}: parameter {key[1]}"
+                yield from self.request(at, parameter["schema"], now[key]["schema"])
+
+    def body(self, where: str, old: Document | None, new: Document | None) -> Iterator[str]:
+        if old is None:
+            if new is not None and new.get("required"):
+                yield f"{where}: a body is required now"
+            return
+        if new is None:
+            yield f"{where}: the body is gone"
+            return
+        if new.get("required") and not old.get("required"):
+            yield f"{where}: a body is required now"
+        for kind, content in old["content"].items():
+            if kind not in new["content"]:
+                yield f"{where}: a body of {kind} is no longer taken"
+            else:
+                yield from self.request(f"{where}: body", content["schema"], new["content"][kind]["schema"])
+
+    def response(self, where: str, old: Document, new: Document) -> Iterator[str]:
+        for name in old.get("headers", {}).keys() - new.get("headers", {}).keys():
+            # One that is not required may always have been absent.
+            if resolved(self.old, old["headers"][name]).get("required"):
+                yield f"{where}: header {name} is gone"
+        for kind, content in old.get("content", {}).items():
+            if kind not in new.get("content", {}):
+                yield f"{where}: {kind} is gone"
+            else:
+                yield from self.answer(f"{where}: answer", content["schema"], new["content"][kind]["schema"])
+
+    def request(self, at: str, old: Schema, new: Schema) -> Iterator[str]:
+        """What was taken and is refused now, or means something else."""
+        old, new = resolved(self.old, old), resolved(self.new, new)
+        if choices(old) or choices(new):
+            yield from unmatched(choices(old) or [old], choices(new) or [new], at, self.request)
+            return
+        for rule, was, is_now in narrowings(wide=old, tight=new):
+            yield f"{at}: {rule} was {was}, is {is_now}"
+        if "default" in old and old["default"] != new.get("default"):
+            yield f"{at}: default was {old['default']}, is {new.get('default')}"
+        taken = new.get("properties", {})
+        for name in sorted(set(new.get("required", [])) - set(old.get("required", []))):
+            yield f"{at}.{name}: is required now"
+        for name, schema in old.get("properties", {}).items():
+            if name in taken:
+                yield from self.request(f"{at}.{name}", schema, taken[name])
+            elif new.get("additionalProperties") is False:
+                yield f"{at}.{name}: is refused now"
+        if "items" in old and "items" in new:
+            yield from self.request(f"{at}[]", old["items"], new["items"])
+
+    def answer(self, at: str, old: Schema, new: Schema) -> Iterator[str]:
+        """What was never given before, and what was and no longer is."""
+        old, new = resolved(self.old, old), resolved(self.new, new)
+        if choices(old) or choices(new):
+            before, now = choices(old) or [old], choices(new) or [new]
+            yield from unmatched(now, before, at, lambda at, wide, tight: self.answer(at, tight, wide))
+            return
+        for rule, is_now, was in narrowings(wide=new, tight=old):
+            yield f"{at}: {rule} was {was}, is {is_now}"
+        given = new.get("properties", {})
+        for name, schema in old.get("properties", {}).items():
+            if name not in given:
+                yield f"{at}.{name}: is gone"
+                continue
+            if name in old.get("required", []) and name not in new.get("required", []):
+                yield f"{at}.{name}: may be left out now"
+            yield from self.answer(f"{at}.{name}", schema, given[name])
+        if "items" in old and "items" in new:
+            yield from self.answer(f"{at}[]", old["items"], new["items"])
+
+
+def unmatched(
+    wide: list[Schema], tight: list[Schema], at: str, compare: Callable[[str, Schema, Schema], Iterator[str]]
+) -> Iterator[str]:
+    """For each of the one side's choices that none of the other's covers: how it misses the nearest."""
+    for choice in wide:
+        yield from min((list(compare(at, choice, other)) for other in tight), key=len)
+
+
+def narrowings(wide: Schema, tight: Schema) -> Iterator[tuple[str, Any, Any]]:
+    """(rule, the wide one's, the tight one's) where what the wide schema allows may break the tight one."""
+    for rule, values in (("type", types), ("enum", enum)):
+        allowed, limited = values(wide), values(tight)
+        if limited and not (allowed and allowed <= limited):
+            yield rule, listed(allowed), listed(limited)
+    for rules, is_over in ((LEAST, lt), (MOST, gt)):
+        for rule in rules:
+            if rule in tight and (rule not in wide or is_over(wide[rule], tight[rule])):
+                yield rule, wide.get(rule, "none"), tight[rule]
+    for rule in EXACT:
+        if rule in tight and wide.get(rule) != tight[rule]:
+            yield rule, wide.get(rule, "none"), tight[rule]
+
+
+def resolved(document: Document, value: Schema) -> Schema:
+    while "$ref" in value:
+        _, section, name = value["$ref"].removeprefix("#/").split("/")
+        value = document["components"][section][name]
+    return value
+
+
+def by_name(document: Document, path: str, operation: Document) -> dict[tuple[str, str], Schema]:
+    shared = document["paths"][path].get("parameters", [])
+    known = [resolved(document, parameter) for parameter in [*shared, *operation.get("parameters", [])]]
+    return {(parameter["in"], parameter["name"]): parameter for parameter in known}
+
+
+def types(schema: Schema) -> set[str]:
+    """The JSON types that a schema names; none named is any."""
+    kinds = schema.get("type", [])
+    return {kinds} if isinstance(kinds, str) else set(kinds)
+
+
+def enum(schema: Schema) -> set[Any]:
+    return {schema["const"]} if "const" in schema else set(schema.get("enum", []))
+
+
+def listed(values: set[Any]) -> str:
+    return ", ".join(sorted(map(str, values))) or "any"
+
+
+def choices(schema: Schema) -> list[Schema]:
+    return list(schema.get("oneOf") or schema.get("anyOf") or [])

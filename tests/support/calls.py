@@ -1,0 +1,217 @@
+"""Requests of every operation that succeed, over and over, by each role whose way through it is another one.
+They are made of the clinic of tests/bench/clinic.py."""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
+
+from tests.bench.clinic import PASSWORD, uid
+from tests.support.client import Browser
+from tests.support.factories import World, chart, registration
+
+ROWS = (1, 10, 100)
+CHART, DOCTOR = uid("patient", 0), uid("doctor", 0)
+numbers = count(1)
+
+
+class Request(NamedTuple):
+    browser: Browser
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
+class Case(NamedTuple):
+    """`make` gives a new request each time, whose answer has as many rows as it is told."""
+
+    make: Callable[[World, int], Request]
+    rows: tuple[int, ...] = ROWS[:1]
+
+
+def get(path: str, *people: str) -> list[Case]:
+    """A GET by each of `people`; `{n}` in the path is the number of rows."""
+
+    rows = ROWS if "{n}" in path else ROWS[:1]
+
+    def case(name: str) -> Case:
+        return Case(lambda world, n: Request(world.people[name], "GET", path.format(n=n)), rows)
+
+    return [case(name) for name in people or ("admin",)]
+
+
+def somebody(world: World) -> Browser:
+    """Signed in as the clinic's staff, in a session of their own."""
+    browser = world.service.browser()
+    assert browser.login("staff0@example.com", PASSWORD).status_code == 200
+    return browser
+
+
+def login(world: World, n: int) -> Request:
+    return Request(
+        world.service.browser(),
+        "POST",
+        "/api/auth/login",
+        {"email": "doctor1@example.com", "password": PASSWORD},
+    )
+
+
+def register(world: World, n: int) -> Request:
+    return Request(world.service.browser(), "POST", "/api/auth/register", registration())
+
+
+def refresh(world: World, n: int) -> Request:
+    return Request(world.admin, "POST", "/api/auth/refresh")
+
+
+def logout(world: World, n: int) -> Request:
+    return Request(somebody(world), "POST", "/api/auth/logout")
+
+
+def update_me(world: World, n: int) -> Request:
+    return Request(world.staff, "PATCH", "/api/users/me", {"phone": f"+1 555 {next(numbers)}"})
+
+
+def change_my_password(world: World, n: int) -> Request:
+    person, _ = world.account()
+    body = {"currentPassword": "correct horse", "newPassword": "another correct horse"}
+    return Request(person, "POST", "/api/users/me/password", body)
+
+
+def end_my_session(world: World, n: int) -> Request:
+    somebody(world)
+    listed = world.staff.get("/api/users/me/sessions?limit=100").json()["sessions"]
+    other = next(one["id"] for one in listed if not one["current"])
+    return Request(world.staff, "DELETE", f"/api/users/me/sessions/{other}")
+
+
+def update_user(world: World, n: int) -> Request:
+    path = f"/api/users/{uid('puser', 20 + next(numbers))}"
+    return Request(world.admin, "PATCH", path, {"status": "disabled"})
+
+
+def set_user_password(world: World, n: int) -> Request:
+    body = {"newPassword": "a password that an administrator chose"}
+    return Request(world.admin, "POST", f"/api/users/{uid('puser', 149)}/password", body)
+
+
+def create_patient(world: World, n: int) -> Request:
+    return Request(world.staff, "POST", "/api/patients", chart())
+
+
+def update_patient(world: World, n: int) -> Request:
+    return Request(world.staff, "PATCH", f"/api/patients/{CHART}", {"phone": f"+1 555 {next(numbers)}"})
+
+
+def link(world: World, n: int) -> Request:
+    world.admin.delete(f"/api/patients/{uid('patient', 120)}/account")
+    body = {"userId": uid("puser", 120)}
+    return Request(world.admin, "PUT", f"/api/patients/{uid('patient', 120)}/account", body)
+
+
+def unlink(world: World, n: int) -> Request:
+    linked = link(world, n)
+    assert linked.browser.put(linked.path, linked.body).status_code == 200
+    return Request(world.staff, "DELETE", linked.path)
+
+
+def book(name: str) -> Case:
+    def make(world: World, n: int) -> Request:
+        body = {"patientId": CHART, "doctorId": DOCTOR, "date": world.slot(), "reason": "Check-up"}
+        return Request(world.people[name], "POST", "/api/appointments", body)
+
+    return Case(make)
+
+
+def change(name: str, **values: Callable[[World], str]) -> Case:
+    def make(world: World, n: int) -> Request:
+        booked = world.appointment(patientId=CHART, doctorId=DOCTOR)
+        body = {key: value(world) for key, value in values.items()}
+        return Request(world.people[name], "PATCH", f"/api/appointments/{booked['id']}", body)
+
+    return Case(make)
+
+
+def create_record(world: World, n: int) -> Request:
+    body = {"patientId": CHART, "diagnosis": "Well", "prescription": "", "notes": ""}
+    return Request(world.doctor, "POST", "/api/records", body)
+
+
+def head(path: str) -> list[Case]:
+    return [Case(lambda world, n: Request(world.admin, "HEAD", path))]
+
+
+READERS = ("admin", "doctor", "patient")
+EVERYBODY = (*READERS, "staff")
+DAY = "2024-06-03"
+CASES: dict[str, list[Case]] = {
+    "login": [Case(login)],
+    "register": [Case(register)],
+    "refresh": [Case(refresh)],
+    "logout": [Case(logout)],
+    "getMe": get("/api/users/me", *EVERYBODY),
+    "updateMe": [Case(update_me)],
+    "changeMyPassword": [Case(change_my_password)],
+    "listMySessions": get("/api/users/me/sessions?limit={n}", "staff"),
+    "endMySession": [Case(end_my_session)],
+    "listUsers": [
+        *get("/api/users?limit={n}", "admin", "staff"),
+        *get("/api/users?limit={n}&page=2"),
+        *get("/api/users?limit={n}&search=e&role=patient&status=active&linked=true", "admin", "staff"),
+    ],
+    "updateUser": [Case(update_user)],
+    "setUserPassword": [Case(set_user_password)],
+    "listPatients": [
+        *get("/api/patients?limit={n}", *EVERYBODY),
+        *get("/api/patients?limit={n}&page=2", "staff"),
+        *get("/api/patients?limit={n}&search=e", *EVERYBODY),
+    ],
+    "createPatient": [Case(create_patient)],
+    "getPatient": get(f"/api/patients/{CHART}", *EVERYBODY),
+    "updatePatient": [Case(update_patient)],
+    "getPatientAccount": get(f"/api/patients/{CHART}/account", "admin", "staff"),
+    "linkPatientAccount": [Case(link)],
+    "unlinkPatientAccount": [Case(unlink)],
+    "listPatientAccesses": get(f"/api/patients/{CHART}/accesses?limit={{n}}", "admin", "patient"),
+    "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
+    "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
+    "listAppointments": [
+        *get("/api/appointments?limit={n}", *EVERYBODY),
+        *get("/api/appointments?limit={n}&page=2", "staff"),
+        *get(f"/api/appointments?limit={{n}}&date={DAY}&status=completed", *EVERYBODY),
+        *get("/api/appointments?limit={n}&status=completed", *EVERYBODY),
+    ],
+    "createAppointment": [book("staff"), book("doctor"), book("patient")],
+    "getAppointment": get(f"/api/appointments/{uid('appt', 0)}", "admin", "staff"),
+    "updateAppointment": [
+        change("staff", notes=lambda world: "Bring the letter."),
+        change("staff", date=World.slot),
+        change("doctor", date=World.slot, status=lambda world: "cancelled"),
+        change("patient", status=lambda world: "cancelled"),
+    ],
+    "listRecords": [
+        *get("/api/records?limit={n}", *READERS),
+        *get("/api/records?limit={n}&page=2"),
+        *get(f"/api/records?limit={{n}}&patientId={CHART}", *READERS),
+    ],
+    "createRecord": [Case(create_record)],
+    "getRecord": get(f"/api/records/{uid('rec', 0)}", *READERS),
+    "getDashboardStats": get("/api/dashboard/stats", *EVERYBODY),
+    "getClinic": get("/api/clinic", *EVERYBODY),
+    "listAuditEvents": [
+        *get("/api/audit?limit={n}"),
+        *get("/api/audit?limit={n}&page=2"),
+        *get(f"/api/audit?limit={{n}}&patientId={CHART}&action=patient.read"),
+    ],
+    "getSecurityTxt": get("/.well-known/security.txt"),
+    "getSecurityTxtHead": head("/.well-known/security.txt"),
+    "checkLiveness": get("/health/live"),
+    "checkLivenessHead": head("/health/live"),
+    "checkReadiness": get("/health/ready"),
+    "checkReadinessHead": head("/health/ready"),
+    "getOpenapiYaml": get("/openapi.yaml"),
+    "getOpenapiYamlHead": head("/openapi.yaml"),
+    "getOpenapiJson": get("/openapi.json"),
+    "getOpenapiJsonHead": head("/openapi.json"),
+    "getDocs": get("/docs"),
+    "getDocsHead": head("/docs"),
+}
