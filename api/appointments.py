@@ -12,7 +12,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.clinic import Clinic
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.fields import (
     MAX_PAGE,
@@ -188,7 +188,7 @@ class AppointmentController(Controller):
         rows, total, [ids, charts] = await appointments.page(
             reader, request.user, page, limit, spans=spans, status=status
         )
-        await seen(request, target_ids=ids, patient_ids=charts)
+        await record_read(request, target_ids=ids, patient_ids=charts)
         return AppointmentPage([Appointment(*row) for row in rows], total)
 
     @post(
@@ -210,7 +210,7 @@ class AppointmentController(Controller):
             raise Forbidden(detail, field="doctorId")
         begins = data.date.astimezone(UTC)
         appointment_id = uuid4()
-        done(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
+        record_write(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
         standing, taken, row = await appointments.book(
             transaction,
             caller,
@@ -237,7 +237,7 @@ class AppointmentController(Controller):
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Appointment:
         row = await visible(reader, request.user, path_id(id, "Appointment"))
-        await seen(request, patient_id=row.patient_id, target_id=row.id)
+        await record_read(request, patient_id=row.patient_id, target_id=row.id)
         return Appointment(*row[:-1])
 
     @patch(
@@ -263,7 +263,7 @@ class AppointmentController(Controller):
         standing, current = settled
         changed = differing(changes(data, frozenset({"notes"})), current)
         settable(caller, changed)
-        done(transaction, request, patient_id=current.patient_id, target_id=current.id)
+        record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
         if not changed:
             return Appointment(*current[3:-1])
         open_to(current, changed)

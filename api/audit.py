@@ -10,7 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
 
-from api.http.auditing import seen
+from api.http.auditing import record_read
 from api.http.fields import (
     INT32,
     MAX_EMAIL,
@@ -110,7 +110,7 @@ class AuditController(Controller):
             since=in_utc(since),
             until=in_utc(until),
         )
-        await seen(request, target_id=userId, patient_id=patientId)
+        await record_read(request, target_id=userId, patient_id=patientId)
         return AuditPage([AuditEvent(*row) for row in rows], total)
 
     @get(
@@ -133,5 +133,5 @@ class AuditController(Controller):
             raise NotFoundException("Patient not found")
         but = request.user.id if others == "true" else None
         rows, total = await audit.accesses(reader, page, limit, patient.id, but=but)
-        await seen(request, patient_id=patient.id, target_id=patient.id)
+        await record_read(request, patient_id=patient.id, target_id=patient.id)
         return AccessPage([Access(*row) for row in rows], total)

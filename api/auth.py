@@ -13,7 +13,7 @@ from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, unsuited
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
 from api.http.fields import (
     MAX_EMAIL,
@@ -93,9 +93,9 @@ async def failed(request: StrictRequest, user: AnyRow | None, count: Count) -> N
     """Store the failure and, with the last attempt, that the e-mail is locked now. What was typed is not
     stored where no account has it: it may be a password in the wrong field."""
     target = user.id if user else None
-    await seen(request, Outcome.FAILURE, user=user, target_id=target)
+    await record_read(request, Outcome.FAILURE, user=user, target_id=target)
     if count.remaining == 0:
-        await seen(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=user, target_id=target)
+        await record_read(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=user, target_id=target)
 
 
 @contextmanager
@@ -163,12 +163,12 @@ class AuthController(Controller):
             await kept(sign_in, attempt)
             raise Unauthorized(*INVALID, headers=rate_limit_headers(count))
         if user.status in WAITING:
-            await seen(request, Outcome.REFUSED, user=user, target_id=user.id)
+            await record_read(request, Outcome.REFUSED, user=user, target_id=user.id)
             await kept(sign_in, attempt)
             raise Forbidden(*WAITING[user.status], headers=rate_limit_headers(count))
         transaction.after_commit(lambda: sign_in.attempts.clear(attempt))
         session_id, cookies = await opened_session(transaction, request, sign_in, user)
-        done(transaction, request, user=user, target_id=session_id)
+        record_write(transaction, request, user=user, target_id=session_id)
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
             headers=rate_limit_headers(Count(0, count.limit, count.window, count.window)),
@@ -207,7 +207,7 @@ class AuthController(Controller):
             department=or_none(data.department),
             status=AccountStatus.ACTIVE if active else AccountStatus.PENDING,
         )
-        done(transaction, request, target_id=user.id)
+        record_write(transaction, request, target_id=user.id)
         return AccountSummary(user.id, user.email, user.name, user.role)
 
     @post(
@@ -236,7 +236,7 @@ class AuthController(Controller):
             await sessions.rotate(transaction, session, used, current)
         elif str(token.token_id) not in used:
             end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, session.id))
-            done(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
+            record_write(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
             # Not raised: the end is to be stored.
             return answer(request, NotAuthorizedException("Not authenticated"))
         holder = (session.user_id, session.email, session.role, session.id)
@@ -267,5 +267,5 @@ class AuthController(Controller):
             end_everywhere(transaction, sign_in.admission, ended)
             for session in ended:
                 user = await users.one(transaction, known[session].user_id)
-                done(transaction, request, user=user, session_id=session, target_id=session)
+                record_write(transaction, request, user=user, session_id=session, target_id=session)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())

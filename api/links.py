@@ -7,7 +7,7 @@ from litestar.params import FromPath, JSONBody
 
 from api.accounts import Account, account
 from api.charts import Patient, chart
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.fields import Id, Input, path_id
 from api.http.operation import delete, get, put
@@ -51,7 +51,7 @@ class LinkController(Controller):
         row = user_id and await users.one(reader, user_id)
         if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
             raise NotFoundException("User not found")
-        await seen(request, patient_id=patient_id, target_id=row.id)
+        await record_read(request, patient_id=patient_id, target_id=row.id)
         return account(row)
 
     @put(
@@ -79,7 +79,7 @@ class LinkController(Controller):
             if link.user_id is not None:
                 raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
             await patients.link(transaction, current.id, user.id)
-        done(transaction, request, patient_id=current.id, target_id=user.id)
+        record_write(transaction, request, patient_id=current.id, target_id=user.id)
         return Patient(*current)
 
     @delete(
@@ -94,5 +94,5 @@ class LinkController(Controller):
         current = await chart(transaction, id)
         was = await patients.linked_account(transaction, current.id)
         await patients.link(transaction, current.id, None)
-        done(transaction, request, patient_id=current.id, target_id=was)
+        record_write(transaction, request, patient_id=current.id, target_id=was)
         return Patient(*current)

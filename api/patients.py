@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.charts import WIRE, Address, Allergies, BloodType, ChartPhone, History, Patient, chart
 from api.clinic import Clinic
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden
 from api.http.fields import (
     MAX_PAGE,
@@ -132,7 +132,7 @@ class PatientController(Controller):
         search: Search = "",
     ) -> PatientPage:
         rows, total, [ids] = await patients.page(reader, request.user, page, limit, search)
-        await seen(request, target_ids=ids, patient_ids=ids)
+        await record_read(request, target_ids=ids, patient_ids=ids)
         return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
 
     @post(
@@ -148,7 +148,7 @@ class PatientController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Patient:
         chart_id = uuid4()
-        done(transaction, request, patient_id=chart_id, target_id=chart_id)
+        record_write(transaction, request, patient_id=chart_id, target_id=chart_id)
         row = await patients.add(
             transaction,
             id=chart_id,
@@ -170,7 +170,7 @@ class PatientController(Controller):
         row = await patients.one(reader, request.user, path_id(id, "Patient"))
         if row is None:
             raise NotFoundException("Patient not found")
-        await seen(request, patient_id=row.id, target_id=row.id)
+        await record_read(request, patient_id=row.id, target_id=row.id)
         return Patient(*row)
 
     @patch(
@@ -190,5 +190,5 @@ class PatientController(Controller):
         current = await chart(transaction, id)
         changed = differing(sent(data), current)
         settable(request.user, changed)
-        done(transaction, request, patient_id=current.id, target_id=current.id)
+        record_write(transaction, request, patient_id=current.id, target_id=current.id)
         return Patient(*await patients.change(transaction, current, **changed))

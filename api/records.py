@@ -9,7 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.errors import NotFound
 from api.http.fields import (
     MAX_PAGE,
@@ -101,7 +101,7 @@ class RecordController(Controller):
         rows, total, [ids, charts] = await records.page(
             reader, request.user, page, limit, patient_id=patientId
         )
-        await seen(
+        await record_read(
             request,
             patient_id=patientId if total or await is_seen(reader, request.user, patientId) else None,
             target_ids=ids,
@@ -118,7 +118,7 @@ class RecordController(Controller):
     ) -> MedicalRecord:
         """The doctor is the caller, the date is now."""
         record_id = uuid4()
-        done(transaction, request, patient_id=data.patient_id, target_id=record_id)
+        record_write(transaction, request, patient_id=data.patient_id, target_id=record_id)
         row = await records.add(
             transaction,
             id=record_id,
@@ -145,5 +145,5 @@ class RecordController(Controller):
         row = await records.one(reader, request.user, path_id(id, "Record"))
         if row is None:
             raise NotFoundException("Record not found")
-        await seen(request, patient_id=row.patient_id, target_id=row.id)
+        await record_read(request, patient_id=row.patient_id, target_id=row.id)
         return MedicalRecord(*row)

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import MAX_USER_AGENT, SignIn, end_everywhere
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.fields import (
     MAX_PAGE,
     TEXT,
@@ -63,7 +63,7 @@ class SessionController(Controller):
     ) -> SessionPage:
         caller = request.user
         rows, total = await sessions.page(reader, page, limit, caller.id, sign_in.idle_lifetime)
-        await seen(request, target_ids=[row[0] for row in rows])
+        await record_read(request, target_ids=[row[0] for row in rows])
         return SessionPage([Session(*(*row, row[0] == caller.session_id)) for row in rows], total)
 
     @delete(
@@ -87,5 +87,5 @@ class SessionController(Controller):
         if not ended:
             raise NotFoundException("Session not found")
         end_everywhere(transaction, sign_in.admission, ended)
-        done(transaction, request, target_id=ended[0])
+        record_write(transaction, request, target_id=ended[0])
         return Message("Session ended")

@@ -22,7 +22,7 @@ from api.accounts import (
     opened_session,
     unsuited,
 )
-from api.http.auditing import done, seen
+from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Invalid
 from api.http.fields import (
     MAX_PAGE,
@@ -118,7 +118,7 @@ class UserController(Controller):
         if faults := list(unsuited(current.role, sent)):
             raise Invalid(faults)
         row = await users.change(transaction, current, **differing(sent, current))
-        done(transaction, request, target_id=row.id)
+        record_write(transaction, request, target_id=row.id)
         return user(row)
 
     @post(
@@ -141,7 +141,7 @@ class UserController(Controller):
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
         if not await sign_in.passwords.verify(data.currentPassword, stored):
-            await seen(request, Outcome.FAILURE, target_id=caller.id)
+            await record_read(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         hashed = await sign_in.passwords.hash(data.newPassword)
         user = await users.keeping_password(transaction, caller.id, stored)
@@ -151,7 +151,7 @@ class UserController(Controller):
         await users.set_password(transaction, caller.id, hashed)
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, caller.id))
         session_id, cookies = await opened_session(transaction, request, sign_in, user)
-        done(transaction, request, target_id=caller.id, target_ids=[session_id])
+        record_write(transaction, request, target_id=caller.id, target_ids=[session_id])
         return Response(Message("Password changed"), cookies=cookies)
 
     @get(operation_id="listUsers", action=Action.ACCOUNT_LIST, guards=[requires(Role.ADMIN, Role.STAFF)])
@@ -177,7 +177,7 @@ class UserController(Controller):
             linked=None if linked is None else linked == "true",
             search=search,
         )
-        await seen(request, target_ids=ids)
+        await record_read(request, target_ids=ids)
         return AccountPage([account(row) for row in rows], total)
 
     @patch(
@@ -209,7 +209,7 @@ class UserController(Controller):
         row = await users.change(transaction, current, **changed)
         if changed:
             end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
-        done(transaction, request, target_id=user_id)
+        record_write(transaction, request, target_id=user_id)
         return account(row)
 
     @post(
@@ -240,5 +240,5 @@ class UserController(Controller):
         await users.set_password(transaction, user_id, hashed)
         transaction.after_commit(lambda: sign_in.attempts.forgive(known.email))
         end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
-        done(transaction, request, target_id=user_id)
+        record_write(transaction, request, target_id=user_id)
         return Message("Password changed")

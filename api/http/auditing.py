@@ -62,13 +62,13 @@ def charts_of(patient_ids: Ids, patient_id: UUID | None) -> Ids:
     return sorted({*patient_ids, patient_id} if patient_id else {*patient_ids})
 
 
-async def seen(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:
+async def record_read(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:
     """Store that something was read, or was tried in vain; returns when that is durable."""
     journal: Journal = request.app.state.journal
     await journal.write(event(request, outcome, **what))
 
 
-def done(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
+def record_write(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
     """Have it stored that something is written, with the write itself: both or neither."""
     transaction.note(event(request, **what))
 
@@ -84,7 +84,9 @@ async def note_refusal(error: Exception, scope: Scope) -> None:
     try:
         target = target_of(request)
         of_a_chart = scope["path_template"].startswith("/api/patients/")
-        await seen(request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None)
+        await record_read(
+            request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None
+        )
     except Exception as failed:  # the caller is refused all the same
         log.error("A refusal could not be stored in the audit trail: %s", type(failed).__name__)
 
