@@ -1,4 +1,4 @@
-"""What each operation may ask of PostgreSQL and of Redis (tests/budgets.yaml), counted on the wire. It must
+"""What each operation may ask of PostgreSQL and of Redis (tests/persistence/budgets.yaml), counted on the wire. It must
 not depend on how many rows the answer has."""
 
 import asyncio
