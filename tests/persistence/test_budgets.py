@@ -1,5 +1,5 @@
-"""What each operation may ask of PostgreSQL and of Redis (tests/persistence/budgets.yaml), counted on the wire. It must
-not depend on how many rows the answer has."""
+"""What each operation may ask of PostgreSQL and of Redis (budgets.yaml), counted on the wire. It
+must not depend on how many rows the answer has."""
 
 import asyncio
 import time
