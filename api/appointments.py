@@ -51,15 +51,9 @@ TAKEN = {
     "doctor": ("date: the doctor has another appointment at that time", ErrorCode.SLOT_TAKEN_DOCTOR),
     "patient": ("date: the patient has another appointment at that time", ErrorCode.SLOT_TAKEN_PATIENT),
 }
-WIRE = {
-    "patient_id": "patientId",
-    "patient_name": "patientName",
-    "doctor_id": "doctorId",
-    "doctor_name": "doctorName",
-}
 
 
-class Appointment(Output, rename=WIRE):
+class Appointment(Output):
     id: Id
     patient_id: Id
     patient_name: Name
@@ -76,7 +70,7 @@ class AppointmentPage(Output):
     total: Figure
 
 
-class AppointmentCreate(Input, rename=WIRE):
+class AppointmentCreate(Input):
     patient_id: Id
     doctor_id: Id
     date: Instant

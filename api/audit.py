@@ -41,7 +41,7 @@ EventEmail = Annotated[str, Meta(max_length=MAX_EMAIL, pattern=TEXT)]
 EventId = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
 
 
-class AuditEvent(Output, rename="camel"):
+class AuditEvent(Output):
     id: EventId
     at: Instant
     user_id: Id | None
@@ -62,7 +62,7 @@ class AuditPage(Output):
     total: Figure
 
 
-class Access(Output, rename="camel"):
+class Access(Output):
     at: Instant
     first_at: Instant
     count: Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]

@@ -16,14 +16,9 @@ Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
 Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
 History = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
-WIRE = {
-    "date_of_birth": "dateOfBirth",
-    "blood_type": "bloodType",
-    "medical_history": "medicalHistory",
-}
 
 
-class Patient(Output, rename=WIRE):
+class Patient(Output):
     id: Id
     name: Name
     email: Email

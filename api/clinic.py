@@ -17,7 +17,7 @@ Minutes = Annotated[int, Meta(ge=1, le=1440, extra_json_schema=INT32)]
 Fee = Annotated[int, Meta(ge=0, le=1_000_000, extra_json_schema=INT32)]
 
 
-class ClinicInfo(Output, rename="camel"):
+class ClinicInfo(Output):
     name: Name
     timezone: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")]
     today: Day

@@ -19,26 +19,26 @@ from security.roles import Caller, Role
 Money = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
 
 
-class AdminStats(Output, rename="camel"):
+class AdminStats(Output):
     total_patients: Figure
     total_doctors: Figure
     total_appointments: Figure
     revenue: Money
 
 
-class DoctorStats(Output, rename="camel"):
+class DoctorStats(Output):
     assigned_patients: Figure
     today_appointments: Figure
     pending_reports: Figure
 
 
-class StaffStats(Output, rename="camel"):
+class StaffStats(Output):
     managed_patients: Figure
     scheduled_appointments: Figure
     pending_registrations: Figure
 
 
-class PatientStats(Output, rename="camel"):
+class PatientStats(Output):
     upcoming_appointments: Figure
     medical_records: Figure
     prescriptions: Figure

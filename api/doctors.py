@@ -29,7 +29,7 @@ class DoctorPage(Output):
     total: Figure
 
 
-class Doctor(Output, rename={"assigned_patients": "assignedPatients"}):
+class Doctor(Output):
     id: Id
     name: Name
     email: Email

@@ -21,7 +21,7 @@ from security.guards import requires
 from security.roles import Caller, Role
 
 
-class AccountLink(Input, rename={"user_id": "userId"}):
+class AccountLink(Input):
     user_id: Id
 
 

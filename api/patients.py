@@ -11,7 +11,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.charts import WIRE, Address, Allergies, BloodType, ChartPhone, History, Patient, chart
+from api.charts import Address, Allergies, BloodType, ChartPhone, History, Patient, chart
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden
@@ -35,6 +35,7 @@ from api.http.fields import (
     differing,
     or_none,
     path_id,
+    wire_name,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
@@ -49,7 +50,7 @@ from security.guards import listed, requires
 from security.roles import Caller, Role
 
 
-class PatientSummary(Output, rename=WIRE):
+class PatientSummary(Output):
     id: Id
     name: Name
     email: Email
@@ -67,7 +68,7 @@ class PatientPage(Output):
     limit: PageSize
 
 
-class PatientCreate(Input, rename=WIRE):
+class PatientCreate(Input):
     name: Name
     email: SentEmail
     phone: ChartPhone
@@ -78,7 +79,7 @@ class PatientCreate(Input, rename=WIRE):
     allergies: Allergies | UnsetType | None = UNSET
 
 
-class PatientUpdate(Input, rename=WIRE):
+class PatientUpdate(Input):
     name: Name | UnsetType = UNSET
     email: SentEmail | UnsetType = UNSET
     phone: ChartPhone | UnsetType = UNSET
@@ -112,7 +113,7 @@ def sent(data: PatientUpdate) -> dict[str, Any]:
 def settable(caller: Caller, changed: dict[str, Any]) -> None:
     forbidden = changed.keys() - MAY_SET[caller.role]
     if forbidden:
-        names = sorted(WIRE.get(name, name) for name in forbidden)
+        names = sorted(wire_name(name) for name in forbidden)
         may = listed(role for role in MAY_SET if forbidden <= MAY_SET[role])
         code, who = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
         faults = [Fault(pointer=f"/{name}", code=code, detail=who) for name in names]

@@ -40,15 +40,9 @@ RecordNotes = Annotated[str, Meta(max_length=10000, pattern=TEXT)]
 # Stored, never fetched.
 Reference = Annotated[str, Meta(min_length=1, max_length=2048, pattern=REFERENCE)]
 Attachments = Annotated[list[Reference], Meta(max_length=20)]
-WIRE = {
-    "patient_id": "patientId",
-    "patient_name": "patientName",
-    "doctor_id": "doctorId",
-    "doctor_name": "doctorName",
-}
 
 
-class MedicalRecord(Output, rename=WIRE):
+class MedicalRecord(Output):
     id: Id
     patient_id: Id
     patient_name: Name
@@ -66,7 +60,7 @@ class RecordPage(Output):
     total: Figure
 
 
-class RecordCreate(Input, rename=WIRE):
+class RecordCreate(Input):
     patient_id: Id
     diagnosis: Diagnosis
     prescription: Prescription

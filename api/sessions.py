@@ -31,10 +31,8 @@ from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
 from security.authentication import COUNTED_APART
 
-WIRE = {"last_seen_at": "lastSeenAt", "expires_at": "expiresAt", "user_agent": "userAgent"}
 
-
-class Session(Output, rename=WIRE):
+class Session(Output):
     id: Id
     created_at: Instant
     last_seen_at: Instant

@@ -67,12 +67,12 @@ class UserUpdate(Input):
 
 
 class PasswordChange(Input):
-    currentPassword: AnyPassword  # the contract's spelling
-    newPassword: NewPassword
+    current_password: AnyPassword
+    new_password: NewPassword
 
 
 class PasswordReset(Input):
-    newPassword: NewPassword
+    new_password: NewPassword
 
 
 class AccountUpdate(Input):
@@ -140,10 +140,10 @@ class UserController(Controller):
         """End the user's sessions, of which somebody may hold a copy, and go on in a new one."""
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
-        if not await sign_in.passwords.verify(data.currentPassword, stored):
+        if not await sign_in.passwords.verify(data.current_password, stored):
             await record_read(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
-        hashed = await sign_in.passwords.hash(data.newPassword)
+        hashed = await sign_in.passwords.hash(data.new_password)
         user = await users.keeping_password(transaction, caller.id, stored)
         await require_signed_in(transaction, request)  # whoever changed the password meanwhile has ended this
         if user is None:
@@ -234,7 +234,7 @@ class UserController(Controller):
         known = await users.one(reader, user_id)
         if known is None:
             raise NotFoundException("User not found")
-        hashed = await sign_in.passwords.hash(data.newPassword)
+        hashed = await sign_in.passwords.hash(data.new_password)
         await users.lock(transaction, request.user.id, user_id)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, user_id, hashed)

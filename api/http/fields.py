@@ -65,11 +65,17 @@ PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS, pattern=TEXT)]
 Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
 
 
-class Output(Struct):
+def wire_name(field: str) -> str:
+    """The name of a field in JSON: camelCase, except `created_at`, which the requirement writes like this."""
+    first, *rest = field.split("_")
+    return field if field == "created_at" else first + "".join(word.capitalize() for word in rest)
+
+
+class Output(Struct, rename=wire_name):
     """What we answer. No defaults: a column that is missing is an error here, not a null there."""
 
 
-class Input(Struct, forbid_unknown_fields=True):
+class Input(Struct, forbid_unknown_fields=True, rename=wire_name):
     """What we are sent. A field that the schema does not name is refused."""
 
 
