@@ -1,6 +1,6 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -46,8 +46,8 @@ from security.roles import Caller, Role
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
-CLINIC = listed(set(Role) - {Role.PATIENT})
-TAKEN = {
+CLINIC_ROLES = listed(set(Role) - {Role.PATIENT})
+SLOT_TAKEN = {
     "doctor": ("date: the doctor has another appointment at that time", ErrorCode.SLOT_TAKEN_DOCTOR),
     "patient": ("date: the patient has another appointment at that time", ErrorCode.SLOT_TAKEN_PATIENT),
 }
@@ -84,33 +84,52 @@ class AppointmentUpdate(Input):
     notes: Notes | UnsetType | None = UNSET
 
 
-def in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    """An appointment is in the calendar that we keep."""
+def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """The date is one that the clinic's calendar covers."""
     if not EARLIEST <= given.get("date", EARLIEST) < LATEST:
         last = LATEST - timedelta(days=1)
         yield of_field("date", ErrorCode.OUT_OF_RANGE, f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}")
 
 
-def ahead(caller: Caller, instant: datetime, now: datetime) -> None:
-    """Raise 400 for patients in the past."""
+def require_not_in_past(caller: Caller, instant: datetime, now: datetime) -> None:
+    """Raise 400 where a patient asks for an appointment in the past; staff and doctors may enter one."""
     if caller.role is Role.PATIENT and instant < now:
         raise BadRequest("date: must not be in the past", ErrorCode.IN_THE_PAST)
 
 
-def settable(caller: Caller, changed: dict[str, Any]) -> None:
-    """A patient moves or cancels; everything else is for the clinic to say."""
+def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
+    """Raise 403 where a doctor books with another doctor."""
+    if caller.role is Role.DOCTOR and doctor_id != caller.id:
+        detail = "A doctor books their own appointments only; staff and patient may book with any"
+        raise Forbidden(detail, field="doctorId")
+
+
+def require_booked(caller: Caller, begins: datetime, booking: appointments.Booking) -> Sequence[Any]:
+    """The row of the new appointment, or why it was not booked: 400 or 404."""
+    require_not_in_past(caller, begins, booking.standing.now)
+    if not booking.standing.sees_patient:
+        raise NotFound("Patient not found", field="patientId")
+    if not booking.standing.doctor_is_active:
+        raise NotFound("Doctor not found", field="doctorId")
+    if booking.row is None:
+        raise BadRequest(*SLOT_TAKEN[str(booking.taken)])
+    return booking.row
+
+
+def require_may_change(caller: Caller, changed: dict[str, Any]) -> None:
+    """Raise 403 where a patient does more than move or cancel."""
     if caller.role is not Role.PATIENT:
         return
     if "notes" in changed:
-        raise Forbidden(f"Your role may not change notes; {CLINIC} may", field="notes")
+        raise Forbidden(f"Your role may not change notes; {CLINIC_ROLES} may", field="notes")
     if changed.get("status", AppointmentStatus.CANCELLED) is not AppointmentStatus.CANCELLED:
         raise Forbidden(
-            f"Your role may only cancel an appointment; {CLINIC} may complete one", field="status"
+            f"Your role may only cancel an appointment; {CLINIC_ROLES} may complete one", field="status"
         )
 
 
-def open_to(current: AnyRow, changed: dict[str, Any]) -> None:
-    """Raise 400 for a change that comes too late."""
+def require_not_final(current: AnyRow, changed: dict[str, Any]) -> None:
+    """Raise 400 where a completed or cancelled appointment would change; a completed one takes notes."""
     if current.status is AppointmentStatus.SCHEDULED:
         return
     if current.status is AppointmentStatus.COMPLETED and changed.keys() <= {"notes"}:
@@ -118,42 +137,56 @@ def open_to(current: AnyRow, changed: dict[str, Any]) -> None:
     raise BadRequest("A completed or cancelled appointment cannot change", ErrorCode.FINAL_STATE)
 
 
-def in_time(caller: Caller, current: AnyRow, changed: dict[str, Any], now: datetime, clinic: Clinic) -> None:
-    """Raise 400 for what a patient may not do any more, and for what nobody may do yet."""
+def require_in_time(
+    caller: Caller, current: AnyRow, changed: dict[str, Any], now: datetime, clinic: Clinic
+) -> None:
+    """Raise 400 where a patient changes an appointment that has begun or moves one into the past, and where
+    anybody completes one before its day."""
     if caller.role is Role.PATIENT and current.date <= now:
         detail = "An appointment that has begun cannot be moved or cancelled by the patient"
         raise BadRequest(detail, ErrorCode.ALREADY_BEGUN)
     date = changed.get("date", current.date)
     if "date" in changed:
-        ahead(caller, date, now)
+        require_not_in_past(caller, date, now)
     if changed.get("status") is AppointmentStatus.COMPLETED and clinic.day_of(now) < clinic.day_of(date):
         raise BadRequest("status: an appointment cannot be completed before its day", ErrorCode.TOO_EARLY)
 
 
-async def visible(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow:
+async def require_appointment(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow:
+    """The appointment, or 404 where the caller may not see it."""
     row = await appointments.one(source, caller, appointment_id)
     if row is None:
         raise NotFoundException("Appointment not found")
     return row
 
 
-async def free(transaction: Transaction, **booking: Any) -> None:
-    """Raise 400 where the doctor or the patient is in another scheduled appointment by then."""
+async def lock_for_change(
+    transaction: Transaction, caller: Caller, found: AnyRow
+) -> tuple[appointments.Standing, AnyRow]:
+    """How things stand for a change, and the appointment as it is now; 404 where it is out of sight."""
+    settled = await appointments.settle(transaction, caller, found)
+    if settled is None:
+        raise NotFoundException("Appointment not found")
+    return settled
+
+
+async def require_free_slot(transaction: Transaction, **booking: Any) -> None:
+    """Raise 400 where the doctor or the patient has another scheduled appointment at that time."""
     taken = await appointments.clash(transaction, **booking)
     if taken:
-        raise BadRequest(*TAKEN[taken])
+        raise BadRequest(*SLOT_TAKEN[taken])
 
 
-async def moved(
+async def reschedule(
     transaction: Transaction, current: AnyRow, changed: dict[str, Any], standing: appointments.Standing
 ) -> dict[str, datetime]:
-    """The new time, as long as the old; 400 where a booking for it would be refused."""
+    """The new beginning and end, as far apart as before; 400 where the doctor or the slot is not free."""
     if not standing.doctor_is_active:
         raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)
     begins = changed["date"].astimezone(UTC)
     ends = begins + (current.ends_at - current.date)
-    if "status" not in changed:  # nothing overlaps that is not scheduled
-        await free(
+    if "status" not in changed:  # only scheduled appointments can overlap
+        await require_free_slot(
             transaction,
             doctor=current.doctor_id,
             patient=current.patient_id,
@@ -189,7 +222,7 @@ class AppointmentController(Controller):
         operation_id="createAppointment",
         action=Action.APPOINTMENT_CREATE,
         guards=[requires(Role.DOCTOR, Role.STAFF, Role.PATIENT)],
-        rules=[in_calendar],
+        rules=[require_date_in_calendar],
     )
     async def create_appointment(
         self,
@@ -198,14 +231,13 @@ class AppointmentController(Controller):
         clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Appointment:
+        # Longer than other handlers by the columns of the new row, one a line.
         caller = request.user
-        if caller.role is Role.DOCTOR and data.doctor_id != caller.id:
-            detail = "A doctor books their own appointments only; staff and patient may book with any"
-            raise Forbidden(detail, field="doctorId")
+        require_own_booking(caller, data.doctor_id)
         begins = data.date.astimezone(UTC)
         appointment_id = uuid4()
         record_write(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
-        standing, taken, row = await appointments.book(
+        booking = await appointments.book(
             transaction,
             caller,
             data.doctor_id,
@@ -217,20 +249,13 @@ class AppointmentController(Controller):
             notes=or_none(data.notes),
             fee=clinic.fee,
         )
-        ahead(caller, begins, standing.now)
-        if not standing.sees_patient:
-            raise NotFound("Patient not found", field="patientId")
-        if not standing.doctor_is_active:
-            raise NotFound("Doctor not found", field="doctorId")
-        if row is None:
-            raise BadRequest(*TAKEN[str(taken)])
-        return Appointment(*row)
+        return Appointment(*require_booked(caller, begins, booking))
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Appointment:
-        row = await visible(reader, request.user, path_id(id, "Appointment"))
+        row = await require_appointment(reader, request.user, path_id(id, "Appointment"))
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
         return Appointment(*row[:-1])
 
@@ -238,7 +263,7 @@ class AppointmentController(Controller):
         "/{id:str}",
         operation_id="updateAppointment",
         action=Action.APPOINTMENT_UPDATE,
-        rules=[in_calendar],
+        rules=[require_date_in_calendar],
     )
     async def update_appointment(
         self,
@@ -250,18 +275,15 @@ class AppointmentController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Appointment:
         caller = request.user
-        found = await visible(reader, caller, path_id(id, "Appointment"))
-        settled = await appointments.settle(transaction, caller, found)
-        if settled is None:
-            raise NotFoundException("Appointment not found")
-        standing, current = settled
+        found = await require_appointment(reader, caller, path_id(id, "Appointment"))
+        standing, current = await lock_for_change(transaction, caller, found)
         changed = differing(changes(data, frozenset({"notes"})), current)
-        settable(caller, changed)
+        require_may_change(caller, changed)
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
         if not changed:
             return Appointment(*current[3:-1])
-        open_to(current, changed)
-        in_time(caller, current, changed, standing.now, clinic)
+        require_not_final(current, changed)
+        require_in_time(caller, current, changed, standing.now, clinic)
         if "date" in changed:
-            changed |= await moved(transaction, current, changed, standing)
+            changed |= await reschedule(transaction, current, changed, standing)
         return Appointment(*await appointments.change(transaction, current.id, **changed))

@@ -1,4 +1,4 @@
-"""The audit trail, to read: what happened, and who looked at a chart."""
+"""Reading the audit trail: what happened, and who looked at a chart."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -77,7 +77,7 @@ class AccessPage(Output):
     total: Figure
 
 
-def in_utc(instant: datetime | None) -> datetime | None:
+def to_utc(instant: datetime | None) -> datetime | None:
     return instant and instant.astimezone(UTC)
 
 
@@ -107,8 +107,8 @@ class AuditController(Controller):
             user_id=userId,
             patient_id=patientId,
             action=action,
-            since=in_utc(since),
-            until=in_utc(until),
+            since=to_utc(since),
+            until=to_utc(until),
         )
         await record_read(request, target_id=userId, patient_id=patientId)
         return AuditPage([AuditEvent(*row) for row in rows], total)

@@ -1,4 +1,4 @@
-"""A chart as the API shows it: for the resources that answer one."""
+"""What patients.py and links.py share: a chart in an answer, and the chart that a path names."""
 
 from typing import Annotated
 
@@ -32,8 +32,8 @@ class Patient(Output):
     created_at: Instant
 
 
-async def chart(transaction: Transaction, id: str) -> AnyRow:
-    """The chart with this id of a path, which nobody else changes until the transaction ends; or 404."""
+async def lock_chart(transaction: Transaction, id: str) -> AnyRow:
+    """The chart with this id of a path, or 404. Nobody else changes it until the transaction ends."""
     row = await patients.locked(transaction, path_id(id, "Patient"))
     if row is None:
         raise NotFoundException("Patient not found")

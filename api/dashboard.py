@@ -47,7 +47,7 @@ class PatientStats(Output):
 Stats = AdminStats | DoctorStats | StaffStats | PatientStats
 
 
-async def figures_of(caller: Caller, reader: Reader, clinic: Clinic) -> Stats:
+async def load_stats(caller: Caller, reader: Reader, clinic: Clinic) -> Stats:
     match caller.role:
         case Role.ADMIN:
             return AdminStats(*await dashboard.admin(reader))
@@ -66,9 +66,9 @@ class DashboardController(Controller):
     async def get_dashboard_stats(
         self, request: StrictRequest, reader: NamedDependency[Reader], clinic: NamedDependency[Clinic]
     ) -> Response[Stats]:
-        """A page that polls names what it holds. The tag is the caller's and their role's alone, whatever
-        the figures: nobody is told that their figures are still another's."""
+        """A page that polls sends the tag of what it has and gets 304 while nothing has changed. The caller's
+        id and role are part of the tag, so that equal figures of somebody else never match."""
         caller = request.user
-        figures = await figures_of(caller, reader, clinic)
-        tag = entity_tag(caller.id.bytes, caller.role.encode(), msgspec.json.encode(figures))
-        return unless_held(request, figures, tag)
+        stats = await load_stats(caller, reader, clinic)
+        tag = entity_tag(caller.id.bytes, caller.role.encode(), msgspec.json.encode(stats))
+        return unless_held(request, stats, tag)

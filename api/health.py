@@ -15,7 +15,7 @@ from persistence.fitness import objection_to_tables
 from security.probe import try_out
 
 log = logging.getLogger("medisecure.health")
-PATIENCE = 3  # seconds
+READINESS_TIMEOUT_SECONDS = 3
 
 
 class Health(Output):
@@ -31,9 +31,8 @@ class HealthController(Controller):
 
     @get_public("/ready", operation_id="checkReadiness")
     async def check_readiness(self, state: State) -> Health:
-        """503 while PostgreSQL or Redis cannot be asked, does not answer within seconds, or is set up so that
-        nobody could sign in."""
-        async with asyncio.timeout(PATIENCE):
+        """503 while PostgreSQL or Redis does not answer in time or is set up so that nobody could sign in."""
+        async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
             problem = await objection_to_tables(state.database.reader)
             await try_out(state.admission.store)
         if problem:

@@ -6,7 +6,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
 
 from api.accounts import Account, account
-from api.charts import Patient, chart
+from api.charts import Patient, lock_chart
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.fields import Id, Input, path_id
@@ -25,9 +25,9 @@ class AccountLink(Input):
     user_id: Id
 
 
-def linkable(caller: Caller, ever_linked: bool) -> None:
-    """Raise 403 for staff where a chart was linked before: none of them moves one to an account of their
-    own and reads its records. So `patient.link` by staff is a chart's first link, the only one of theirs."""
+def require_may_link(caller: Caller, ever_linked: bool) -> None:
+    """Raise 403 where staff link a chart that was linked before: they could move it to an account of their
+    own and read its records. So a `patient.link` by staff in the audit trail is always its first link."""
     if ever_linked and caller.role is not Role.ADMIN:
         raise Forbidden("This chart was linked before: only admin may link it again")
 
@@ -43,7 +43,7 @@ class LinkController(Controller):
     async def get_patient_account(
         self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Account:
-        """Staff see patient accounts only, here too: a linked one may have been given another role since."""
+        """Staff see patient accounts only; a linked account may have been given another role since."""
         patient_id = path_id(id, "Patient")
         if await patients.one(reader, request.user, patient_id) is None:
             raise NotFoundException("Patient not found")
@@ -66,10 +66,10 @@ class LinkController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Patient:
-        """A person's act: never by an e-mail address that nobody verified."""
-        current = await chart(transaction, id)
+        """Staff link by hand. An equal e-mail address proves nothing, because nobody has verified it."""
+        current = await lock_chart(transaction, id)
         link = await patients.link_of(transaction, current.id)
-        linkable(request.user, link.ever_linked)
+        require_may_link(request.user, link.ever_linked)
         user = await users.locked(transaction, data.user_id)
         if user is None:
             raise NotFound("User not found", field="userId")
@@ -91,8 +91,8 @@ class LinkController(Controller):
     async def unlink_patient_account(
         self, id: FromPath[str], request: StrictRequest, transaction: NamedDependency[Transaction]
     ) -> Patient:
-        current = await chart(transaction, id)
-        was = await patients.linked_account(transaction, current.id)
+        current = await lock_chart(transaction, id)
+        previous = await patients.linked_account(transaction, current.id)
         await patients.link(transaction, current.id, None)
-        record_write(transaction, request, patient_id=current.id, target_id=was)
+        record_write(transaction, request, patient_id=current.id, target_id=previous)
         return Patient(*current)

@@ -11,7 +11,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.charts import Address, Allergies, BloodType, ChartPhone, History, Patient, chart
+from api.charts import Address, Allergies, BloodType, ChartPhone, History, Patient, lock_chart
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden
@@ -91,32 +91,35 @@ class PatientUpdate(Input):
     medical_history: History | UnsetType | None = UNSET
 
 
-MEDICAL = frozenset({"blood_type", "allergies", "medical_history"})
-MAY_SET = {
-    Role.DOCTOR: MEDICAL,
+MEDICAL_FIELDS = frozenset({"blood_type", "allergies", "medical_history"})
+SETTABLE_FIELDS = {
+    Role.DOCTOR: MEDICAL_FIELDS,
     Role.STAFF: frozenset(PatientUpdate.__struct_fields__) - {"medical_history"},
     Role.ADMIN: frozenset(PatientUpdate.__struct_fields__),
 }
 
 
-def born(given: Given, request: StrictRequest) -> Iterator[Fault]:
+def require_not_in_future(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """A date of birth is today at the clinic, or earlier."""
     clinic: Clinic = request.app.state.clinic
     if given.get("dateOfBirth", date.min) > clinic.today():
         yield of_field("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
 
 
-def sent(data: PatientUpdate) -> dict[str, Any]:
-    given = changes(data, MEDICAL)
-    return given | {"email": trimmed(given["email"])} if "email" in given else given
+def changes_to_store(data: PatientUpdate) -> dict[str, Any]:
+    """The fields that were sent, as they are stored: the e-mail address without white space around it."""
+    sent = changes(data, MEDICAL_FIELDS)
+    return sent | {"email": trimmed(sent["email"])} if "email" in sent else sent
 
 
-def settable(caller: Caller, changed: dict[str, Any]) -> None:
-    forbidden = changed.keys() - MAY_SET[caller.role]
+def require_may_set(caller: Caller, changed: dict[str, Any]) -> None:
+    """Raise 403 where a field of `changed` is not for the caller's role to change."""
+    forbidden = changed.keys() - SETTABLE_FIELDS[caller.role]
     if forbidden:
         names = sorted(wire_name(name) for name in forbidden)
-        may = listed(role for role in MAY_SET if forbidden <= MAY_SET[role])
-        code, who = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
-        faults = [Fault(pointer=f"/{name}", code=code, detail=who) for name in names]
+        may = listed(role for role in SETTABLE_FIELDS if forbidden <= SETTABLE_FIELDS[role])
+        code, detail = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
+        faults = [Fault(pointer=f"/{name}", code=code, detail=detail) for name in names]
         raise Forbidden(f"Your role may not change {', '.join(names)}; {may} may", code, faults)
 
 
@@ -140,7 +143,7 @@ class PatientController(Controller):
         operation_id="createPatient",
         action=Action.PATIENT_CREATE,
         guards=[requires(Role.ADMIN, Role.STAFF)],
-        rules=[born],
+        rules=[require_not_in_future],
     )
     async def create_patient(
         self,
@@ -179,7 +182,7 @@ class PatientController(Controller):
         operation_id="updatePatient",
         action=Action.PATIENT_UPDATE,
         guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)],
-        rules=[born],
+        rules=[require_not_in_future],
     )
     async def update_patient(
         self,
@@ -188,8 +191,8 @@ class PatientController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Patient:
-        current = await chart(transaction, id)
-        changed = differing(sent(data), current)
-        settable(request.user, changed)
+        current = await lock_chart(transaction, id)
+        changed = differing(changes_to_store(data), current)
+        require_may_set(request.user, changed)
         record_write(transaction, request, patient_id=current.id, target_id=current.id)
         return Patient(*await patients.change(transaction, current, **changed))

@@ -37,7 +37,7 @@ from security.roles import Caller, Role
 Diagnosis = Annotated[str, Meta(min_length=1, max_length=5000, pattern=NOT_BLANK)]
 Prescription = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
 RecordNotes = Annotated[str, Meta(max_length=10000, pattern=TEXT)]
-# Stored, never fetched.
+# The service stores these references and never fetches them.
 Reference = Annotated[str, Meta(min_length=1, max_length=2048, pattern=REFERENCE)]
 Attachments = Annotated[list[Reference], Meta(max_length=20)]
 
@@ -68,9 +68,9 @@ class RecordCreate(Input):
     attachments: Attachments | UnsetType | None = UNSET
 
 
-async def is_seen(reader: Reader, caller: Caller, patient_id: UUID | None) -> bool:
-    """Whether an empty list shows something of the chart: that it has no records. A patient may name one that
-    is not their own, of which they learn nothing."""
+async def is_chart_visible(reader: Reader, caller: Caller, patient_id: UUID | None) -> bool:
+    """Whether an empty list tells the caller something about the chart, namely that it has no records. A
+    patient may name a chart that is not their own; then the same empty list tells nothing."""
     if patient_id is None or caller.role is not Role.PATIENT:
         return True
     return await patients.one(reader, caller, patient_id) is not None
@@ -95,9 +95,10 @@ class RecordController(Controller):
         rows, total, [ids, charts] = await records.page(
             reader, request.user, page, limit, patient_id=patientId
         )
+        shows_chart = total > 0 or await is_chart_visible(reader, request.user, patientId)
         await record_read(
             request,
-            patient_id=patientId if total or await is_seen(reader, request.user, patientId) else None,
+            patient_id=patientId if shows_chart else None,
             target_ids=ids,
             patient_ids=charts if patientId is None else (),
         )
