@@ -15,6 +15,14 @@ depends_on = None
 
 
 def upgrade() -> None:
+    create_users()
+    create_patients()
+    create_sessions()
+    create_appointments()
+    create_medical_records()
+
+
+def create_users() -> None:
     op.create_table(
         "users",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -35,6 +43,9 @@ def upgrade() -> None:
     )
     op.create_index("users_name_idx", "users", ["sort_name", "id"], unique=False)
     op.create_index("users_role_idx", "users", ["role", "status", "sort_name", "id"], unique=False)
+
+
+def create_patients() -> None:
     op.create_table(
         "patients",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -56,6 +67,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("user_id", name=op.f("uq_patients_user_id")),
     )
     op.create_index("patients_name_idx", "patients", ["sort_name", "id"], unique=False)
+
+
+def create_sessions() -> None:
     op.create_table(
         "sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -88,6 +102,21 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+
+
+def no_overlap(person: str) -> postgresql.ExcludeConstraint:
+    """Nobody is in two scheduled appointments at once."""
+    hashed = f"uuid_hash_extended({person}, 0)"
+    return postgresql.ExcludeConstraint(
+        (sa.text(f"int8range({hashed}, {hashed}, '[]')"), "&&"),
+        (sa.text("tstzrange(date, ends_at)"), "&&"),
+        where=sa.text("status = 'scheduled'"),
+        using="gist",
+        name=f"appointments_{person}_overlap",
+    )
+
+
+def create_appointments() -> None:
     op.create_table(
         "appointments",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -105,30 +134,8 @@ def upgrade() -> None:
         sa.Column("notes", sa.Text(), nullable=True),
         sa.Column("fee", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        postgresql.ExcludeConstraint(
-            (
-                sa.text(
-                    "int8range(uuid_hash_extended(doctor_id, 0), uuid_hash_extended(doctor_id, 0), '[]')"
-                ),
-                "&&",
-            ),
-            (sa.text("tstzrange(date, ends_at)"), "&&"),
-            where=sa.text("status = 'scheduled'"),
-            using="gist",
-            name="appointments_doctor_id_overlap",
-        ),
-        postgresql.ExcludeConstraint(
-            (
-                sa.text(
-                    "int8range(uuid_hash_extended(patient_id, 0), uuid_hash_extended(patient_id, 0), '[]')"
-                ),
-                "&&",
-            ),
-            (sa.text("tstzrange(date, ends_at)"), "&&"),
-            where=sa.text("status = 'scheduled'"),
-            using="gist",
-            name="appointments_patient_id_overlap",
-        ),
+        no_overlap("doctor_id"),
+        no_overlap("patient_id"),
         sa.CheckConstraint("ends_at > date", name=op.f("ck_appointments_ends_after_start")),
         sa.ForeignKeyConstraint(["doctor_id"], ["users.id"], name=op.f("fk_appointments_doctor_id_users")),
         sa.ForeignKeyConstraint(
@@ -140,6 +147,9 @@ def upgrade() -> None:
     op.create_index("appointments_doctor_idx", "appointments", ["doctor_id", "date", "id"], unique=False)
     op.create_index("appointments_patient_idx", "appointments", ["patient_id", "date", "id"], unique=False)
     op.create_index("appointments_status_idx", "appointments", ["status", "date", "id"], unique=False)
+
+
+def create_medical_records() -> None:
     op.create_table(
         "medical_records",
         sa.Column("id", sa.Uuid(), nullable=False),

@@ -15,6 +15,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    create_audit_events()
+    index_audit_events()
+    create_audit_seals()
+
+
+def create_audit_events() -> None:
     op.create_table(
         "audit_events",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -39,6 +45,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_events")),
     )
+
+
+def index_audit_events() -> None:
     op.create_index(
         "audit_events_at_idx",
         "audit_events",
@@ -55,6 +64,9 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("audit_events_xid_idx", "audit_events", ["xid", "id"], unique=False)
+
+
+def create_audit_seals() -> None:
     op.create_table(
         "audit_seals",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),

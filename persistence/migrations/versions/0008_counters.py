@@ -33,7 +33,7 @@ LISTS = {
 PLACES = {"sort_name": "{0}sort_name, '-infinity'", "date": "'', {0}date"}
 
 
-def tables() -> None:
+def create_tables() -> None:
     op.create_table(
         "counts",
         sa.Column("list", sa.Text(), nullable=False),
@@ -68,8 +68,11 @@ def tables() -> None:
         sa.Column("restored_id", sa.BigInteger(), nullable=False),
         sa.Column("of_table", sa.BigInteger(), nullable=False),
     )
+
+
+def prepare_tables() -> None:
     op.execute("INSERT INTO audit_count VALUES (0, NULL, 0, 0)")
-    # Rows come and go here all the time, and a reader passes over what is left of them.
+    # Rows come and go here all the time, and each reader must skip the dead ones that vacuum has not removed.
     op.execute(
         "ALTER TABLE count_changes SET (autovacuum_vacuum_threshold = 1000, "
         "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0)"
@@ -116,7 +119,8 @@ def count_writes_of(name: str) -> None:
 
 def upgrade() -> None:
     """Each list is counted later, by `fold_counts`: at once here, nobody could write meanwhile."""
-    tables()
+    create_tables()
+    prepare_tables()
     op.execute(recounted())
     for statement in FUNCTIONS.read_text("utf-8").split(";\n\n"):
         op.execute(statement)
