@@ -11,12 +11,22 @@ dev *ARGS:
 serve *ARGS:
     medisecure serve {{ ARGS }}
 
-# Run the tests
-test *ARGS:
-    pytest {{ ARGS }}
+# Prepare a clone for work: hooks that check style and the title of each commit
+setup:
+    pre-commit install
 
-# Run what every change must pass
-check: lint types imports test
+# Run the quick tests, in less than a minute; or, whole, those that you name
+test *ARGS:
+    pytest {{ if ARGS == "" { "-m 'not slow'" } else { ARGS } }}
+
+# Run all that every change must pass before it is pushed
+check: lint types imports
+    pytest
+    just fuzz 8
+
+# Run all tests and print each line and branch that none of them takes
+coverage *ARGS:
+    pytest --cov {{ ARGS }}
 
 # Check style
 lint:

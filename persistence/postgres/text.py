@@ -20,7 +20,6 @@ BETWEEN = r"[\s./()\[\]{}-]"
 GAPS = re.compile(rf"(?<=[0-9+]){BETWEEN}+(?=[0-9+])")
 NUMBER = re.compile(rf"(?:{BETWEEN}|\+)*[0-9](?:{BETWEEN}|[0-9+])*")
 LONGEST_KEY = 600  # characters, of 4 bytes at most: an index entry has 2,704
-GRAM = 3
 
 
 def folded(value: str) -> str:
