@@ -1,37 +1,29 @@
-"""What the commands share, and accounts from the console: the first administrator, a forgotten password."""
+"""Accounts from the console: `medisecure create-admin` and `medisecure set-password`."""
 
 import argparse
 import asyncio
 import getpass
-import os
 import sys
-from collections.abc import Awaitable, Callable
 
-from asyncpg import UniqueViolationError
-
+from api.commands.environment import CommandError, require_database_url, require_redis_url, run_transaction
 from api.http import violations
 from api.http.auditing import by_command
 from api.http.fields import Input, Name, SentEmail
-from api.settings import LONGEST_ACCESS, REQUIRED, SECRETS, require_usable, value_of
+from api.settings import LONGEST_ACCESS
 from persistence import audit, sessions, users
 from persistence.audit import Action
 from persistence.models import AccountStatus
-from persistence.postgres import database_url as database_urls
-from persistence.postgres.database import Database, Transaction
-from security import redis_url as redis_urls
+from persistence.postgres.database import Transaction
+from persistence.postgres.failures import DATABASE_ERRORS, Failure, failure_of
 from security.admission import Admission
 from security.counters import CounterStore
 from security.login_attempts import LoginAttempts
 from security.passwords import MAX_BYTES, MIN_CHARACTERS, Passwords
 from security.roles import Role
 
-TOO_SHORT = (
+PASSWORD_RULE = (
     f"a password has at least {MIN_CHARACTERS} characters, at most {MAX_BYTES} bytes, and no NUL among them"
 )
-
-
-class CommandError(Exception):
-    """The command cannot do its work; the message says why and what to do."""
 
 
 class Administrator(Input):
@@ -43,8 +35,8 @@ def create_admin(arguments: argparse.Namespace) -> None:
     email = users.normal_email(arguments.email)
     for fault in violations.of_body(Administrator, {"email": email, "name": arguments.name}):
         raise CommandError(fault.sentence)
-    url = database_url()
-    hashed = asyncio.run(Passwords(1).hash(new_password()))
+    url = require_database_url()
+    hashed = asyncio.run(Passwords(1).hash(read_new_password()))
 
     async def create(transaction: Transaction) -> None:
         user = await users.add(
@@ -59,17 +51,17 @@ def create_admin(arguments: argparse.Namespace) -> None:
         await audit.add(transaction, by_command(Action.ACCOUNT_CREATE, user.id))
 
     try:
-        asyncio.run(in_database(url, create))
-    except UniqueViolationError as error:
+        run_transaction(url, create)
+    except DATABASE_ERRORS as error:
+        if failure_of(error) is not Failure.EMAIL_TAKEN:
+            raise
         raise CommandError("this e-mail address has an account already; see set-password") from error
     print(f"{email} is an administrator now.")
 
 
 def set_password(arguments: argparse.Namespace) -> None:
-    url = database_url()
-    redis_url = value_of("REDIS_URL", os.environ) or "redis://localhost:6379"
-    require_usable("REDIS_URL", redis_urls.problems(redis_url))
-    hashed = asyncio.run(Passwords(1).hash(new_password()))
+    url, redis_url = require_database_url(), require_redis_url()
+    hashed = asyncio.run(Passwords(1).hash(read_new_password()))
     email = users.normal_email(arguments.email)
 
     async def change(transaction: Transaction) -> None:
@@ -80,67 +72,43 @@ def set_password(arguments: argparse.Namespace) -> None:
         ended = await sessions.end_all(transaction, user.id)
         await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
         store = CounterStore.connect(redis_url)
-        admission = Admission(store, no_session, limit=1, tombstone=LONGEST_ACCESS * 60)
+        admission = Admission(store, find_no_session, limit=1, tombstone=LONGEST_ACCESS * 60)
 
-        async def bury() -> None:
+        async def tell_redis() -> None:
             async with store:
                 await admission.end(ended)
                 await LoginAttempts(store, 1, 1, 1).forgive(email)
 
-        transaction.after_commit(bury)
+        transaction.after_commit(tell_redis)
 
-    asyncio.run(in_database(url, change))
+    run_transaction(url, change)
     print(f"{email} has a new password; every session of the account has ended.")
 
 
-async def no_session(session_id: object) -> None:
-    return None
+async def find_no_session(session_id: object) -> None:
+    """For an Admission that only ends sessions."""
 
 
-def new_password() -> str:
-    """From a prompt, or a line of standard input where nobody can be asked; never from an argument."""
-    asks = sys.stdin is not None and sys.stdin.isatty()
+def read_new_password() -> str:
+    """The password that was typed twice at a prompt; without a terminal, a line of standard input. Never an
+    argument, because other users of the machine see those. Raises CommandError."""
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
     try:
-        password = getpass.getpass("New password: ") if asks else line_of_input()
-        too_long = len(password.encode()) > MAX_BYTES
+        password = getpass.getpass("New password: ") if is_terminal else read_line()
+        is_too_long = len(password.encode()) > MAX_BYTES
     except EOFError as error:
         raise CommandError("no password was given") from error
     except UnicodeError as error:
         raise CommandError("the password is not text in UTF-8") from error
-    if len(password) < MIN_CHARACTERS or too_long or "\0" in password:
-        raise CommandError(TOO_SHORT)
-    if asks and getpass.getpass("Once more: ") != password:
+    if len(password) < MIN_CHARACTERS or is_too_long or "\0" in password:
+        raise CommandError(PASSWORD_RULE)
+    if is_terminal and getpass.getpass("Once more: ") != password:
         raise CommandError("the two are not the same")
     return password
 
 
-def line_of_input() -> str:
+def read_line() -> str:
+    """The next line of standard input. Raises EOFError where the process has none."""
     if sys.stdin is None:
         raise EOFError
     return sys.stdin.readline().rstrip("\n")
-
-
-def own_environment() -> dict[str, str]:
-    """The environment; of the names that have no default, an empty one counts as absent, and what
-    `NAME_FILE` names is read."""
-    environment = dict(os.environ)
-    for name in SECRETS:
-        value = value_of(name, environment)
-        environment.pop(f"{name}_FILE", None)
-        environment.pop(name, None)
-        if value:
-            environment[name] = value
-    return environment
-
-
-async def in_database(url: str, work: Callable[[Transaction], Awaitable[None]]) -> None:
-    async with Database(url) as database, database.transaction() as transaction:
-        await work(transaction)
-
-
-def database_url() -> str:
-    url = value_of("DATABASE_URL", os.environ)
-    if not url:
-        raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
-    require_usable("DATABASE_URL", database_urls.problems(url))
-    return url

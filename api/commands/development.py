@@ -1,4 +1,4 @@
-"""`medisecure dev` and the demo data: servers, a key and accounts for a machine that has nothing."""
+"""`medisecure dev` and `medisecure load-demo`: servers, a key and accounts for a machine that has nothing."""
 
 import argparse
 import asyncio
@@ -13,76 +13,55 @@ from types import FrameType
 from typing import NoReturn
 
 from api.app import create_app, keep_for_good
-from api.commands.accounts import CommandError, in_database, own_environment
-from api.commands.maintenance import objection_to_servers
+from api.commands.checks import find_problem_before_migration
+from api.commands.environment import CommandError, read_environment, run_transaction
 from api.http import server
 from api.settings import Settings
 from persistence import demo, embedded
 from persistence.postgres.database import Transaction
+from security import redis_url
 from security.passwords import Passwords
 
 
 def dev(arguments: argparse.Namespace) -> None:
-    from persistence.migrations.commands import (
-        upgrade,  # not above: Alembic takes long to load, and `serve` needs none
-    )
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
+        signal.signal(number, exit_in_good_order)
     try:
         sockets = server.loopback(arguments.port)
     except OSError as error:
         raise CommandError(f"port {arguments.port} cannot be had ({error.strerror}); try --port") from error
-    with embedded_environment(arguments.data_dir) as (environment, is_ours):
+    with complete_environment(arguments.data_dir) as (environment, is_embedded):
         settings = Settings.read(environment)
-        objection = asyncio.run(objection_to_servers(settings))
-        if objection:
-            raise CommandError(objection)
-        upgrade(settings.database_url)
-        if is_ours:
-            asyncio.run(in_database(settings.database_url, lambda tx: put_demo_if_new(tx, settings)))
-        print_welcome(sockets[0].getsockname()[1])
-        if is_ours:
-            print(f"Its database is {settings.database_url}", flush=True)
-        asyncio.run(in_database(settings.database_url, print_accounts))
+        prepare_database(settings, is_embedded)
+        print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
         app = create_app(settings, is_local=True)
         keep_for_good()
         server.server_for(app, settings).run(list(sockets))
 
 
-def leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End by way of every `finally`; what is running then is not interrupted by a second signal."""
-    for again in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(again, signal.SIG_IGN)
+def exit_in_good_order(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave through every `finally`, which a second signal does not interrupt."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     sys.exit(0)
 
 
-def print_welcome(port: int) -> None:
-    url = f"http://localhost:{port}"
-    print(f"MediSecure is at {url}, its documentation at {url}/docs", flush=True)
-
-
-async def print_accounts(transaction: Transaction) -> None:
-    if await demo.has_known_passwords(transaction):
-        print(f"Demo accounts, all with the password {demo.PASSWORD}:")
-        print(*(f"  {account[1]}" for account in demo.ACCOUNTS[:4]), sep="\n", flush=True)
-
-
 @contextlib.contextmanager
-def embedded_environment(data_dir: Path) -> Iterator[tuple[dict[str, str], bool]]:
-    """The environment with what it lacks: embedded servers and a key of the data folder's own. And whether
-    the database is the embedded one."""
-    environment = own_environment()
-    is_ours = "DATABASE_URL" not in environment
-    with embedded.start(data_dir, postgres=is_ours, redis="REDIS_URL" not in environment) as servers:
+def complete_environment(data_dir: Path) -> Iterator[tuple[dict[str, str], bool]]:
+    """The environment; what it lacks are embedded servers, and a key that is kept in the data folder. And
+    whether the database is the embedded one."""
+    environment = read_environment()
+    is_embedded = "DATABASE_URL" not in environment
+    with embedded.start(data_dir, postgres=is_embedded, redis="REDIS_URL" not in environment) as servers:
         environment.setdefault("DATABASE_URL", servers.database_url)
         environment.setdefault("REDIS_URL", servers.redis_url)
-        environment.setdefault("SECRET_KEY", own_key(data_dir / "secret_key"))
-        yield environment, is_ours
+        environment.setdefault("SECRET_KEY", read_or_make_key(data_dir / "secret_key"))
+        yield environment, is_embedded
 
 
-def own_key(file: Path) -> str:
-    """The key in `file`, made at the first start and readable by its owner only. CommandError: it is none."""
+def read_or_make_key(file: Path) -> str:
+    """The key in `file`, which only its owner can read; made if there is none. Raises CommandError if the
+    file holds no key."""
     if not file.exists():
         partial = file.with_suffix(".new")
         with open(partial, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
@@ -94,36 +73,63 @@ def own_key(file: Path) -> str:
     return key.decode()
 
 
+def prepare_database(settings: Settings, is_embedded: bool) -> None:
+    """Migrate; into an embedded database that is empty goes the demo data. Raises CommandError."""
+    from persistence.migrations.commands import upgrade  # not above: Alembic takes long to load
+
+    problem = asyncio.run(find_problem_before_migration(settings))
+    if problem:
+        raise CommandError(problem)
+    upgrade(settings.database_url)
+    if is_embedded:
+        run_transaction(settings.database_url, lambda transaction: add_demo_if_empty(transaction, settings))
+
+
+def print_welcome(settings: Settings, port: int, is_embedded: bool) -> None:
+    url = f"http://localhost:{port}"
+    print(f"MediSecure is at {url}, its documentation at {url}/docs", flush=True)
+    if is_embedded:
+        print(f"Its database is {settings.database_url}", flush=True)
+    run_transaction(settings.database_url, print_accounts)
+
+
+async def print_accounts(transaction: Transaction) -> None:
+    if await demo.has_known_passwords(transaction):
+        print(f"Demo accounts, all with the password {demo.PASSWORD}:")
+        print(*(f"  {account[1]}" for account in demo.ACCOUNTS[:4]), sep="\n", flush=True)
+
+
 def load_demo(arguments: argparse.Namespace) -> None:
-    if "DATABASE_URL" in own_environment():
+    environment = read_environment()
+    if "DATABASE_URL" in environment:
         if not arguments.yes_known_passwords:
             raise CommandError(
                 "the demo accounts have a password that everyone knows; "
                 "--yes-known-passwords loads them into DATABASE_URL all the same"
             )
-        load_into(own_environment())
+        load_demo_into(environment)
         return
-    with embedded_environment(arguments.data_dir) as (environment, _):
-        load_into(environment)
+    with complete_environment(arguments.data_dir) as (completed, _):
+        load_demo_into(completed)
 
 
-def load_into(environment: dict[str, str]) -> None:
-    from persistence.migrations.commands import upgrade
+def load_demo_into(environment: dict[str, str]) -> None:
+    from persistence.migrations.commands import upgrade  # as above
 
-    unused = {"REDIS_URL": "redis://localhost", "SECRET_KEY": secrets.token_urlsafe(48)}
+    unused = {"REDIS_URL": redis_url.EXAMPLE, "SECRET_KEY": secrets.token_urlsafe(48)}
     settings = Settings.read({**unused, **environment})
     upgrade(settings.database_url)
-    asyncio.run(in_database(settings.database_url, lambda tx: put_demo(tx, settings)))
+    run_transaction(settings.database_url, lambda transaction: add_demo(transaction, settings))
     print(f"The demo data is loaded; the password of every account is {demo.PASSWORD}")
 
 
-async def put_demo_if_new(transaction: Transaction, settings: Settings) -> None:
-    """Also where the first start was killed before it came this far."""
+async def add_demo_if_empty(transaction: Transaction, settings: Settings) -> None:
+    """An earlier start may have been killed after it made the database and before it came to this."""
     if await demo.is_empty(transaction):
-        await put_demo(transaction, settings)
+        await add_demo(transaction, settings)
 
 
-async def put_demo(transaction: Transaction, settings: Settings) -> None:
+async def add_demo(transaction: Transaction, settings: Settings) -> None:
     if not await demo.is_empty(transaction):
         raise CommandError("the database is not empty; the demo data goes into an empty one only")
     midnight, _ = settings.clinic.day(settings.clinic.today())

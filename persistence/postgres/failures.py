@@ -15,6 +15,8 @@ EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointm
 UNSTORABLE = "22"
 SESSION_ENDED = "MS401"  # of the function refuse_ended_session
 UNDEFINED_TABLE = "42P01"
+# What PostgreSQL refuses a statement with; as asyncpg raises it, and as SQLAlchemy does where Alembic works.
+DATABASE_ERRORS = (asyncpg.PostgresError, DBAPIError)
 
 
 class Failure(Enum):

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import redis
 
-from api.commands.maintenance import AwayError, objection
+from api.commands.checks import UnreachableError, find_problem
 from persistence import embedded
 from tests.commands.test_commands import Running, started, until
 from tests.support.command import medisecure
@@ -28,7 +28,7 @@ RIGHTS = "medisecure migrate --grant-to"
 
 
 def objection_to(backend: Backend, workers: int = 1) -> str:
-    return str(asyncio.run(objection(backend.settings(), workers)))
+    return str(asyncio.run(find_problem(backend.settings(), workers)))
 
 
 def environment(backend: Backend) -> dict[str, str]:
@@ -253,7 +253,7 @@ def test_a_full_redis_is_waited_for(servers: Backend, valkey: str) -> None:
     with backend.redis as server:
         server.config_set("maxmemory", "1")
         try:
-            with pytest.raises(AwayError, match="used memory"):
+            with pytest.raises(UnreachableError, match="used memory"):
                 objection_to(backend)
         finally:
             server.config_set("maxmemory", "0")

@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from api.commands.maintenance import objection, verify_audit
+from api.commands.checks import find_problem
+from api.commands.maintenance import verify_seals
 from persistence.audit_chain import Key
 from persistence.migrations.revisions import is_behind
 from persistence.postgres.database import Database
@@ -48,7 +49,7 @@ def test_serve_refuses_passwords_that_everyone_knows(empty: Backend) -> None:
 
 def test_serve_refuses_a_time_zone_that_postgresql_does_not_know(empty: Backend) -> None:
     settings = empty.settings(clinic_timezone="localtime")
-    assert "does not know the time zone localtime" in str(asyncio.run(objection(settings)))
+    assert "does not know the time zone localtime" in str(asyncio.run(find_problem(settings)))
 
 
 def test_serve_refuses_a_database_that_lacks_a_migration_and_not_one_that_is_ahead(empty: Backend) -> None:
@@ -93,7 +94,7 @@ def test_secrets_come_from_files(empty: Backend, tmp_path: Path) -> None:
 
 def wait_until_sealed(backend: Backend) -> None:
     for _ in range(100):
-        if asyncio.run(verify_audit(backend.database_url, [Key.of(KEY)], None)).unsealed == 0:
+        if asyncio.run(verify_seals(backend.database_url, [Key.of(KEY)], None)).unsealed == 0:
             return
         time.sleep(0.1)
     raise AssertionError("nothing was sealed")

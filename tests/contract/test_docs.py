@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from api.commands.main import parser
+from api.commands.parser import build_parser
 from api.contract import contract
 from api.settings import SECRETS, Settings
 from tests.support.documents import (
@@ -148,7 +148,7 @@ def test_every_setting_is_in_the_readme() -> None:
 @pytest.mark.parametrize("document", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_in_it_can_be_typed(document: Path) -> None:
     for words in commands(document, "medisecure"):
-        parser().parse_args([word.replace("SECONDS", "60") for word in words])
+        build_parser().parse_args([word.replace("SECONDS", "60") for word in words])
     for words in commands(document, "just"):
         ready = [Path(sys.executable).with_name("just"), "--dry-run", *words]
         subprocess.run(ready, cwd=ROOT, check=True, capture_output=True)  # as many arguments as it takes

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from api import appointments, auth
-from api.commands.accounts import TOO_SHORT
+from api.commands.accounts import PASSWORD_RULE
 from api.contract import contract
 from api.http import fields
 from api.http.cors import EXPOSED
@@ -90,8 +90,8 @@ def test_a_new_password_is_the_same_everywhere() -> None:
     """Over HTTP, at the console, and as the words for it say."""
     (schema,), _ = msgspec.json.schema_components([fields.NewPassword])
     assert (schema["minLength"], schema["maxLength"]) == (passwords.MIN_CHARACTERS, passwords.MAX_BYTES)
-    assert f"{passwords.MIN_CHARACTERS} characters" in TOO_SHORT
-    assert f"{passwords.MAX_BYTES} bytes" in TOO_SHORT
+    assert f"{passwords.MIN_CHARACTERS} characters" in PASSWORD_RULE
+    assert f"{passwords.MAX_BYTES} bytes" in PASSWORD_RULE
 
 
 def test_an_event_names_what_a_page_shows() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from api.commands.maintenance import verify_audit
+from api.commands.maintenance import verify_seals
 from persistence.audit_chain import MOST, SEALED_COLUMNS, TAIL, Key, Report, seal
 from persistence.postgres.database import Database
 from tests.support.factories import World, chart
@@ -20,7 +20,7 @@ OURS = Key.of(KEY)
 
 
 def verified(backend: Backend, noted_head: str | None = None, keys: list[Key] | None = None) -> Report:
-    return asyncio.run(verify_audit(backend.database_url, keys or [OURS], noted_head))
+    return asyncio.run(verify_seals(backend.database_url, keys or [OURS], noted_head))
 
 
 def seal_now(backend: Backend, key: Key = OURS) -> int:

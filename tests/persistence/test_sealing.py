@@ -11,7 +11,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from api.commands.maintenance import objection, verify_audit
+from api.commands.checks import find_problem
+from api.commands.maintenance import verify_seals
 from persistence import audit_chain
 from persistence.audit_chain import MOST, Key, keep_sealing
 from persistence.postgres.database import Database
@@ -322,12 +323,12 @@ def test_a_role_without_the_right_to_seal_is_told(
 ) -> None:
     """At the start, as after a migration without --grant-to, and by a running service again and again."""
     owner.sql(f"REVOKE EXECUTE ON FUNCTION append_audit_seal FROM {granted[1]}")
-    told = asyncio.run(objection(app.settings()))
+    told = asyncio.run(find_problem(app.settings()))
     assert told == "this role may not seal the audit trail; run `medisecure migrate --grant-to` with its name"
     write(app)
     [said] = warnings_of(caplog, app, lambda: bool(caplog.records))
     assert said == "The audit trail could not be sealed: InsufficientPrivilegeError"
-    assert asyncio.run(verify_audit(app.database_url, [OURS], None)).unsealed == 1
+    assert asyncio.run(verify_seals(app.database_url, [OURS], None)).unsealed == 1
 
 
 def test_the_role_may_call_all_functions_where_nobody_else_may(app: Backend, owner: Backend) -> None:

@@ -1,0 +1,125 @@
+"""May the service run on this PostgreSQL and this Redis? `serve`, `dev` and `migrate` ask before they start.
+
+A problem is one that waiting does not solve, in words that say what to do about it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from api.settings import Settings
+from persistence import demo, fitness
+from persistence.postgres.connecting import NoConnectionError, refusal
+from persistence.postgres.database import Database, Reader
+from persistence.postgres.failures import DATABASE_ERRORS
+from security import probe
+from security.availability import UNAVAILABLE, BusyError
+from security.counters import CounterStore
+from security.passwords import Passwords
+
+log = logging.getLogger("medisecure.start")
+
+
+class UnreachableError(Exception):
+    """A server cannot be reached; waiting may help. The message says which, and why."""
+
+
+async def find_problem(settings: Settings, workers: int = 1) -> str | None:
+    """Why the service must not run on these servers as they are. Raises UnreachableError."""
+
+    async def find(database: Database) -> str | None:
+        return (
+            await find_server_problem(database, workers)
+            or await fitness.objection_to_tables(database.reader)
+            or await fitness.objection_to_zone(database.reader, settings.clinic_timezone)
+            or await find_known_passwords(database.reader)
+        )
+
+    return await first_problem(
+        ask_database(settings.database_url, find), find_redis_problem(settings.redis_url)
+    )
+
+
+async def find_problem_before_migration(settings: Settings) -> str | None:
+    """The same where the tables need not be there yet. Raises UnreachableError."""
+    return await first_problem(
+        ask_database(settings.database_url, find_server_problem), find_redis_problem(settings.redis_url)
+    )
+
+
+async def first_problem(*searches: Awaitable[str | None]) -> str | None:
+    """A problem of one server counts even if the other one cannot be reached."""
+    found = await asyncio.gather(*searches, return_exceptions=True)
+    unreachable = []
+    for problem in found:
+        if isinstance(problem, UnreachableError):
+            unreachable.append(str(problem))
+        elif isinstance(problem, BaseException):
+            raise problem
+        elif problem:
+            return problem
+    if unreachable:
+        raise UnreachableError("; ".join(unreachable))
+    return None
+
+
+async def ask_database(url: str, find: Callable[[Database], Awaitable[str | None]]) -> str | None:
+    """What `find` finds; or, if the database cannot be used for a reason that lasts, that reason. Raises
+    UnreachableError."""
+    try:
+        async with Database(url) as database:
+            return await find(database)
+    except NoConnectionError as error:
+        refused = error
+    except (OSError, TimeoutError) as error:
+        refused = NoConnectionError(str(error) or "it does not answer", lasting=False)
+    except DATABASE_ERRORS as error:
+        refused = refusal(error)
+    if refused.lasting:
+        return f"the database cannot be used: {refused}"
+    raise UnreachableError(f"PostgreSQL cannot be reached: {refused}")
+
+
+async def find_server_problem(database: Database, workers: int = 1) -> str | None:
+    """What no migration solves."""
+    async with database.transaction() as transaction:  # a pooler may not know transactions
+        problem = await fitness.objection_to_server(transaction)
+        if problem is None and not database.connector.is_pooled:
+            problem = await fitness.objection_to_room(transaction, workers * database.connections)
+    return problem
+
+
+async def find_redis_problem(url: str) -> str | None:
+    """Raises UnreachableError."""
+    store = CounterStore.connect(url)
+    try:
+        async with store:
+            problem, warning = await probe.doubts(store)
+            if problem is None:
+                await probe.try_out(store)
+    except (*UNAVAILABLE, BusyError) as error:
+        problem, warning = probe.objection(error), None
+        if problem is None:
+            reason = str(error) or "it does not answer"
+            raise UnreachableError(f"Redis cannot be reached: {reason}") from error
+    if warning:
+        log.warning(warning)
+    return problem
+
+
+async def find_known_passwords(reader: Reader) -> str | None:
+    known = await with_known_password(await demo.password_hashes(reader))
+    if not known:
+        return None
+    return (
+        f"everyone knows the password of {', '.join(known)}; change it with `medisecure set-password` "
+        "before you serve this database"
+    )
+
+
+async def with_known_password(hashes: Mapping[str, str]) -> list[str]:
+    """Of these e-mails of demo accounts, those whose password is still the one that everyone knows."""
+    passwords = Passwords(len(hashes))
+    matches = await asyncio.gather(*(passwords.verify(demo.PASSWORD, hashed) for hashed in hashes.values()))
+    passwords.close()
+    return [email for email, is_known in zip(hashes, matches, strict=True) if is_known]

@@ -1,0 +1,148 @@
+"""The arguments of `medisecure`, and which function runs each command."""
+
+import argparse
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+from api.commands.accounts import create_admin, set_password
+from api.commands.development import dev, load_demo
+from api.commands.maintenance import check_counters, migrate, verify_audit
+from api.commands.serving import serve
+from api.http.fields import is_unicode
+
+DATA_DIR = Path(".medisecure")
+
+
+class Command(NamedTuple):
+    name: str
+    run: Callable[[argparse.Namespace], None]
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """`parse_args().run` is the command's function, which takes the parsed arguments."""
+    root = argparse.ArgumentParser("medisecure", description="The backend of a clinic's web app.")
+    subparsers = root.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        parser = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        parser.set_defaults(run=command.run)
+        command.add_arguments(parser)
+    return root
+
+
+def add_dev_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=port_number, default=8000)
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR)
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=port_number, default=8000)
+    parser.add_argument("--workers", type=worker_count, default=1)
+
+
+def add_migrate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--grant-to",
+        type=text,
+        metavar="ROLE",
+        help="let this PostgreSQL role do what the service needs; the audit trail it can only append to",
+    )
+
+
+def add_verify_audit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--head", help="a head that an earlier run printed; it must still be in the chain")
+    parser.add_argument(
+        "--max-age",
+        type=seconds,
+        metavar="SECONDS",
+        default=60.0,
+        help="exit with status 2 where an event is unsealed for longer (default: 60)",
+    )
+
+
+def add_check_counters_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repair", action="store_true", help="count all rows again; the service may run meanwhile"
+    )
+
+
+def add_create_admin_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("email", type=text)
+    parser.add_argument("name", type=text)
+
+
+def add_set_password_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("email", type=text)
+
+
+def add_load_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", type=Path, default=DATA_DIR)
+    parser.add_argument(
+        "--yes-known-passwords",
+        action="store_true",
+        help="the database at DATABASE_URL may have accounts whose password everyone knows",
+    )
+
+
+COMMANDS = (
+    Command("dev", dev, "Serve on localhost with a PostgreSQL and a Valkey of its own.", add_dev_arguments),
+    Command(
+        "serve", serve, "Serve in production; everything comes from the environment.", add_serve_arguments
+    ),
+    Command("migrate", migrate, "Bring the database at DATABASE_URL up to date.", add_migrate_arguments),
+    Command("verify-audit", verify_audit, "Check the seals of the audit trail.", add_verify_audit_arguments),
+    Command(
+        "check-counters",
+        check_counters,
+        "Count all rows, and compare with the counters.",
+        add_check_counters_arguments,
+    ),
+    Command(
+        "create-admin",
+        create_admin,
+        "Create an administrator; the password is asked for.",
+        add_create_admin_arguments,
+    ),
+    Command(
+        "set-password",
+        set_password,
+        "Set a forgotten password; the new one is asked for.",
+        add_set_password_arguments,
+    ),
+    Command("load-demo", load_demo, "Put the demo data into an empty database.", add_load_demo_arguments),
+)
+
+
+# Types of arguments. argparse turns their ValueError into a line on stderr with the function's name, and exit
+# status 2.
+
+
+def port_number(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError
+    return number
+
+
+def worker_count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < inf:
+        raise ValueError
+    return number
+
+
+def text(argument: str) -> str:
+    if not is_unicode(argument):  # Python hands over bytes that are not UTF-8 as lone surrogates
+        raise ValueError
+    return argument

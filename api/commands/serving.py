@@ -1,0 +1,86 @@
+"""`medisecure serve`: the service in production, also while PostgreSQL or Redis cannot be reached yet."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from api.commands.checks import UnreachableError, find_problem
+from api.commands.environment import CommandError
+from api.http import server
+from api.settings import Settings, misspelt
+
+RETRY_SECONDS = 1.0  # between two attempts to reach both servers
+log = logging.getLogger("medisecure.start")
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    settings = Settings.read()
+    for name, meant in misspelt(os.environ).items():
+        log.warning("%s is no setting; perhaps %s is meant", name, meant)
+    with checked_servers(settings, arguments.workers):
+        try:
+            sockets = server.listening(arguments.host, arguments.port)
+        except (OSError, UnicodeError) as error:
+            place = f"{arguments.host} at port {arguments.port}"
+            reason = getattr(error, "strerror", None) or "it is no name of a host"
+            raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
+        server.serve(settings, sockets, arguments.workers)
+
+
+@contextmanager
+def checked_servers(settings: Settings, workers: int) -> Iterator[None]:
+    """Serve within this block. Raises CommandError, before or after it, if the service must not run on its
+    PostgreSQL and Redis. A server that cannot be reached is waited for; /health/ready is 503 until then."""
+    try:
+        problem = asyncio.run(find_problem(settings, workers))
+    except UnreachableError as unreachable:
+        log.warning("%s. Waiting for it; /health/ready is 503 meanwhile", unreachable)
+        watcher = ServerWatcher(settings, workers)
+        signal.signal(signal.SIGTERM, watcher.handle_sigterm)
+        watcher.start()
+        yield
+        problem = watcher.problem
+    else:
+        if problem is None:
+            yield
+    if problem:
+        raise CommandError(problem)
+
+
+class ServerWatcher(threading.Thread):
+    """Checks both servers as soon as they can be reached. If the service must not run on them, ends this
+    process and its workers as SIGTERM does, and leaves the reason in `problem`."""
+
+    problem: str | None = None
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        super().__init__(daemon=True)
+        self.settings = settings
+        self.workers = workers
+
+    def run(self) -> None:
+        while True:
+            time.sleep(RETRY_SECONDS)
+            try:
+                self.problem = asyncio.run(find_problem(self.settings, self.workers))
+            except UnreachableError:
+                continue
+            break
+        if self.problem:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            log.warning("PostgreSQL and Redis are there")
+
+    def handle_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """Called once uvicorn has stopped, which then raises the signal again."""
+        if self.problem:
+            raise CommandError(self.problem)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)

@@ -1,0 +1,41 @@
+"""What the database's role of the service may do (`medisecure migrate --grant-to`): what requests need, and
+nothing that changes the audit trail, the counters or the schema."""
+
+from sqlalchemy import text
+
+from persistence.models import AuditEvent
+from persistence.postgres.database import Transaction
+
+FUNCTIONS = (
+    "next_audit_seal",
+    "append_audit_seal",
+    "within_ten_minutes",
+    "began_of_ten_minutes",
+    "counted_rows",
+    "mark_before",
+    "fold_counts",
+    "refuse_ended_session",
+    "booked_meanwhile",
+)
+# Written by triggers and by fold_counts, which run with their owner's rights.
+COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
+# PostgreSQL itself sets the number and the transaction of an event.
+EVENT_COLUMNS = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
+
+
+async def grant_to(transaction: Transaction, role: str) -> None:
+    """Let `role` do what the service needs. Of the audit trail it may only add events, append seals by the
+    function for that, and read; of the counters, read."""
+    quoted = '"' + role.replace('"', '""') + '"'
+    for statement in (
+        f"GRANT USAGE ON SCHEMA public TO {quoted}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_events, audit_seals FROM {quoted}",
+        f"GRANT INSERT ({', '.join(EVENT_COLUMNS)}) ON audit_events TO {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
+        f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
+        f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # records are never changed
+        f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
+    ):
+        await transaction.run(text(statement))
