@@ -199,9 +199,9 @@ class Clinic:
             role, user, email = people[int(draw() * len(people))]
             chart = charts[int(draw() * len(charts))]
             shown = [chart]
-            action, patient = "patient.read", chart
-            if draw() < 0.25:
-                action, patient = "patient.list", None
+            is_list = draw() < 0.25
+            action, patient = ("patient.list", None) if is_list else ("patient.read", chart)
+            if is_list:
                 shown = [charts[int(draw() * len(charts))] for _ in range(10)]
             yield (
                 NOW + timedelta(seconds=number), user, email, role, uid("session", int(draw() * 5000)),

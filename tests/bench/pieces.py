@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -23,6 +23,7 @@ from api.http.requests import StrictRequest
 from api.patients import PatientPage, PatientSummary
 from persistence import embedded, patients
 from persistence.audit import Action, Event, Journal, Outcome
+from persistence.models import Gender
 from persistence.postgres import text
 from persistence.postgres.database import Database, Reader
 from security.admission import Admission
@@ -169,12 +170,12 @@ def test_body(timed: Run, backend: Backend) -> None:
         "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
         "litestar_app": app,
         "route_handler": handler,
-    }
+    }  # as much of a scope as is read
 
-    async def receive() -> Any:
+    async def receive() -> Any:  # one of the messages of ASGI
         return {"type": "http.request", "body": body, "more_body": False}
 
-    assert timed(lambda: StrictRequest({**scope, "state": {}}, receive).json())
+    assert timed(lambda: StrictRequest(cast("Any", {**scope, "state": {}}), receive).json())
 
 
 def test_answer_of_100_charts(benchmark: BenchmarkFixture) -> None:
@@ -184,7 +185,7 @@ def test_answer_of_100_charts(benchmark: BenchmarkFixture) -> None:
         email="alice.anbadorf@mail.example.com",
         phone="+15551230000",
         date_of_birth=datetime(1980, 5, 17, tzinfo=UTC).date(),
-        gender="female",
+        gender=Gender.FEMALE,
         address="12 Main Street, Springfield",
         created_at=datetime.now(UTC),
     )
@@ -204,7 +205,7 @@ def test_edge(timed: Run) -> None:
         await send({**start})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    async def nothing(*_: Any) -> None:
+    async def nothing(*_: Any) -> Any:
         pass
 
     edge = Edge(answer, Origins(["http://localhost:5173"]), Proxies([]))
