@@ -19,7 +19,6 @@ from persistence.models import AccountStatus
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import AnyRow
 from security.admission import Admission
-from security.authentication import address_of
 from security.cookies import access_cookie, refresh_cookie
 from security.login_attempts import LoginAttempts
 from security.passwords import MAX_BYTES, Passwords, is_common
@@ -96,7 +95,7 @@ def acceptable(name: str) -> Rule:
     those, none of the most common ones."""
 
     def acceptable(given: Given, request: StrictRequest) -> Iterator[Fault]:
-        sign_in: SignIn = request.app.state.sign_in
+        sign_in: SignIn = request.service(SignIn)
         password = given.get(name, "")
         if len(password.encode()) > MAX_BYTES:
             yield of_field(name, ErrorCode.TOO_LONG, f"must be at most {MAX_BYTES} bytes of UTF-8")
@@ -123,7 +122,7 @@ async def opened_session(
         user_id=user.id,
         refresh_jti=token_id,
         lifetime=sign_in.session_lifetime,
-        address=address_of(request),
+        address=request.address,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
     )
     holder = (user.id, user.email, user.role, session.id)

@@ -4,7 +4,6 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -25,9 +24,11 @@ from api.http.auditing import note_refusal
 from api.http.cors import Edge, OriginCheck, Origins
 from api.http.errors import handle
 from api.http.fields import MAX_BODY
+from api.http.operation import check_request
 from api.http.proxies import Proxies
-from api.http.reauthorization import LastLook, ask_again, caller_of_write, has_waited, trust_to_the_end
-from api.http.requests import StrictRequest, judge_body, judge_query, require_body
+from api.http.reauthorization import ReauthorizationMiddleware, caller_to_recheck, stop_rechecking
+from api.http.requests import StrictRequest
+from api.http.services import Services
 from api.links import LinkController
 from api.patients import PatientController
 from api.records import RecordController
@@ -98,24 +99,14 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         refuses_common=settings.refuse_common_passwords,
     )
 
+    services = Services(store, sessions, sign_in, settings.clinic, Journal(Reader(database.journal)))
+
     async def provide_transaction(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
-        closing = Closing(sessions, caller_of_write(request))
+        closing = Closing(sessions, caller_to_recheck(request))
         async with database.transaction(closing) as transaction:
             yield transaction
         if closing.has_asked:
-            trust_to_the_end(request)
-
-    async def judge(request: Any) -> None:
-        """Before a handler reads anything."""
-        takes_body = request.route_handler.parsed_data_field is not None
-        if takes_body:
-            await judge_body(request)
-        if has_waited(request.scope):
-            await ask_again(request)
-        if request.scope["query_string"]:
-            await judge_query(request)
-        if takes_body:
-            await require_body(request)
+            stop_rechecking(request)
 
     @asynccontextmanager
     async def connections(app: Litestar) -> AsyncIterator[None]:
@@ -140,32 +131,24 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         guards=[signed_in],
         middleware=[
             DefineMiddleware(OriginCheck, origins=origins),
-            session_auth(issuer).middleware,
+            session_auth(issuer, admission),
             rate_limit(settings.rate_limit_per_minute).middleware,
-            DefineMiddleware(LastLook),
+            DefineMiddleware(ReauthorizationMiddleware),
         ],
-        before_request=judge,
+        before_request=check_request,  # type: ignore[arg-type]  # of a StrictRequest, the request_class
         dependencies={
             "reader": Provide(lambda: database.reader, sync_to_thread=False, use_cache=True),
             "sign_in": Provide(lambda: sign_in, sync_to_thread=False, use_cache=True),
             "clinic": Provide(lambda: settings.clinic, sync_to_thread=False, use_cache=True),
+            "security_contact": Provide(
+                lambda: settings.security_contact, sync_to_thread=False, use_cache=True
+            ),
             "transaction": Provide(provide_transaction),
         },
         exception_handlers={HTTPException: handle, Exception: handle},
         stores={"rate_limit": store},
         after_exception=[note_refusal],
-        state=State(
-            {
-                "database": database,
-                "issuer": issuer,
-                "admission": admission,
-                "sessions": sessions,
-                "sign_in": sign_in,
-                "clinic": settings.clinic,
-                "security_contact": settings.security_contact,
-                "journal": Journal(Reader(database.journal)),
-            }
-        ),
+        state=State({"services": services}),
         lifespan=[connections],
         request_max_body_size=MAX_BODY,
         openapi_config=None,

@@ -33,7 +33,7 @@ from api.http.fields import (
 )
 from api.http.operation import post
 from api.http.problems import ErrorCode, Fault
-from api.http.reauthorization import OF_A_SESSION, is_still_signed_in
+from api.http.reauthorization import is_still_signed_in
 from api.http.requests import Given, StrictRequest
 from api.http.violations import of_field
 from persistence import sessions, users
@@ -42,10 +42,10 @@ from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
 from persistence.postgres.statements import AnyRow
 from security.admission import Count
-from security.authentication import BY_REFRESH_TOKEN, EXEMPT, OPTIONAL, address_of
 from security.availability import UNAVAILABLE, BusyError
 from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookies, refresh_cookie
 from security.login_attempts import Attempt
+from security.policy import Authentication
 from security.rate_limit import rate_limit_headers
 from security.roles import Role
 from security.tokens import Kind
@@ -140,7 +140,13 @@ def of_its_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
 class AuthController(Controller):
     path = "/api/auth"
 
-    @post("/login", operation_id="login", status_code=200, opt={**EXEMPT}, action=Action.AUTH_LOGIN)
+    @post(
+        "/login",
+        operation_id="login",
+        status_code=200,
+        authentication=Authentication.NONE,
+        action=Action.AUTH_LOGIN,
+    )
     async def login(
         self,
         data: JSONBody[Credentials],
@@ -151,7 +157,7 @@ class AuthController(Controller):
     ) -> Response[LoginResult]:
         """Take the same time, and count the same, whether or not the account exists."""
         email = users.normal_email(data.email)
-        attempt = await slot(transaction, sign_in, email, address_of(request))
+        attempt = await slot(transaction, sign_in, email, request.address)
         found = await users.credentials(reader, email)
         right = await sign_in.passwords.verify(data.password, found.password_hash if found else None)
         user, count = None, attempt.count
@@ -179,7 +185,7 @@ class AuthController(Controller):
         "/register",
         operation_id="register",
         status_code=201,
-        opt={**OPTIONAL},
+        authentication=Authentication.OPTIONAL,
         action=Action.ACCOUNT_CREATE,
         rules=[short_enough, of_its_role, acceptable("password")],
     )
@@ -193,8 +199,8 @@ class AuthController(Controller):
         """201 for every role; whether the account may sign in at once is another matter."""
         hashed = await sign_in.passwords.hash(data.password)
         if not await is_still_signed_in(transaction, request):  # a session that died meanwhile is no session
-            request.scope["user"] = None
-        by_admin = request.user is not None and request.user.role is Role.ADMIN
+            request.set_caller(None)
+        by_admin = request.caller is not None and request.caller.role is Role.ADMIN
         active = by_admin or data.role in sign_in.approved
         user = await users.add(
             transaction,
@@ -214,7 +220,8 @@ class AuthController(Controller):
         "/refresh",
         operation_id="refresh",
         status_code=200,
-        opt={**BY_REFRESH_TOKEN, **OF_A_SESSION},
+        authentication=Authentication.REFRESH_TOKEN,
+        manages_session=True,
         action=Action.AUTH_REUSE,
     )
     async def refresh(
@@ -249,7 +256,13 @@ class AuthController(Controller):
         ]
         return Response(Message("Token refreshed"), cookies=cookies)
 
-    @post("/logout", operation_id="logout", status_code=200, opt={**EXEMPT}, action=Action.AUTH_LOGOUT)
+    @post(
+        "/logout",
+        operation_id="logout",
+        status_code=200,
+        authentication=Authentication.NONE,
+        action=Action.AUTH_LOGOUT,
+    )
     async def logout(
         self,
         request: StrictRequest,

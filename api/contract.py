@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Controller, MediaType, Response
-from litestar.datastructures import State
+from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
 from api.http.conditional import AnyRequest, entity_tag, unless_held
-from api.http.public import get_public
+from api.http.operation import get_public
 
 HERE = Path(__file__).parent
 PAGE = HERE / "reference"
@@ -65,12 +65,11 @@ def tag_of(read: Callable[..., bytes], *which: str) -> str:
 
 class ContractController(Controller):
     @get_public("/.well-known/security.txt", operation_id="getSecurityTxt", media_type=MediaType.TEXT)
-    async def get_security_txt(self, state: State) -> str:
+    async def get_security_txt(self, security_contact: NamedDependency[str]) -> str:
         """Where to report a weakness (RFC 9116)."""
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=180)
         return (
-            f"Contact: {state.security_contact}\nExpires: {expires:%Y-%m-%dT%H:%M:%SZ}\n"
-            "Preferred-Languages: en\n"
+            f"Contact: {security_contact}\nExpires: {expires:%Y-%m-%dT%H:%M:%SZ}\nPreferred-Languages: en\n"
         )
 
     @get_public("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")

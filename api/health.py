@@ -6,12 +6,15 @@ from http import HTTPStatus
 from typing import Literal
 
 from litestar import Controller
-from litestar.datastructures import State
+from litestar.di import NamedDependency
 
 from api.http.errors import DETAILS, Unavailable
 from api.http.fields import Output
-from api.http.public import get_public
+from api.http.operation import get_public
+from api.http.requests import StrictRequest
 from persistence.fitness import objection_to_tables
+from persistence.postgres.database import Reader
+from security.counters import CounterStore
 from security.probe import try_out
 
 log = logging.getLogger("medisecure.health")
@@ -30,11 +33,11 @@ class HealthController(Controller):
         return Health("ok")
 
     @get_public("/ready", operation_id="checkReadiness")
-    async def check_readiness(self, state: State) -> Health:
+    async def check_readiness(self, request: StrictRequest, reader: NamedDependency[Reader]) -> Health:
         """503 while PostgreSQL or Redis does not answer in time or is set up so that nobody could sign in."""
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            problem = await objection_to_tables(state.database.reader)
-            await try_out(state.admission.store)
+            problem = await objection_to_tables(reader)
+            await try_out(request.service(CounterStore))
         if problem:
             log.warning("Not ready: %s", problem)
             raise Unavailable(DETAILS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)

@@ -101,8 +101,7 @@ SETTABLE_FIELDS = {
 
 def require_not_in_future(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """A date of birth is today at the clinic, or earlier."""
-    clinic: Clinic = request.app.state.clinic
-    if given.get("dateOfBirth", date.min) > clinic.today():
+    if given.get("dateOfBirth", date.min) > request.service(Clinic).today():
         yield of_field("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
 
 

@@ -29,7 +29,7 @@ from api.http.requests import StrictRequest
 from persistence import sessions, users
 from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
-from security.authentication import COUNTED_APART
+from security.policy import Counter
 
 
 class Session(Output):
@@ -50,7 +50,7 @@ class SessionPage(Output):
 class SessionController(Controller):
     path = "/api/users/me/sessions"
 
-    @get(operation_id="listMySessions", opt={**COUNTED_APART}, action=Action.SESSION_LIST)
+    @get(operation_id="listMySessions", counter=Counter.SAFEGUARD, action=Action.SESSION_LIST)
     async def list_my_sessions(
         self,
         request: StrictRequest,
@@ -68,7 +68,7 @@ class SessionController(Controller):
         "/{id:str}",
         operation_id="endMySession",
         status_code=200,
-        opt={**COUNTED_APART},
+        counter=Counter.SAFEGUARD,
         action=Action.SESSION_END,
     )
     async def end_my_session(

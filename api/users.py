@@ -49,8 +49,8 @@ from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
-from security.authentication import COUNTED_APART
 from security.guards import requires
+from security.policy import Counter
 from security.roles import Role
 
 
@@ -126,7 +126,7 @@ class UserController(Controller):
         operation_id="changeMyPassword",
         rules=[acceptable("newPassword")],
         status_code=200,
-        opt={**COUNTED_APART},
+        counter=Counter.SAFEGUARD,
         action=Action.ACCOUNT_PASSWORD,
     )
     async def change_my_password(

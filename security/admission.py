@@ -15,16 +15,12 @@ from msgspec import Struct
 
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import TOMBSTONE, CounterStore, session_key
+from security.policy import Counter
 from security.roles import Caller
 from security.tokens import SessionToken
 
 REMEMBERED = 5.0  # seconds for which "alive" may be believed without asking PostgreSQL
 PAUSE = 1.0  # seconds without Redis after it failed, so that a stalled one does not slow every request
-
-# The counters of a user, each with the same limit. What they need against a thief of a cookie is counted
-# apart, so that no loop of the thief's over other calls uses it up.
-USER = "user"
-SAFEGUARD = "safeguard"
 
 CALLER = msgspec.json.Decoder(Caller)
 Answer = TypeVar("Answer")
@@ -51,12 +47,12 @@ class Count(Struct, frozen=True):
 
 class Admitted(Struct, frozen=True):
     """The answer. `caller`: None for an anonymous one. `count`: None where the request is not counted, or
-    Redis could not say. `asked`: when, in seconds of the monotonic clock."""
+    Redis could not say. `checked_at`: when that was so, in seconds of the monotonic clock."""
 
     caller: Caller | None
     token: SessionToken | None
     count: Count | None
-    asked: float
+    checked_at: float
 
 
 class Admission:
@@ -79,7 +75,12 @@ class Admission:
         self.away_until = 0.0
 
     async def admit(
-        self, token: SessionToken | None, address: str, *, counter: str = USER, anonymous: bool = False
+        self,
+        token: SessionToken | None,
+        address: str,
+        *,
+        counter: Counter = Counter.USER,
+        anonymous: bool = False,
     ) -> Admitted:
         """Count the request on its user's `counter`, and tell who the caller is. Where `anonymous` callers
         are served, who has no living session is counted on their address; elsewhere the answer is 401, and
@@ -88,16 +89,16 @@ class Admission:
         One Redis round trip; PostgreSQL answers what Redis does not know or cannot say. Raises BusyError
         where Redis is there and has no time: nobody passes uncounted for that.
         """
-        asked = monotonic()
+        checked_at = monotonic()
         by_address = [f"requests:address:{network_of(address)}"] if anonymous else []
         if token is None:
-            return Admitted(None, None, await self.count(*by_address) if anonymous else None, asked)
+            return Admitted(None, None, await self.count(*by_address) if anonymous else None, checked_at)
         keys = [session_key(token.sid), f"requests:{counter}:{token.sub}", *by_address]
         known, count = await self.known(keys, token.session_id)
         caller = None if known is None else CALLER.decode(known)
         if caller is None or caller.id != token.user_id:
-            return Admitted(None, None, count if anonymous else None, asked)
-        return Admitted(caller, token, count, asked)
+            return Admitted(None, None, count if anonymous else None, checked_at)
+        return Admitted(caller, token, count, checked_at)
 
     async def count(self, key: str) -> Count | None:
         answer = await self.ask_redis(lambda: self.store.count(key, self.window * 1000))

@@ -7,14 +7,15 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 
+from security.policy import AccessPolicy
 from security.roles import Caller, Role
 
 
 async def signed_in(
     connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler
 ) -> None:
-    """401 for anyone without a living session, except where the handler's `opt` says that it is public."""
-    if not handler.opt.get("public") and connection.scope.get("user") is None:
+    """401 for everybody without a living session, unless the operation is public."""
+    if connection.scope["user"] is None and not AccessPolicy.of(handler).authentication.is_public:
         raise NotAuthorizedException("Not authenticated")
 
 

@@ -11,6 +11,7 @@ from litestar.middleware.rate_limit import RateLimitConfig, RateLimitMiddleware
 from litestar.types import Message, Receive, Scope, Send
 
 from security.admission import Admitted, Count
+from security.policy import AccessPolicy
 
 
 class AdmissionRateLimit(RateLimitMiddleware):
@@ -26,7 +27,7 @@ class AdmissionRateLimit(RateLimitMiddleware):
             headers["Retry-After"] = str(admitted.count.reset)
             raise TooManyRequestsException("Too many requests", headers=headers)
         # A session that ends while its request waits is a 401 like any other, and says nothing of a count.
-        secured = not scope["route_handler"].opt.get("anonymous")
+        secured = not AccessPolicy.of(scope["route_handler"]).authentication.counts_anonymous
         encoded = encoded_headers(admitted.count)
 
         async def send_with_headers(message: Message) -> None:

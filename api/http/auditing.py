@@ -15,7 +15,6 @@ from api.http.requests import StrictRequest
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.postgres.database import Transaction
 from persistence.postgres.paging import Ids
-from security.authentication import address_of
 
 log = logging.getLogger("medisecure.audit")
 REFUSALS = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
@@ -36,7 +35,7 @@ def event(
     """An event of this request. `user`: who it is about where nobody has signed in yet, with id, email and
     role; `session_id`: their session, then. `patient_ids`: every chart that the answer shows something of, if
     it is not `patient_id` alone."""
-    caller = request.scope.get("user")
+    caller = request.caller
     who = caller or user
     return Event(
         at=datetime.now(UTC),
@@ -44,15 +43,22 @@ def event(
         email=who.email if who else None,
         role=who.role if who else None,
         session_id=caller.session_id if caller else session_id,
-        action=action or request.route_handler.opt["action"],
+        action=action or action_of(request),
         outcome=outcome,
         patient_id=patient_id,
         target_id=target_id,
         target_ids=target_ids,
         patient_ids=charts_of(patient_ids, patient_id),
-        address=address_of(request),
-        request_id=request.scope["state"]["request_id"],
+        address=request.address,
+        request_id=request.request_id,
     )
+
+
+def action_of(request: StrictRequest) -> Action:
+    action = request.policy.action
+    if action is None:
+        raise LookupError("The operation's decorator names no action")
+    return action
 
 
 def charts_of(patient_ids: Ids, patient_id: UUID | None) -> Ids:
@@ -64,8 +70,7 @@ def charts_of(patient_ids: Ids, patient_id: UUID | None) -> Ids:
 
 async def record_read(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:
     """Store that something was read, or was tried in vain; returns when that is durable."""
-    journal: Journal = request.app.state.journal
-    await journal.write(event(request, outcome, **what))
+    await request.service(Journal).write(event(request, outcome, **what))
 
 
 def record_write(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
@@ -75,15 +80,14 @@ def record_write(transaction: Transaction, request: StrictRequest, **what: Any) 
 
 async def note_refusal(error: Exception, scope: Scope) -> None:
     """Litestar's after_exception hook: a signed-in caller was refused."""
-    if not isinstance(error, HTTPException) or error.status_code not in REFUSALS or not scope.get("user"):
+    if not isinstance(error, HTTPException) or error.status_code not in REFUSALS:
         return
     request = StrictRequest(scope)
-    action = request.route_handler.opt.get("action")
-    if action is None:
+    if request.caller is None or request.policy.action is None:
         return
     try:
         target = target_of(request)
-        of_a_chart = scope["path_template"].startswith("/api/patients/")
+        of_a_chart = request.path_template.startswith("/api/patients/")
         await record_read(
             request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None
         )

@@ -10,7 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from security.authentication import MAX_ADDRESS
+from security.authentication import MAX_ADDRESS_LENGTH
 from security.passwords import MAX_BYTES, MIN_CHARACTERS
 
 # Blank is what Python or JavaScript takes for white space, so that both read a pattern alike. No NUL:
@@ -61,7 +61,7 @@ SentEmail = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAI
 NewPassword = Annotated[str, Meta(min_length=MIN_CHARACTERS, max_length=MAX_BYTES, pattern=TEXT)]
 AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
 Phone = Annotated[str, Meta(max_length=MAX_PHONE, pattern=TEXT)]
-PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS, pattern=TEXT)]
+PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS_LENGTH, pattern=TEXT)]
 Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
 
 

@@ -1,7 +1,7 @@
 """How an operation is written: Litestar's decorators, whose handlers work out once what Litestar's would for
 each request."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -13,13 +13,23 @@ from litestar._kwargs.dependencies import resolve_dependency
 from litestar._kwargs.parameter_definition import ParameterDefinition
 from litestar._signature import SignatureModel
 from litestar.connection import ASGIConnection
-from litestar.enums import HttpMethod
+from litestar.enums import HttpMethod, MediaType
 from litestar.exceptions import ValidationException
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
+from litestar.types import ASGIApp, ExceptionHandlersMap, Guard, Receive, Scope, Send
 from msgspec import Struct, defstruct
 
-from api.http.requests import StrictRequest
+from api.http.reauthorization import is_stale, reauthorize
+from api.http.requests import (
+    OperationPolicy,
+    Rule,
+    StrictRequest,
+    judge_body,
+    judge_query,
+    require_body,
+)
+from persistence.audit import Action
+from security.policy import POLICY, Authentication, Counter
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 encode = msgspec.json.Encoder().encode
@@ -27,6 +37,41 @@ encode = msgspec.json.Encoder().encode
 
 class Operation(HTTPRouteHandler):
     handlers_of_exceptions: ExceptionHandlersMap
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        http_method: HttpMethod | Sequence[HttpMethod],
+        operation_id: str | None = None,
+        status_code: int | None = None,
+        media_type: MediaType | str | None = None,
+        include_in_schema: bool = True,
+        guards: Sequence[Guard] = (),
+        authentication: Authentication = Authentication.REQUIRED,
+        counter: Counter = Counter.USER,
+        action: Action | None = None,
+        rules: Sequence[Rule] = (),
+        manages_session: bool = False,
+    ) -> None:
+        """What Litestar's takes, as far as we use it, and what OperationPolicy says."""
+        policy = OperationPolicy(
+            authentication=authentication,
+            counter=counter,
+            action=action,
+            rules=tuple(rules),
+            manages_session=manages_session,
+        )
+        super().__init__(
+            path,
+            http_method=http_method,
+            operation_id=operation_id,
+            status_code=status_code,
+            media_type=media_type,
+            include_in_schema=include_in_schema,
+            guards=guards,
+            opt={POLICY: policy},
+        )
 
     def on_registration(self, app: Litestar) -> None:
         super().on_registration(app)
@@ -51,6 +96,19 @@ class Operation(HTTPRouteHandler):
         if isinstance(data, Struct):
             return Answer(self.status_code, encode(data))
         return await super().to_response(app, data, request)
+
+
+async def check_request(request: StrictRequest) -> None:
+    """Litestar's before_request hook: what must hold before a handler reads anything."""
+    takes_body = request.route_handler.parsed_data_field is not None
+    if takes_body:
+        await judge_body(request)
+    if is_stale(request.auth):
+        await reauthorize(request)
+    if request.scope["query_string"]:
+        await judge_query(request)
+    if takes_body:
+        await require_body(request)
 
 
 class Arguments:
@@ -147,6 +205,11 @@ class Answer:
 
 
 get = partial(Operation, http_method=HttpMethod.GET)
+# What needs no cookie: probes, documents, the reference page. HEAD is answered as GET is, less the content,
+# which the server leaves out (RFC 9110, 9.3.2).
+get_public = partial(
+    Operation, http_method=[HttpMethod.GET, HttpMethod.HEAD], authentication=Authentication.NONE
+)
 post = partial(Operation, http_method=HttpMethod.POST)
 put = partial(Operation, http_method=HttpMethod.PUT)
 patch = partial(Operation, http_method=HttpMethod.PATCH)

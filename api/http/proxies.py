@@ -11,14 +11,14 @@ from typing import Any
 
 from api.http.addresses import network
 from api.http.headers import lines_of
-from security.authentication import MAX_ADDRESS
+from security.authentication import MAX_ADDRESS_LENGTH
 
 
 @lru_cache(1024)
 def plain_address(text: str) -> str:
     """The one way to write this address; an IPv4-mapped one is that IPv4 address (RFC 4291, 2.5.5.2). What is
     no address stays as it is."""
-    if len(text) > MAX_ADDRESS:
+    if len(text) > MAX_ADDRESS_LENGTH:
         return text
     try:
         address = ip_address(text)

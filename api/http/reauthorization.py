@@ -1,87 +1,82 @@
-"""Whether who asks is still signed in and still of that role, asked again after whatever made them wait.
+"""Whether the caller is still signed in and still has their role, checked again after whatever made them
+wait.
 
-Admission answers at the head of a request. A body that comes slowly, a password hash, a lock or a queue may
-hold the rest back for long, and meanwhile the caller may have signed out, been disabled or demoted (ASVS 5.0,
-7.4.1 and 8.3.2). So a request goes on after such a wait, a write is stored and an answer leaves only if that
-still holds.
+Admission checks at the head of a request. A body that comes slowly, a password hash, a lock or a queue may
+hold up the rest for long, and meanwhile the caller may have signed out, been disabled or demoted (ASVS 5.0,
+7.4.1 and 8.3.2). So after such a wait a request goes on, a write is stored and an answer leaves only if the
+caller may still do that.
 """
 
-from collections.abc import Mapping
-from math import inf
 from time import monotonic
 from typing import Any
 
-from litestar import Request
 from litestar.exceptions import NotAuthorizedException
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Send
 
 from api.http.errors import NOT_SIGNED_IN, handle
 from api.http.requests import StrictRequest
 from persistence.postgres.database import Transaction
-from security.admission import REMEMBERED
+from persistence.sessions import Sessions
+from security.admission import REMEMBERED, Admitted
 from security.roles import Caller
 
-AnyRequest = Request[Any, Any, Any]
-# In a handler's `opt`: its transaction looks after the session itself, which it renews or ends.
-OF_A_SESSION: Mapping[str, Any] = {"of_a_session": True}
 
-
-def has_waited(scope: Scope) -> bool:
-    """Whether the caller was last asked for longer ago than "alive" may be remembered."""
-    if not scope.get("user"):
+def is_stale(admitted: Admitted | None) -> bool:
+    """Whether the caller was last checked longer ago than "alive" may be remembered."""
+    if admitted is None or admitted.caller is None:
         return False
-    return bool(monotonic() - scope["state"].get("asked", scope["auth"].asked) > REMEMBERED)
+    return monotonic() - admitted.checked_at > REMEMBERED
 
 
-async def ask_again(request: AnyRequest) -> None:
+async def reauthorize(request: StrictRequest) -> None:
     """After a wait: find the caller anew, and pass the guards as who they are now, which raise 401 or 403."""
-    if not has_waited(request.scope):
+    if not is_stale(request.auth):
         return
-    request.scope["state"]["asked"] = monotonic()
-    request.scope["user"] = await request.app.state.sessions.find(request.user.session_id)
+    checked_at = monotonic()
+    caller = await request.service(Sessions).find(request.user.session_id)
+    request.set_caller(caller, checked_at=checked_at)
     await request.route_handler.authorize_connection(request)
 
 
-def caller_of_write(request: AnyRequest) -> Caller | None:
+def caller_to_recheck(request: StrictRequest) -> Caller | None:
     """Whose session must be alive when the transaction of the request is stored, if anybody's."""
-    caller: Caller | None = request.scope.get("user")
-    return None if request.route_handler.opt.get("of_a_session") else caller
+    return None if request.policy.manages_session else request.caller
 
 
-def trust_to_the_end(request: AnyRequest) -> None:
-    """The answer tells of what is stored, whatever happens after it."""
-    request.scope["state"]["asked"] = inf
+def stop_rechecking(request: StrictRequest) -> None:
+    """The answer tells of what is stored, whatever happens to the caller's session afterwards."""
+    request.set_caller(request.caller)
 
 
-async def is_still_signed_in(transaction: Transaction, request: AnyRequest) -> bool:
+async def is_still_signed_in(transaction: Transaction, request: StrictRequest) -> bool:
     """Whether PostgreSQL says so inside this transaction. If it does, nobody ends the session before the
-    transaction ends; and whatever it says, that is not asked again."""
-    caller: Caller | None = request.scope.get("user")
+    transaction ends. Whatever it says, the session is not checked again."""
+    caller = request.caller
     transaction.settle_caller()
-    if caller is None or not await request.app.state.sessions.holds(transaction, caller):
+    if caller is None or not await request.service(Sessions).holds(transaction, caller):
         return False
-    trust_to_the_end(request)
+    stop_rechecking(request)
     return True
 
 
-async def require_signed_in(transaction: Transaction, request: AnyRequest) -> None:
+async def require_signed_in(transaction: Transaction, request: StrictRequest) -> None:
     """Raise 401 unless `is_still_signed_in`. Every transaction of a signed-in caller does this with its last
     statement (persistence/closing.py); one that may end the caller's own session must do it before."""
     if not await is_still_signed_in(transaction, request):
         raise NotAuthorizedException(NOT_SIGNED_IN)
 
 
-async def require_the_same(request: AnyRequest) -> None:
-    """As ask_again; the answer to somebody in another role is not for who they are now: 401."""
+async def require_same_caller(request: StrictRequest) -> None:
+    """As reauthorize, and 401 if the caller's role has changed: the answer was made for their old one."""
     before = request.user
-    await ask_again(request)
-    if request.user not in (before, None):
+    await reauthorize(request)
+    if request.caller not in (before, None):
         raise NotAuthorizedException(NOT_SIGNED_IN)
 
 
-class LastLook:
-    """Nothing is told to a caller who was kept waiting, for a connection or by a slow query, and is
-    signed out by then."""
+class ReauthorizationMiddleware:
+    """Withhold an answer from a caller who was kept waiting, for a connection or by a slow query, and has
+    been signed out meanwhile."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -93,10 +88,11 @@ class LastLook:
             nonlocal withheld
             if withheld:
                 return
-            if message["type"] == "http.response.start" and message["status"] < 500 and has_waited(scope):
+            is_start = message["type"] == "http.response.start" and message["status"] < 500
+            if is_start and is_stale(scope["auth"]):
                 request = StrictRequest(scope)
                 try:
-                    await require_the_same(request)
+                    await require_same_caller(request)
                 except Exception as error:
                     withheld = True
                     answer = handle(request, error).to_asgi_response(None, request)

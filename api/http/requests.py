@@ -3,10 +3,13 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
-from typing import Any, cast
+from math import inf
+from typing import Any
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 import msgspec
 from litestar import Request
@@ -18,8 +21,12 @@ from api.http import validators, violations
 from api.http.errors import BadRequest, Invalid, Refused
 from api.http.json_schema import schema_of, without_null
 from api.http.problems import ErrorCode, Fault
+from api.http.services import Service, Services
 from api.http.validators import body_of
+from persistence.audit import Action
 from security.admission import Admitted
+from security.authentication import address_of
+from security.policy import AccessPolicy
 from security.roles import Caller
 
 ONLY_ONCE = (ErrorCode.REPEATED, "A query parameter may be given only once")
@@ -32,9 +39,47 @@ class UnsupportedMediaType(Refused):
 
 
 class StrictRequest(Request[Caller, Admitted, State]):
-    """Litestar converts bodies laxly ("5" passes for 5) and takes any content type; this does neither."""
+    """What is known of a request; no other module reads it from the ASGI scope. And its body: Litestar
+    converts it laxly ("5" passes for 5) and takes any content type; this does neither."""
 
     query: list[tuple[str, str]] | None = None  # what the handler is to read of it, once it is judged
+
+    @property
+    def caller(self) -> Caller | None:
+        """None: nobody is signed in. Where the operation is for callers who are, `user` is the same."""
+        caller: Caller | None = self.scope.get("user")
+        return caller
+
+    @property
+    def request_id(self) -> UUID:
+        """As in the answer's X-Request-Id."""
+        request_id: UUID = self.scope["state"]["request_id"]
+        return request_id
+
+    @property
+    def address(self) -> str:
+        """Of the client, or of whom trusted proxies name."""
+        return address_of(self)
+
+    @property
+    def policy(self) -> "OperationPolicy":
+        return OperationPolicy.of(self.route_handler)
+
+    @property
+    def path_template(self) -> str:
+        """The path as the contract writes it, with no id in it; empty where there is no such path."""
+        return str(self.scope.get("path_template") or "")
+
+    def service(self, kind: type[Service]) -> Service:
+        """The one of its kind that api/app.py has put together."""
+        services: Services = self.app.state.services
+        return services[kind]
+
+    def set_caller(self, caller: Caller | None, *, checked_at: float = inf) -> None:
+        """Go on as `caller`. `checked_at`: when their session was looked up, in seconds of the monotonic
+        clock; by default it is not looked up again."""
+        self.scope["user"] = caller
+        self.scope["auth"] = msgspec.structs.replace(self.auth, caller=caller, checked_at=checked_at)
 
     async def json(self) -> Any:
         schema, body = schema_read(self), await self.body()
@@ -55,17 +100,29 @@ class StrictRequest(Request[Caller, Admitted, State]):
 # by their names in the contract, each of its type.
 Given = Mapping[str, Any]
 Rule = Callable[[Given, StrictRequest], Iterator[Fault]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationPolicy(AccessPolicy):
+    """What an operation's decorator says beyond Litestar's own. `action`: what its row of the audit trail is
+    called. `manages_session`: its transaction looks after the session itself, which it renews or ends."""
+
+    action: Action | None = None
+    rules: tuple[Rule, ...] = ()
+    manages_session: bool = False
+
+
 NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")
 NO_BODY = Fault(pointer="", code=ErrorCode.REQUIRED, detail="is required")
 NOT_JSON = Fault(pointer="", code=ErrorCode.MALFORMED_JSON, detail="must be JSON text in UTF-8")
 KEY_TWICE = Fault(pointer="", code=ErrorCode.REPEATED, detail="a field may be given only once")
 
 
-def schema_read(request: Request[Any, Any, Any]) -> Any:
+def schema_read(request: StrictRequest) -> Any:
     return request.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # there is one
 
 
-def faults_of(request: Request[Any, Any, Any], body: bytes) -> list[Fault]:
+def faults_of(request: StrictRequest, body: bytes) -> list[Fault]:
     """All that is wrong with the body, by the schema and by our own rules, in the order of its fields;
     Invalid where it cannot be read, or has a field twice, of which any decoder would take one."""
     if not body:
@@ -81,9 +138,9 @@ def faults_of(request: Request[Any, Any, Any], body: bytes) -> list[Fault]:
     return violations.in_order(schema, faults)
 
 
-def broken_rules(request: Request[Any, Any, Any], given: Given) -> Iterator[Fault]:
-    for rule in request.route_handler.opt.get("rules", ()):
-        yield from rule(given, cast("StrictRequest", request))
+def broken_rules(request: StrictRequest, given: Given) -> Iterator[Fault]:
+    for rule in request.policy.rules:
+        yield from rule(given, request)
 
 
 def whole(digits: str) -> int | float:
@@ -118,7 +175,7 @@ def query_checks(handler: Any) -> dict[str, validators.Check]:
     return {name: validators.of_query(schema) for name, schema in query_parameters(handler).items()}
 
 
-async def judge_body(request: Request[Any, Any, Any]) -> None:
+async def judge_body(request: StrictRequest) -> None:
     """Whether a body can be read at all: 415, then 413. Returns when all of it is here."""
     kind, _ = request.content_type
     if kind != "application/json":
@@ -162,7 +219,7 @@ async def mended_query(request: StrictRequest, given: list[tuple[str, str]]) -> 
     times = Counter(name for name, _ in given)
     repeated = [violations.of_parameter(name, ONLY_ONCE) for name in times if times[name] > 1]
     once = [(name, value) for name, value in given if times[name] == 1]
-    is_closed = str(request.scope.get("path_template", "")).startswith("/api/")
+    is_closed = request.path_template.startswith("/api/")
     faults, kept = violations.of_query(query_parameters(request.route_handler), once, is_closed)
     if repeated or faults:
         faults = [*repeated, *faults, *await faults_of_body(request)]
@@ -170,12 +227,12 @@ async def mended_query(request: StrictRequest, given: list[tuple[str, str]]) -> 
     return kept
 
 
-async def require_body(request: Request[Any, Any, Any]) -> None:
+async def require_body(request: StrictRequest) -> None:
     if not await request.body():
         raise Invalid([NO_BODY])
 
 
-async def faults_of_body(request: Request[Any, Any, Any]) -> Sequence[Fault]:
+async def faults_of_body(request: StrictRequest) -> Sequence[Fault]:
     """Those of a body that may be none, or none that can be read."""
     if request.route_handler.parsed_data_field is None:
         return []
@@ -185,6 +242,6 @@ async def faults_of_body(request: Request[Any, Any, Any]) -> Sequence[Fault]:
         return unreadable.faults
 
 
-def is_encoded(request: Request[Any, Any, Any]) -> bool:
+def is_encoded(request: StrictRequest) -> bool:
     codings = ",".join(request.headers.getall("content-encoding", []))
     return any(coding.strip().lower() not in {"", "identity"} for coding in codings.split(","))

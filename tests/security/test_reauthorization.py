@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from api.http.requests import OperationPolicy
 from security.roles import Role
 from tests.security.test_access import OPERATIONS
 from tests.support import locks
@@ -316,6 +317,6 @@ def test_only_what_renews_or_ends_the_session_looks_after_it_itself(world: World
     own = {
         handler.operation_id
         for handler in handlers(world.service.app).values()
-        if handler.opt.get("of_a_session")
+        if OperationPolicy.of(handler).manages_session
     }
     assert own == {"refresh"}

@@ -15,7 +15,9 @@ from msgspec import Struct
 
 import api
 from api.http import fields, problems
+from api.http.requests import OperationPolicy
 from security.guards import requires
+from security.policy import Authentication, Counter
 
 METHODS = ("get", "head", "put", "post", "delete", "patch")
 RESOURCES = [import_module(f"api.{module.name}") for module in iter_modules(api.__path__) if not module.ispkg]
@@ -248,14 +250,17 @@ def limit_drift(document: Document, app: Litestar) -> list[str]:
     drift = []
     code = handlers(app)
     for method, path, operation in operations(document):
-        opt = code[method, path].opt if (method, path) in code else {}
+        if (method, path) not in code:
+            continue  # net 1 says so
+        policy = OperationPolicy.of(code[method, path])
         where = f"{method} {path}"
-        if operation.get("x-limit") != opt.get("counter"):
+        if operation.get("x-limit", Counter.USER) != policy.counter:
             drift.append(
                 f"{where}: x-limit {operation.get('x-limit')} in openapi.yaml, "
-                f"counter={opt.get('counter')} in the code"
+                f"counter={policy.counter} in the code"
             )
-        counted = not opt.get("exclude_from_auth") or operation["operationId"] == "login"
+        is_anonymous = policy.authentication is Authentication.NONE
+        counted = not is_anonymous or operation["operationId"] == "login"
         promised = is_limited(document, operation)
         if path.startswith("/api/") and promised != counted:
             drift.append(f"{where}: counted is {promised} in openapi.yaml, {counted} in the code")
@@ -283,7 +288,7 @@ def audit_drift(document: Document, app: Litestar) -> list[str]:
     code = handlers(app)
     for method, path, operation in operations(document):
         handler = code.get((method, path))
-        noted = handler.opt.get("action") if handler else None
+        noted = OperationPolicy.of(handler).action if handler else None
         promised = operation.get("x-audit")
         if noted != promised:
             drift.append(f"{method} {path}: x-audit {promised} in openapi.yaml, action={noted} in the code")

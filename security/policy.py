@@ -1,0 +1,48 @@
+"""What an operation asks of its caller: its decorator takes it (api/http/operation.py), the middlewares and
+the guards of this folder read it."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Self
+
+from litestar.handlers import BaseRouteHandler
+
+from security.tokens import Kind
+
+POLICY = "policy"  # the key of a handler's `opt`; only AccessPolicy.of reads it
+
+
+class Authentication(Enum):
+    """How an operation learns who calls. `token`: whose cookie it reads, if any. `is_public`: callers who are
+    not signed in are served, and do not get a 401. `counts_anonymous`: they are counted on their address."""
+
+    REQUIRED = (Kind.ACCESS, False, False)
+    OPTIONAL = (Kind.ACCESS, True, True)
+    REFRESH_TOKEN = (Kind.REFRESH, False, True)
+    NONE = (None, True, False)  # nobody is asked who they are, and nothing is counted
+
+    def __init__(self, token: Kind | None, is_public: bool, counts_anonymous: bool) -> None:
+        self.token = token
+        self.is_public = is_public
+        self.counts_anonymous = counts_anonymous
+
+
+class Counter(StrEnum):
+    """The counters of a user, each with the same limit. What they need against a thief of their cookie has a
+    counter of its own, so that the thief cannot use it up by calling other operations."""
+
+    USER = "user"
+    SAFEGUARD = "safeguard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessPolicy:
+    """How an operation learns who calls, and which counter the call is counted on."""
+
+    authentication: Authentication = Authentication.REQUIRED
+    counter: Counter = Counter.USER
+
+    @classmethod
+    def of(cls, handler: BaseRouteHandler) -> Self:
+        policy: Self = handler.opt[POLICY]
+        return policy
