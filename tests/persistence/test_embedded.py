@@ -31,12 +31,12 @@ SERVE = """
 import json, os, signal, sys, time
 from pathlib import Path
 import psutil
-from persistence import embedded
+from persistence.embedded import folders, start
 
-data_dir, site, uid, roots_folder = json.loads(sys.argv[1])
+data_dir, site, uid, shared_folder = json.loads(sys.argv[1])
 sys.path[:0] = [site] if site else []
-if roots_folder:
-    embedded._ROOTS_FOLDER = Path(roots_folder)
+if shared_folder:
+    folders.SHARED_FOLDER = Path(shared_folder)
 if uid:
     os.setgroups([])
     os.setgid(uid)
@@ -45,7 +45,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under noh
 interrupted = []
 if "handle-interrupt" in sys.argv:
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))
-servers = embedded.start(Path(data_dir), durable="durable" in sys.argv)
+servers = start(Path(data_dir), durable="durable" in sys.argv)
 print(json.dumps([servers.database_url, servers.redis_url, servers.created]), flush=True)
 while not interrupted:
     time.sleep(0.01)
@@ -140,9 +140,9 @@ class Other:
 
 @contextlib.contextmanager
 def other_process(
-    data_dir: Path, *flags: str, site: Path | None = None, uid: int | None = None, roots: Path | None = None
+    data_dir: Path, *flags: str, site: Path | None = None, uid: int | None = None, shared: Path | None = None
 ) -> Iterator[Other]:
-    arguments = json.dumps([str(data_dir), site and str(site), uid, roots and str(roots)])
+    arguments = json.dumps([str(data_dir), site and str(site), uid, shared and str(shared)])
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, arguments, *flags],
         cwd=REPOSITORY,
@@ -236,18 +236,18 @@ def test_postgresql_is_not_root_and_files_are_private(new_folder: Path) -> None:
 def test_wheels_that_only_their_owner_can_reach(tmp_path: Path, new_folder: Path) -> None:
     tmp_path.chmod(0o700)
     site = copy_of_the_wheels(tmp_path / "site")
-    roots = Path(tempfile.mkdtemp(dir="/tmp"))
+    shared = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
-        roots.chmod(0o711)
+        shared.chmod(0o711)
         for _ in range(2):
-            with other_process(new_folder, site=site, roots=roots) as other:
+            with other_process(new_folder, site=site, shared=shared) as other:
                 assert sql(other.database_url, "SELECT 1") == 1
                 program = named(other.children, "postgres").exe()
-                assert Path(program).is_relative_to(roots if ROOT else site)
+                assert Path(program).is_relative_to(shared if ROOT else site)
                 other.kill()
                 assert gone(other.children)
     finally:
-        shutil.rmtree(roots)
+        shutil.rmtree(shared)
         shutil.rmtree(site)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
@@ -340,7 +340,7 @@ def the_process(other: Other) -> None:
     other.kill()
 
 
-def the_process_and_its_leash(other: Other) -> None:
+def the_process_and_its_watchdog(other: Other) -> None:
     named(other.children, "sh").kill()
     other.kill()
     assert not gone(other.children, 0.5), "the servers are orphans now"
@@ -358,7 +358,7 @@ def everything(other: Other) -> None:
     other.kill()
 
 
-@pytest.mark.parametrize("kill", [the_process, the_process_and_its_leash, the_postmaster, everything])
+@pytest.mark.parametrize("kill", [the_process, the_process_and_its_watchdog, the_postmaster, everything])
 def test_the_next_start_recovers_after_kill_9(folder: Path, kill: Callable[[Other], None]) -> None:
     with other_process(folder, "durable") as other:
         sql(other.database_url, f"CREATE TABLE {kill.__name__} AS SELECT 1 AS number")
