@@ -1,9 +1,9 @@
-"""What the operations on accounts and sessions share: an account's fields, what signing in takes, the rules
-of a password, the end of a session."""
+"""What auth.py, users.py, sessions.py and links.py share: the fields of an account, the rules for them, and
+the service that opens and revokes sessions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -20,12 +20,13 @@ from persistence.postgres.database import Transaction
 from persistence.postgres.statements import AnyRow
 from security.admission import Admission
 from security.cookies import access_cookie, refresh_cookie
-from security.login_attempts import LoginAttempts
-from security.passwords import MAX_BYTES, Passwords, is_common
-from security.roles import Role
+from security.passwords import MAX_BYTES, Passwords, Weakness
+from security.roles import Caller, Role
 from security.tokens import TokenIssuer
 
-MAX_USER_AGENT = 400  # characters that we keep of what a browser calls itself
+# For so long after its use a refresh token is accepted again: a second tab sent it, or an answer was lost.
+REFRESH_REUSE_SECONDS = 30
+MAX_USER_AGENT = 400  # characters of a User-Agent header that are stored
 Label = Annotated[str, Meta(max_length=120, pattern=TEXT)]
 
 
@@ -35,8 +36,8 @@ class User(Output, kw_only=True):
     name: Name
     role: Role
     phone: Phone | None
-    specialization: Label | UnsetType | None = UNSET  # left out for everyone but doctors
-    department: Label | UnsetType | None = UNSET  # left out for everyone but staff
+    specialization: Label | UnsetType | None = UNSET  # present for doctors only
+    department: Label | UnsetType | None = UNSET  # present for staff only
     created_at: Instant
 
 
@@ -44,91 +45,120 @@ class Account(User, kw_only=True):
     status: AccountStatus
 
 
-# What an account of this role does not have: only doctors have a specialization, only staff a department.
-LOST_WITH_ROLE = {
+# Only doctors have a specialization, and only staff have a department.
+FIELDS_NOT_OF_ROLE = {
     Role.ADMIN: ("specialization", "department"),
     Role.DOCTOR: ("department",),
     Role.STAFF: ("specialization",),
     Role.PATIENT: ("specialization", "department"),
 }
-
-
-@dataclass(frozen=True)
-class SignIn:
-    """What signing in takes, put together by api/app.py."""
-
-    passwords: Passwords
-    attempts: LoginAttempts
-    issuer: TokenIssuer
-    admission: Admission
-    session_lifetime: timedelta
-    idle_lifetime: timedelta | None
-    approved: frozenset[Role]
-    refuses_common: bool
+PASSWORD_FAULTS = {
+    Weakness.TOO_LONG: (ErrorCode.TOO_LONG, f"must be at most {MAX_BYTES} bytes of UTF-8"),
+    Weakness.COMMON: (ErrorCode.COMMON_PASSWORD, "is one of the most common passwords; choose another"),
+}
 
 
 def fields_of(row: Sequence[Any]) -> dict[str, Any]:
-    """The fields of an account in these columns (persistence.users.COLUMNS), less what its role does not
-    have."""
+    """The fields of an account in these columns (persistence.users.COLUMNS) that its role has."""
     values = dict(zip(Account.__struct_fields__, row, strict=True))
-    for name in LOST_WITH_ROLE[values["role"]]:
+    for name in FIELDS_NOT_OF_ROLE[values["role"]]:
         del values[name]
     return values
 
 
-def account(row: Sequence[Any]) -> Account:
+def account_of(row: Sequence[Any]) -> Account:
     return Account(**fields_of(row))
 
 
-def unsuited(role: Role | None, given: Given) -> Iterator[Fault]:
-    """What only doctors, or only staff, have and is given to a person of another role."""
-    for name, whose, detail in (
+def find_role_faults(role: Role | None, given: Given) -> Iterator[Fault]:
+    """What is given of a field that people of this role do not have."""
+    for name, owner, detail in (
         ("specialization", Role.DOCTOR, "only a doctor has one"),
         ("department", Role.STAFF, "only staff have one"),
     ):
-        if given.get(name) and role not in {whose, None}:
+        if given.get(name) and role not in {owner, None}:
             yield of_field(name, ErrorCode.NOT_OF_THIS_ROLE, detail)
 
 
-def acceptable(name: str) -> Rule:
-    """The new password in the field `name` is one that bcrypt reads all of and, where the clinic refuses
-    those, none of the most common ones."""
+def require_settable_password(name: str) -> Rule:
+    """The rule that the field `name` holds a password that may be set."""
 
-    def acceptable(given: Given, request: StrictRequest) -> Iterator[Fault]:
-        sign_in: SignIn = request.service(SignIn)
-        password = given.get(name, "")
-        if len(password.encode()) > MAX_BYTES:
-            yield of_field(name, ErrorCode.TOO_LONG, f"must be at most {MAX_BYTES} bytes of UTF-8")
-        elif sign_in.refuses_common and is_common(password):
-            detail = "is one of the most common passwords; choose another"
-            yield of_field(name, ErrorCode.COMMON_PASSWORD, detail)
+    def require_settable(given: Given, request: StrictRequest) -> Iterator[Fault]:
+        weakness = request.service(Passwords).weakness_of(given.get(name, ""))
+        if weakness:
+            yield of_field(name, *PASSWORD_FAULTS[weakness])
 
-    return acceptable
+    return require_settable
 
 
-def end_everywhere(transaction: Transaction, admission: Admission, ended: Sequence[UUID]) -> None:
-    """Leave tombstones for sessions that this transaction has ended, once it is stored."""
-    if ended:
-        transaction.after_commit(lambda: admission.end(ended))
+@dataclass(frozen=True)
+class SessionService:
+    """Opens sessions, renews their cookies, and revokes them. A session lives for `lifetime` and, where the
+    clinic sets `idle_lifetime`, no longer than that without a request."""
 
+    issuer: TokenIssuer
+    admission: Admission
+    lifetime: timedelta
+    idle_lifetime: timedelta | None
 
-async def opened_session(
-    transaction: Transaction, request: StrictRequest, sign_in: SignIn, user: AnyRow
-) -> tuple[UUID, list[Cookie]]:
-    """Open a session of the user; returns its id and its two cookies."""
-    token_id = uuid4()
-    session = await sessions.add(
-        transaction,
-        user_id=user.id,
-        refresh_jti=token_id,
-        lifetime=sign_in.session_lifetime,
-        address=request.address,
-        user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
-    )
-    holder = (user.id, user.email, user.role, session.id)
-    access = sign_in.issuer.access(*holder)
-    refresh = sign_in.issuer.refresh(*holder, token_id, session.expires_at)
-    return session.id, [
-        access_cookie(access, int(sign_in.issuer.access_lifetime.total_seconds())),
-        refresh_cookie(refresh, int(sign_in.session_lifetime.total_seconds())),
-    ]
+    async def open(
+        self, transaction: Transaction, request: StrictRequest, user: AnyRow
+    ) -> tuple[UUID, list[Cookie]]:
+        """Open a session of the user; returns its id and its two cookies."""
+        token_id = uuid4()
+        session = await sessions.add(
+            transaction,
+            user_id=user.id,
+            refresh_jti=token_id,
+            lifetime=self.lifetime,
+            address=request.address,
+            user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
+        )
+        holder = Caller(user.id, user.email, user.role, session.id)
+        max_age = int(self.lifetime.total_seconds())
+        return session.id, self.cookies(holder, token_id, session.expires_at, max_age)
+
+    async def renew(self, transaction: Transaction, session: AnyRow, presented: UUID) -> list[Cookie] | None:
+        """Rotate the refresh token of a session, a row of sessions.locked (RFC 9700, 4.14.2); returns its new
+        cookies, for the time that is left. None where `presented` was used before, so copied."""
+        now = session.now.timestamp()
+        used = {jti: at for jti, at in session.used_refreshes.items() if now - at <= REFRESH_REUSE_SECONDS}
+        token_id = session.refresh_jti
+        if presented == token_id:
+            token_id = uuid4()
+            await sessions.rotate(transaction, session, used, token_id)
+        elif str(presented) not in used:
+            return None
+        holder = Caller(session.user_id, session.email, session.role, session.id)
+        left = sessions.seconds_left(session.expires_at, session.now)
+        return self.cookies(holder, token_id, session.expires_at, left)
+
+    def cookies(self, holder: Caller, token_id: UUID, expires_at: datetime, max_age: int) -> list[Cookie]:
+        """`token_id`, `expires_at` and `max_age` (seconds) are those of the refresh token."""
+        claims = (holder.id, holder.email, holder.role, holder.session_id)
+        access = self.issuer.access(*claims)
+        refresh = self.issuer.refresh(*claims, token_id, expires_at)
+        return [
+            access_cookie(access, int(self.issuer.access_lifetime.total_seconds())),
+            refresh_cookie(refresh, max_age),
+        ]
+
+    async def revoke(self, transaction: Transaction, *session_ids: UUID) -> Sequence[UUID]:
+        """End these sessions. Like the other two, returns the ids of those that were alive, which every
+        instance refuses as soon as the transaction is stored."""
+        return self.leave_tombstones(transaction, await sessions.end(transaction, *session_ids))
+
+    async def revoke_own(self, transaction: Transaction, user_id: UUID, session_id: UUID) -> Sequence[UUID]:
+        """End the session if it is the user's and alive."""
+        ended = await sessions.end_own(transaction, user_id, session_id, self.idle_lifetime)
+        return self.leave_tombstones(transaction, ended)
+
+    async def revoke_all(self, transaction: Transaction, user_id: UUID) -> Sequence[UUID]:
+        """End every session of the user."""
+        return self.leave_tombstones(transaction, await sessions.end_all(transaction, user_id))
+
+    def leave_tombstones(self, transaction: Transaction, ended: Sequence[UUID]) -> Sequence[UUID]:
+        """Once the transaction is stored, tell every instance that these sessions have ended."""
+        if ended:
+            transaction.after_commit(lambda: self.admission.end(ended))
+        return ended

@@ -11,10 +11,10 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 
-from api.accounts import SignIn
+from api.accounts import SessionService
 from api.appointments import AppointmentController
 from api.audit import AuditController
-from api.auth import AuthController
+from api.auth import AuthController, RegistrationPolicy
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
@@ -72,7 +72,7 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
     origins = Origins(settings.cors_origins, any_local_port=is_local)
     database = Database(settings.database_url)
     store = CounterStore.connect(settings.redis_url)
-    passwords = Passwords()
+    passwords = Passwords(refuse_common=settings.refuse_common_passwords)
     issuer = TokenIssuer(
         settings.secret_key, settings.algorithm, settings.access_lifetime, settings.secret_key_previous
     )
@@ -83,23 +83,16 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         limit=settings.rate_limit_per_minute,
         tombstone=int(settings.access_lifetime.total_seconds()),
     )
-    sign_in = SignIn(
-        passwords=passwords,
-        attempts=LoginAttempts(
-            store,
-            settings.login_attempts,
-            settings.login_window_seconds,
-            settings.login_failures_per_address,
-        ),
-        issuer=issuer,
-        admission=admission,
-        session_lifetime=settings.session_lifetime,
-        idle_lifetime=settings.idle_lifetime,
-        approved=frozenset(settings.auto_approve_roles),
-        refuses_common=settings.refuse_common_passwords,
+    attempts = LoginAttempts(
+        store,
+        settings.login_attempts,
+        settings.login_window_seconds,
+        settings.login_failures_per_address,
     )
+    session_service = SessionService(issuer, admission, settings.session_lifetime, settings.idle_lifetime)
+    registration_policy = RegistrationPolicy(frozenset(settings.auto_approve_roles))
 
-    services = Services(store, sessions, sign_in, settings.clinic, Journal(Reader(database.journal)))
+    services = Services(store, sessions, passwords, settings.clinic, Journal(Reader(database.journal)))
 
     async def provide_transaction(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
         closing = Closing(sessions, caller_to_recheck(request))
@@ -138,7 +131,10 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         before_request=check_request,  # type: ignore[arg-type]  # of a StrictRequest, the request_class
         dependencies={
             "reader": Provide(lambda: database.reader, sync_to_thread=False, use_cache=True),
-            "sign_in": Provide(lambda: sign_in, sync_to_thread=False, use_cache=True),
+            "passwords": Provide(lambda: passwords, sync_to_thread=False, use_cache=True),
+            "attempts": Provide(lambda: attempts, sync_to_thread=False, use_cache=True),
+            "session_service": Provide(lambda: session_service, sync_to_thread=False, use_cache=True),
+            "registration_policy": Provide(lambda: registration_policy, sync_to_thread=False, use_cache=True),
             "clinic": Provide(lambda: settings.clinic, sync_to_thread=False, use_cache=True),
             "security_contact": Provide(
                 lambda: settings.security_contact, sync_to_thread=False, use_cache=True

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 from typing import Annotated
-from uuid import uuid4
 
 from litestar import Controller, Response
 from litestar.di import NamedDependency
@@ -12,7 +12,7 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.accounts import Label, SignIn, acceptable, end_everywhere, opened_session, unsuited
+from api.accounts import Label, SessionService, find_role_faults, require_settable_password
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
 from api.http.fields import (
@@ -33,7 +33,7 @@ from api.http.fields import (
 )
 from api.http.operation import post
 from api.http.problems import ErrorCode, Fault
-from api.http.reauthorization import is_still_signed_in
+from api.http.reauthorization import forget_ended_session
 from api.http.requests import Given, StrictRequest
 from api.http.violations import of_field
 from persistence import sessions, users
@@ -43,16 +43,16 @@ from persistence.postgres.database import Reader, Transaction
 from persistence.postgres.statements import AnyRow
 from security.admission import Count
 from security.availability import UNAVAILABLE, BusyError
-from security.cookies import ACCESS, access_cookie, cleared_cookies, read_cookies, refresh_cookie
-from security.login_attempts import Attempt
+from security.cookies import ACCESS, cleared_cookies, read_cookies
+from security.login_attempts import Attempt, LoginAttempts
+from security.passwords import Passwords
 from security.policy import Authentication
 from security.rate_limit import rate_limit_headers
-from security.roles import Role
+from security.roles import Caller, Role
 from security.tokens import Kind
 
-SECOND_TAB = 30  # seconds within which a used refresh token is a second tab or a lost answer, and no thief
-INVALID = "Invalid email or password", ErrorCode.INVALID_CREDENTIALS
-WAITING = {
+INVALID_CREDENTIALS = "Invalid email or password", ErrorCode.INVALID_CREDENTIALS
+INACTIVE_ACCOUNT = {
     AccountStatus.PENDING: (
         "This account is waiting for approval by an administrator",
         ErrorCode.ACCOUNT_PENDING,
@@ -89,52 +89,99 @@ class Registration(Input):
     department: Label | UnsetType | None = UNSET
 
 
-async def failed(request: StrictRequest, user: AnyRow | None, count: Count) -> None:
-    """Store the failure and, with the last attempt, that the e-mail is locked now. What was typed is not
-    stored where no account has it: it may be a password in the wrong field."""
-    target = user.id if user else None
-    await record_read(request, Outcome.FAILURE, user=user, target_id=target)
-    if count.remaining == 0:
-        await record_read(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=user, target_id=target)
+@dataclass(frozen=True)
+class RegistrationPolicy:
+    """People of the roles `auto_approved` may sign in as soon as they are registered."""
+
+    auto_approved: frozenset[Role]
+
+    def status_of(self, role: Role, registered_by: Caller | None) -> AccountStatus:
+        """The status of a new account of `role`; an administrator approves by registering it."""
+        by_admin = registered_by is not None and registered_by.role is Role.ADMIN
+        return AccountStatus.ACTIVE if by_admin or role in self.auto_approved else AccountStatus.PENDING
+
+
+def require_short_email(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """An e-mail address fits its bound in lower case too, where it may be longer: "İ" becomes two letters."""
+    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL:
+        detail = f"must have at most {MAX_EMAIL} characters in lower case"
+        yield of_field("email", ErrorCode.TOO_LONG, detail)
+
+
+def require_fields_of_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    yield from find_role_faults(given.get("role"), given)
 
 
 @contextmanager
-def counting() -> Iterator[None]:
-    """503 where the attempts cannot be counted: then nobody signs in."""
+def require_counter() -> Iterator[None]:
+    """Raise 503 where Redis cannot count attempts: then nobody signs in."""
     try:
         yield
     except (*UNAVAILABLE, BusyError) as error:
         raise Unavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
 
 
-async def slot(transaction: Transaction, sign_in: SignIn, email: str, address: str) -> Attempt:
-    """An attempt to sign in, which is given back however the request ends, unless it is kept or cleared."""
-    with counting():
-        attempt = await sign_in.attempts.take(email, address)
+async def take_attempt(
+    transaction: Transaction, attempts: LoginAttempts, email: str, address: str
+) -> Attempt:
+    """An attempt to sign in, or 429. However the request ends, it is given back unless kept or cleared."""
+    with require_counter():
+        attempt = await attempts.take(email, address)
     count = attempt.count
     if count.exceeded:
         minutes = max(1, ceil(count.reset / 60))
         headers = {**rate_limit_headers(count), "Retry-After": str(count.reset)}
         detail = f"Too many failed attempts. Please try again in {minutes} minute(s)."
         raise TooMany(detail, ErrorCode.TOO_MANY_FAILED_ATTEMPTS, headers=headers)
-    transaction.unless_committed(lambda: sign_in.attempts.give_back(attempt))
+    transaction.unless_committed(lambda: attempts.give_back(attempt))
     return attempt
 
 
-async def kept(sign_in: SignIn, attempt: Attempt) -> None:
-    with counting():
-        await sign_in.attempts.keep(attempt)
+async def verify_credentials(
+    transaction: Transaction, reader: Reader, passwords: Passwords, email: str, password: str
+) -> tuple[AnyRow | None, AnyRow | None]:
+    """The account with this e-mail address, and the same as it is now if the password is right."""
+    found = await users.credentials(reader, email)
+    is_right = await passwords.verify(password, found.password_hash if found else None)
+    if found is None or not is_right:
+        return found, None
+    # If another request has changed the password while this one was verified, all sessions have ended.
+    return found, await users.keeping_password(transaction, found.id, found.password_hash)
 
 
-def short_enough(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    """A lower-case letter may be longer: "İ" becomes two."""
-    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL:
-        detail = f"must have at most {MAX_EMAIL} characters in lower case"
-        yield of_field("email", ErrorCode.TOO_LONG, detail)
+async def record_failure(request: StrictRequest, found: AnyRow | None, count: Count) -> None:
+    """Store the failure and, with the last attempt, that the e-mail address is locked. An address without an
+    account is not stored: somebody may have typed a password into the wrong field."""
+    target = found.id if found else None
+    await record_read(request, Outcome.FAILURE, user=found, target_id=target)
+    if count.remaining == 0:
+        await record_read(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=found, target_id=target)
 
 
-def of_its_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    yield from unsuited(given.get("role"), given)
+async def keep_attempt(attempts: LoginAttempts, attempt: Attempt) -> None:
+    with require_counter():
+        await attempts.keep(attempt)
+
+
+async def require_may_sign_in(
+    request: StrictRequest,
+    attempts: LoginAttempts,
+    attempt: Attempt,
+    found: AnyRow | None,
+    user: AnyRow | None,
+) -> AnyRow:
+    """The user, as verify_credentials found them, if they may sign in. Otherwise store and count the failure,
+    and raise 401 or 403."""
+    headers = rate_limit_headers(attempt.count)
+    if user is None:
+        await record_failure(request, found, attempt.count)
+        await keep_attempt(attempts, attempt)
+        raise Unauthorized(*INVALID_CREDENTIALS, headers=headers)
+    if user.status in INACTIVE_ACCOUNT:
+        await record_read(request, Outcome.REFUSED, user=user, target_id=user.id)
+        await keep_attempt(attempts, attempt)
+        raise Forbidden(*INACTIVE_ACCOUNT[user.status], headers=headers)
+    return user
 
 
 class AuthController(Controller):
@@ -151,33 +198,24 @@ class AuthController(Controller):
         self,
         data: JSONBody[Credentials],
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        passwords: NamedDependency[Passwords],
+        attempts: NamedDependency[LoginAttempts],
+        session_service: NamedDependency[SessionService],
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
     ) -> Response[LoginResult]:
         """Take the same time, and count the same, whether or not the account exists."""
         email = users.normal_email(data.email)
-        attempt = await slot(transaction, sign_in, email, request.address)
-        found = await users.credentials(reader, email)
-        right = await sign_in.passwords.verify(data.password, found.password_hash if found else None)
-        user, count = None, attempt.count
-        if found is not None and right:
-            # As it is now: whoever changed it while the password was checked has ended its sessions already.
-            user = await users.keeping_password(transaction, found.id, found.password_hash)
-        if user is None:
-            await failed(request, found, count)
-            await kept(sign_in, attempt)
-            raise Unauthorized(*INVALID, headers=rate_limit_headers(count))
-        if user.status in WAITING:
-            await record_read(request, Outcome.REFUSED, user=user, target_id=user.id)
-            await kept(sign_in, attempt)
-            raise Forbidden(*WAITING[user.status], headers=rate_limit_headers(count))
-        transaction.after_commit(lambda: sign_in.attempts.clear(attempt))
-        session_id, cookies = await opened_session(transaction, request, sign_in, user)
+        attempt = await take_attempt(transaction, attempts, email, request.address)
+        found, current = await verify_credentials(transaction, reader, passwords, email, data.password)
+        user = await require_may_sign_in(request, attempts, attempt, found, current)
+        transaction.after_commit(lambda: attempts.clear(attempt))
+        session_id, cookies = await session_service.open(transaction, request, user)
         record_write(transaction, request, user=user, target_id=session_id)
+        limit, window = attempt.count.limit, attempt.count.window
         return Response(
             LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
-            headers=rate_limit_headers(Count(0, count.limit, count.window, count.window)),
+            headers=rate_limit_headers(Count(0, limit, window, window)),
             cookies=cookies,
         )
 
@@ -187,21 +225,19 @@ class AuthController(Controller):
         status_code=201,
         authentication=Authentication.OPTIONAL,
         action=Action.ACCOUNT_CREATE,
-        rules=[short_enough, of_its_role, acceptable("password")],
+        rules=[require_short_email, require_fields_of_role, require_settable_password("password")],
     )
     async def register(
         self,
         data: JSONBody[Registration],
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        passwords: NamedDependency[Passwords],
+        registration_policy: NamedDependency[RegistrationPolicy],
         transaction: NamedDependency[Transaction],
     ) -> AccountSummary:
-        """201 for every role; whether the account may sign in at once is another matter."""
-        hashed = await sign_in.passwords.hash(data.password)
-        if not await is_still_signed_in(transaction, request):  # a session that died meanwhile is no session
-            request.set_caller(None)
-        by_admin = request.caller is not None and request.caller.role is Role.ADMIN
-        active = by_admin or data.role in sign_in.approved
+        """201 for every role, also where an administrator must approve the account before it may sign in."""
+        hashed = await passwords.hash(data.password)
+        await forget_ended_session(transaction, request)
         user = await users.add(
             transaction,
             name=data.name,
@@ -211,7 +247,7 @@ class AuthController(Controller):
             phone=or_none(data.phone),
             specialization=or_none(data.specialization),
             department=or_none(data.department),
-            status=AccountStatus.ACTIVE if active else AccountStatus.PENDING,
+            status=registration_policy.status_of(data.role, request.caller),
         )
         record_write(transaction, request, target_id=user.id)
         return AccountSummary(user.id, user.email, user.name, user.role)
@@ -227,33 +263,20 @@ class AuthController(Controller):
     async def refresh(
         self,
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
     ) -> Response[Message] | Response[bytes]:
-        """Yield an access token, and rotate the refresh token (RFC 9700, 4.14.2)."""
+        """Give a new access token, and a new refresh token for the one that was sent."""
         token = request.auth.token
         session = await sessions.locked(transaction, request.user.session_id)
         if token is None or session is None:
             raise NotAuthorizedException("Not authenticated")
-        now = session.now.timestamp()
-        used = {jti: at for jti, at in session.used_refreshes.items() if now - at <= SECOND_TAB}
-        current = session.refresh_jti
-        if token.token_id == current:
-            current = uuid4()
-            await sessions.rotate(transaction, session, used, current)
-        elif str(token.token_id) not in used:
-            end_everywhere(transaction, sign_in.admission, await sessions.end(transaction, session.id))
+        cookies = await session_service.renew(transaction, session, token.token_id)
+        if cookies is None:
+            await session_service.revoke(transaction, session.id)
             record_write(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
-            # Not raised: the end is to be stored.
+            # Returned and not raised: an exception would roll the end of the session back.
             return answer(request, NotAuthorizedException("Not authenticated"))
-        holder = (session.user_id, session.email, session.role, session.id)
-        left = sessions.seconds_left(session.expires_at, session.now)
-        access = sign_in.issuer.access(*holder)
-        refresh = sign_in.issuer.refresh(*holder, current, session.expires_at)
-        cookies = [
-            access_cookie(access, int(sign_in.issuer.access_lifetime.total_seconds())),
-            refresh_cookie(refresh, left),
-        ]
         return Response(Message("Token refreshed"), cookies=cookies)
 
     @post(
@@ -266,19 +289,19 @@ class AuthController(Controller):
     async def logout(
         self,
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
     ) -> Response[Message]:
-        """End the session of every validly signed access token, expired or not; 200 whatever came. Somebody
-        may have planted one of several, and nobody can say which."""
+        """End the session of every validly signed access token, expired or not; 200 whatever was sent. If
+        there are several, somebody may have planted one of them, and the service cannot tell which."""
         values = read_cookies(request.scope["headers"], ACCESS)
-        tokens = [sign_in.issuer.read(value.strip('"'), Kind.ACCESS, expired=True) for value in values]
+        tokens = [
+            session_service.issuer.read(value.strip('"'), Kind.ACCESS, expired=True) for value in values
+        ]
         known = {token.session_id: token for token in tokens if token is not None}
         if known:
             await users.lock(transaction, *{token.user_id for token in known.values()})
-            ended = await sessions.end(transaction, *known)
-            end_everywhere(transaction, sign_in.admission, ended)
-            for session in ended:
-                user = await users.one(transaction, known[session].user_id)
-                record_write(transaction, request, user=user, session_id=session, target_id=session)
+            for session_id in await session_service.revoke(transaction, *known):
+                user = await users.one(transaction, known[session_id].user_id)
+                record_write(transaction, request, user=user, session_id=session_id, target_id=session_id)
         return Response(Message("Logged out successfully"), cookies=cleared_cookies())

@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, JSONBody
 
-from api.accounts import Account, account
+from api.accounts import Account, account_of
 from api.charts import Patient, lock_chart
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
@@ -52,7 +52,7 @@ class LinkController(Controller):
         if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
             raise NotFoundException("User not found")
         await record_read(request, patient_id=patient_id, target_id=row.id)
-        return account(row)
+        return account_of(row)
 
     @put(
         operation_id="linkPatientAccount",

@@ -1,4 +1,4 @@
-"""Where one is signed in (ASVS 5.0, 7.5.2)."""
+"""The sessions of the caller's account: the devices on which they are signed in (ASVS 5.0, 7.5.2)."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from msgspec import Meta
 
-from api.accounts import MAX_USER_AGENT, SignIn, end_everywhere
+from api.accounts import MAX_USER_AGENT, SessionService
 from api.http.auditing import record_read, record_write
 from api.http.fields import (
     MAX_PAGE,
@@ -54,13 +54,13 @@ class SessionController(Controller):
     async def list_my_sessions(
         self,
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        session_service: NamedDependency[SessionService],
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
     ) -> SessionPage:
         caller = request.user
-        rows, total = await sessions.page(reader, page, limit, caller.id, sign_in.idle_lifetime)
+        rows, total = await sessions.page(reader, page, limit, caller.id, session_service.idle_lifetime)
         await record_read(request, target_ids=[row[0] for row in rows])
         return SessionPage([Session(*(*row, row[0] == caller.session_id)) for row in rows], total)
 
@@ -75,15 +75,14 @@ class SessionController(Controller):
         self,
         id: FromPath[str],
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
     ) -> Message:
         session_id = path_id(id, "Session")
-        await users.lock(transaction, request.user.id)  # who ends sessions of an account does so one by one
+        await users.lock(transaction, request.user.id)  # one request at a time ends sessions of an account
         await require_signed_in(transaction, request)
-        ended = await sessions.end_own(transaction, request.user.id, session_id, sign_in.idle_lifetime)
+        ended = await session_service.revoke_own(transaction, request.user.id, session_id)
         if not ended:
             raise NotFoundException("Session not found")
-        end_everywhere(transaction, sign_in.admission, ended)
         record_write(transaction, request, target_id=ended[0])
         return Message("Session ended")

@@ -1,4 +1,4 @@
-"""Accounts: one's own (requirement, section 2), and all of them for those who look after them."""
+"""Accounts: the caller's own (requirement, section 2), and all of them for administrators and staff."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -10,17 +10,15 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import (
-    LOST_WITH_ROLE,
+    FIELDS_NOT_OF_ROLE,
     Account,
     Label,
-    SignIn,
+    SessionService,
     User,
-    acceptable,
-    account,
-    end_everywhere,
+    account_of,
     fields_of,
-    opened_session,
-    unsuited,
+    find_role_faults,
+    require_settable_password,
 )
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Invalid
@@ -45,11 +43,13 @@ from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.reauthorization import require_signed_in
 from api.http.requests import Given, StrictRequest
-from persistence import sessions, users
+from persistence import users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
+from security.login_attempts import LoginAttempts
+from security.passwords import Passwords
 from security.policy import Counter
 from security.roles import Role
 
@@ -80,18 +80,27 @@ class AccountUpdate(Input):
     role: Role | UnsetType = UNSET
 
 
-WRONG_PASSWORD = "currentPassword: is not the current password"  # noqa: S105  # what to say of one
-NULLABLE = frozenset({"phone", "specialization", "department"})
+WRONG_PASSWORD = "currentPassword: is not the current password"  # noqa: S105  # an error's detail
+NULLABLE_FIELDS = frozenset({"phone", "specialization", "department"})
 
 
-def user(row: Sequence[Any]) -> User:
+def user_of(row: Sequence[Any]) -> User:
     shown = fields_of(row)
     del shown["status"]
     return User(**shown)
 
 
-def of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    yield from unsuited(request.user.role, given)
+def require_fields_of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    yield from find_role_faults(request.user.role, given)
+
+
+def require_may_become(changed: dict[str, Any], *, last_admin: bool) -> None:
+    """Raise 400 where an account would be pending again, and where no administrator would be left."""
+    if changed.get("status") is AccountStatus.PENDING:
+        raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
+    if changed and last_admin:
+        detail = "The last active administrator cannot be disabled or demoted"
+        raise BadRequest(detail, ErrorCode.LAST_ADMIN)
 
 
 class UserController(Controller):
@@ -102,29 +111,29 @@ class UserController(Controller):
         row = await users.one(reader, request.user.id)
         if row is None:
             raise NotFoundException("User not found")
-        return user(row)
+        return user_of(row)
 
-    @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE, rules=[of_own_role])
+    @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE, rules=[require_fields_of_own_role])
     async def update_me(
         self,
         data: JSONBody[UserUpdate],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> User:
-        sent = changes(data, NULLABLE)
+        sent = changes(data, NULLABLE_FIELDS)
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotFoundException("User not found")
-        if faults := list(unsuited(current.role, sent)):
+        if faults := list(find_role_faults(current.role, sent)):
             raise Invalid(faults)
         row = await users.change(transaction, current, **differing(sent, current))
         record_write(transaction, request, target_id=row.id)
-        return user(row)
+        return user_of(row)
 
     @post(
         "/me/password",
         operation_id="changeMyPassword",
-        rules=[acceptable("newPassword")],
+        rules=[require_settable_password("newPassword")],
         status_code=200,
         counter=Counter.SAFEGUARD,
         action=Action.ACCOUNT_PASSWORD,
@@ -133,24 +142,25 @@ class UserController(Controller):
         self,
         data: JSONBody[PasswordChange],
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        passwords: NamedDependency[Passwords],
+        session_service: NamedDependency[SessionService],
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
     ) -> Response[Message]:
-        """End the user's sessions, of which somebody may hold a copy, and go on in a new one."""
+        """End the user's sessions, whose cookies somebody may have copied, and open a new one."""
         caller = request.user
         stored = await users.password_hash(reader, caller.id)
-        if not await sign_in.passwords.verify(data.current_password, stored):
+        if not await passwords.verify(data.current_password, stored):
             await record_read(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
-        hashed = await sign_in.passwords.hash(data.new_password)
+        hashed = await passwords.hash(data.new_password)
         user = await users.keeping_password(transaction, caller.id, stored)
-        await require_signed_in(transaction, request)  # whoever changed the password meanwhile has ended this
+        await require_signed_in(transaction, request)  # 401 if another request has changed it
         if user is None:
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         await users.set_password(transaction, caller.id, hashed)
-        end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, caller.id))
-        session_id, cookies = await opened_session(transaction, request, sign_in, user)
+        await session_service.revoke_all(transaction, caller.id)
+        session_id, cookies = await session_service.open(transaction, request, user)
         record_write(transaction, request, target_id=caller.id, target_ids=[session_id])
         return Response(Message("Password changed"), cookies=cookies)
 
@@ -178,7 +188,7 @@ class UserController(Controller):
             search=search,
         )
         await record_read(request, target_ids=ids)
-        return AccountPage([account(row) for row in rows], total)
+        return AccountPage([account_of(row) for row in rows], total)
 
     @patch(
         "/{id:str}", operation_id="updateUser", action=Action.ACCOUNT_UPDATE, guards=[requires(Role.ADMIN)]
@@ -188,7 +198,7 @@ class UserController(Controller):
         id: FromPath[str],
         data: JSONBody[AccountUpdate],
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
     ) -> Account:
         """Approve, disable or move to another role; every session of the account ends with a change."""
@@ -199,23 +209,19 @@ class UserController(Controller):
         if current is None:
             raise NotFoundException("User not found")
         changed = differing(changes(data), current)
-        if changed.get("status") is AccountStatus.PENDING:
-            raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
-        if changed and last_admin:
-            detail = "The last active administrator cannot be disabled or demoted"
-            raise BadRequest(detail, ErrorCode.LAST_ADMIN)
+        require_may_become(changed, last_admin=last_admin)
         if "role" in changed:
-            changed |= dict.fromkeys(LOST_WITH_ROLE[changed["role"]])
+            changed |= dict.fromkeys(FIELDS_NOT_OF_ROLE[changed["role"]])
         row = await users.change(transaction, current, **changed)
         if changed:
-            end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+            await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
-        return account(row)
+        return account_of(row)
 
     @post(
         "/{id:str}/password",
         operation_id="setUserPassword",
-        rules=[acceptable("newPassword")],
+        rules=[require_settable_password("newPassword")],
         status_code=200,
         action=Action.ACCOUNT_PASSWORD,
         guards=[requires(Role.ADMIN)],
@@ -225,7 +231,9 @@ class UserController(Controller):
         id: FromPath[str],
         data: JSONBody[PasswordReset],
         request: StrictRequest,
-        sign_in: NamedDependency[SignIn],
+        passwords: NamedDependency[Passwords],
+        attempts: NamedDependency[LoginAttempts],
+        session_service: NamedDependency[SessionService],
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
     ) -> Message:
@@ -234,11 +242,11 @@ class UserController(Controller):
         known = await users.one(reader, user_id)
         if known is None:
             raise NotFoundException("User not found")
-        hashed = await sign_in.passwords.hash(data.new_password)
+        hashed = await passwords.hash(data.new_password)
         await users.lock(transaction, request.user.id, user_id)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, user_id, hashed)
-        transaction.after_commit(lambda: sign_in.attempts.forgive(known.email))
-        end_everywhere(transaction, sign_in.admission, await sessions.end_all(transaction, user_id))
+        transaction.after_commit(lambda: attempts.forgive(known.email))
+        await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from enum import StrEnum
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -25,14 +26,31 @@ class TooBusyError(Exception):
     retry_after = 2
 
 
+class Weakness(StrEnum):
+    """Why a password may not be set."""
+
+    TOO_LONG = "too long"
+    COMMON = "common"
+
+
 class Passwords:
-    """One hash takes about 0.3 s of a core. `threads` of them run at once, at a lower priority than the
+    """Hashes passwords, verifies them, and says which may be set.
+
+    One hash takes about 0.3 s of a core. `threads` of them run at once, at a lower priority than the
     requests, and `queue` more may wait; beyond that callers are told to come back, at no cost."""
 
-    def __init__(self, threads: int | None = None, queue: int = 64) -> None:
+    def __init__(self, threads: int | None = None, queue: int = 64, *, refuse_common: bool = False) -> None:
+        self.refuse_common = refuse_common
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self.places = self.threads + queue
         self.pool = ThreadPoolExecutor(self.threads, "bcrypt", initializer=lower_priority)
+
+    def weakness_of(self, password: str) -> Weakness | None:
+        """Why `password` may not be set: bcrypt would not read all of it, or, where common ones are refused,
+        it is one of those."""
+        if len(password.encode()) > MAX_BYTES:
+            return Weakness.TOO_LONG
+        return Weakness.COMMON if self.refuse_common and is_common(password) else None
 
     async def hash(self, password: str) -> str:
         hashed = await self.run(bcrypt.hashpw, password.encode(), bcrypt.gensalt(COST))

@@ -59,6 +59,12 @@ async def is_still_signed_in(transaction: Transaction, request: StrictRequest) -
     return True
 
 
+async def forget_ended_session(transaction: Transaction, request: StrictRequest) -> None:
+    """Make the caller anonymous unless `is_still_signed_in`, for an operation that serves both."""
+    if not await is_still_signed_in(transaction, request):
+        request.set_caller(None)
+
+
 async def require_signed_in(transaction: Transaction, request: StrictRequest) -> None:
     """Raise 401 unless `is_still_signed_in`. Every transaction of a signed-in caller does this with its last
     statement (persistence/closing.py); one that may end the caller's own session must do it before."""

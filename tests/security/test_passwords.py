@@ -72,7 +72,7 @@ def test_an_unknown_email_costs_what_a_known_one_does(
     """Requirement 1, "Invalid email or password": the time must not tell them apart either. So every attempt
     is one check of a hash of cost 12; test_a_full_queue_is_503_and_locks_nobody_out has both wait in line."""
     watched = Watched()
-    monkeypatch.setattr("api.app.Passwords", lambda: watched)
+    monkeypatch.setattr("api.app.Passwords", lambda **_: watched)
     with Service(backend, backend.settings()) as running:
         for account, password, status in [
             ("other_doctor@test.example", "not it", 401),
