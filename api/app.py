@@ -4,6 +4,8 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -67,85 +69,58 @@ CONTROLLERS = (
 )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What an application is put together from, one of each."""
+
+    settings: Settings
+    database: Database
+    store: CounterStore
+    sessions: Sessions
+    issuer: TokenIssuer
+    admission: Admission
+    passwords: Passwords
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Opens no connection yet."""
+        database = Database(settings.database_url)
+        store = CounterStore.connect(settings.redis_url)
+        sessions = Sessions(database.reader, settings.idle_lifetime)
+        issuer = TokenIssuer(
+            settings.secret_key, settings.algorithm, settings.access_lifetime, settings.secret_key_previous
+        )
+        admission = Admission(
+            store,
+            sessions.find,
+            limit=settings.rate_limit_per_minute,
+            tombstone=int(settings.access_lifetime.total_seconds()),
+        )
+        passwords = Passwords(refuse_common=settings.refuse_common_passwords)
+        return cls(settings, database, store, sessions, issuer, admission, passwords)
+
+
 def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
     """`is_local`: only developers reach it, whose pages may come from any port of http://localhost."""
+    parts = Parts.of(settings)
     origins = Origins(settings.cors_origins, any_local_port=is_local)
-    database = Database(settings.database_url)
-    store = CounterStore.connect(settings.redis_url)
-    passwords = Passwords(refuse_common=settings.refuse_common_passwords)
-    issuer = TokenIssuer(
-        settings.secret_key, settings.algorithm, settings.access_lifetime, settings.secret_key_previous
-    )
-    sessions = Sessions(database.reader, settings.idle_lifetime)
-    admission = Admission(
-        store,
-        sessions.find,
-        limit=settings.rate_limit_per_minute,
-        tombstone=int(settings.access_lifetime.total_seconds()),
-    )
-    attempts = LoginAttempts(
-        store,
-        settings.login_attempts,
-        settings.login_window_seconds,
-        settings.login_failures_per_address,
-    )
-    session_service = SessionService(issuer, admission, settings.session_lifetime, settings.idle_lifetime)
-    registration_policy = RegistrationPolicy(frozenset(settings.auto_approve_roles))
-
-    services = Services(store, sessions, passwords, settings.clinic, Journal(Reader(database.journal)))
-
-    async def provide_transaction(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
-        closing = Closing(sessions, caller_to_recheck(request))
-        async with database.transaction(closing) as transaction:
-            yield transaction
-        if closing.has_asked:
-            stop_rechecking(request)
-
-    @asynccontextmanager
-    async def connections(app: Litestar) -> AsyncIterator[None]:
-        upkeep = {
-            asyncio.create_task(keep_sealing(database, Key.of(settings.key_of_audit))),
-            asyncio.create_task(keep_folding(database)),
-        }
-        try:
-            async with store:
-                yield
-        finally:
-            while upkeep:  # before Python 3.12, a cancellation that meets an answer just then may be lost
-                for task in upkeep:
-                    task.cancel()
-                _, upkeep = await asyncio.wait(upkeep, timeout=1)
-            passwords.close()
-            await database.close()
-
     app = Litestar(
         CONTROLLERS,
         request_class=StrictRequest,
         guards=[signed_in],
         middleware=[
             DefineMiddleware(OriginCheck, origins=origins),
-            session_auth(issuer, admission),
+            session_auth(parts.issuer, parts.admission),
             rate_limit(settings.rate_limit_per_minute).middleware,
             DefineMiddleware(ReauthorizationMiddleware),
         ],
         before_request=check_request,  # type: ignore[arg-type]  # of a StrictRequest, the request_class
-        dependencies={
-            "reader": Provide(lambda: database.reader, sync_to_thread=False, use_cache=True),
-            "passwords": Provide(lambda: passwords, sync_to_thread=False, use_cache=True),
-            "attempts": Provide(lambda: attempts, sync_to_thread=False, use_cache=True),
-            "session_service": Provide(lambda: session_service, sync_to_thread=False, use_cache=True),
-            "registration_policy": Provide(lambda: registration_policy, sync_to_thread=False, use_cache=True),
-            "clinic": Provide(lambda: settings.clinic, sync_to_thread=False, use_cache=True),
-            "security_contact": Provide(
-                lambda: settings.security_contact, sync_to_thread=False, use_cache=True
-            ),
-            "transaction": Provide(provide_transaction),
-        },
+        dependencies=dependencies_of(parts),
         exception_handlers={HTTPException: handle, Exception: handle},
-        stores={"rate_limit": store},
+        stores={"rate_limit": parts.store},
         after_exception=[note_refusal],
-        state=State({"services": services}),
-        lifespan=[connections],
+        state=State({"services": services_of(parts)}),
+        lifespan=[lambda _: lifespan(parts)],
         request_max_body_size=MAX_BODY,
         openapi_config=None,
         logging_config=None,
@@ -155,15 +130,87 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
     return app
 
 
+def dependencies_of(parts: Parts) -> dict[str, Provide]:
+    """What a handler may ask for by the name of an argument."""
+    settings = parts.settings
+    attempts = LoginAttempts(
+        parts.store,
+        settings.login_attempts,
+        settings.login_window_seconds,
+        settings.login_failures_per_address,
+    )
+    session_service = SessionService(
+        parts.issuer, parts.admission, settings.session_lifetime, settings.idle_lifetime
+    )
+    return {
+        "reader": constant(parts.database.reader),
+        "transaction": transaction_of(parts),
+        "passwords": constant(parts.passwords),
+        "attempts": constant(attempts),
+        "session_service": constant(session_service),
+        "registration_policy": constant(RegistrationPolicy(frozenset(settings.auto_approve_roles))),
+        "clinic": constant(settings.clinic),
+        "security_contact": constant(settings.security_contact),
+    }
+
+
+def constant(value: object) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False, use_cache=True)
+
+
+def transaction_of(parts: Parts) -> Provide:
+    """One transaction for each request, which is stored after the handler and before the answer."""
+
+    async def provide(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
+        closing = Closing(parts.sessions, caller_to_recheck(request))
+        async with parts.database.transaction(closing) as transaction:
+            yield transaction
+        if closing.has_asked:
+            stop_rechecking(request)
+
+    return Provide(provide)
+
+
+def services_of(parts: Parts) -> Services:
+    """What a request finds by its kind, where Litestar gives no dependencies."""
+    journal = Journal(Reader(parts.database.journal))
+    return Services(parts.store, parts.sessions, parts.passwords, parts.settings.clinic, journal)
+
+
+@asynccontextmanager
+async def lifespan(parts: Parts) -> AsyncIterator[None]:
+    """Run what goes on beside the requests; at the end, close every connection."""
+    tasks = {
+        asyncio.create_task(keep_sealing(parts.database, Key.of(parts.settings.key_of_audit))),
+        asyncio.create_task(keep_folding(parts.database)),
+    }
+    try:
+        async with parts.store:
+            yield
+    finally:
+        await cancel(tasks)
+        parts.passwords.close()
+        await parts.database.close()
+
+
+async def cancel(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until all are done: before Python 3.12, a cancellation may be lost where an awaited answer
+    arrives at the same moment."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=1)
+
+
 def from_environment() -> Litestar:
-    """The application of a worker process, which knows nothing but its environment."""
+    """The application of a worker process, whose settings are in its environment."""
     app = create_app(Settings.read())
-    keep_for_good()
+    freeze_garbage_collector()
     return app
 
 
-def keep_for_good() -> None:
-    """Hide what is there from the garbage collector. It stays as long as the process, and to walk over all of
-    it takes a tenth of a second, in which nobody is answered."""
+def freeze_garbage_collector() -> None:
+    """Exempt all that exists from garbage collection. It stays as long as the process, and to walk over it
+    takes a tenth of a second, in which no request is answered."""
     gc.collect()
     gc.freeze()

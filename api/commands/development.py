@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from api.app import create_app, keep_for_good
+from api.app import create_app, freeze_garbage_collector
 from api.commands.checks import find_problem_before_migration
 from api.commands.environment import CommandError, read_environment, run_transaction
 from api.http import server
@@ -35,7 +35,7 @@ def dev(arguments: argparse.Namespace) -> None:
         prepare_database(settings, is_embedded)
         print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
         app = create_app(settings, is_local=True)
-        keep_for_good()
+        freeze_garbage_collector()
         server.server_for(app, settings).run(list(sockets))
 
 
