@@ -181,7 +181,7 @@ def services_of(parts: Parts) -> Services:
 async def lifespan(parts: Parts) -> AsyncIterator[None]:
     """Run what goes on beside the requests; at the end, close every connection."""
     tasks = {
-        asyncio.create_task(keep_sealing(parts.database, Key.of(parts.settings.key_of_audit))),
+        asyncio.create_task(keep_sealing(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(keep_folding(parts.database)),
     }
     try:

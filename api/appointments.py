@@ -244,7 +244,7 @@ class AppointmentController(Controller):
             data.patient_id,
             id=appointment_id,
             date=begins,
-            ends_at=begins + clinic.visit,
+            ends_at=begins + clinic.appointment_length,
             reason=data.reason,
             notes=or_none(data.notes),
             fee=clinic.fee,

@@ -28,11 +28,11 @@ class ClinicInfo(Output):
 
 @dataclass(frozen=True)
 class Clinic:
-    """What every resource may ask."""
+    """The settings of the clinic, for every resource."""
 
     name: str
     timezone: ZoneInfo
-    visit: timedelta
+    appointment_length: timedelta
     currency: str
     fee: int
 
@@ -47,7 +47,7 @@ class Clinic:
     def today(self) -> date:
         return self.day_of(datetime.now(UTC))
 
-    def day(self, day: date) -> tuple[datetime, datetime]:
+    def bounds_of(self, day: date) -> tuple[datetime, datetime]:
         """The first instant of `day` at the clinic and the first after its last."""
         spans = self.calendar.spans(day)
         return spans[0][0].astimezone(self.timezone), spans[-1][1].astimezone(self.timezone)
@@ -56,7 +56,7 @@ class Clinic:
 class ClinicController(Controller):
     @get("/api/clinic", operation_id="getClinic")
     async def get_clinic(self, clinic: NamedDependency[Clinic]) -> ClinicInfo:
-        minutes = int(clinic.visit.total_seconds()) // 60
+        minutes = clinic.appointment_length // timedelta(minutes=1)
         return ClinicInfo(
             clinic.name, clinic.timezone.key, clinic.today(), minutes, clinic.currency, clinic.fee
         )

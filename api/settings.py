@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib.resources import files
@@ -22,19 +22,24 @@ from persistence.postgres import database_url
 from security import redis_url
 from security.roles import Role
 
-CONTACT = re.compile(
+CONTACT_URI = re.compile(
     r"mailto:[!-~]+@[A-Za-z0-9.\[\]:-]+(\?[!-~]*)?|https://[A-Za-z0-9.\[\]:-]+([/?#][!-~]*)?|tel:\+?[0-9().-]+(;[!-~]*)?"
 )
 ALGORITHMS = ("HS256", "HS384", "HS512")
 SAMPLE_KEYS = {"your-secret-key-min-32-chars"}
 MIN_KEY_BYTES = 32
-GOOD_KEY = "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`"
-REQUIRED = {
+KEY_RECIPE = "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`"
+REQUIRED_SETTINGS = {
     "DATABASE_URL": f"such as {database_url.EXAMPLE}",
     "REDIS_URL": f"such as {redis_url.EXAMPLE}",
-    "SECRET_KEY": f"which {GOOD_KEY} makes",
+    "SECRET_KEY": f"which {KEY_RECIPE} makes",
 }
-LONGEST_ACCESS = 1440  # minutes that an access token may live, and a tombstone of its session must stand
+# An access token lives at most so long, and so does the tombstone of its session.
+MAX_ACCESS_TOKEN_MINUTES = 1440
+SECRET_SETTINGS = {"SECRET_KEY", "SECRET_KEY_PREVIOUS", "AUDIT_KEY", "DATABASE_URL", "REDIS_URL"}
+LIST_SETTINGS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
+ORIGINS = "origins such as https://clinic.example"
+PROXIES = "IP addresses or networks"
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -49,7 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     secret_key_previous: str | None = None
     audit_key: str | None = None
     algorithm: str = "HS256"
-    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=LONGEST_ACCESS)] = 15
+    access_token_expire_minutes: Annotated[int, Meta(ge=1, le=MAX_ACCESS_TOKEN_MINUTES)] = 15
     refresh_token_expire_days: Annotated[int, Meta(ge=1, le=365)] = 7
     cors_origins: tuple[str, ...] = ("http://localhost:5173", "http://localhost:3000")
     rate_limit_per_minute: Positive = 100
@@ -70,8 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     security_contact: str = "mailto:security@medisecure.example"
 
     @property
-    def key_of_audit(self) -> str:
-        """What seals the audit trail: a key of its own, or else one made from the tokens' key."""
+    def audit_sealing_key(self) -> str:
+        """What the seals of the audit trail are made with: AUDIT_KEY, or SECRET_KEY where that is not set."""
         return self.audit_key or self.secret_key
 
     @property
@@ -91,7 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return Clinic(
             name=self.clinic_name,
             timezone=ZoneInfo(self.clinic_timezone),
-            visit=timedelta(minutes=self.appointment_minutes),
+            appointment_length=timedelta(minutes=self.appointment_minutes),
             currency=self.clinic_currency,
             fee=self.consultation_fee,
         )
@@ -103,79 +108,73 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         Raises SettingsError."""
         values: dict[str, object] = {}
         for field in msgspec.structs.fields(cls):
-            value = value_of(field.encode_name, environment)
-            if field.encode_name in LISTS and field.encode_name in environment:
+            value = read_setting(field.encode_name, environment)
+            if field.encode_name in LIST_SETTINGS and field.encode_name in environment:
                 values[field.encode_name] = [part.strip() for part in value.split(",") if part.strip()]
             elif value:
                 values[field.encode_name] = value
-        missing = [f"{name}, {advice}" for name, advice in REQUIRED.items() if name not in values]
+        missing = [f"{name}, {advice}" for name, advice in REQUIRED_SETTINGS.items() if name not in values]
         if missing:
             raise SettingsError(f"The environment lacks {'; '.join(missing)}")
         try:
             settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
             raise SettingsError(f"The environment is not usable: {broken_rule(cls, error)}") from error
-        settings.check()
+        settings.require_sound()
         return msgspec.structs.replace(
             settings,
-            cors_origins=each("CORS_ORIGINS", ORIGINS, origin, settings.cors_origins),
-            trusted_proxies=each("TRUSTED_PROXIES", PROXIES, network, settings.trusted_proxies),
+            cors_origins=normalized("CORS_ORIGINS", ORIGINS, origin, settings.cors_origins),
+            trusted_proxies=normalized("TRUSTED_PROXIES", PROXIES, network, settings.trusted_proxies),
         )
 
-    def check(self) -> None:
-        """Refuse what would be insecure or cannot work."""
+    def require_sound(self) -> None:
+        """Raise SettingsError for what would be insecure or cannot work."""
         require_usable("DATABASE_URL", database_url.problems(self.database_url))
         require_usable("REDIS_URL", redis_url.problems(self.redis_url))
-        problems = [
-            (
-                self.secret_key in SAMPLE_KEYS,
-                f"SECRET_KEY is the sample of the documentation; {GOOD_KEY} makes a good one",
-            ),
-            (
-                len(self.secret_key.encode()) < MIN_KEY_BYTES,
-                f"SECRET_KEY is shorter than {MIN_KEY_BYTES} bytes; {GOOD_KEY} makes a good one",
-            ),
-            (
-                self.secret_key_previous is not None
-                and len(self.secret_key_previous.encode()) < MIN_KEY_BYTES,
-                f"SECRET_KEY_PREVIOUS is shorter than {MIN_KEY_BYTES} bytes",
-            ),
-            (
-                self.audit_key is not None and len(self.audit_key.encode()) < MIN_KEY_BYTES,
-                f"AUDIT_KEY is shorter than {MIN_KEY_BYTES} bytes",
-            ),
-            (
-                self.secret_key_previous == self.secret_key,
-                "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset",
-            ),
-            (
-                not CONTACT.fullmatch(self.security_contact),
-                "SECURITY_CONTACT must be a mailto:, https: or tel: URI (RFC 9116, 2.5.3), "
-                "such as mailto:security@clinic.example",
-            ),
-            (self.algorithm not in ALGORITHMS, f"ALGORITHM must be one of {', '.join(ALGORITHMS)}"),
-            (
-                Role.ADMIN in self.auto_approve_roles,
-                "AUTO_APPROVE_ROLES must not contain admin: anyone could make himself an administrator",
-            ),
-            (
-                self.clinic_timezone not in zone_names(),
-                "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin",
-            ),
-            (
-                self.clinic_currency not in CURRENCIES,
-                "CLINIC_CURRENCY must be a currency's code of ISO 4217 in capitals, such as EUR",
-            ),
-        ]
-        for wrong, message in problems:
-            if wrong:
-                raise SettingsError(message)
+        for problem in (*problems_of_keys(self), *problems_of_policy(self), *problems_of_clinic(self)):
+            raise SettingsError(problem)
 
 
-def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
-    """Names in the environment that do nothing, and the setting that each is almost the name of."""
+def problems_of_keys(settings: Settings) -> Iterator[str]:
+    if settings.secret_key in SAMPLE_KEYS:
+        yield f"SECRET_KEY is the sample of the documentation; {KEY_RECIPE} makes a good one"
+    if is_short(settings.secret_key):
+        yield f"SECRET_KEY is shorter than {MIN_KEY_BYTES} bytes; {KEY_RECIPE} makes a good one"
+    if settings.secret_key_previous is not None and is_short(settings.secret_key_previous):
+        yield f"SECRET_KEY_PREVIOUS is shorter than {MIN_KEY_BYTES} bytes"
+    if settings.audit_key is not None and is_short(settings.audit_key):
+        yield f"AUDIT_KEY is shorter than {MIN_KEY_BYTES} bytes"
+    if settings.secret_key_previous == settings.secret_key:
+        yield "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset"
+
+
+def problems_of_policy(settings: Settings) -> Iterator[str]:
+    if not CONTACT_URI.fullmatch(settings.security_contact):
+        yield (
+            "SECURITY_CONTACT must be a mailto:, https: or tel: URI (RFC 9116, 2.5.3), "
+            "such as mailto:security@clinic.example"
+        )
+    if settings.algorithm not in ALGORITHMS:
+        yield f"ALGORITHM must be one of {', '.join(ALGORITHMS)}"
+    if Role.ADMIN in settings.auto_approve_roles:
+        yield "AUTO_APPROVE_ROLES must not contain admin: anyone could register as an administrator"
+
+
+def problems_of_clinic(settings: Settings) -> Iterator[str]:
+    if settings.clinic_timezone not in iana_zone_names():
+        yield "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin"
+    if settings.clinic_currency not in CURRENCIES:
+        yield "CLINIC_CURRENCY must be a currency's code of ISO 4217 in capitals, such as EUR"
+
+
+def is_short(key: str) -> bool:
+    return len(key.encode()) < MIN_KEY_BYTES
+
+
+def find_misspelt_names(environment: Mapping[str, str]) -> dict[str, str]:
+    """Names in the environment that mean nothing, each with the setting whose name is nearly the same."""
     known = {field.encode_name for field in msgspec.structs.fields(Settings)}
-    known |= {f"{name}_FILE" for name in SECRETS}
+    known |= {f"{name}_FILE" for name in SECRET_SETTINGS}
     close = {
         name: get_close_matches(name.removesuffix("_FILE"), known, 1, cutoff=0.85)
         for name in sorted(environment.keys() - known)
@@ -183,20 +182,17 @@ def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: found[0] for name, found in close.items() if found}
 
 
-SECRETS = {"SECRET_KEY", "SECRET_KEY_PREVIOUS", "AUDIT_KEY", "DATABASE_URL", "REDIS_URL"}
-
-
-def value_of(name: str, environment: Mapping[str, str]) -> str:
-    file = environment.get(f"{name}_FILE") if name in SECRETS else None
+def read_setting(name: str, environment: Mapping[str, str]) -> str:
+    file = environment.get(f"{name}_FILE") if name in SECRET_SETTINGS else None
     if file and environment.get(name):
         raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
-    value = text_of(name, file) if file else environment.get(name, "").strip()
+    value = read_secret_file(name, file) if file else environment.get(name, "").strip()
     if "\0" in value or not is_unicode(value):
         raise SettingsError(f"{name} is not text in UTF-8")
     return value
 
 
-def text_of(name: str, file: str) -> str:
+def read_secret_file(name: str, file: str) -> str:
     try:
         return Path(file).read_text("utf-8").strip()
     except OSError as error:
@@ -205,14 +201,9 @@ def text_of(name: str, file: str) -> str:
         raise SettingsError(f"{name}_FILE names a file that is not text in UTF-8") from error
 
 
-def zone_names() -> set[str]:
-    """Of the IANA database, not of this machine: `localtime` is no zone to PostgreSQL."""
+def iana_zone_names() -> set[str]:
+    """The names in the IANA database, not those of this machine: PostgreSQL knows no zone `localtime`."""
     return set(files("tzdata").joinpath("zones").read_text().split())
-
-
-LISTS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
-ORIGINS = "origins such as https://clinic.example"
-PROXIES = "IP addresses or networks"
 
 
 def require_usable(name: str, problems: Iterable[str]) -> None:
@@ -220,10 +211,10 @@ def require_usable(name: str, problems: Iterable[str]) -> None:
         raise SettingsError(f"{name} {problem}")
 
 
-def each(name: str, rule: str, written: Callable[[str], str], values: Sequence[str]) -> tuple[str, ...]:
-    """The values of a list as they are compared, each once."""
+def normalized(name: str, rule: str, parse: Callable[[str], str], values: Sequence[str]) -> tuple[str, ...]:
+    """The values of a list in the one form in which they are compared, each once."""
     try:
-        return tuple(dict.fromkeys(written(value) for value in values))
+        return tuple(dict.fromkeys(parse(value) for value in values))
     except ValueError as error:
         why = f"; {error}" if error.args else ""
         raise SettingsError(f"{name} must be {rule}, separated by commas{why}") from error

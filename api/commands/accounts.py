@@ -9,7 +9,7 @@ from api.commands.environment import CommandError, require_database_url, require
 from api.http import violations
 from api.http.auditing import by_command
 from api.http.fields import Input, Name, SentEmail
-from api.settings import LONGEST_ACCESS
+from api.settings import MAX_ACCESS_TOKEN_MINUTES
 from persistence import audit, sessions, users
 from persistence.audit import Action
 from persistence.models import AccountStatus
@@ -72,7 +72,7 @@ def set_password(arguments: argparse.Namespace) -> None:
         ended = await sessions.end_all(transaction, user.id)
         await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
         store = CounterStore.connect(redis_url)
-        admission = Admission(store, find_no_session, limit=1, tombstone=LONGEST_ACCESS * 60)
+        admission = Admission(store, find_no_session, limit=1, tombstone=MAX_ACCESS_TOKEN_MINUTES * 60)
 
         async def tell_redis() -> None:
             async with store:

@@ -132,8 +132,13 @@ async def add_demo_if_empty(transaction: Transaction, settings: Settings) -> Non
 async def add_demo(transaction: Transaction, settings: Settings) -> None:
     if not await demo.is_empty(transaction):
         raise CommandError("the database is not empty; the demo data goes into an empty one only")
-    midnight, _ = settings.clinic.day(settings.clinic.today())
+    clinic = settings.clinic
+    midnight, _ = clinic.bounds_of(clinic.today())
     hashed = await Passwords(1).hash(demo.PASSWORD)
     await demo.load(
-        transaction, hashed, midnight=midnight, visit=settings.clinic.visit, fee=settings.clinic.fee
+        transaction,
+        hashed,
+        midnight=midnight,
+        visit=settings.clinic.appointment_length,
+        fee=settings.clinic.fee,
     )

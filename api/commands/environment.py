@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
-from api.settings import REQUIRED, SECRETS, require_usable, value_of
+from api.settings import REQUIRED_SETTINGS, SECRET_SETTINGS, read_setting, require_usable
 from persistence.postgres import database_url as database_urls
 from persistence.postgres.database import Database, Transaction
 from security import redis_url as redis_urls
@@ -22,8 +22,8 @@ def read_environment() -> dict[str, str]:
     """The environment. Of the settings that have no default, an empty one counts as absent, and one that is
     given as `NAME_FILE` is read from that file. Raises SettingsError."""
     environment = dict(os.environ)
-    for name in SECRETS:
-        value = value_of(name, environment)
+    for name in SECRET_SETTINGS:
+        value = read_setting(name, environment)
         environment.pop(f"{name}_FILE", None)
         environment.pop(name, None)
         if value:
@@ -33,16 +33,16 @@ def read_environment() -> dict[str, str]:
 
 def require_database_url() -> str:
     """DATABASE_URL of the environment. CommandError: it is not set. SettingsError: it cannot work."""
-    url = value_of("DATABASE_URL", os.environ)
+    url = read_setting("DATABASE_URL", os.environ)
     if not url:
-        raise CommandError(f"set DATABASE_URL, {REQUIRED['DATABASE_URL']}")
+        raise CommandError(f"set DATABASE_URL, {REQUIRED_SETTINGS['DATABASE_URL']}")
     require_usable("DATABASE_URL", database_urls.problems(url))
     return url
 
 
 def require_redis_url() -> str:
     """REDIS_URL of the environment, or else a Redis on this machine. SettingsError: it cannot work."""
-    url = value_of("REDIS_URL", os.environ) or redis_urls.EXAMPLE
+    url = read_setting("REDIS_URL", os.environ) or redis_urls.EXAMPLE
     require_usable("REDIS_URL", redis_urls.problems(url))
     return url
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from api.commands.checks import ask_database, find_server_problem
 from api.commands.environment import CommandError, require_database_url, run_transaction
-from api.settings import value_of
+from api.settings import read_setting
 from persistence import audit_chain, grants
 from persistence.audit_chain import Key, Report
 from persistence.postgres import counters
@@ -59,7 +59,7 @@ def verify_audit(arguments: argparse.Namespace) -> None:
 def audit_keys(environment: Mapping[str, str]) -> list[Key]:
     """The keys under which seals may have been made: AUDIT_KEY, SECRET_KEY and SECRET_KEY_PREVIOUS."""
     names = ("AUDIT_KEY", "SECRET_KEY", "SECRET_KEY_PREVIOUS")
-    return [Key.of(value) for name in names if (value := value_of(name, environment))]
+    return [Key.of(value) for name in names if (value := read_setting(name, environment))]
 
 
 async def verify_seals(url: str, keys: list[Key], noted_head: str | None) -> Report:

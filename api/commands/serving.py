@@ -14,7 +14,7 @@ from types import FrameType
 from api.commands.checks import UnreachableError, find_problem
 from api.commands.environment import CommandError
 from api.http import server
-from api.settings import Settings, misspelt
+from api.settings import Settings, find_misspelt_names
 
 RETRY_SECONDS = 1.0  # between two attempts to reach both servers
 log = logging.getLogger("medisecure.start")
@@ -22,7 +22,7 @@ log = logging.getLogger("medisecure.start")
 
 def serve(arguments: argparse.Namespace) -> None:
     settings = Settings.read()
-    for name, meant in misspelt(os.environ).items():
+    for name, meant in find_misspelt_names(os.environ).items():
         log.warning("%s is no setting; perhaps %s is meant", name, meant)
     with checked_servers(settings, arguments.workers):
         try:

@@ -22,7 +22,7 @@ import pytest
 
 from api.commands.main import main
 from api.http.server import loopback
-from api.settings import REQUIRED
+from api.settings import REQUIRED_SETTINGS
 from persistence import demo, embedded
 from persistence.migrations.commands import commands
 from tests.support.client import Browser
@@ -212,7 +212,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*arguments: str, stdin: str = "", **settings: str) -> str:
         monkeypatch.setattr("sys.argv", ["medisecure", *arguments])
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        for name, value in {**dict.fromkeys(REQUIRED, ""), **settings}.items():
+        for name, value in {**dict.fromkeys(REQUIRED_SETTINGS, ""), **settings}.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
             main()
@@ -472,7 +472,7 @@ REFUSALS = {
     "another algorithm": ({"ALGORITHM": "none"}, "ALGORITHM must be one of HS256, HS384, HS512"),
     "administrators for everyone": (
         {"AUTO_APPROVE_ROLES": "patient,admin"},
-        "AUTO_APPROVE_ROLES must not contain admin: anyone could make himself an administrator",
+        "AUTO_APPROVE_ROLES must not contain admin: anyone could register as an administrator",
     ),
     "any origin": (
         {"CORS_ORIGINS": "*"},

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import jwt
 import pytest
 
-from api.settings import Settings, SettingsError, misspelt
+from api.settings import Settings, SettingsError, find_misspelt_names
 from security.roles import Role
 from tests.support.factories import PASSWORD, email, registration
 from tests.support.service import Service
@@ -106,7 +106,7 @@ def test_three_names_are_enough():
     assert settings.idle_lifetime is None
     assert (settings.keep_alive_seconds, settings.body_timeout_seconds) == (75, 30)
     assert settings.clinic.timezone == ZoneInfo("UTC")
-    assert settings.clinic.visit == timedelta(minutes=30)
+    assert settings.clinic.appointment_length == timedelta(minutes=30)
     assert settings.clinic.fee == 150
 
 
@@ -140,7 +140,7 @@ def test_every_name_is_read():
     assert settings.idle_lifetime == timedelta(minutes=20)
     assert (settings.keep_alive_seconds, settings.body_timeout_seconds) == (65, 10)
     assert settings.clinic.timezone == ZoneInfo("Europe/Berlin")
-    assert settings.clinic.visit == timedelta(minutes=45)
+    assert settings.clinic.appointment_length == timedelta(minutes=45)
     assert settings.clinic.fee == 0
 
 
@@ -246,7 +246,7 @@ def test_only_three_algorithms_sign(algorithm):
     assert refusal(ALGORITHM=algorithm) == "ALGORITHM must be one of HS256, HS384, HS512"
 
 
-def test_nobody_makes_himself_an_administrator():
+def test_nobody_can_register_as_an_administrator():
     for roles in ("admin", "patient, admin"):
         assert refusal(AUTO_APPROVE_ROLES=roles).startswith("AUTO_APPROVE_ROLES must not contain admin:")
 
@@ -388,7 +388,7 @@ def test_a_previous_key_is_another_one():
     assert refusal(SECRET_KEY_PREVIOUS=KEY) == (
         "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset"
     )
-    assert read(AUDIT_KEY=KEY).key_of_audit == KEY
+    assert read(AUDIT_KEY=KEY).audit_sealing_key == KEY
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_names_that_are_almost_a_setting_are_told():
         "PATH": "x",
         "HOME": "x",
     }
-    assert misspelt({**environment, **REQUIRED}) == {
+    assert find_misspelt_names({**environment, **REQUIRED}) == {
         "CORS_ORIGIN": "CORS_ORIGINS",
         "TRUSTED_PROXY": "TRUSTED_PROXIES",
         "DATABASE_URI": "DATABASE_URL",

@@ -12,7 +12,7 @@ from api.commands.accounts import PASSWORD_RULE
 from api.contract import contract
 from api.http import fields
 from api.http.cors import EXPOSED
-from api.settings import REQUIRED, Settings
+from api.settings import REQUIRED_SETTINGS, Settings
 from persistence.postgres import calendar, paging
 from security import passwords
 from security.admission import Count
@@ -34,7 +34,7 @@ def test_the_readme_tells_the_defaults() -> None:
     assert told.keys() == fields.keys()
     for name, value in fields.items():
         match value:
-            case _ if name in REQUIRED:
+            case _ if name in REQUIRED_SETTINGS:
                 assert told[name] == "required"
             case None:
                 assert told[name] == "none" or told[name].startswith("made from ")

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from api.settings import zone_names
+from api.settings import iana_zone_names
 from persistence.models import Instant
 from persistence.postgres.calendar import calendar_of, day_of, table_of
 from persistence.postgres.database import Database
@@ -49,7 +49,7 @@ def changes_in(data: bytes) -> set[int]:
 
 def zones() -> list[str]:
     """One name for all zones with the same rules."""
-    return sorted({data_of(name): name for name in sorted(zone_names())}.values())
+    return sorted({data_of(name): name for name in sorted(iana_zone_names())}.values())
 
 
 def changes_of(name: str) -> list[datetime]:
