@@ -135,10 +135,4 @@ async def add_demo(transaction: Transaction, settings: Settings) -> None:
     clinic = settings.clinic
     midnight, _ = clinic.bounds_of(clinic.today())
     hashed = await Passwords(1).hash(demo.PASSWORD)
-    await demo.load(
-        transaction,
-        hashed,
-        midnight=midnight,
-        visit=settings.clinic.appointment_length,
-        fee=settings.clinic.fee,
-    )
+    await demo.load(transaction, hashed, midnight=midnight, visit=clinic.appointment_length, fee=clinic.fee)

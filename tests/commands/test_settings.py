@@ -574,6 +574,6 @@ def test_numbers_have_bounds(name, bounds):
     [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24), ("0001-01-01", 24), ("9999-12-31", 24)],
 )
 def test_a_day_at_the_clinic_lasts_until_the_next_one(day, hours):
-    begins, ends = read(CLINIC_TIMEZONE="Europe/Berlin").clinic.day(date.fromisoformat(day))
+    begins, ends = read(CLINIC_TIMEZONE="Europe/Berlin").clinic.bounds_of(date.fromisoformat(day))
     assert begins.time() == ends.time() == datetime.min.time()
     assert ends.astimezone(UTC) - begins.astimezone(UTC) == timedelta(hours=hours)

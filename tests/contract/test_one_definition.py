@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from api import appointments, auth
+from api import accounts, appointments
 from api.commands.accounts import PASSWORD_RULE
 from api.contract import contract
 from api.http import fields
@@ -61,7 +61,7 @@ FIGURES = [
     f"of {DEFAULTS.login_window_seconds // 60} minutes",
     f"An appointment takes {DEFAULTS.appointment_minutes} minutes",
     f"from {calendar.EARLIEST:%Y} to {calendar.LATEST.year - 1}",
-    f"{auth.SECOND_TAB} seconds",
+    f"{accounts.REFRESH_REUSE_SECONDS} seconds",
 ]
 
 
