@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.http.fields import TEXT, Email, Id, Instant, Name, Output, Phone
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, Rule, StrictRequest
-from api.http.violations import of_field
+from api.http.violations import field_fault
 from persistence import sessions
 from persistence.models import AccountStatus
 from persistence.postgres.database import Transaction
@@ -77,7 +77,7 @@ def find_role_faults(role: Role | None, given: Given) -> Iterator[Fault]:
         ("department", Role.STAFF, "only staff have one"),
     ):
         if given.get(name) and role not in {owner, None}:
-            yield of_field(name, ErrorCode.NOT_OF_THIS_ROLE, detail)
+            yield field_fault(name, ErrorCode.NOT_OF_THIS_ROLE, detail)
 
 
 def require_settable_password(name: str) -> Rule:
@@ -86,7 +86,7 @@ def require_settable_password(name: str) -> Rule:
     def require_settable(given: Given, request: StrictRequest) -> Iterator[Fault]:
         weakness = request.service(Passwords).weakness_of(given.get(name, ""))
         if weakness:
-            yield of_field(name, *PASSWORD_FAULTS[weakness])
+            yield field_fault(name, *PASSWORD_FAULTS[weakness])
 
     return require_settable
 

@@ -22,12 +22,12 @@ from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
 from api.health import HealthController
-from api.http.auditing import note_refusal
-from api.http.cors import Edge, OriginCheck, Origins
-from api.http.errors import handle
-from api.http.fields import MAX_BODY
+from api.http.auditing import record_refusal
+from api.http.cors import OriginCheckMiddleware, Origins, OutermostMiddleware
+from api.http.errors import handle_exception
+from api.http.fields import MAX_BODY_BYTES
 from api.http.operation import check_request
-from api.http.proxies import Proxies
+from api.http.proxies import TrustedProxies
 from api.http.reauthorization import ReauthorizationMiddleware, caller_to_recheck, stop_rechecking
 from api.http.requests import StrictRequest
 from api.http.services import Services
@@ -109,24 +109,26 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         request_class=StrictRequest,
         guards=[signed_in],
         middleware=[
-            DefineMiddleware(OriginCheck, origins=origins),
+            DefineMiddleware(OriginCheckMiddleware, origins=origins),
             session_auth(parts.issuer, parts.admission),
             rate_limit(settings.rate_limit_per_minute).middleware,
             DefineMiddleware(ReauthorizationMiddleware),
         ],
         before_request=check_request,  # type: ignore[arg-type]  # of a StrictRequest, the request_class
         dependencies=dependencies_of(parts),
-        exception_handlers={HTTPException: handle, Exception: handle},
+        exception_handlers={HTTPException: handle_exception, Exception: handle_exception},
         stores={"rate_limit": parts.store},
-        after_exception=[note_refusal],
+        after_exception=[record_refusal],
         state=State({"services": services_of(parts)}),
         lifespan=[lambda _: lifespan(parts)],
-        request_max_body_size=MAX_BODY,
+        request_max_body_size=MAX_BODY_BYTES,
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Edge(app.asgi_handler, origins, Proxies(settings.trusted_proxies))
+    app.asgi_handler = OutermostMiddleware(
+        app.asgi_handler, origins, TrustedProxies(settings.trusted_proxies)
+    )
     return app
 
 

@@ -15,7 +15,7 @@ from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.fields import (
-    MAX_PAGE,
+    MAX_PAGE_SIZE,
     NOT_BLANK,
     TEXT,
     Figure,
@@ -26,15 +26,15 @@ from api.http.fields import (
     Name,
     Output,
     Page,
-    changes,
-    differing,
+    changed_fields,
     or_none,
     path_id,
+    sent_fields,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
-from api.http.violations import of_field
+from api.http.violations import field_fault
 from persistence import appointments
 from persistence.audit import Action
 from persistence.models import AppointmentStatus
@@ -66,7 +66,7 @@ class Appointment(Output):
 
 
 class AppointmentPage(Output):
-    appointments: Annotated[list[Appointment], Meta(max_length=MAX_PAGE)]
+    appointments: Annotated[list[Appointment], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 
@@ -88,7 +88,9 @@ def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[F
     """The date is one that the clinic's calendar covers."""
     if not EARLIEST <= given.get("date", EARLIEST) < LATEST:
         last = LATEST - timedelta(days=1)
-        yield of_field("date", ErrorCode.OUT_OF_RANGE, f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}")
+        yield field_fault(
+            "date", ErrorCode.OUT_OF_RANGE, f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}"
+        )
 
 
 def require_not_in_past(caller: Caller, instant: datetime, now: datetime) -> None:
@@ -277,7 +279,7 @@ class AppointmentController(Controller):
         caller = request.user
         found = await require_appointment(reader, caller, path_id(id, "Appointment"))
         standing, current = await lock_for_change(transaction, caller, found)
-        changed = differing(changes(data, frozenset({"notes"})), current)
+        changed = changed_fields(sent_fields(data, frozenset({"notes"})), current)
         require_may_change(caller, changed)
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
         if not changed:

@@ -13,9 +13,9 @@ from msgspec import Meta
 from api.http.auditing import record_read
 from api.http.fields import (
     INT32,
-    MAX_EMAIL,
+    MAX_EMAIL_LENGTH,
     MAX_INT32,
-    MAX_PAGE,
+    MAX_PAGE_SIZE,
     MAX_SAFE_INTEGER,
     TEXT,
     Figure,
@@ -37,7 +37,7 @@ from persistence.postgres.paging import MOST_NAMED
 from security.guards import requires
 from security.roles import Role
 
-EventEmail = Annotated[str, Meta(max_length=MAX_EMAIL, pattern=TEXT)]
+EventEmail = Annotated[str, Meta(max_length=MAX_EMAIL_LENGTH, pattern=TEXT)]
 EventId = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"format": "int64"})]
 
 
@@ -58,7 +58,7 @@ class AuditEvent(Output):
 
 
 class AuditPage(Output):
-    events: Annotated[list[AuditEvent], Meta(max_length=MAX_PAGE)]
+    events: Annotated[list[AuditEvent], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 
@@ -73,7 +73,7 @@ class Access(Output):
 
 
 class AccessPage(Output):
-    accesses: Annotated[list[Access], Meta(max_length=MAX_PAGE)]
+    accesses: Annotated[list[Access], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 

@@ -14,11 +14,11 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import Label, SessionService, find_role_faults, require_settable_password
 from api.http.auditing import record_read, record_write
-from api.http.errors import Forbidden, TooMany, Unauthorized, Unavailable, answer
+from api.http.errors import Forbidden, ServiceUnavailable, TooManyRequests, Unauthorized, error_response
 from api.http.fields import (
-    MAX_EMAIL,
+    MAX_EMAIL_LENGTH,
     NOT_BLANK,
-    VISIBLE,
+    VISIBLE_ONLY,
     AnyPassword,
     Email,
     Id,
@@ -35,7 +35,7 @@ from api.http.operation import post
 from api.http.problems import ErrorCode, Fault
 from api.http.reauthorization import forget_ended_session
 from api.http.requests import Given, StrictRequest
-from api.http.violations import of_field
+from api.http.violations import field_fault
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
@@ -63,7 +63,8 @@ INACTIVE_ACCOUNT = {
 
 class Credentials(Input):
     email: Annotated[
-        str, Meta(min_length=1, max_length=MAX_EMAIL, pattern=NOT_BLANK, extra_json_schema=VISIBLE)
+        str,
+        Meta(min_length=1, max_length=MAX_EMAIL_LENGTH, pattern=NOT_BLANK, extra_json_schema=VISIBLE_ONLY),
     ]
     password: AnyPassword
 
@@ -103,9 +104,9 @@ class RegistrationPolicy:
 
 def require_short_email(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """An e-mail address fits its bound in lower case too, where it may be longer: "İ" becomes two letters."""
-    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL:
-        detail = f"must have at most {MAX_EMAIL} characters in lower case"
-        yield of_field("email", ErrorCode.TOO_LONG, detail)
+    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL_LENGTH:
+        detail = f"must have at most {MAX_EMAIL_LENGTH} characters in lower case"
+        yield field_fault("email", ErrorCode.TOO_LONG, detail)
 
 
 def require_fields_of_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
@@ -118,7 +119,7 @@ def require_counter() -> Iterator[None]:
     try:
         yield
     except (*UNAVAILABLE, BusyError) as error:
-        raise Unavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
+        raise ServiceUnavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
 
 
 async def take_attempt(
@@ -132,7 +133,7 @@ async def take_attempt(
         minutes = max(1, ceil(count.reset / 60))
         headers = {**rate_limit_headers(count), "Retry-After": str(count.reset)}
         detail = f"Too many failed attempts. Please try again in {minutes} minute(s)."
-        raise TooMany(detail, ErrorCode.TOO_MANY_FAILED_ATTEMPTS, headers=headers)
+        raise TooManyRequests(detail, ErrorCode.TOO_MANY_FAILED_ATTEMPTS, headers=headers)
     transaction.unless_committed(lambda: attempts.give_back(attempt))
     return attempt
 
@@ -276,7 +277,7 @@ class AuthController(Controller):
             await session_service.revoke(transaction, session.id)
             record_write(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
             # Returned and not raised: an exception would roll the end of the session back.
-            return answer(request, NotAuthorizedException("Not authenticated"))
+            return error_response(request, NotAuthorizedException("Not authenticated"))
         return Response(Message("Token refreshed"), cookies=cookies)
 
     @post(

@@ -5,13 +5,13 @@ from typing import Annotated
 from litestar.exceptions import NotFoundException
 from msgspec import Meta
 
-from api.http.fields import MAX_PHONE, NOT_BLANK, TEXT, Day, Email, Id, Instant, Name, Output, path_id
+from api.http.fields import MAX_PHONE_LENGTH, NOT_BLANK, TEXT, Day, Email, Id, Instant, Name, Output, path_id
 from persistence import patients
 from persistence.models import Gender
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import AnyRow
 
-ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE, pattern=NOT_BLANK)]
+ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE_LENGTH, pattern=NOT_BLANK)]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
 Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]

@@ -12,7 +12,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from api.http.conditional import AnyRequest, entity_tag, unless_held
+from api.http.conditional import AnyRequest, conditional_response, entity_tag
 from api.http.operation import get_public
 
 HERE = Path(__file__).parent
@@ -74,17 +74,21 @@ class ContractController(Controller):
 
     @get_public("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")
     async def get_openapi_yaml(self, request: AnyRequest) -> Response[Any]:
-        return unless_held(request, contract_bytes(), tag_of(contract_bytes), media_type="application/yaml")
+        return conditional_response(
+            request, contract_bytes(), tag_of(contract_bytes), media_type="application/yaml"
+        )
 
     @get_public("/openapi.json", operation_id="getOpenapiJson", media_type=MediaType.JSON)
     async def get_openapi_json(self, request: AnyRequest) -> Response[Any]:
-        return unless_held(request, contract_json(), tag_of(contract_json))
+        return conditional_response(request, contract_json(), tag_of(contract_json))
 
     @get_public("/docs", operation_id="getDocs", media_type=MediaType.HTML)
     async def get_docs(self, request: AnyRequest) -> Response[Any]:
         headers = {"Content-Security-Policy": PAGE_CSP}
         tag = tag_of(page_file, INDEX)
-        return unless_held(request, page_file(INDEX), tag, media_type=MediaType.HTML, headers=headers)
+        return conditional_response(
+            request, page_file(INDEX), tag, media_type=MediaType.HTML, headers=headers
+        )
 
     @get_public("/docs/{file:str}", include_in_schema=False)
     async def get_page_file(self, file: FromPath[str], request: AnyRequest) -> Response[Any]:
@@ -93,4 +97,4 @@ class ContractController(Controller):
             raise NotFoundException("Not found")
         headers = {"Cache-Control": "no-cache", "Content-Security-Policy": PAGE_CSP}
         tag = tag_of(page_file, file)
-        return unless_held(request, page_file(file), tag, media_type=ASSETS[file], headers=headers)
+        return conditional_response(request, page_file(file), tag, media_type=ASSETS[file], headers=headers)

@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from msgspec import Meta
 
 from api.clinic import Clinic
-from api.http.conditional import entity_tag, unless_held
+from api.http.conditional import conditional_response, entity_tag
 from api.http.fields import MAX_SAFE_INTEGER, Figure, Output
 from api.http.operation import get
 from api.http.requests import StrictRequest
@@ -71,4 +71,4 @@ class DashboardController(Controller):
         caller = request.user
         stats = await load_stats(caller, reader, clinic)
         tag = entity_tag(caller.id.bytes, caller.role.encode(), msgspec.json.encode(stats))
-        return unless_held(request, stats, tag)
+        return conditional_response(request, stats, tag)

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import Label
-from api.http.fields import MAX_PAGE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
+from api.http.fields import MAX_PAGE_SIZE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
 from api.http.operation import get
 from persistence import doctors
 from persistence.audit import Action
@@ -25,7 +25,7 @@ class DoctorSummary(Output):
 
 
 class DoctorPage(Output):
-    doctors: Annotated[list[DoctorSummary], Meta(max_length=MAX_PAGE)]
+    doctors: Annotated[list[DoctorSummary], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 

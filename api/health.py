@@ -8,7 +8,7 @@ from typing import Literal
 from litestar import Controller
 from litestar.di import NamedDependency
 
-from api.http.errors import DETAILS, Unavailable
+from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
 from api.http.fields import Output
 from api.http.operation import get_public
 from api.http.requests import StrictRequest
@@ -40,5 +40,5 @@ class HealthController(Controller):
             await try_out(request.service(CounterStore))
         if problem:
             log.warning("Not ready: %s", problem)
-            raise Unavailable(DETAILS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)
+            raise ServiceUnavailable(DETAIL_BY_STATUS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)
         return Health("ok")

@@ -16,7 +16,7 @@ from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden
 from api.http.fields import (
-    MAX_PAGE,
+    MAX_PAGE_SIZE,
     Day,
     Email,
     Figure,
@@ -31,16 +31,16 @@ from api.http.fields import (
     PageSize,
     Search,
     SentEmail,
-    changes,
-    differing,
+    changed_fields,
     or_none,
     path_id,
+    sent_fields,
     wire_name,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
-from api.http.violations import of_field
+from api.http.violations import field_fault
 from persistence import patients
 from persistence.audit import Action
 from persistence.models import Gender
@@ -62,7 +62,7 @@ class PatientSummary(Output):
 
 
 class PatientPage(Output):
-    patients: Annotated[list[PatientSummary], Meta(max_length=MAX_PAGE)]
+    patients: Annotated[list[PatientSummary], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
     page: PageNumber
     limit: PageSize
@@ -102,12 +102,12 @@ SETTABLE_FIELDS = {
 def require_not_in_future(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """A date of birth is today at the clinic, or earlier."""
     if given.get("dateOfBirth", date.min) > request.service(Clinic).today():
-        yield of_field("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
+        yield field_fault("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
 
 
 def changes_to_store(data: PatientUpdate) -> dict[str, Any]:
     """The fields that were sent, as they are stored: the e-mail address without white space around it."""
-    sent = changes(data, MEDICAL_FIELDS)
+    sent = sent_fields(data, MEDICAL_FIELDS)
     return sent | {"email": trimmed(sent["email"])} if "email" in sent else sent
 
 
@@ -191,7 +191,7 @@ class PatientController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Patient:
         current = await lock_chart(transaction, id)
-        changed = differing(changes_to_store(data), current)
+        changed = changed_fields(changes_to_store(data), current)
         require_may_set(request.user, changed)
         record_write(transaction, request, patient_id=current.id, target_id=current.id)
         return Patient(*await patients.change(transaction, current, **changed))

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.http.auditing import record_read, record_write
 from api.http.errors import NotFound
 from api.http.fields import (
-    MAX_PAGE,
+    MAX_PAGE_SIZE,
     NOT_BLANK,
     REFERENCE,
     TEXT,
@@ -56,7 +56,7 @@ class MedicalRecord(Output):
 
 
 class RecordPage(Output):
-    records: Annotated[list[MedicalRecord], Meta(max_length=MAX_PAGE)]
+    records: Annotated[list[MedicalRecord], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 

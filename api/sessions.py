@@ -11,7 +11,7 @@ from msgspec import Meta
 from api.accounts import MAX_USER_AGENT, SessionService
 from api.http.auditing import record_read, record_write
 from api.http.fields import (
-    MAX_PAGE,
+    MAX_PAGE_SIZE,
     TEXT,
     Figure,
     Id,
@@ -43,7 +43,7 @@ class Session(Output):
 
 
 class SessionPage(Output):
-    sessions: Annotated[list[Session], Meta(max_length=MAX_PAGE)]
+    sessions: Annotated[list[Session], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 

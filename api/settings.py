@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.clinic import Clinic, Fee, Minutes
-from api.http.addresses import network, origin
+from api.http.addresses import parse_network, parse_origin
 from api.http.currencies import CURRENCIES
 from api.http.fields import Name, is_unicode
-from api.http.json_schema import broken_rule
+from api.http.json_schema import describe_first_violation
 from persistence.postgres import database_url
 from security import redis_url
 from security.roles import Role
@@ -119,12 +119,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         try:
             settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(f"The environment is not usable: {broken_rule(cls, error)}") from error
+            raise SettingsError(
+                f"The environment is not usable: {describe_first_violation(cls, error)}"
+            ) from error
         settings.require_sound()
         return msgspec.structs.replace(
             settings,
-            cors_origins=normalized("CORS_ORIGINS", ORIGINS, origin, settings.cors_origins),
-            trusted_proxies=normalized("TRUSTED_PROXIES", PROXIES, network, settings.trusted_proxies),
+            cors_origins=normalized("CORS_ORIGINS", ORIGINS, parse_origin, settings.cors_origins),
+            trusted_proxies=normalized("TRUSTED_PROXIES", PROXIES, parse_network, settings.trusted_proxies),
         )
 
     def require_sound(self) -> None:

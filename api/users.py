@@ -21,9 +21,9 @@ from api.accounts import (
     require_settable_password,
 )
 from api.http.auditing import record_read, record_write
-from api.http.errors import BadRequest, Invalid
+from api.http.errors import BadRequest, InvalidInput
 from api.http.fields import (
-    MAX_PAGE,
+    MAX_PAGE_SIZE,
     AnyPassword,
     Figure,
     Input,
@@ -35,9 +35,9 @@ from api.http.fields import (
     Page,
     Phone,
     Search,
-    changes,
-    differing,
+    changed_fields,
     path_id,
+    sent_fields,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
@@ -55,7 +55,7 @@ from security.roles import Role
 
 
 class AccountPage(Output):
-    users: Annotated[list[Account], Meta(max_length=MAX_PAGE)]
+    users: Annotated[list[Account], Meta(max_length=MAX_PAGE_SIZE)]
     total: Figure
 
 
@@ -120,13 +120,13 @@ class UserController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> User:
-        sent = changes(data, NULLABLE_FIELDS)
+        sent = sent_fields(data, NULLABLE_FIELDS)
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotFoundException("User not found")
         if faults := list(find_role_faults(current.role, sent)):
-            raise Invalid(faults)
-        row = await users.change(transaction, current, **differing(sent, current))
+            raise InvalidInput(faults)
+        row = await users.change(transaction, current, **changed_fields(sent, current))
         record_write(transaction, request, target_id=row.id)
         return user_of(row)
 
@@ -203,12 +203,12 @@ class UserController(Controller):
     ) -> Account:
         """Approve, disable or move to another role; every session of the account ends with a change."""
         user_id = path_id(id, "User")
-        last_admin = bool(changes(data)) and await users.is_last_active_admin(transaction, user_id)
+        last_admin = bool(sent_fields(data)) and await users.is_last_active_admin(transaction, user_id)
         current = await users.locked(transaction, user_id)
         await require_signed_in(transaction, request)
         if current is None:
             raise NotFoundException("User not found")
-        changed = differing(changes(data), current)
+        changed = changed_fields(sent_fields(data), current)
         require_may_become(changed, last_admin=last_admin)
         if "role" in changed:
             changed |= dict.fromkeys(FIELDS_NOT_OF_ROLE[changed["role"]])

@@ -7,7 +7,7 @@ import sys
 
 from api.commands.environment import CommandError, require_database_url, require_redis_url, run_transaction
 from api.http import violations
-from api.http.auditing import by_command
+from api.http.auditing import command_event
 from api.http.fields import Input, Name, SentEmail
 from api.settings import MAX_ACCESS_TOKEN_MINUTES
 from persistence import audit, sessions, users
@@ -33,7 +33,7 @@ class Administrator(Input):
 
 def create_admin(arguments: argparse.Namespace) -> None:
     email = users.normal_email(arguments.email)
-    for fault in violations.of_body(Administrator, {"email": email, "name": arguments.name}):
+    for fault in violations.body_faults(Administrator, {"email": email, "name": arguments.name}):
         raise CommandError(fault.sentence)
     url = require_database_url()
     hashed = asyncio.run(Passwords(1).hash(read_new_password()))
@@ -48,7 +48,7 @@ def create_admin(arguments: argparse.Namespace) -> None:
             phone=None,
             password_hash=hashed,
         )
-        await audit.add(transaction, by_command(Action.ACCOUNT_CREATE, user.id))
+        await audit.add(transaction, command_event(Action.ACCOUNT_CREATE, user.id))
 
     try:
         run_transaction(url, create)
@@ -70,7 +70,7 @@ def set_password(arguments: argparse.Namespace) -> None:
             raise CommandError("no account has this e-mail address")
         await users.set_password(transaction, user.id, hashed)
         ended = await sessions.end_all(transaction, user.id)
-        await audit.add(transaction, by_command(Action.ACCOUNT_PASSWORD, user.id))
+        await audit.add(transaction, command_event(Action.ACCOUNT_PASSWORD, user.id))
         store = CounterStore.connect(redis_url)
         admission = Admission(store, find_no_session, limit=1, tombstone=MAX_ACCESS_TOKEN_MINUTES * 60)
 

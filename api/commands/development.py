@@ -27,7 +27,7 @@ def dev(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, exit_in_good_order)
     try:
-        sockets = server.loopback(arguments.port)
+        sockets = server.listen_on_loopback(arguments.port)
     except OSError as error:
         raise CommandError(f"port {arguments.port} cannot be had ({error.strerror}); try --port") from error
     with complete_environment(arguments.data_dir) as (environment, is_embedded):

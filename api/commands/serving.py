@@ -26,7 +26,7 @@ def serve(arguments: argparse.Namespace) -> None:
         log.warning("%s is no setting; perhaps %s is meant", name, meant)
     with checked_servers(settings, arguments.workers):
         try:
-            sockets = server.listening(arguments.host, arguments.port)
+            sockets = server.listen_on(arguments.host, arguments.port)
         except (OSError, UnicodeError) as error:
             place = f"{arguments.host} at port {arguments.port}"
             reason = getattr(error, "strerror", None) or "it is no name of a host"

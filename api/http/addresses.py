@@ -6,19 +6,20 @@ from ipaddress import IPv4Network, IPv6Address, ip_interface
 
 import idna
 
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # The Fetch standard's bad ports: no browser opens a page there, so no page of such an origin exists.
-BLOCKED = {0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
-           103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
-           512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
-           995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
-           6669, 6679, 6697, 10080}  # fmt: skip
-PLACE = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]{0,9}))?")
-NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+BLOCKED_PORTS = {
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103,
+    104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513,
+    514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720,
+    1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+}  # fmt: skip
+HOST_AND_PORT = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]{0,9}))?")
+HOST_NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
-def origin(text: str) -> str:
+def parse_origin(text: str) -> str:
     """`text` as a browser writes it into `Origin` (URL standard, 3.5 and 4.5): lower case, no default port, a
     name in IDNA, an address in its one spelling. ValueError, with the reason: no browser sends it. A reason
     repeats neither user name nor password."""
@@ -26,7 +27,7 @@ def origin(text: str) -> str:
     scheme = scheme.lower()
     if "*" in text:
         raise ValueError("a wildcard cannot go with cookies")
-    if scheme not in PORTS or not separator:
+    if scheme not in DEFAULT_PORTS or not separator:
         raise ValueError("each begins with http:// or https://")
     if "@" in rest:
         raise ValueError("an origin has neither user name nor password")
@@ -34,28 +35,28 @@ def origin(text: str) -> str:
         raise ValueError("an origin has no blanks in it")
     if path := re.search(r"[/?#\\]", rest):
         raise ValueError(
-            f"a browser sends {origin(text[: -len(rest)] + rest[: path.start()])}, without a path"
+            f"a browser sends {parse_origin(text[: -len(rest)] + rest[: path.start()])}, without a path"
         )
-    place = PLACE.fullmatch(rest)
+    place = HOST_AND_PORT.fullmatch(rest)
     if not place or not place[1]:
         raise ValueError("after :// comes a host, and a port where it is not the scheme's own")
-    port = int(place[2] or PORTS[scheme])
-    if port > 65535 or port in BLOCKED:
+    port = int(place[2] or DEFAULT_PORTS[scheme])
+    if port > 65535 or port in BLOCKED_PORTS:
         raise ValueError(f"no browser opens a page at port {port}")
-    written = "" if port == PORTS[scheme] else f":{port}"
-    return f"{scheme}://{host(place[1])}{written}"
+    written = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+    return f"{scheme}://{parse_host(place[1])}{written}"
 
 
-def host(text: str) -> str:
+def parse_host(text: str) -> str:
     if text.startswith("["):
-        return f"[{compressed(IPv6Address(zoneless(text[1:-1])))}]"
+        return f"[{format_ipv6(IPv6Address(without_zone(text[1:-1])))}]"
     try:
         name = text.lower() if text.isascii() else idna.encode(text, uts46=True).decode()
         for label in name.split("."):
             require_decodable(label)
     except UnicodeError:
         raise ValueError("a name beyond ASCII is written as the address bar copies it, xn--…") from None
-    if not NAME.fullmatch(name) or len(name) > 254:
+    if not HOST_NAME.fullmatch(name) or len(name) > 254:
         raise ValueError("a host is a name of letters, digits, dots and hyphens, or an IP address")
     if NUMBER.fullmatch(name.removesuffix(".").rpartition(".")[2]):
         try:
@@ -73,7 +74,7 @@ def require_decodable(label: str) -> None:
             raise UnicodeError
 
 
-def compressed(address: IPv6Address) -> str:
+def format_ipv6(address: IPv6Address) -> str:
     """The URL standard's IPv6 serializer. Python writes an IPv4-mapped address in another way since 3.13."""
     text = ":".join(f"{int(piece, 16):x}" for piece in address.exploded.split(":"))
     runs = re.finditer(r"(?<![^:])0(?::0)+(?![^:])", text)
@@ -84,7 +85,7 @@ def compressed(address: IPv6Address) -> str:
     return f"{before.removesuffix(':')}::{after.removeprefix(':')}"
 
 
-def zoneless(text: str) -> str:
+def without_zone(text: str) -> str:
     """ValueError: neither a browser nor a packet names the zone of an address."""
     address, zone, _ = text.partition("%")
     if zone:
@@ -92,10 +93,10 @@ def zoneless(text: str) -> str:
     return address
 
 
-def network(text: str) -> str:
+def parse_network(text: str) -> str:
     """An address or a network as its packets show it: IPv4 where it is IPv4-mapped. ValueError: no packet
     comes from there; the message says what was meant."""
-    bare = zoneless(text)
+    bare = without_zone(text)
     try:
         interface = ip_interface(bare)
     except ValueError:

@@ -17,10 +17,10 @@ from persistence.postgres.database import Transaction
 from persistence.postgres.paging import Ids
 
 log = logging.getLogger("medisecure.audit")
-REFUSALS = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+AUDITED_REFUSALS = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
 
-def event(
+def build_event(
     request: StrictRequest,
     outcome: Outcome = Outcome.SUCCESS,
     *,
@@ -48,7 +48,7 @@ def event(
         patient_id=patient_id,
         target_id=target_id,
         target_ids=target_ids,
-        patient_ids=charts_of(patient_ids, patient_id),
+        patient_ids=distinct_charts(patient_ids, patient_id),
         address=request.address,
         request_id=request.request_id,
     )
@@ -61,7 +61,7 @@ def action_of(request: StrictRequest) -> Action:
     return action
 
 
-def charts_of(patient_ids: Ids, patient_id: UUID | None) -> Ids:
+def distinct_charts(patient_ids: Ids, patient_id: UUID | None) -> Ids:
     """All of them, each once; those of a list that the database has written are."""
     if isinstance(patient_ids, Raw):
         return patient_ids
@@ -70,23 +70,23 @@ def charts_of(patient_ids: Ids, patient_id: UUID | None) -> Ids:
 
 async def record_read(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:
     """Store that something was read, or was tried in vain; returns when that is durable."""
-    await request.service(Journal).write(event(request, outcome, **what))
+    await request.service(Journal).write(build_event(request, outcome, **what))
 
 
 def record_write(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
     """Have it stored that something is written, with the write itself: both or neither."""
-    transaction.note(event(request, **what))
+    transaction.note(build_event(request, **what))
 
 
-async def note_refusal(error: Exception, scope: Scope) -> None:
+async def record_refusal(error: Exception, scope: Scope) -> None:
     """Litestar's after_exception hook: a signed-in caller was refused."""
-    if not isinstance(error, HTTPException) or error.status_code not in REFUSALS:
+    if not isinstance(error, HTTPException) or error.status_code not in AUDITED_REFUSALS:
         return
     request = StrictRequest(scope)
     if request.caller is None or request.policy.action is None:
         return
     try:
-        target = target_of(request)
+        target = path_target(request)
         of_a_chart = request.path_template.startswith("/api/patients/")
         await record_read(
             request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None
@@ -95,14 +95,14 @@ async def note_refusal(error: Exception, scope: Scope) -> None:
         log.error("A refusal could not be stored in the audit trail: %s", type(failed).__name__)
 
 
-def target_of(request: StrictRequest) -> UUID | None:
+def path_target(request: StrictRequest) -> UUID | None:
     try:
         return UUID(request.path_params["id"])
     except (KeyError, ValueError):
         return None
 
 
-def by_command(action: Action, target_id: UUID) -> Event:
+def command_event(action: Action, target_id: UUID) -> Event:
     """An event of an operator at the command line, whom the service does not know."""
     return Event(
         at=datetime.now(UTC),

@@ -14,21 +14,21 @@ from uuid import uuid4
 from litestar.enums import HttpMethod
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
-from api.http.errors import DETAILS, Forbidden
-from api.http.headers import lines_of
-from api.http.problems import ErrorCode, written
-from api.http.proxies import Proxies
+from api.http.errors import DETAIL_BY_STATUS, Forbidden
+from api.http.headers import header_lines
+from api.http.problems import ErrorCode, encode_error
+from api.http.proxies import TrustedProxies
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-FOREIGN = "This origin is not allowed"
-LOCAL_PAGE = re.compile(r"http://localhost(:[1-9][0-9]{0,4})?")
-SAFE = {"GET", "HEAD", "OPTIONS"}
+ALLOWED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+FOREIGN_ORIGIN = "This origin is not allowed"
+LOCALHOST_ORIGIN = re.compile(r"http://localhost(:[1-9][0-9]{0,4})?")
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 HAS_PORT = re.compile(r":[0-9]+$")
-EXPOSED = (
+EXPOSED_HEADERS = (
     "Retry-After, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-Id, ETag"
 )
-SECURITY: dict[bytes, bytes] = {
+SECURITY_HEADERS: dict[bytes, bytes] = {
     b"x-content-type-options": b"nosniff",
     b"content-security-policy": b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
@@ -38,19 +38,19 @@ SECURITY: dict[bytes, bytes] = {
 
 
 RawHeaders = list[tuple[bytes, bytes]]
-ALWAYS: RawHeaders = [*SECURITY.items(), (b"vary", b"Origin")]
-FOR_OUR_PAGES: RawHeaders = [
+ALWAYS_SENT: RawHeaders = [*SECURITY_HEADERS.items(), (b"vary", b"Origin")]
+SENT_TO_LISTED_ORIGINS: RawHeaders = [
     (b"access-control-allow-credentials", b"true"),
-    (b"access-control-expose-headers", EXPOSED.encode()),
+    (b"access-control-expose-headers", EXPOSED_HEADERS.encode()),
 ]
-OURS = {name for name, _ in [*ALWAYS, *FOR_OUR_PAGES]} | {
+OUR_NAMES = {name for name, _ in [*ALWAYS_SENT, *SENT_TO_LISTED_ORIGINS]} | {
     b"x-request-id",
     b"strict-transport-security",
     b"access-control-allow-origin",
 }
 
 
-def header(scope: Scope, name: bytes) -> str | None:
+def header_value(scope: Scope, name: bytes) -> str | None:
     for key, value in scope["headers"]:
         if key == name:
             return str(value, "latin-1")
@@ -65,12 +65,12 @@ class Origins:
         self.any_local_port = any_local_port
 
     def __contains__(self, origin: object) -> bool:
-        is_local = self.any_local_port and LOCAL_PAGE.fullmatch(str(origin)) is not None
+        is_local = self.any_local_port and LOCALHOST_ORIGIN.fullmatch(str(origin)) is not None
         return is_local or origin in self.listed
 
 
-class Edge:
-    def __init__(self, app: ASGIApp, origins: Origins, proxies: Proxies) -> None:
+class OutermostMiddleware:
+    def __init__(self, app: ASGIApp, origins: Origins, proxies: TrustedProxies) -> None:
         self.app = app
         self.origins = origins
         self.proxies = proxies
@@ -80,7 +80,7 @@ class Edge:
             await self.app(scope, receive, send)
             return
         self.proxies.tell(scope)
-        origin = header(scope, b"origin")
+        origin = header_value(scope, b"origin")
         ours = self.headers_of(scope, origin)
         started = False
 
@@ -88,24 +88,24 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = merged(message, ours)
+                message["headers"] = merge_headers(message, ours)
             await send(message)
 
         is_preflight = scope["method"] == HttpMethod.OPTIONS and origin is not None
-        if is_preflight and (asked := header(scope, b"access-control-request-method")) is not None:
+        if is_preflight and (asked := header_value(scope, b"access-control-request-method")) is not None:
             refused = self.refused_preflight(str(origin), asked)
             if refused:
                 await refuse(scope, send_with_headers, 400, *refused)
             else:  # whatever the path: otherwise the page could not read that the answer is 404
-                await respond(send_with_headers, 204, allowed_by_preflight(scope), b"")
-        elif not is_plain(scope):
-            await refuse(scope, send_with_headers, 404, DETAILS[HTTPStatus.NOT_FOUND])
+                await respond(send_with_headers, 204, preflight_headers(scope), b"")
+        elif not is_plain_path(scope):
+            await refuse(scope, send_with_headers, 404, DETAIL_BY_STATUS[HTTPStatus.NOT_FOUND])
         else:
             try:
                 await self.app(scope, receive, send_with_headers)
             except asyncio.CancelledError:  # the server stops, and this took too long
                 if not started:
-                    unavailable = DETAILS[HTTPStatus.SERVICE_UNAVAILABLE]
+                    unavailable = DETAIL_BY_STATUS[HTTPStatus.SERVICE_UNAVAILABLE]
                     later = [(b"retry-after", b"1")]
                     await refuse(scope, send_with_headers, 503, unavailable, headers=later)
                 raise
@@ -113,48 +113,48 @@ class Edge:
     def headers_of(self, scope: Any, origin: str | None) -> RawHeaders:
         request_id = uuid4()
         scope.setdefault("state", {})["request_id"] = request_id
-        ours = [*ALWAYS, (b"x-request-id", str(request_id).encode())]
+        ours = [*ALWAYS_SENT, (b"x-request-id", str(request_id).encode())]
         if scope["scheme"] == "https":
             ours.append((b"strict-transport-security", b"max-age=31536000; includeSubDomains"))
         if origin is not None and origin in self.origins:
             ours.append((b"access-control-allow-origin", origin.encode("latin-1")))
-            ours += FOR_OUR_PAGES
+            ours += SENT_TO_LISTED_ORIGINS
         return ours
 
     def refused_preflight(self, origin: str, method: str) -> tuple[str, ErrorCode] | None:
         if origin not in self.origins:
-            return FOREIGN, ErrorCode.ORIGIN_NOT_ALLOWED
-        return None if method in METHODS else ("Method not allowed", ErrorCode.METHOD_NOT_ALLOWED)
+            return FOREIGN_ORIGIN, ErrorCode.ORIGIN_NOT_ALLOWED
+        return None if method in ALLOWED_METHODS else ("Method not allowed", ErrorCode.METHOD_NOT_ALLOWED)
 
 
-def allowed_by_preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
+def preflight_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """What the answer to OPTIONS carries for a page of ours (Fetch standard, "CORS-preflight fetch")."""
     allowed = [
-        (b"access-control-allow-methods", ", ".join(METHODS).encode()),
+        (b"access-control-allow-methods", ", ".join(ALLOWED_METHODS).encode()),
         (b"access-control-max-age", b"600"),
     ]
-    requested = header(scope, b"access-control-request-headers") or ""
+    requested = header_value(scope, b"access-control-request-headers") or ""
     named = [name for part in requested.split(",") if (name := part.strip()) and name != "*"]
     if named:
         allowed.append((b"access-control-allow-headers", ", ".join(named).encode("latin-1")))
     return allowed
 
 
-def merged(message: HTTPResponseStartEvent, ours: RawHeaders) -> RawHeaders:
+def merge_headers(message: HTTPResponseStartEvent, ours: RawHeaders) -> RawHeaders:
     """The answer's headers, and ours where it has none of that name; an own Vary gains ours. Accept chooses
     how an error is written, and nothing else."""
     theirs = list(message["headers"])
     if message["status"] >= HTTPStatus.BAD_REQUEST:
         ours = [(name, b"Origin, Accept") if name == b"vary" else (name, value) for name, value in ours]
     present = {name.lower() for name, _ in theirs}
-    if present.isdisjoint(OURS):
+    if present.isdisjoint(OUR_NAMES):
         return theirs + ours
     vary = dict(ours)[b"vary"]
     theirs = [(name, value + b", " + vary if name.lower() == b"vary" else value) for name, value in theirs]
     return theirs + [(name, value) for name, value in ours if name not in present]
 
 
-def is_plain(scope: Scope) -> bool:
+def is_plain_path(scope: Scope) -> bool:
     """Whether the path, as it was sent, may be one of the contract's. A server would take `/%61pi/users` for
     `/api/users`, and Litestar `//api/users/`; a proxy in front, with rules by path, might not."""
     path = scope.get("raw_path") or scope["path"].encode()
@@ -170,7 +170,7 @@ async def refuse(
     code: ErrorCode | None = None,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
-    media_type, body = written(scope, status, detail, code)
+    media_type, body = encode_error(scope, status, detail, code)
     await respond(send, status, [(b"content-type", media_type.encode()), *headers], body)
 
 
@@ -180,7 +180,7 @@ async def respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], b
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-class OriginCheck:
+class OriginCheckMiddleware:
     """Refuse an unsafe method from a foreign page: SameSite ignores ports, so the browser would send the
     cookies along (ASVS 5.0, 3.5). A request without Origin comes from no page. OPTIONS ends here too,
     because Litestar's own answer forgets methods."""
@@ -193,21 +193,21 @@ class OriginCheck:
         if scope["method"] == HttpMethod.OPTIONS:
             await respond(send, 204, [(b"allow", allowed_methods(scope).encode())], b"")
             return
-        if scope["method"] not in SAFE and self.is_foreign(scope):
-            raise Forbidden(FOREIGN, ErrorCode.ORIGIN_NOT_ALLOWED)
+        if scope["method"] not in SAFE_METHODS and self.is_foreign(scope):
+            raise Forbidden(FOREIGN_ORIGIN, ErrorCode.ORIGIN_NOT_ALLOWED)
         await self.app(scope, receive, send)
 
     def is_foreign(self, scope: Scope) -> bool:
-        origins = lines_of(scope, b"origin")
+        origins = header_lines(scope, b"origin")
         if not origins:
             return False
         if len(origins) > 1:
             return True
         [origin] = origins
-        return origin not in self.origins and not is_own(origin, header(scope, b"host") or "")
+        return origin not in self.origins and not is_same_origin(origin, header_value(scope, b"host") or "")
 
 
-def is_own(origin: str, host: str) -> bool:
+def is_same_origin(origin: str, host: str) -> bool:
     """Whether the origin's host and port are those of the Host header. Which of the two schemes it is only
     the proxy knows, and whether it names the scheme's own port is its choice."""
     scheme, _, place = origin.partition("://")

@@ -13,18 +13,18 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from api.http.cors import ALWAYS, FOR_OUR_PAGES
+from api.http.cors import ALWAYS_SENT, SENT_TO_LISTED_ORIGINS
 from api.http.errors import BadRequest
 from api.http.problems import ErrorCode
 
-KNOWN = {
+ENCODED_HEADERS = {
     (name, value): b"%b: %b\r\n" % (name, value)
-    for name, value in (*ALWAYS, *FOR_OUR_PAGES, (b"content-type", b"application/json"))
+    for name, value in (*ALWAYS_SENT, *SENT_TO_LISTED_ORIGINS, (b"content-type", b"application/json"))
 }
-CONTROLS = bytes([*range(9), *range(10, 32), 127])  # which no value of a header holds
+CONTROL_CHARACTERS = bytes([*range(9), *range(10, 32), 127])  # which no value of a header holds
 
 
-class EndingTransport(asyncio.Transport):
+class LingeringTransport(asyncio.Transport):
     """The connection as an answer sees it: to close it is to leave it in good order."""
 
     def __init__(
@@ -85,11 +85,11 @@ class Exchange(RequestResponseCycle):
         """None: it is for uvicorn to say how the answer ends."""
         lines, values, length = [STATUS_LINE[status]], [], None
         for header in headers:
-            if header in KNOWN:
-                lines.append(KNOWN[header])
+            if header in ENCODED_HEADERS:
+                lines.append(ENCODED_HEADERS[header])
                 continue
             name, value = header
-            opening = opening_of(name)
+            opening = header_prefix(name)
             if opening == b"content-length: ":
                 length = int(value)
             elif opening in (b"transfer-encoding: ", b"connection: "):
@@ -99,7 +99,7 @@ class Exchange(RequestResponseCycle):
         if length is None:
             return None
         joined = b"".join(values)
-        if len(joined.translate(None, CONTROLS)) != len(joined):
+        if len(joined.translate(None, CONTROL_CHARACTERS)) != len(joined):
             raise RuntimeError("Invalid HTTP header value.")
         self.length = length
         self.waiting_for_100_continue = False
@@ -120,7 +120,7 @@ class Exchange(RequestResponseCycle):
 
 
 @cache
-def opening_of(name: bytes) -> bytes:
+def header_prefix(name: bytes) -> bytes:
     """What stands before the value. Our own code chooses the names, of which there are few."""
     if HEADER_RE.search(name):
         raise RuntimeError("Invalid HTTP header name.")

@@ -26,7 +26,7 @@ INVISIBLE = (
     r"\u08e2\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164"
     r"\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff]"
 )
-CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
+INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
 # No scheme but https, as browsers read one: they skip control characters and blanks before it, and tabs and
 # line breaks in it.
 REFERENCE = (
@@ -34,16 +34,16 @@ REFERENCE = (
 )
 INT32 = {"format": "int32"}
 MAX_INT32 = 2_147_483_647
-MAX_BODY = 256 * 1024  # bytes
-MAX_PAGE = 100
-MAX_SEARCH = 200
-MAX_PHONE = 40
-MAX_EMAIL = 254  # RFC 5321, 4.5.3.1.3, less the brackets
+MAX_BODY_BYTES = 256 * 1024  # bytes
+MAX_PAGE_SIZE = 100
+MAX_SEARCH_LENGTH = 200
+MAX_PHONE_LENGTH = 40
+MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, less the brackets
 MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
 
 # How the formats of JSON Schema are written. msgspec and Litestar read more: a UUID without hyphens, an
 # offset without a colon, a number for seconds since 1970.
-WRITTEN = {
+FORMAT_PATTERNS = {
     "uuid": re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
     "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
     "date-time": re.compile(
@@ -55,12 +55,14 @@ Id = Annotated[UUID, Meta(extra_json_schema={"maxLength": 36})]
 Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
-Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL)]
-VISIBLE = {"not": {"pattern": INVISIBLE}}
-SentEmail = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL, pattern=EMAIL, extra_json_schema=VISIBLE)]
+Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL_LENGTH, pattern=EMAIL)]
+VISIBLE_ONLY = {"not": {"pattern": INVISIBLE}}
+SentEmail = Annotated[
+    str, Meta(min_length=3, max_length=MAX_EMAIL_LENGTH, pattern=EMAIL, extra_json_schema=VISIBLE_ONLY)
+]
 NewPassword = Annotated[str, Meta(min_length=MIN_CHARACTERS, max_length=MAX_BYTES, pattern=TEXT)]
 AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
-Phone = Annotated[str, Meta(max_length=MAX_PHONE, pattern=TEXT)]
+Phone = Annotated[str, Meta(max_length=MAX_PHONE_LENGTH, pattern=TEXT)]
 PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS_LENGTH, pattern=TEXT)]
 Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
 
@@ -88,22 +90,24 @@ class ErrorDetail(Output):
 
 
 PageNumber = Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]
-PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE, extra_json_schema=INT32)]
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE, extra_json_schema=INT32)]
 # Litestar reads the parameter's bounds, our words for a broken one the type's (api/http/json_schema.py).
 Page = Annotated[PageNumber, QueryParameter(ge=1, le=MAX_INT32)]
-Limit = Annotated[PageSize, QueryParameter(ge=1, le=MAX_PAGE)]
+Limit = Annotated[PageSize, QueryParameter(ge=1, le=MAX_PAGE_SIZE)]
 Search = Annotated[
-    str, Meta(max_length=MAX_SEARCH, pattern=TEXT), QueryParameter(max_length=MAX_SEARCH, pattern=TEXT)
+    str,
+    Meta(max_length=MAX_SEARCH_LENGTH, pattern=TEXT),
+    QueryParameter(max_length=MAX_SEARCH_LENGTH, pattern=TEXT),
 ]
 
 
-def changes(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:
+def sent_fields(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:
     """The fields of a PATCH body that were sent. `""` becomes None in the `nullable` ones."""
     sent = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
     return {name: None if value == "" and name in nullable else value for name, value in sent.items()}
 
 
-def differing(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
+def changed_fields(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
     """What of `sent` is not so already: a field equal to its stored value counts as absent."""
     return {name: value for name, value in sent.items() if value != getattr(stored, name)}
 
@@ -122,11 +126,13 @@ def is_visible(text: str) -> bool:
     """Whether each character of it, but for the white space of ASCII, is one that people see (Unicode's
     categories, and what it calls default ignorable beside them)."""
     hidden = re.search(INVISIBLE, text) or re.search("[\U000e0000-\U000e0fff\U0001bca0-\U0001bca3]", text)
-    return not hidden and not any(category(one) in CATEGORIES for one in text if one not in " \t\r\n")
+    return not hidden and not any(
+        category(one) in INVISIBLE_CATEGORIES for one in text if one not in " \t\r\n"
+    )
 
 
 def path_id(text: str, noun: str) -> UUID:
     """The id of a path. A malformed one is an id that does not exist: 404."""
-    if not WRITTEN["uuid"].fullmatch(text):
+    if not FORMAT_PATTERNS["uuid"].fullmatch(text):
         raise NotFoundException(f"{noun} not found")
     return UUID(text)

@@ -3,6 +3,6 @@
 from litestar.types import Scope
 
 
-def lines_of(scope: Scope, name: bytes) -> list[str]:
+def header_lines(scope: Scope, name: bytes) -> list[str]:
     """The value of every line of the field `name`, which is in lower case."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

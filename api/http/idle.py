@@ -5,7 +5,7 @@ from asyncio import TimerHandle
 from collections.abc import Callable
 
 
-class Idle:
+class IdleTimer:
     """Calls `act` where `seconds` pass between `begin` and `end`. One timer waits for that all the time: to
     make and cancel one at each `begin` costs more than the rest of a short request's protocol."""
 

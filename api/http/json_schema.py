@@ -11,46 +11,46 @@ from persistence.models import AccountStatus, AppointmentStatus, Gender
 from security.roles import Role
 
 # What a text that breaks its pattern must be.
-PATTERNS = {
+PATTERNS_IN_WORDS = {
     EMAIL: "must be an e-mail address",
     REFERENCE: "{rule}, without a URI scheme other than https",
 }
-FORMATS = {
+FORMATS_IN_WORDS = {
     "date-time": "must be an RFC 3339 date and time with an offset, such as 2026-01-31T09:30:00Z",
     "date": "must be a date, YYYY-MM-DD",
     "uuid": "must be a UUID",
 }
-TYPES = {"boolean": "must be true or false", "object": "must be a JSON object"}
+TYPES_IN_WORDS = {"boolean": "must be true or false", "object": "must be a JSON object"}
 MUST_BE = "must be "
 NULL_OR = "must be null or "
 # msgspec sorts the values of an enum; people read them in our order.
-IN_ORDER = {
+ENUM_ORDER = {
     frozenset(member.value for member in members): [member.value for member in members]
     for members in (Role, AccountStatus, Gender, AppointmentStatus)
 }
 
-PATH = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
+PATH_IN_MESSAGE = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
 
 
-def broken_rule(schema: Any, error: msgspec.ValidationError) -> str:
+def describe_first_violation(schema: Any, error: msgspec.ValidationError) -> str:
     """`RATE_LIMIT_PER_MINUTE: must be an integer from 1 to …`, for the first thing wrong with settings."""
-    at = PATH.search(str(error))
+    at = PATH_IN_MESSAGE.search(str(error))
     if at is None:
         return "is not valid"
     name, _, item = at["path"].partition("[")
     rules = without_null(schema_of(schema)["properties"][name])
-    return f"{at['path']}: {described(rules['items'] if item else rules)}"
+    return f"{at['path']}: {describe(rules['items'] if item else rules)}"
 
 
-def described(schema: dict[str, Any]) -> str:
+def describe(schema: dict[str, Any]) -> str:
     kind = without_null(schema)
     if kind is not schema:
-        return described(kind).replace(MUST_BE, NULL_OR, 1)
+        return describe(kind).replace(MUST_BE, NULL_OR, 1)
     if "enum" in schema:
-        values = IN_ORDER.get(frozenset(schema["enum"]), schema["enum"])
+        values = ENUM_ORDER.get(frozenset(schema["enum"]), schema["enum"])
         return f"must be one of {', '.join(values)}"
-    if schema.get("format") in FORMATS:
-        return FORMATS[schema["format"]]
+    if schema.get("format") in FORMATS_IN_WORDS:
+        return FORMATS_IN_WORDS[schema["format"]]
     match schema.get("type"):
         case "string":
             least, most = schema.get("minLength", 0), schema.get("maxLength")
@@ -59,7 +59,7 @@ def described(schema: dict[str, Any]) -> str:
             return f"must be an integer from {schema['minimum']} to {schema['maximum']}"
         case "array":
             return f"must be a list of at most {schema['maxItems']} items"
-    return TYPES[schema["type"]]
+    return TYPES_IN_WORDS[schema["type"]]
 
 
 def without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -72,14 +72,14 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
 def schema_of(annotation: Any) -> dict[str, Any]:
     """The JSON schema of a type, references replaced by what they refer to."""
     (root,), components = msgspec.json.schema_components([annotation])
-    return dict(resolved(root, components))
+    return dict(resolve_references(root, components))
 
 
-def resolved(schema: Any, components: dict[str, Any]) -> Any:
+def resolve_references(schema: Any, components: dict[str, Any]) -> Any:
     if isinstance(schema, list):
-        return [resolved(item, components) for item in schema]
+        return [resolve_references(item, components) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        return resolved(components[schema["$ref"].rsplit("/", 1)[1]], components)
-    return {key: resolved(value, components) for key, value in schema.items()}
+        return resolve_references(components[schema["$ref"].rsplit("/", 1)[1]], components)
+    return {key: resolve_references(value, components) for key, value in schema.items()}

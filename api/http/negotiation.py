@@ -7,22 +7,22 @@ from typing import Any
 
 from litestar.types import Scope
 
-from api.http.headers import lines_of
+from api.http.headers import header_lines
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+QUOTED_STRING = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 BLANKS = re.compile(r"[ \t]*")
-RANGE = re.compile(rf"({NAME})/({NAME})[ \t]*")
-PARAMETER = re.compile(rf";[ \t]*(?:({NAME})=({NAME}|{QUOTED})[ \t]*)?")
+MEDIA_RANGE = re.compile(rf"({NAME})/({NAME})[ \t]*")
+PARAMETER = re.compile(rf";[ \t]*(?:({NAME})=({NAME}|{QUOTED_STRING})[ \t]*)?")
 WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def wants_problem(scope: Scope) -> bool:
     """Whether Accept names application/problem+json, and likes plain JSON no better."""
     try:
-        ranges = list(media_ranges(", ".join(lines_of(scope, b"accept"))))
+        ranges = list(parse_media_ranges(", ".join(header_lines(scope, b"accept"))))
     except ValueError:
         return False
     named = weight(ranges, PROBLEM)
@@ -35,25 +35,25 @@ def weight(ranges: list[tuple[str, float]], kind: str) -> float | None:
     return max((given for name, given in ranges if name == kind), default=None)
 
 
-def media_ranges(text: str) -> Iterator[tuple[str, float]]:
+def parse_media_ranges(text: str) -> Iterator[tuple[str, float]]:
     """(range in lower case, its q) in an Accept; parameters do not matter, all our JSON is UTF-8. ValueError
     where it is none."""
-    at = taken(BLANKS, text, 0).end()
+    at = match_or_raise(BLANKS, text, 0).end()
     while at < len(text):
         if text[at] != ",":  # RFC 9110, 5.6.1.2: empty elements do not count
-            found = taken(RANGE, text, at)
-            at, given = parameters(text, found.end())
+            found = match_or_raise(MEDIA_RANGE, text, at)
+            at, given = parse_parameters(text, found.end())
             yield f"{found[1]}/{found[2]}".lower(), given
             if at < len(text) and text[at] != ",":
                 raise ValueError(text)
-        at = taken(BLANKS, text, at + 1).end()
+        at = match_or_raise(BLANKS, text, at + 1).end()
 
 
-def parameters(text: str, at: int) -> tuple[int, float]:
+def parse_parameters(text: str, at: int) -> tuple[int, float]:
     """(where they end, the weight among them) of the parameters that begin at `at`."""
     given = None
     while at < len(text) and text[at] == ";":
-        found = taken(PARAMETER, text, at)
+        found = match_or_raise(PARAMETER, text, at)
         at = found.end()
         if found[1] and found[1].lower() == "q":
             if given is not None or not WEIGHT.fullmatch(found[2]):
@@ -62,7 +62,7 @@ def parameters(text: str, at: int) -> tuple[int, float]:
     return at, 1.0 if given is None else given
 
 
-def taken(pattern: re.Pattern[str], text: str, at: int) -> Any:
+def match_or_raise(pattern: re.Pattern[str], text: str, at: int) -> Any:
     found = pattern.match(text, min(at, len(text)))
     if found is None:
         raise ValueError(text)

@@ -24,9 +24,9 @@ from api.http.requests import (
     OperationPolicy,
     Rule,
     StrictRequest,
-    judge_body,
-    judge_query,
+    read_query,
     require_body,
+    require_readable_body,
 )
 from persistence.audit import Action
 from security.policy import POLICY, Authentication, Counter
@@ -87,14 +87,14 @@ class Operation(HTTPRouteHandler):
 
     def create_kwargs_model(self, path_parameters: Any) -> KwargsModel:
         model = super().create_kwargs_model(path_parameters)
-        if not Arguments.suffice(model):
+        if not FastKwargsModel.suffice(model):
             return model
-        self._signature_model = as_it_is(self.signature_model)
-        return Arguments(model, self.signature_model)  # type: ignore[return-value]  # what HTTPRoute uses of one
+        self._signature_model = without_parsing(self.signature_model)
+        return FastKwargsModel(model, self.signature_model)  # type: ignore[return-value]  # what HTTPRoute uses of one
 
     async def to_response(self, app: Litestar, data: Any, request: Request[Any, Any, Any]) -> ASGIApp:
         if isinstance(data, Struct):
-            return Answer(self.status_code, encode(data))
+            return StructResponse(self.status_code, encode(data))
         return await super().to_response(app, data, request)
 
 
@@ -102,16 +102,16 @@ async def check_request(request: StrictRequest) -> None:
     """Litestar's before_request hook: what must hold before a handler reads anything."""
     takes_body = request.route_handler.parsed_data_field is not None
     if takes_body:
-        await judge_body(request)
+        await require_readable_body(request)
     if is_stale(request.auth):
         await reauthorize(request)
     if request.scope["query_string"]:
-        await judge_query(request)
+        await read_query(request)
     if takes_body:
         await require_body(request)
 
 
-class Arguments:
+class FastKwargsModel:
     """What a handler is called with, for those that take no more than the request, its body, ids of the
     path, parameters of the query and dependencies. The body and the query are judged already."""
 
@@ -181,7 +181,7 @@ def query_struct(parameters: Iterable[ParameterDefinition], signature: type[Sign
     return defstruct("Query", fields, rename={one.field_name: one.field_alias for one in parameters})
 
 
-def as_it_is(signature: type[SignatureModel]) -> type[SignatureModel]:
+def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
     """The signature of a handler whose arguments are of its types already."""
 
     def parse(connection: AnyConnection, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def as_it_is(signature: type[SignatureModel]) -> type[SignatureModel]:
     return cast("type[SignatureModel]", type(signature.__name__, (signature,), members))
 
 
-class Answer:
+class StructResponse:
     """A struct as JSON."""
 
     def __init__(self, status: int, body: bytes) -> None:

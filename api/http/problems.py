@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from api.http.fields import ErrorDetail, Output
 from api.http.negotiation import JSON, PROBLEM, wants_problem
 
-MOST = 100  # faults told at once
+MAX_FAULTS = 100  # faults told at once
 NO_TYPE = "about:blank"  # RFC 9457, 4.2.1: the title is the status's; what it is beyond that, `code` tells
 TITLES = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large"}  # RFC 9110; Python's differs by version
 
@@ -69,7 +69,7 @@ class ErrorCode(StrEnum):
 
 
 # The code of an error that names none.
-BY_STATUS = {
+CODE_BY_STATUS = {
     HTTPStatus.UNAUTHORIZED: ErrorCode.NOT_SIGNED_IN,
     HTTPStatus.FORBIDDEN: ErrorCode.ROLE_NOT_ALLOWED,
     HTTPStatus.NOT_FOUND: ErrorCode.NOT_FOUND,
@@ -108,10 +108,10 @@ class Problem(Output):
     status: Annotated[int, Meta(ge=400, le=599, extra_json_schema={"format": "int32"})]
     detail: Sentence
     code: ErrorCode
-    errors: Annotated[list[Fault], Meta(max_length=MOST)]
+    errors: Annotated[list[Fault], Meta(max_length=MAX_FAULTS)]
 
 
-def written(
+def encode_error(
     scope: Scope, status: int, detail: str, code: ErrorCode | None = None, faults: Sequence[Fault] = ()
 ) -> tuple[str, bytes]:
     """(media type, body) of an error, as the request's Accept has it."""
@@ -119,9 +119,11 @@ def written(
         return JSON, msgspec.json.encode(ErrorDetail(detail))
     known = HTTPStatus(status)
     title = TITLES.get(known, known.phrase)
-    problem = Problem(NO_TYPE, title, status, detail, code or code_of(status), list(faults[:MOST]))
+    problem = Problem(
+        NO_TYPE, title, status, detail, code or code_for_status(status), list(faults[:MAX_FAULTS])
+    )
     return PROBLEM, msgspec.json.encode(problem)
 
 
-def code_of(status: int) -> ErrorCode:
-    return BY_STATUS.get(HTTPStatus(status), ErrorCode.BAD_REQUEST)
+def code_for_status(status: int) -> ErrorCode:
+    return CODE_BY_STATUS.get(HTTPStatus(status), ErrorCode.BAD_REQUEST)

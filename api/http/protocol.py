@@ -11,18 +11,18 @@ import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.http.cors import SECURITY
-from api.http.exchange import EndingTransport, Exchange
+from api.http.cors import SECURITY_HEADERS
+from api.http.exchange import Exchange, LingeringTransport
 from api.http.fields import ErrorDetail
 from api.http.framing import Framing, is_host, split_target
-from api.http.idle import Idle
-from api.http.requests import INCOMPLETE
+from api.http.idle import IdleTimer
+from api.http.requests import INCOMPLETE_BODY
 
-MAX_HEAD = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
+MAX_HEAD_BYTES = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
 LINGER_SECONDS = 5  # in which a client may read the answer before the connection goes
 LINGER_BYTES = 16 * 1024 * 1024  # which it may send meanwhile
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-INVALID = "Invalid HTTP request"
+INVALID_REQUEST = "Invalid HTTP request"
 
 
 class InvalidHeadError(Exception):
@@ -56,11 +56,11 @@ class StrictProtocol(HttpToolsProtocol):
         self.running: RequestResponseCycle | None = None
         self.deadline: TimerHandle | None = None
         self.lingering: TimerHandle | None = None
-        self.idle = Idle(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.idle = IdleTimer(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self.ending = EndingTransport(transport, self.is_leaving, self.leave)
+        self.ending = LingeringTransport(transport, self.is_leaving, self.leave)
         self.idle.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,9 +95,9 @@ class StrictProtocol(HttpToolsProtocol):
         if self.is_deaf:
             pass  # how it ends is settled already
         elif self.in_body:
-            self.fail_body(INCOMPLETE)
+            self.fail_body(INCOMPLETE_BODY)
         elif self.in_head:
-            self.send_400_response(INVALID)
+            self.send_400_response(INVALID_REQUEST)
         elif self.running:
             self.cycle.keep_alive = False
         return self.running is not None and not self.is_leaving()
@@ -105,13 +105,13 @@ class StrictProtocol(HttpToolsProtocol):
     def read(self, piece: bytes) -> None:
         if not self.in_body:
             self.head_size += len(piece)
-        if self.head_size > MAX_HEAD or self.framing.overhead > MAX_HEAD:
-            self.send_400_response(INVALID)
+        if self.head_size > MAX_HEAD_BYTES or self.framing.overhead > MAX_HEAD_BYTES:
+            self.send_400_response(INVALID_REQUEST)
             return
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserError:
-            self.send_400_response(INVALID)
+            self.send_400_response(INVALID_REQUEST)
 
     def discard(self, count: int) -> None:
         self.discarded += count
@@ -216,7 +216,7 @@ class StrictProtocol(HttpToolsProtocol):
             self.deadline = None
 
     def head_is_late(self) -> None:
-        self.send_400_response(INVALID)
+        self.send_400_response(INVALID_REQUEST)
 
     def body_is_late(self) -> None:
         self.fail_body(f"body: must arrive within {self.body_timeout} seconds")
@@ -268,11 +268,11 @@ class StrictProtocol(HttpToolsProtocol):
             self.is_refusing = True
 
     def refuse(self) -> None:
-        body = msgspec.json.encode(ErrorDetail(INVALID))
+        body = msgspec.json.encode(ErrorDetail(INVALID_REQUEST))
         head = {
             b"content-type": b"application/json",
             b"content-length": b"%d" % len(body),
-            **SECURITY,
+            **SECURITY_HEADERS,
             b"connection": b"close",
         }
         lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head.items())]

@@ -9,13 +9,13 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
-from api.http.addresses import network
-from api.http.headers import lines_of
+from api.http.addresses import parse_network
+from api.http.headers import header_lines
 from security.authentication import MAX_ADDRESS_LENGTH
 
 
 @lru_cache(1024)
-def plain_address(text: str) -> str:
+def normalize_address(text: str) -> str:
     """The one way to write this address; an IPv4-mapped one is that IPv4 address (RFC 4291, 2.5.5.2). What is
     no address stays as it is."""
     if len(text) > MAX_ADDRESS_LENGTH:
@@ -36,11 +36,11 @@ def without_port(entry: str) -> str:
     return host if port.isdigit() else entry
 
 
-class Proxies:
+class TrustedProxies:
     """The proxies that are believed."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
-        self.networks = [ip_network(network(text)) for text in trusted]
+        self.networks = [ip_network(parse_network(text)) for text in trusted]
         self.trusts = lru_cache(1024)(self.is_trusted)
 
     def is_trusted(self, host: str) -> bool:
@@ -55,16 +55,16 @@ class Proxies:
         if not scope.get("client"):
             return
         host, port = scope["client"]
-        host = plain_address(host)
+        host = normalize_address(host)
         if self.networks and self.trusts(host):
-            schemes = lines_of(scope, b"x-forwarded-proto")
+            schemes = header_lines(scope, b"x-forwarded-proto")
             if schemes and schemes[-1].strip() in {"http", "https"}:
                 scope["scheme"] = schemes[-1].strip()
-            host, port = self.first_stranger(",".join(lines_of(scope, b"x-forwarded-for"))) or host, 0
+            host, port = self.first_stranger(",".join(header_lines(scope, b"x-forwarded-for"))) or host, 0
         scope["client"] = (host, port)
 
     def first_stranger(self, forwarded: str) -> str:
         """Each proxy adds whom it was asked by at the end: the last entry that is none of them is the
         caller; where all are, it is the first. What stands before the caller's, they wrote themselves."""
-        hosts = [plain_address(without_port(entry.strip())) for entry in forwarded.split(",")]
+        hosts = [normalize_address(without_port(entry.strip())) for entry in forwarded.split(",")]
         return next((host for host in reversed(hosts) if not self.trusts(host)), hosts[0])

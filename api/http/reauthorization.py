@@ -13,7 +13,7 @@ from typing import Any
 from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from api.http.errors import NOT_SIGNED_IN, handle
+from api.http.errors import NOT_SIGNED_IN, handle_exception
 from api.http.requests import StrictRequest
 from persistence.postgres.database import Transaction
 from persistence.sessions import Sessions
@@ -101,7 +101,7 @@ class ReauthorizationMiddleware:
                     await require_same_caller(request)
                 except Exception as error:
                     withheld = True
-                    answer = handle(request, error).to_asgi_response(None, request)
+                    answer = handle_exception(request, error).to_asgi_response(None, request)
                     await answer(scope, receive, send)
                     return
             await send(message)

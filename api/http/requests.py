@@ -18,23 +18,23 @@ from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 
 from api.http import validators, violations
-from api.http.errors import BadRequest, Invalid, Refused
+from api.http.errors import ApiError, BadRequest, InvalidInput
 from api.http.json_schema import schema_of, without_null
 from api.http.problems import ErrorCode, Fault
 from api.http.services import Service, Services
-from api.http.validators import body_of
+from api.http.validators import body_decoder
 from persistence.audit import Action
 from security.admission import Admitted
 from security.authentication import address_of
 from security.policy import AccessPolicy
 from security.roles import Caller
 
-ONLY_ONCE = (ErrorCode.REPEATED, "A query parameter may be given only once")
-INCOMPLETE = "body: is not complete"
+REPEATED_PARAMETER = (ErrorCode.REPEATED, "A query parameter may be given only once")
+INCOMPLETE_BODY = "body: is not complete"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class UnsupportedMediaType(Refused):
+class UnsupportedMediaType(ApiError):
     status_code = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
@@ -82,17 +82,17 @@ class StrictRequest(Request[Caller, Admitted, State]):
         self.scope["auth"] = msgspec.structs.replace(self.auth, caller=caller, checked_at=checked_at)
 
     async def json(self) -> Any:
-        schema, body = schema_read(self), await self.body()
-        reader = body_of(schema)
+        schema, body = body_schema(self), await self.body()
+        reader = body_decoder(schema)
         try:
             value = reader.decode(body)
         except UNREADABLE as error:
-            raise Invalid(faults_of(self, body) or [NOT_VALID]) from error
+            raise InvalidInput(find_body_faults(self, body) or [NOT_VALID]) from error
         # The decoder takes more than the formats, the last of two fields, and knows nothing of our own rules.
-        is_sound = reader.is_sound(PAIRS.decode(body.decode()))
-        is_allowed = is_sound and not any(broken_rules(self, reader.given(value)))
-        if not is_allowed and (faults := faults_of(self, body)):
-            raise Invalid(faults)
+        is_sound = reader.is_sound(JSON_WITH_UNIQUE_KEYS.decode(body.decode()))
+        is_allowed = is_sound and not any(apply_rules(self, reader.given(value)))
+        if not is_allowed and (faults := find_body_faults(self, body)):
+            raise InvalidInput(faults)
         return value
 
 
@@ -115,51 +115,51 @@ class OperationPolicy(AccessPolicy):
 NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")
 NO_BODY = Fault(pointer="", code=ErrorCode.REQUIRED, detail="is required")
 NOT_JSON = Fault(pointer="", code=ErrorCode.MALFORMED_JSON, detail="must be JSON text in UTF-8")
-KEY_TWICE = Fault(pointer="", code=ErrorCode.REPEATED, detail="a field may be given only once")
+REPEATED_FIELD = Fault(pointer="", code=ErrorCode.REPEATED, detail="a field may be given only once")
 
 
-def schema_read(request: StrictRequest) -> Any:
+def body_schema(request: StrictRequest) -> Any:
     return request.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # there is one
 
 
-def faults_of(request: StrictRequest, body: bytes) -> list[Fault]:
+def find_body_faults(request: StrictRequest, body: bytes) -> list[Fault]:
     """All that is wrong with the body, by the schema and by our own rules, in the order of its fields;
     Invalid where it cannot be read, or has a field twice, of which any decoder would take one."""
     if not body:
-        raise Invalid([NO_BODY])
+        raise InvalidInput([NO_BODY])
     try:
         msgspec.json.decode(body)  # stricter than json.loads, which takes NaN, UTF-16 and lone surrogates
-        value = PAIRS.decode(body.decode())
+        value = JSON_WITH_UNIQUE_KEYS.decode(body.decode())
     except UNREADABLE as error:
-        raise Invalid([NOT_JSON]) from error
-    schema = schema_read(request)
-    faults = violations.of_body(schema, value)
-    faults += broken_rules(request, violations.given(schema, value, faults))
-    return violations.in_order(schema, faults)
+        raise InvalidInput([NOT_JSON]) from error
+    schema = body_schema(request)
+    faults = violations.body_faults(schema, value)
+    faults += apply_rules(request, violations.valid_fields(schema, value, faults))
+    return violations.sort_faults(schema, faults)
 
 
-def broken_rules(request: StrictRequest, given: Given) -> Iterator[Fault]:
+def apply_rules(request: StrictRequest, given: Given) -> Iterator[Fault]:
     for rule in request.policy.rules:
         yield from rule(given, request)
 
 
-def whole(digits: str) -> int | float:
+def parse_integer(digits: str) -> int | float:
     """Python takes no integer of thousands of digits, and no field of ours holds one."""
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
-def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     given = dict(pairs)
     if len(pairs) != len(given):
-        raise Invalid([KEY_TWICE])
+        raise InvalidInput([REPEATED_FIELD])
     return given
 
 
-PAIRS = json.JSONDecoder(object_pairs_hook=no_key_twice, parse_int=whole)
+JSON_WITH_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=require_unique_keys, parse_int=parse_integer)
 
 
 @cache
-def query_parameters(handler: Any) -> dict[str, dict[str, Any]]:
+def query_schemas(handler: Any) -> dict[str, dict[str, Any]]:
     """The schemas of the handler's query parameters by their names in the contract; its other arguments are
     none. What is not given is not null."""
     fields = handler.parsed_fn_signature.parameters.values()
@@ -172,38 +172,38 @@ def query_parameters(handler: Any) -> dict[str, dict[str, Any]]:
 
 @cache
 def query_checks(handler: Any) -> dict[str, validators.Check]:
-    return {name: validators.of_query(schema) for name, schema in query_parameters(handler).items()}
+    return {name: validators.query_check(schema) for name, schema in query_schemas(handler).items()}
 
 
-async def judge_body(request: StrictRequest) -> None:
+async def require_readable_body(request: StrictRequest) -> None:
     """Whether a body can be read at all: 415, then 413. Returns when all of it is here."""
     kind, _ = request.content_type
     if kind != "application/json":
         raise UnsupportedMediaType("Content-Type must be application/json")
-    if is_encoded(request):
+    if has_content_encoding(request):
         raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
     try:
         await request.body()  # raises 413
     except InternalServerException as error:  # whoever sent it has hung up: no failure of ours
-        raise BadRequest(INCOMPLETE, ErrorCode.INCOMPLETE_BODY) from error
+        raise BadRequest(INCOMPLETE_BODY, ErrorCode.INCOMPLETE_BODY) from error
 
 
-async def judge_query(request: StrictRequest) -> None:
+async def read_query(request: StrictRequest) -> None:
     """How the query is written; leaves in the request what the handler is to read of it."""
-    given = pairs_of(request.scope["query_string"].decode("latin-1"))
-    if not is_sound(given, query_checks(request.route_handler)):
-        given = await mended_query(request, given)
+    given = parse_query(request.scope["query_string"].decode("latin-1"))
+    if not is_valid_query(given, query_checks(request.route_handler)):
+        given = await clean_query(request, given)
     request.query = given
 
 
-def pairs_of(query: str) -> list[tuple[str, str]]:
+def parse_query(query: str) -> list[tuple[str, str]]:
     if "%" in query or "+" in query:
         return parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
     pieces = (piece.partition("=") for piece in query.split("&") if piece)
     return [(name, value) for name, _, value in pieces]
 
 
-def is_sound(given: list[tuple[str, str]], checks: dict[str, validators.Check]) -> bool:
+def is_valid_query(given: list[tuple[str, str]], checks: dict[str, validators.Check]) -> bool:
     """Whether each is known, given once, and a value of its schema."""
     if len(given) != len(dict(given)):
         return False
@@ -214,34 +214,38 @@ def is_sound(given: list[tuple[str, str]], checks: dict[str, validators.Check]) 
     return True
 
 
-async def mended_query(request: StrictRequest, given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+async def clean_query(request: StrictRequest, given: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """What of it counts; BadRequest where it has a fault."""
     times = Counter(name for name, _ in given)
-    repeated = [violations.of_parameter(name, ONLY_ONCE) for name in times if times[name] > 1]
+    repeated = [violations.parameter_fault(name, REPEATED_PARAMETER) for name in times if times[name] > 1]
     once = [(name, value) for name, value in given if times[name] == 1]
     is_closed = request.path_template.startswith("/api/")
-    faults, kept = violations.of_query(query_parameters(request.route_handler), once, is_closed)
+    faults, kept = violations.check_query(query_schemas(request.route_handler), once, is_closed)
     if repeated or faults:
-        faults = [*repeated, *faults, *await faults_of_body(request)]
-        raise BadRequest(ONLY_ONCE[1], ONLY_ONCE[0], faults) if repeated else Invalid(faults)
+        faults = [*repeated, *faults, *await body_faults_if_any(request)]
+        raise (
+            BadRequest(REPEATED_PARAMETER[1], REPEATED_PARAMETER[0], faults)
+            if repeated
+            else InvalidInput(faults)
+        )
     return kept
 
 
 async def require_body(request: StrictRequest) -> None:
     if not await request.body():
-        raise Invalid([NO_BODY])
+        raise InvalidInput([NO_BODY])
 
 
-async def faults_of_body(request: StrictRequest) -> Sequence[Fault]:
+async def body_faults_if_any(request: StrictRequest) -> Sequence[Fault]:
     """Those of a body that may be none, or none that can be read."""
     if request.route_handler.parsed_data_field is None:
         return []
     try:
-        return faults_of(request, await request.body())
-    except Invalid as unreadable:
+        return find_body_faults(request, await request.body())
+    except InvalidInput as unreadable:
         return unreadable.faults
 
 
-def is_encoded(request: StrictRequest) -> bool:
+def has_content_encoding(request: StrictRequest) -> bool:
     codings = ",".join(request.headers.getall("content-encoding", []))
     return any(coding.strip().lower() not in {"", "identity"} for coding in codings.split(","))

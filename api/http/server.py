@@ -18,10 +18,10 @@ from uvicorn.supervisors import Multiprocess
 from api.http.protocol import StrictProtocol
 from api.settings import Settings
 
-GRACE = 10  # seconds for requests under way when the server stops
+SHUTDOWN_TIMEOUT_SECONDS = 10  # seconds for requests under way when the server stops
 
 
-def options(settings: Settings) -> dict[str, Any]:
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
     """uvicorn's options: quiet about itself, and no query string in any log (it holds patients' names). Whom
     to believe about X-Forwarded-For is decided in api/http/proxies.py."""
     return {
@@ -31,35 +31,35 @@ def options(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         "proxy_headers": False,
         "timeout_keep_alive": settings.keep_alive_seconds,
-        "timeout_graceful_shutdown": GRACE,
+        "timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS,
     }
 
 
-def loopback(port: int) -> Sequence[socket.socket]:
+def listen_on_loopback(port: int) -> Sequence[socket.socket]:
     """Listening sockets on localhost, for IPv4 and, where the machine has it, IPv6; `port` 0 takes a free
     one. OSError: the port is taken, on either."""
-    ipv4 = listen(socket.AF_INET, "127.0.0.1", port)
+    ipv4 = open_listener(socket.AF_INET, "127.0.0.1", port)
     try:
-        return [ipv4, listen(socket.AF_INET6, "::1", ipv4.getsockname()[1])]
+        return [ipv4, open_listener(socket.AF_INET6, "::1", ipv4.getsockname()[1])]
     except OSError as error:
         if error.errno != errno.EADDRINUSE:  # no IPv6 here
             return [ipv4]
         ipv4.close()
         if port == 0:
-            return loopback(0)
+            return listen_on_loopback(0)
         raise
 
 
-def listening(host: str, port: int) -> list[socket.socket]:
+def listen_on(host: str, port: int) -> list[socket.socket]:
     """Listening sockets on every address of `host`, all at one port; `::` is IPv4 as well. OSError: there is
     no such host, or the port cannot be had."""
-    if is_everywhere(host):
-        return [listen(socket.AF_INET6, "::", port, is_for_ipv4_too=True)]
+    if is_any_address(host):
+        return [open_listener(socket.AF_INET6, "::", port, is_for_ipv4_too=True)]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
         for family, *_, address in dict.fromkeys(found):
-            listeners.append(listen(family, str(address[0]), port))
+            listeners.append(open_listener(family, str(address[0]), port))
             port = listeners[0].getsockname()[1]
     except OSError:
         for listener in listeners:
@@ -68,14 +68,14 @@ def listening(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def is_everywhere(host: str) -> bool:
+def is_any_address(host: str) -> bool:
     try:
         return IPv6Address(host).is_unspecified
     except ValueError:
         return False
 
 
-def listen(
+def open_listener(
     family: socket.AddressFamily, host: str, port: int, *, is_for_ipv4_too: bool = False
 ) -> socket.socket:
     listener = socket.socket(family)
@@ -92,7 +92,7 @@ def listen(
     return listener
 
 
-class PatientServer(uvicorn.Server):
+class GracefulServer(uvicorn.Server):
     """A second signal changes nothing: the first one's stop takes at most GRACE, and ends in good order."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -102,12 +102,14 @@ class PatientServer(uvicorn.Server):
 
 def server_for(app: Any, settings: Settings) -> uvicorn.Server:
     """A server of one process for `app`; `run(sockets)` it."""
-    return PatientServer(uvicorn.Config(app, log_level="warning", **options(settings)))
+    return GracefulServer(uvicorn.Config(app, log_level="warning", **uvicorn_options(settings)))
 
 
 def serve(settings: Settings, sockets: list[socket.socket], workers: int) -> None:
     """Serve on `sockets` until a signal stops it; each worker reads its settings from the environment."""
-    config = uvicorn.Config("api.app:from_environment", factory=True, workers=workers, **options(settings))
+    config = uvicorn.Config(
+        "api.app:from_environment", factory=True, workers=workers, **uvicorn_options(settings)
+    )
     for listener in sockets:
         host, port, *_ = listener.getsockname()
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from api.http.fields import EMAIL, NOT_BLANK, REFERENCE, TEXT, WRITTEN, is_unicode, is_visible
+from api.http.fields import EMAIL, FORMAT_PATTERNS, NOT_BLANK, REFERENCE, TEXT, is_unicode, is_visible
 from api.http.json_schema import schema_of, without_null
-from api.http.violations import DIGITS, MOST_DIGITS, broken_text, broken_value
+from api.http.violations import DIGITS, MAX_INT32_DIGITS, text_violation, value_violation
 
 Check = Callable[[Any], bool]
-NUL_FREE = {TEXT, NOT_BLANK, EMAIL, REFERENCE}
+PATTERNS_WITHOUT_NUL = {TEXT, NOT_BLANK, EMAIL, REFERENCE}
 
 
-class Body:
+class BodyDecoder:
     """Reads the bodies of one schema."""
 
     def __init__(self, schema: type[Struct]) -> None:
@@ -26,7 +26,7 @@ class Body:
         self.fields = [(field.name, field.encode_name) for field in msgspec.structs.fields(schema)]
         properties = schema_of(schema)["properties"]
         self.checks = [
-            (name, check) for name, rules in properties.items() if (check := beyond_decoder(rules))
+            (name, check) for name, rules in properties.items() if (check := stricter_check(rules))
         ]
 
     def is_sound(self, sent: dict[str, Any]) -> bool:
@@ -44,55 +44,55 @@ class Body:
 
 
 @cache
-def body_of(schema: type[Struct]) -> Body:
-    return Body(schema)
+def body_decoder(schema: type[Struct]) -> BodyDecoder:
+    return BodyDecoder(schema)
 
 
-def beyond_decoder(schema: dict[str, Any]) -> Check | None:
+def stricter_check(schema: dict[str, Any]) -> Check | None:
     """What msgspec lets pass in a field of this schema and we do not, or None where we agree."""
     kind = without_null(schema)
     if "enum" in kind or kind.get("type") == "boolean":
         return None
     if kind.get("type") == "array":
-        check = beyond_decoder(kind["items"])
+        check = stricter_check(kind["items"])
         return None if check is None else lambda items: all(map(check, items))
-    if kind.get("type") != "string" or kind.get("pattern", TEXT) not in NUL_FREE:
-        return lambda value: broken_value(kind, value, "") is None
+    if kind.get("type") != "string" or kind.get("pattern", TEXT) not in PATTERNS_WITHOUT_NUL:
+        return lambda value: value_violation(kind, value, "") is None
     if "format" in kind:
-        return written_as(kind)
+        return format_check(kind)
     if "not" in kind:
         return lambda text: (text.isascii() and text.isprintable()) or is_visible(text)
     return None if "pattern" in kind else lambda text: "\0" not in text
 
 
-def written_as(kind: dict[str, Any]) -> Check:
-    fits, most = WRITTEN[kind["format"]].fullmatch, kind.get("maxLength", inf)
+def format_check(kind: dict[str, Any]) -> Check:
+    fits, most = FORMAT_PATTERNS[kind["format"]].fullmatch, kind.get("maxLength", inf)
     return lambda text: len(text) <= most and fits(text) is not None
 
 
-def of_query(schema: dict[str, Any]) -> Check:
+def query_check(schema: dict[str, Any]) -> Check:
     """Whether a parameter, as it is written in a query, is a value of this schema."""
     if "enum" in schema:
         return frozenset(schema["enum"]).__contains__
     match schema.get("type"), schema.get("format"):
         case "integer", _:
             least, most = schema["minimum"], schema["maximum"]
-            return lambda text: is_whole(text) and least <= int(text) <= most
+            return lambda text: is_int32(text) and least <= int(text) <= most
         case "string", "uuid":
-            return written_as(schema)
+            return format_check(schema)
         case "string", "date":
-            fits = written_as(schema)
-            return lambda text: fits(text) and is_day(text)
+            fits = format_check(schema)
+            return lambda text: fits(text) and is_calendar_day(text)
         case "string", None:
-            return lambda text: text != "" and is_unicode(text) and broken_text(schema, text, "") is None
+            return lambda text: text != "" and is_unicode(text) and text_violation(schema, text, "") is None
     return lambda text: False
 
 
-def is_whole(text: str) -> bool:
-    return len(text) <= MOST_DIGITS and DIGITS.fullmatch(text) is not None
+def is_int32(text: str) -> bool:
+    return len(text) <= MAX_INT32_DIGITS and DIGITS.fullmatch(text) is not None
 
 
-def is_day(text: str) -> bool:
+def is_calendar_day(text: str) -> bool:
     try:
         date.fromisoformat(text)
     except ValueError:

@@ -11,14 +11,14 @@ from uuid import UUID
 
 import msgspec
 
-from api.http.fields import EMAIL, MAX_SAFE_INTEGER, NOT_BLANK, WRITTEN, is_unicode, is_visible
-from api.http.json_schema import PATTERNS, described, schema_of, without_null
-from api.http.problems import MOST, ErrorCode, Fault
+from api.http.fields import EMAIL, FORMAT_PATTERNS, MAX_SAFE_INTEGER, NOT_BLANK, is_unicode, is_visible
+from api.http.json_schema import PATTERNS_IN_WORDS, describe, schema_of, without_null
+from api.http.problems import MAX_FAULTS, ErrorCode, Fault
 
 Path = tuple[str | int, ...]
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 DIGITS = re.compile(r"0|[1-9][0-9]*")
-MOST_DIGITS = 10  # an int32 has no more
+MAX_INT32_DIGITS = 10  # an int32 has no more
 BLANK = re.compile(r"[\s\u001c-\u001f\u0085\ufeff]*")
 TYPES = {"uuid": UUID, "date": date, "date-time": datetime}
 LEAP_SECOND = re.compile(r"(?<=T[0-9]{2}:[0-9]{2}:)60", re.IGNORECASE)
@@ -27,61 +27,63 @@ REQUIRED = (ErrorCode.REQUIRED, "is required")
 Reason = tuple[ErrorCode, str]
 
 
-def of_body(schema: Any, body: Any) -> list[Fault]:
+def body_faults(schema: Any, body: Any) -> list[Fault]:
     """What is wrong with a decoded body of `schema`, in the order of its fields and the unknown ones last."""
     return [
         Fault(pointer="".join(f"/{part}" for part in path), code=code, detail=detail)
-        for path, (code, detail) in islice(broken(schema_of(schema), body, ()), MOST)
+        for path, (code, detail) in islice(find_violations(schema_of(schema), body, ()), MAX_FAULTS)
     ]
 
 
-def of_field(name: str, code: ErrorCode, detail: str) -> Fault:
+def field_fault(name: str, code: ErrorCode, detail: str) -> Fault:
     """A fault that one of our own rules finds."""
     return Fault(pointer=f"/{name}", code=code, detail=detail)
 
 
-def given(schema: Any, body: Any, faults: list[Fault]) -> dict[str, Any]:
+def valid_fields(schema: Any, body: Any, faults: list[Fault]) -> dict[str, Any]:
     """The fields of a body that are there and not at fault, each of its type."""
     if not isinstance(body, dict):
         return {}
-    at_fault = {field_of(fault) for fault in faults}
+    at_fault = {field_name(fault) for fault in faults}
     return {
         name: msgspec.convert(value, kind)
-        for name, kind in types(schema).items()
+        for name, kind in field_types(schema).items()
         if name not in at_fault and (value := body.get(name)) is not None
     }
 
 
 @cache
-def types(schema: Any) -> dict[str, Any]:
+def field_types(schema: Any) -> dict[str, Any]:
     return {field.encode_name: field.type for field in msgspec.structs.fields(schema)}
 
 
-def in_order(schema: Any, faults: list[Fault]) -> list[Fault]:
+def sort_faults(schema: Any, faults: list[Fault]) -> list[Fault]:
     """By the order of the fields; what is unknown comes last."""
     names = list(schema_of(schema)["properties"])
     places = {name: number for number, name in enumerate(names)}
-    return sorted(faults, key=lambda fault: places.get(field_of(fault), len(names)))
+    return sorted(faults, key=lambda fault: places.get(field_name(fault), len(names)))
 
 
-def field_of(fault: Fault) -> str:
+def field_name(fault: Fault) -> str:
     return str(fault.pointer).split("/")[1] if fault.pointer else ""
 
 
-def broken(schema: dict[str, Any], value: Any, path: Path) -> Iterator[tuple[Path, Reason]]:
+def find_violations(schema: dict[str, Any], value: Any, path: Path) -> Iterator[tuple[Path, Reason]]:
     kind = without_null(schema)
     if value is None and kind is not schema:
         return
     if kind.get("type") == "object" and isinstance(value, dict):
-        yield from broken_object(kind, value, path)
+        yield from find_object_violations(kind, value, path)
     elif kind.get("type") == "array" and isinstance(value, list) and len(value) <= kind["maxItems"]:
         for number, item in enumerate(value):
-            yield from broken(kind["items"], item, (*path, number))
-    elif reason := broken_value(kind, value, described(schema)):
+            yield from find_violations(kind["items"], item, (*path, number))
+    elif reason := value_violation(kind, value, describe(schema)):
         yield path, reason
 
 
-def broken_object(schema: dict[str, Any], value: dict[str, Any], path: Path) -> Iterator[tuple[Path, Reason]]:
+def find_object_violations(
+    schema: dict[str, Any], value: dict[str, Any], path: Path
+) -> Iterator[tuple[Path, Reason]]:
     fields, required = schema["properties"], set(schema.get("required", ()))
     for name, rules in fields.items():
         at = (*path, name)
@@ -89,12 +91,12 @@ def broken_object(schema: dict[str, Any], value: dict[str, Any], path: Path) -> 
         if is_empty(rules, value[name], needed) if name in value else needed:
             yield at, REQUIRED
         elif name in value:
-            yield from broken(rules, value[name], at)
+            yield from find_violations(rules, value[name], at)
     known = ", ".join(fields)
     unknown = [name for name in value if name not in fields]
-    for name in filter(named, unknown):
+    for name in filter(is_safe_to_repeat, unknown):
         yield (*path, name), (ErrorCode.UNKNOWN_FIELD, f"is not a known field; known are {known}")
-    if not all(map(named, unknown)):  # whose name is not repeated
+    if not all(map(is_safe_to_repeat, unknown)):  # whose name is not repeated
         yield path, (ErrorCode.UNKNOWN_FIELD, f"has an unknown field; known are {known}")
 
 
@@ -106,12 +108,12 @@ def is_empty(schema: dict[str, Any], value: Any, is_required: bool) -> bool:
         return False
     if not isinstance(value, str):
         return value is None
-    if is_text or "enum" in schema or schema.get("format") in WRITTEN:
+    if is_text or "enum" in schema or schema.get("format") in FORMAT_PATTERNS:
         return bool(BLANK.fullmatch(value))
     return not value and schema.get("minLength", 0) > 0
 
 
-def broken_value(schema: dict[str, Any], value: Any, rule: str) -> Reason | None:
+def value_violation(schema: dict[str, Any], value: Any, rule: str) -> Reason | None:
     """Why `value` is none of `schema`; `rule` says all that it must be."""
     if "enum" in schema:
         if value in schema["enum"]:
@@ -120,7 +122,9 @@ def broken_value(schema: dict[str, Any], value: Any, rule: str) -> Reason | None
     match schema.get("type"), value:
         case "string", str():
             return (
-                broken_format(schema, value, rule) if "format" in schema else broken_text(schema, value, rule)
+                format_violation(schema, value, rule)
+                if "format" in schema
+                else text_violation(schema, value, rule)
             )
         case "integer", int() if not isinstance(value, bool):
             is_within = schema["minimum"] <= value <= schema["maximum"]
@@ -132,7 +136,7 @@ def broken_value(schema: dict[str, Any], value: Any, rule: str) -> Reason | None
     return ErrorCode.INVALID_TYPE, rule
 
 
-def broken_text(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
+def text_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
     pattern = schema.get("pattern", "")
     if "\0" in value:
         return NUL
@@ -144,10 +148,10 @@ def broken_text(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
         return ErrorCode.BAD_CHARACTERS, "must be an e-mail address without invisible characters"
     if re.search(pattern, value):
         return None
-    return ErrorCode.BAD_FORMAT, PATTERNS.get(pattern, rule).format(rule=rule)
+    return ErrorCode.BAD_FORMAT, PATTERNS_IN_WORDS.get(pattern, rule).format(rule=rule)
 
 
-def broken_format(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
+def format_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
     """Stricter than msgspec and Litestar, which also read a UUID without hyphens or seconds since 1970."""
     name = schema["format"]
     if is_written(name, value) and len(value) <= schema.get("maxLength", len(value)):
@@ -159,7 +163,7 @@ def broken_format(schema: dict[str, Any], value: str, rule: str) -> Reason | Non
 
 
 def is_written(name: str, value: str) -> bool:
-    if not WRITTEN[name].fullmatch(value):
+    if not FORMAT_PATTERNS[name].fullmatch(value):
         return False
     try:
         msgspec.convert(value, TYPES[name])
@@ -168,7 +172,7 @@ def is_written(name: str, value: str) -> bool:
     return True
 
 
-def of_query(
+def check_query(
     known: dict[str, Any], given: list[tuple[str, str]], is_closed: bool
 ) -> tuple[list[Fault], list[tuple[str, str]]]:
     """(what is wrong, what is to be read) of a query whose `known` parameters have these schemas. An empty
@@ -177,23 +181,23 @@ def of_query(
     for name, value in given:
         schema = known.get(name)
         if schema is None:
-            reason = unknown_parameter(known, name) if is_closed else None
+            reason = unknown_parameter_violation(known, name) if is_closed else None
         elif not is_unicode(value):
             reason = (ErrorCode.BAD_FORMAT, "must be UTF-8, percent-encoded")
         elif not value and schema.get("type") != "integer":
             continue
         else:
-            reason = broken_value(schema, read(schema, value), described(schema))
+            reason = value_violation(schema, parse_parameter(schema, value), describe(schema))
             if reason is None and schema.get("format") == "date-time":
-                reason = beyond_utc(value)
+                reason = utc_violation(value)
         if reason is None:
             kept.append((name, value))
         else:
-            faults.append(of_parameter(name, reason))
-    return faults[:MOST], kept
+            faults.append(parameter_fault(name, reason))
+    return faults[:MAX_FAULTS], kept
 
 
-def beyond_utc(instant: str) -> Reason | None:
+def utc_violation(instant: str) -> Reason | None:
     """An instant may be of a year that UTC's calendar does not have."""
     try:
         msgspec.convert(instant, datetime).astimezone(UTC)
@@ -202,26 +206,26 @@ def beyond_utc(instant: str) -> Reason | None:
     return None
 
 
-def of_parameter(name: str, reason: Reason) -> Fault:
+def parameter_fault(name: str, reason: Reason) -> Fault:
     code, detail = reason
-    return Fault(parameter=name if named(name) else "", code=code, detail=detail)
+    return Fault(parameter=name if is_safe_to_repeat(name) else "", code=code, detail=detail)
 
 
-def unknown_parameter(known: dict[str, Any], name: str) -> Reason:
-    what = "is not a known parameter" if named(name) else "has an unknown parameter"
+def unknown_parameter_violation(known: dict[str, Any], name: str) -> Reason:
+    what = "is not a known parameter" if is_safe_to_repeat(name) else "has an unknown parameter"
     all_known = f"known are {', '.join(known)}" if known else "this operation takes none"
     return ErrorCode.UNKNOWN_PARAMETER, f"{what}; {all_known}"
 
 
-def named(name: str) -> bool:
+def is_safe_to_repeat(name: str) -> bool:
     """Whether an unknown name may be repeated."""
     return SAFE_NAME.fullmatch(name) is not None
 
 
-def read(schema: dict[str, Any], value: str) -> Any:
+def parse_parameter(schema: dict[str, Any], value: str) -> Any:
     """The value of a parameter; the text itself where it is not written as its type is."""
     if schema.get("type") == "integer" and DIGITS.fullmatch(value):
-        return int(value) if len(value) <= MOST_DIGITS else MAX_SAFE_INTEGER
+        return int(value) if len(value) <= MAX_INT32_DIGITS else MAX_SAFE_INTEGER
     if schema.get("type") == "boolean":
         return {"true": True, "false": False}.get(value, value)
     return value

@@ -17,8 +17,8 @@ import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from api.app import create_app
-from api.http.cors import Edge, Origins
-from api.http.proxies import Proxies
+from api.http.cors import Origins, OutermostMiddleware
+from api.http.proxies import TrustedProxies
 from api.http.requests import StrictRequest
 from api.patients import PatientPage, PatientSummary
 from persistence import embedded, patients
@@ -208,7 +208,7 @@ def test_edge(timed: Run) -> None:
     async def nothing(*_: Any) -> Any:
         pass
 
-    edge = Edge(answer, Origins(["http://localhost:5173"]), Proxies([]))
+    edge = OutermostMiddleware(answer, Origins(["http://localhost:5173"]), TrustedProxies([]))
     scope = {
         "type": "http",
         "method": "GET",

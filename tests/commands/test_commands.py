@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from api.commands.main import main
-from api.http.server import loopback
+from api.http.server import listen_on_loopback
 from api.settings import REQUIRED_SETTINGS
 from persistence import demo, embedded
 from persistence.migrations.commands import commands
@@ -295,10 +295,10 @@ def test_a_port_in_use_is_refused_before_anything_is_written(running, tmp_path):
 
 def test_a_port_is_taken_from_the_moment_it_is_chosen():
     """Not only once the servers are up: two starts at once cannot both believe they have it."""
-    sockets = loopback(0)
+    sockets = listen_on_loopback(0)
     try:
         with pytest.raises(OSError, match="Address already in use"):
-            loopback(sockets[0].getsockname()[1])
+            listen_on_loopback(sockets[0].getsockname()[1])
     finally:
         for each in sockets:
             each.close()
@@ -309,12 +309,12 @@ def test_a_port_is_ours_on_ipv6_too_where_the_machine_has_it():
     try:
         other = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:
-        [alone] = loopback(0)
+        [alone] = listen_on_loopback(0)
         with alone:
             assert alone.family == socket.AF_INET
     else:
         with other, pytest.raises(OSError, match="Address already in use"):
-            loopback(other.getsockname()[1])
+            listen_on_loopback(other.getsockname()[1])
 
 
 def test_a_folder_in_use_is_refused(running):

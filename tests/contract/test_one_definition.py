@@ -11,7 +11,7 @@ from api import accounts, appointments
 from api.commands.accounts import PASSWORD_RULE
 from api.contract import contract
 from api.http import fields
-from api.http.cors import EXPOSED
+from api.http.cors import EXPOSED_HEADERS
 from api.settings import REQUIRED_SETTINGS, Settings
 from persistence.postgres import calendar, paging
 from security import passwords
@@ -52,8 +52,8 @@ def as_many(names: str, defaults: str) -> list[str]:
 
 GUIDE = contract()["info"]["description"]
 FIGURES = [
-    f"larger than {fields.MAX_BODY // 1024} KiB",
-    f"`limit` is 1 to {fields.MAX_PAGE}",
+    f"larger than {fields.MAX_BODY_BYTES // 1024} KiB",
+    f"`limit` is 1 to {fields.MAX_PAGE_SIZE}",
     f"{DEFAULTS.rate_limit_per_minute} requests a minute",
     f"| `access_token` | {DEFAULTS.access_token_expire_minutes} minutes |",
     f"| `refresh_token` | {DEFAULTS.refresh_token_expire_days} days",
@@ -82,8 +82,8 @@ def test_cookies_live_as_long_as_their_tokens() -> None:
 
 def test_pages_may_read_every_header_of_the_limits() -> None:
     names = rate_limit_headers(Count(1, 2, 3, 4))
-    assert set(names) <= set(EXPOSED.split(", "))
-    assert {"Retry-After", "X-Request-Id", "ETag"} <= set(EXPOSED.split(", "))
+    assert set(names) <= set(EXPOSED_HEADERS.split(", "))
+    assert {"Retry-After", "X-Request-Id", "ETag"} <= set(EXPOSED_HEADERS.split(", "))
 
 
 def test_a_new_password_is_the_same_everywhere() -> None:
@@ -96,7 +96,7 @@ def test_a_new_password_is_the_same_everywhere() -> None:
 
 def test_an_event_names_what_a_page_shows() -> None:
     """A page may show as much as one event of the trail can name, no more."""
-    assert fields.MAX_PAGE <= paging.MOST_NAMED
+    assert fields.MAX_PAGE_SIZE <= paging.MOST_NAMED
 
 
 def test_the_calendar_that_appointments_keep() -> None:

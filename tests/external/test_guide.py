@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page
 from production import KEY, medisecure, served
 from running import CONTRACT, NODE_MODULES, browser, free_port, node, run
 
-from api.http.addresses import origin
+from api.http.addresses import parse_origin
 from persistence import embedded
 
 PASSWORD = "correct horse battery"
@@ -332,7 +332,7 @@ def test_origins_are_written_as_the_browser_writes_them(page: Page) -> None:
     kept = {}
     for text in ORIGINS:
         try:
-            kept[text] = origin(text)
+            kept[text] = parse_origin(text)
         except ValueError:
             continue
     assert len(kept) > len(ORIGINS) / 2

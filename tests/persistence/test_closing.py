@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from api.http.auditing import by_command
+from api.http.auditing import command_event
 from persistence import patients, records
 from persistence.audit import Action
 from persistence.closing import Closing
@@ -87,7 +87,7 @@ def test_a_write_and_its_row_are_stored_together(
     async def act(transaction: Transaction) -> None:
         if before is not None:
             await transaction.run(before)
-        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         assert (await patients.add(transaction, **chart(chart_id))).name == "Ada"
 
     run(backend, staff, act)
@@ -109,7 +109,7 @@ def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
     async def act(transaction: Transaction) -> None:
         if before is not None:
             await transaction.run(before)
-        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))
 
     with pytest.raises(asyncpg.PostgresError) as refused:
@@ -136,7 +136,7 @@ def test_what_comes_to_nothing_leaves_no_row(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     async def act(transaction: Transaction) -> None:
-        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         values = {"id": chart_id, "patient_id": chart_id, "doctor_id": staff.id, "diagnosis": "Flu"}
         values |= {"prescription": "", "notes": "", "attachments": []}
         assert await records.add(transaction, **values) is None  # there is no such chart
@@ -149,7 +149,7 @@ def test_a_refusal_behind_the_note_leaves_no_row(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     async def act(transaction: Transaction) -> None:
-        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         values = chart(chart_id)
         await transaction.run(patients.ADD, **values, **keys_of(values))
         raise LookupError
@@ -177,12 +177,12 @@ def test_a_statement_that_failed_is_never_taken_for_stored(
 
 def test_nothing_follows_the_conclusion(backend: Backend, chart_id: UUID, stored: Any) -> None:
     async def act(transaction: Transaction) -> None:
-        transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+        transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))
         with pytest.raises(RuntimeError, match="is over"):
             await transaction.run(text("SELECT 1"))
         with pytest.raises(RuntimeError, match="nothing can be noted"):
-            transaction.note(by_command(Action.PATIENT_CREATE, chart_id))
+            transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
 
     run(backend, None, act)
     assert stored() == (1, 1)

@@ -12,7 +12,7 @@ import asyncpg
 import redis
 
 from api.app import create_app
-from api.http.server import loopback, server_for
+from api.http.server import listen_on_loopback, server_for
 from api.settings import Settings
 from tests.support.client import Browser
 
@@ -75,7 +75,7 @@ class Service:
 
     def __enter__(self) -> "Service":
         app = create_app(self.settings)
-        sockets = self.sockets or loopback(0)
+        sockets = self.sockets or listen_on_loopback(0)
         self.app = app
         self.url = f"http://localhost:{sockets[0].getsockname()[1]}"
         self.server = server_for(app, self.settings)

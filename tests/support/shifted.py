@@ -61,11 +61,11 @@ def shift(by: timedelta) -> None:
 def main() -> None:
     shift(timedelta(seconds=int(sys.argv[1])))
     from api.app import create_app
-    from api.http.server import loopback, server_for
+    from api.http.server import listen_on_loopback, server_for
     from api.settings import Settings
 
     settings = Settings(**json.loads(os.environ["SETTINGS"]))
-    sockets = loopback(0)
+    sockets = listen_on_loopback(0)
     server = server_for(create_app(settings), settings)
     print(f"http://localhost:{sockets[0].getsockname()[1]}", flush=True)
     server.run(list(sockets))

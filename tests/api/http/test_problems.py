@@ -543,7 +543,7 @@ def test_whatever_is_refused_is_said_why(method: str, path: str, name: str, data
     """What the schema in the contract refuses has a reason, and what it takes has none."""
     fields = contract()["components"]["schemas"][name]["properties"]
     body = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys([*fields, "other"], VALUES)))
-    faults = violations.of_body(structs()[name], body)
+    faults = violations.body_faults(structs()[name], body)
     try:
         msgspec.json.decode(json.dumps(body), type=structs()[name])
     except msgspec.ValidationError:

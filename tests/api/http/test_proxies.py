@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.http.proxies import Proxies
-from api.http.server import listening
+from api.http.proxies import TrustedProxies
+from api.http.server import listen_on
 from tests.support.factories import PASSWORD, World
 from tests.support.service import Backend, Service
 from tests.support.wire import (
@@ -44,7 +44,7 @@ from tests.support.wire import (
 def test_a_mapped_address_is_that_ipv4_address(trusted: str, peer: str, entry: str, address: str) -> None:
     """Of the peer, in TRUSTED_PROXIES and in X-Forwarded-For; what counts is the last entry of no proxy."""
     scope: dict[str, Any] = {"client": (peer, 1), "headers": [(b"x-forwarded-for", entry.encode())]}
-    Proxies(trusted.split(",") if trusted else ()).tell(scope)
+    TrustedProxies(trusted.split(",") if trusted else ()).tell(scope)
     assert scope["client"][0] == address
 
 
@@ -54,7 +54,7 @@ def test_a_mapped_address_on_a_listener_of_both_families(world: World, backend: 
     body = json.dumps({"email": account["email"], "password": PASSWORD}).encode()
     me = b"GET /api/users/me/sessions HTTP/1.1\r\nHost: x\r\nCookie: access_token="
     settings = backend.settings(trusted_proxies=("127.0.0.1",), rate_limit_per_minute=3)
-    with Service(backend, settings, listening("::", 0)) as dual:
+    with Service(backend, settings, listen_on("::", 0)) as dual:
         port = int(dual.url.rpartition(":")[2])
         for forwarded, address in (("", "127.0.0.1"), ("::ffff:203.0.113.7", "203.0.113.7")):
             field = f"X-Forwarded-For: {forwarded}\r\n" if forwarded else ""

@@ -13,8 +13,8 @@ from msgspec import Struct
 from api import appointments, auth, patients, records, users
 from api.http import validators, violations
 from api.http.fields import Input
-from api.http.requests import query_parameters
-from api.http.validators import Body
+from api.http.requests import query_schemas
+from api.http.validators import BodyDecoder
 from tests.support.service import Service
 
 BODIES = [
@@ -50,19 +50,19 @@ def test_a_field_that_is_accepted_has_no_fault(kind: type[Struct], data: st.Data
         "Only", [(field.name, field.type)], bases=(Input,), rename={field.name: field.encode_name}
     )
     sent = {field.encode_name: data.draw(NASTY | TEXTS)}
-    reader = Body(only_this)
+    reader = BodyDecoder(only_this)
     with suppress(msgspec.DecodeError):
         reader.decode(json.dumps(sent).encode())
-        assert not reader.is_sound(sent) or violations.of_body(only_this, sent) == []
+        assert not reader.is_sound(sent) or violations.body_faults(only_this, sent) == []
 
 
 @settings(max_examples=1000, deadline=None)
 @given(data=st.data())
 def test_a_parameter_that_is_accepted_has_no_fault(service: Service, data: st.DataObject) -> None:
     routes = (route for route in service.app.routes if isinstance(route, HTTPRoute))
-    handlers = [handler for route in routes for handler in route.route_handlers if query_parameters(handler)]
-    known = query_parameters(data.draw(st.sampled_from(handlers)))
+    handlers = [handler for route in routes for handler in route.route_handlers if query_schemas(handler)]
+    known = query_schemas(data.draw(st.sampled_from(handlers)))
     name = data.draw(st.sampled_from(list(known)))
     value = data.draw(TEXTS)
-    if validators.of_query(known[name])(value):
-        assert violations.of_query(known, [(name, value)], is_closed=True) == ([], [(name, value)])
+    if validators.query_check(known[name])(value):
+        assert violations.check_query(known, [(name, value)], is_closed=True) == ([], [(name, value)])
