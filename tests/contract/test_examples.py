@@ -1,7 +1,6 @@
 """Every example in openapi.yaml is executed on the demo data: requests get their documented success, answers
 are the documented ones, and every detail of an error can be provoked."""
 
-import asyncio
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +14,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from api.commands.accounts import in_database
-from api.commands.development import put_demo
+from api.commands.development import add_demo
+from api.commands.environment import run_transaction
 from api.contract import contract
 from api.settings import Settings
 from persistence import demo
@@ -80,7 +79,7 @@ def template(servers: Backend) -> tuple[Backend, dict[Role, JAR]]:
     """The demo data, and the cookies of the four accounts. Only copied, so that every case starts here."""
     backend = servers.copy()
     chosen = settings(backend)
-    asyncio.run(in_database(backend.database_url, lambda transaction: put_demo(transaction, chosen)))
+    run_transaction(backend.database_url, lambda transaction: add_demo(transaction, chosen))
     with Service(backend, chosen) as service:
         jars = {}
         for _, email, _, role, *_ in demo.ACCOUNTS[:4]:
