@@ -136,8 +136,8 @@ class SessionService:
     def cookies(self, holder: Caller, token_id: UUID, expires_at: datetime, max_age: int) -> list[Cookie]:
         """`token_id`, `expires_at` and `max_age` (seconds) are those of the refresh token."""
         claims = (holder.id, holder.email, holder.role, holder.session_id)
-        access = self.issuer.access(*claims)
-        refresh = self.issuer.refresh(*claims, token_id, expires_at)
+        access = self.issuer.issue_access(*claims)
+        refresh = self.issuer.issue_refresh(*claims, token_id, expires_at)
         return [
             access_cookie(access, int(self.issuer.access_lifetime.total_seconds())),
             refresh_cookie(refresh, max_age),
@@ -160,5 +160,5 @@ class SessionService:
     def leave_tombstones(self, transaction: Transaction, ended: Sequence[UUID]) -> Sequence[UUID]:
         """Once the transaction is stored, tell every instance that these sessions have ended."""
         if ended:
-            transaction.after_commit(lambda: self.admission.end(ended))
+            transaction.after_commit(lambda: self.admission.end_sessions(ended))
         return ended

@@ -94,7 +94,7 @@ class Parts:
             store,
             sessions.find,
             limit=settings.rate_limit_per_minute,
-            tombstone=int(settings.access_lifetime.total_seconds()),
+            tombstone_seconds=int(settings.access_lifetime.total_seconds()),
         )
         passwords = Passwords(refuse_common=settings.refuse_common_passwords)
         return cls(settings, database, store, sessions, issuer, admission, passwords)

@@ -49,7 +49,7 @@ from security.passwords import Passwords
 from security.policy import Authentication
 from security.rate_limit import rate_limit_headers
 from security.roles import Caller, Role
-from security.tokens import Kind
+from security.tokens import TokenKind
 
 INVALID_CREDENTIALS = "Invalid email or password", ErrorCode.INVALID_CREDENTIALS
 INACTIVE_ACCOUNT = {
@@ -129,7 +129,7 @@ async def take_attempt(
     with require_counter():
         attempt = await attempts.take(email, address)
     count = attempt.count
-    if count.exceeded:
+    if count.is_exceeded:
         minutes = max(1, ceil(count.reset / 60))
         headers = {**rate_limit_headers(count), "Retry-After": str(count.reset)}
         detail = f"Too many failed attempts. Please try again in {minutes} minute(s)."
@@ -297,7 +297,7 @@ class AuthController(Controller):
         there are several, somebody may have planted one of them, and the service cannot tell which."""
         values = read_cookies(request.scope["headers"], ACCESS)
         tokens = [
-            session_service.issuer.read(value.strip('"'), Kind.ACCESS, expired=True) for value in values
+            session_service.issuer.read(value.strip('"'), TokenKind.ACCESS, expired=True) for value in values
         ]
         known = {token.session_id: token for token in tokens if token is not None}
         if known:

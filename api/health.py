@@ -15,7 +15,7 @@ from api.http.requests import StrictRequest
 from persistence.fitness import objection_to_tables
 from persistence.postgres.database import Reader
 from security.counters import CounterStore
-from security.probe import try_out
+from security.redis_check import require_working_redis
 
 log = logging.getLogger("medisecure.health")
 READINESS_TIMEOUT_SECONDS = 3
@@ -37,7 +37,7 @@ class HealthController(Controller):
         """503 while PostgreSQL or Redis does not answer in time or is set up so that nobody could sign in."""
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
             problem = await objection_to_tables(reader)
-            await try_out(request.service(CounterStore))
+            await require_working_redis(request.service(CounterStore))
         if problem:
             log.warning("Not ready: %s", problem)
             raise ServiceUnavailable(DETAIL_BY_STATUS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)

@@ -1,4 +1,4 @@
-"""The one seam between a token and a request: is its session alive, and is its user under the limit?"""
+"""Between a token and its request: is the session alive, and is its user under the limit?"""
 
 import asyncio
 import logging
@@ -19,10 +19,11 @@ from security.policy import Counter
 from security.roles import Caller
 from security.tokens import SessionToken
 
-REMEMBERED = 5.0  # seconds for which "alive" may be believed without asking PostgreSQL
-PAUSE = 1.0  # seconds without Redis after it failed, so that a stalled one does not slow every request
+ALIVE_CACHE_SECONDS = 5.0  # for which a session counts as alive before PostgreSQL is asked again
+REDIS_RETRY_SECONDS = 1.0  # without Redis after it failed, so that a stalled one does not slow every request
+TOMBSTONE_RETRY_SECONDS = 0.25
 
-CALLER = msgspec.json.Decoder(Caller)
+CALLER_DECODER = msgspec.json.Decoder(Caller)
 Answer = TypeVar("Answer")
 log = logging.getLogger("medisecure.admission")
 
@@ -37,7 +38,7 @@ class Count(Struct, frozen=True):
     window: int
 
     @property
-    def exceeded(self) -> bool:
+    def is_exceeded(self) -> bool:
         return self.count > self.limit
 
     @property
@@ -46,8 +47,8 @@ class Count(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """The answer. `caller`: None for an anonymous one. `count`: None where the request is not counted, or
-    Redis could not say. `checked_at`: when that was so, in seconds of the monotonic clock."""
+    """Who calls. `caller`: None for an anonymous one. `count`: None if the request is not counted, or Redis
+    is away. `checked_at`: when that was found out, in seconds of the monotonic clock."""
 
     caller: Caller | None
     token: SessionToken | None
@@ -63,16 +64,16 @@ class Admission:
         *,
         limit: int,
         window: int = 60,
-        tombstone: int,
+        tombstone_seconds: int,
     ) -> None:
-        """`limit` requests per `window` seconds; a tombstone stands `tombstone` seconds, the life of an
-        access token."""
+        """`limit` requests per `window` seconds. A tombstone lasts as long as an access token lives.
+        `find_session` asks PostgreSQL."""
         self.store = store
         self.find_session = find_session
         self.limit = limit
         self.window = window
-        self.tombstone = tombstone
-        self.away_until = 0.0
+        self.tombstone_seconds = tombstone_seconds
+        self.redis_away_until = 0.0  # of the monotonic clock
 
     async def admit(
         self,
@@ -82,85 +83,93 @@ class Admission:
         counter: Counter = Counter.USER,
         anonymous: bool = False,
     ) -> Admitted:
-        """Count the request on its user's `counter`, and tell who the caller is. Where `anonymous` callers
-        are served, who has no living session is counted on their address; elsewhere the answer is 401, and
-        not counted: nobody must lose their refresh to the lapsed cookies of neighbours behind one address.
+        """Count the request on its user's `counter`, and tell who the caller is.
 
-        One Redis round trip; PostgreSQL answers what Redis does not know or cannot say. Raises BusyError
-        where Redis is there and has no time: nobody passes uncounted for that.
+        `anonymous`: the operation serves callers without a living session, and counts them on their address.
+        Other operations answer them with 401, uncounted: otherwise the expired cookies of one person would
+        use up the limit of all who share the address.
+
+        One Redis round trip; PostgreSQL answers what Redis does not know. Raises BusyError if Redis is there
+        and does not answer in time: requests must not pass uncounted then.
         """
         checked_at = monotonic()
         by_address = [f"requests:address:{network_of(address)}"] if anonymous else []
         if token is None:
-            return Admitted(None, None, await self.count(*by_address) if anonymous else None, checked_at)
+            return Admitted(
+                None, None, await self.count_request(*by_address) if anonymous else None, checked_at
+            )
         keys = [session_key(token.sid), f"requests:{counter}:{token.sub}", *by_address]
-        known, count = await self.known(keys, token.session_id)
-        caller = None if known is None else CALLER.decode(known)
+        known, count = await self.look_up(keys, token.session_id)
+        caller = None if known is None else CALLER_DECODER.decode(known)
         if caller is None or caller.id != token.user_id:
             return Admitted(None, None, count if anonymous else None, checked_at)
         return Admitted(caller, token, count, checked_at)
 
-    async def count(self, key: str) -> Count | None:
-        answer = await self.ask_redis(lambda: self.store.count(key, self.window * 1000))
-        return self.counted(*answer) if answer else None
+    async def count_request(self, key: str) -> Count | None:
+        answer = await self.ask_redis(lambda: self.store.count_request(key, self.window * 1000))
+        return self.count_of(*answer) if answer else None
 
-    async def known(self, keys: list[str], session_id: UUID) -> tuple[bytes | None, Count | None]:
-        """Who the session belongs to, as JSON, or None where it is dead; and the request's count."""
-        window = self.window * 1000
-        answer = await self.ask_redis(lambda: self.store.admit(keys, window))
+    async def look_up(self, keys: list[str], session_id: UUID) -> tuple[bytes | None, Count | None]:
+        """The caller to whom the session belongs, as JSON, or None if it has ended; and the request's
+        count."""
+        window_ms = self.window * 1000
+        answer = await self.ask_redis(lambda: self.store.look_up_session(keys, window_ms))
         if answer is not None and answer[0] is not None:
-            return alive(answer[0]), self.counted(*answer[1:])
-        begun = monotonic()
+            return unless_ended(answer[0]), self.count_of(*answer[1:])
+        asked_at = monotonic()
         caller = await self.find_session(session_id)
         found = msgspec.json.encode(caller) if caller else TOMBSTONE
         if answer is None:  # Redis is away
-            return alive(found), None
-        # Counted from before the question: an answer that was slow to arrive is believed for less long.
-        believed = int(max(0, REMEMBERED - (monotonic() - begun)) * 1000)
-        remembered = believed if caller else self.tombstone * 1000
-        settled = await self.ask_redis(lambda: self.store.settle(keys, window, found, remembered))
-        if settled is None:
-            return alive(found), None
-        return alive(settled[0]), self.counted(*settled[1:])
+            return unless_ended(found), None
+        # From before the question: an answer that took long is remembered for less long.
+        alive_ms = int(max(0, ALIVE_CACHE_SECONDS - (monotonic() - asked_at)) * 1000)
+        remember_ms = alive_ms if caller else self.tombstone_seconds * 1000
+        remembered = await self.ask_redis(
+            lambda: self.store.remember_session(keys, window_ms, found, remember_ms)
+        )
+        if remembered is None:
+            return unless_ended(found), None
+        return unless_ended(remembered[0]), self.count_of(*remembered[1:])
 
     async def ask_redis(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
-        """What Redis answers; None where it is away."""
-        if monotonic() < self.away_until:
+        """What Redis answers; None if it is away."""
+        if monotonic() < self.redis_away_until:
             return None
         try:
             return await question()
         except UNAVAILABLE as error:
-            if monotonic() > self.away_until:  # who asked at the same time has nothing to add
+            if monotonic() > self.redis_away_until:  # one line for all who asked at the same time
                 log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
-            self.away_until = monotonic() + PAUSE
+            self.redis_away_until = monotonic() + REDIS_RETRY_SECONDS
             return None
 
-    def counted(self, count: int, left: int) -> Count | None:
-        return Count(count, self.limit, max(1, ceil(left / 1000)), self.window) if count else None
+    def count_of(self, count: int, left_ms: int) -> Count | None:
+        """None for 0, which means that nothing was counted."""
+        return Count(count, self.limit, max(1, ceil(left_ms / 1000)), self.window) if count else None
 
-    async def end(self, session_ids: Iterable[UUID]) -> None:
-        """Make sure that no instance believes in these sessions any more, which PostgreSQL has ended.
+    async def end_sessions(self, session_ids: Iterable[UUID]) -> None:
+        """Make every instance forget these sessions, which PostgreSQL has ended.
 
-        Returns once that is so: at once where Redis takes the tombstones, and where it is away after the
-        time for which an instance that can reach it may still believe what it remembers.
+        Returns when that is done: at once if Redis takes the tombstones. If it is away, after
+        ALIVE_CACHE_SECONDS, because an instance that can reach Redis may remember a session for that long.
         """
-        until = monotonic() + REMEMBERED
+        until = monotonic() + ALIVE_CACHE_SECONDS
         for session_id in session_ids:
             while monotonic() < until:
                 try:
-                    await self.store.bury_session(session_id, self.tombstone)
+                    await self.store.write_tombstone(session_id, self.tombstone_seconds)
                     break
                 except (*UNAVAILABLE, BusyError):
-                    await asyncio.sleep(0.25)
+                    await asyncio.sleep(TOMBSTONE_RETRY_SECONDS)
 
 
-def alive(known: bytes) -> bytes | None:
+def unless_ended(known: bytes) -> bytes | None:
     return None if known == TOMBSTONE else known
 
 
 @lru_cache(1024)
 def network_of(address: str) -> str:
-    """The address, and of an IPv6 one the /64 that its owner chooses from at will."""
+    """Whom to count: an IPv4 address; of an IPv6 address its /64, in which one client may use any address."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -16,7 +16,7 @@ from security.admission import Admission
 from security.cookies import ACCESS, REFRESH, read_cookie
 from security.policy import AccessPolicy
 from security.roles import Caller
-from security.tokens import Kind, SessionToken, TokenIssuer
+from security.tokens import SessionToken, TokenIssuer, TokenKind
 
 MAX_ADDRESS_LENGTH = 64  # characters; no real address is longer
 
@@ -36,7 +36,7 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
         kind = policy.authentication.token
         if kind is None:
             return AuthenticationResult(user=None, auth=None)
-        cookie = read_cookie(scope["headers"], ACCESS if kind is Kind.ACCESS else REFRESH)
+        cookie = read_cookie(scope["headers"], ACCESS if kind is TokenKind.ACCESS else REFRESH)
         admitted = await self.admission.admit(
             self.issuer.read(cookie, kind),
             address_of(connection),

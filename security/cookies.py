@@ -10,7 +10,7 @@ REFRESH_PATH = "/api/auth/refresh"
 
 
 class ExactCookie(Cookie):
-    """Litestar writes the attributes in another order and `SameSite=strict`; the contract does not."""
+    """As the requirement writes it; Litestar has the attributes in another order, and `SameSite=strict`."""
 
     def to_encoded_header(self) -> tuple[bytes, bytes]:
         value = (
@@ -34,14 +34,14 @@ def cleared_cookies() -> list[Cookie]:
 
 
 def read_cookie(headers: Iterable[tuple[bytes, bytes]], name: str) -> str | None:
-    """The value of the cookie `name`; None where it is absent, and where it comes twice, because then
-    somebody else may have planted one of them (RFC 6265, 8.6)."""
+    """The value of the cookie `name`. None if it is absent, or sent twice: then another site of the domain
+    may have set one of them (RFC 6265, 8.6)."""
     found = read_cookies(headers, name)
     return found[0] if len(found) == 1 else None
 
 
 def read_cookies(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
-    """Every value that is sent as `name`, in however many fields."""
+    """Every value that is sent as `name`, in all Cookie fields together."""
     prefix = name.encode() + b"="
     return [
         part[len(prefix) :].decode("latin-1")

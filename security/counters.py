@@ -1,4 +1,4 @@
-"""What Redis keeps for us: counters and what is known of sessions, each change one atomic script."""
+"""What Redis keeps: counters, and what is known of sessions. Each change is one atomic script."""
 
 from typing import Any
 from uuid import UUID
@@ -7,96 +7,105 @@ from litestar.stores.redis import RedisStore
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
-from security.availability import PATIENCE, SLOW, SecondOpinion
-from security.pipeline import Pipeline, Word, packed
-from security.scripts import ADMIT, COUNT, KEEP_ATTEMPT, RETURN_ATTEMPT, SETTLE, TAKE_ATTEMPT, Script
+from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, AvailabilityProbe
+from security.pipeline import Argument, Pipeline, encode_command
+from security.scripts import (
+    COUNT_REQUEST,
+    KEEP_ATTEMPT,
+    LOOK_UP_SESSION,
+    REMEMBER_SESSION,
+    RETURN_ATTEMPT,
+    TAKE_ATTEMPT,
+    Script,
+)
 
-TOMBSTONE = b"ended"
+TOMBSTONE = b"ended"  # in the place of a session's caller
 
 
 class CounterStore(RedisStore):
-    """Litestar's store, with what its get and set cannot do in one step, over one connection for all.
+    """Litestar's store, with what its get and set cannot do in one step, over one connection for all
+    requests.
 
-    Every method raises what security.availability.UNAVAILABLE lists where Redis is away, and BusyError where
-    it only has no time for us: a flood must not pass uncounted for being a flood.
+    Every method raises what security.availability.UNAVAILABLE lists if Redis is away, and BusyError if it is
+    only slow: a flood of requests must not pass uncounted because it slows Redis down.
     """
 
-    __slots__ = ("opinion", "pipeline")
+    __slots__ = ("pipeline", "probe")
 
     def __init__(self, redis: Redis, url: str) -> None:
         super().__init__(redis, namespace=None, handle_client_shutdown=True)
-        self.opinion = SecondOpinion(url)
+        self.probe = AvailabilityProbe(url)
         connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # the library's
-        self.pipeline = Pipeline(connection, self.opinion)
+        self.pipeline = Pipeline(connection, self.probe)
 
     @classmethod
     def connect(cls, url: str) -> "CounterStore":
-        """One retry, without delay, where no connection is to be had. A stalled server costs a second and a
-        half, a slow one is waited for, and no script is asked for twice that may have run."""
+        """One retry, without delay, if a connection cannot be opened. A stalled server costs a second and a
+        half, a slow one is waited for, and a script that may have run is not repeated."""
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=2,
-            timeout=PATIENCE,
-            socket_timeout=SLOW,
-            socket_connect_timeout=SLOW,
-            retry=Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
+            timeout=PROBE_AFTER_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         return cls(Redis.from_pool(pool), url)
 
-    async def admit(self, keys: list[str], window: int) -> tuple[bytes | None, int, int]:
-        """What is known of the session, and what was counted: `keys` and answer as in security/scripts.py."""
-        known, count, left = await self.run(ADMIT, keys, window)
-        return known, count, left
+    async def look_up_session(self, keys: list[str], window_ms: int) -> tuple[bytes | None, int, int]:
+        """What is known of the session, and the count: keys and answer as in security/scripts.py."""
+        known, count, left_ms = await self.run_script(LOOK_UP_SESSION, keys, window_ms)
+        return known, count, left_ms
 
-    async def settle(
-        self, keys: list[str], window: int, known: bytes, milliseconds: int
+    async def remember_session(
+        self, keys: list[str], window_ms: int, found: bytes, remember_ms: int
     ) -> tuple[bytes, int, int]:
-        """As `admit`, once PostgreSQL has answered: `known`, which is remembered for so long."""
-        settled, count, left = await self.run(SETTLE, keys, window, known, milliseconds)
-        return settled, count, left
+        """As look_up_session, once PostgreSQL has answered: remembers `found` for `remember_ms`, unless the
+        session has a tombstone."""
+        known, count, left_ms = await self.run_script(REMEMBER_SESSION, keys, window_ms, found, remember_ms)
+        return known, count, left_ms
 
-    async def count(self, key: str, window: int) -> tuple[int, int]:
-        count, left = await self.run(COUNT, [key], window)
-        return count, left
+    async def count_request(self, key: str, window_ms: int) -> tuple[int, int]:
+        """The count in this window, and the milliseconds that are left of it."""
+        count, left_ms = await self.run_script(COUNT_REQUEST, [key], window_ms)
+        return count, left_ms
 
     async def take_attempt(self, keys: list[str], *args: int | str) -> tuple[int, int, int]:
-        """Does nothing where Redis comes to it later than anybody waits for the answer."""
-        seconds, microseconds = await self.ask("TIME")
-        until = int(seconds) + int(microseconds) / 1_000_000 + SLOW
-        allowed, taken, left = await self.run(TAKE_ATTEMPT, keys, *args, until)
-        return allowed, taken, left
+        """Does nothing if Redis runs it only after the caller has stopped waiting for the answer."""
+        seconds, microseconds = await self.execute("TIME")
+        until = int(seconds) + int(microseconds) / 1_000_000 + ANSWER_SECONDS
+        allowed, taken, left_ms = await self.run_script(TAKE_ATTEMPT, keys, *args, until)
+        return allowed, taken, left_ms
 
     async def keep_attempt(self, keys: list[str], *args: int | str) -> None:
-        await self.run(KEEP_ATTEMPT, keys, *args)
+        await self.run_script(KEEP_ATTEMPT, keys, *args)
 
     async def return_attempt(self, keys: list[str], attempt: str) -> None:
-        await self.run(RETURN_ATTEMPT, keys, attempt)
+        await self.run_script(RETURN_ATTEMPT, keys, attempt)
 
     async def forget(self, key: str) -> None:
-        await self.ask("DEL", key)
+        await self.execute("DEL", key)
 
-    async def bury_session(self, session_id: UUID, seconds: int) -> None:
-        await self.ask("SET", session_key(session_id), TOMBSTONE, "EX", seconds)
+    async def write_tombstone(self, session_id: UUID, seconds: int) -> None:
+        await self.execute("SET", session_key(session_id), TOMBSTONE, "EX", seconds)
 
     async def info(self) -> dict[str, Any]:
-        """What the server says about itself."""
+        """What the server says about itself (INFO)."""
         return dict(await self._redis.info())
 
-    async def ping(self) -> None:
-        if not await self.opinion.is_there():
-            raise Disconnected
-
-    async def run(self, script: Script, keys: list[str], *args: Word) -> Any:
+    async def run_script(self, script: Script, keys: list[str], *args: Argument) -> Any:
+        """`Any`: each script has its own answer."""
         try:
-            return await self.ask("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:  # so it has not run: the server was restarted, or its scripts were flushed
-            return await self.ask("EVAL", script.source, len(keys), *keys, *args)
+            return await self.execute("EVAL", script.source, len(keys), *keys, *args)
 
-    async def ask(self, *command: Word) -> Any:
-        return await self.pipeline.ask(packed(*command))
+    async def execute(self, *command: Argument) -> Any:
+        """`Any`: each command has its own answer."""
+        return await self.pipeline.execute(encode_command(*command))
 
     async def _shutdown(self) -> None:
         if self.handle_client_shutdown:

@@ -13,11 +13,11 @@ from typing import Any
 
 import bcrypt
 
-COST = 12  # requirement, "Password Requirements"
+BCRYPT_COST = 12  # requirement, "Password Requirements"
 MIN_CHARACTERS = 6  # requirement, "Password Requirements"
-MAX_BYTES = 72  # bcrypt reads no more, and we never cut
-# The hash of a password that nobody has: what an unknown e-mail is checked against, for the same time.
-NOBODY = b"$2b$12$v9buu53WFFOnvq0So9jdS.dybOxOoSt5VHZLJkox983H6Zcrwtb6O"
+MAX_BYTES = 72  # bcrypt reads no more, and a password is never cut
+# Of a password that nobody has. A check against it makes an unknown e-mail take as long as a known one.
+DUMMY_HASH = b"$2b$12$v9buu53WFFOnvq0So9jdS.dybOxOoSt5VHZLJkox983H6Zcrwtb6O"
 
 
 class TooBusyError(Exception):
@@ -37,12 +37,12 @@ class Passwords:
     """Hashes passwords, verifies them, and says which may be set.
 
     One hash takes about 0.3 s of a core. `threads` of them run at once, at a lower priority than the
-    requests, and `queue` more may wait; beyond that callers are told to come back, at no cost."""
+    requests, and `queue` more may wait; what comes beyond raises TooBusyError at once."""
 
     def __init__(self, threads: int | None = None, queue: int = 64, *, refuse_common: bool = False) -> None:
         self.refuse_common = refuse_common
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
-        self.places = self.threads + queue
+        self.free_places = self.threads + queue
         self.pool = ThreadPoolExecutor(self.threads, "bcrypt", initializer=lower_priority)
 
     def weakness_of(self, password: str) -> Weakness | None:
@@ -53,7 +53,7 @@ class Passwords:
         return Weakness.COMMON if self.refuse_common and is_common(password) else None
 
     async def hash(self, password: str) -> str:
-        hashed = await self.run(bcrypt.hashpw, password.encode(), bcrypt.gensalt(COST))
+        hashed = await self.run_in_pool(bcrypt.hashpw, password.encode(), bcrypt.gensalt(BCRYPT_COST))
         return str(hashed.decode())
 
     async def verify(self, password: str, hashed: str | None) -> bool:
@@ -61,26 +61,27 @@ class Passwords:
         and for a password that is too long to be anyone's."""
         secret = password.encode("utf-8", "surrogatepass")
         usable = hashed is not None and len(secret) <= MAX_BYTES
-        stored = hashed.encode() if hashed is not None and usable else NOBODY
-        matches = await self.run(bcrypt.checkpw, secret[:MAX_BYTES], stored)
+        stored = hashed.encode() if hashed is not None and usable else DUMMY_HASH
+        matches = await self.run_in_pool(bcrypt.checkpw, secret[:MAX_BYTES], stored)
         return usable and bool(matches)
 
-    async def run(self, work: Callable[..., Any], *args: bytes) -> Any:
-        if self.places <= 0:
+    async def run_in_pool(self, work: Callable[..., Any], *args: bytes) -> Any:
+        """What `work` returns. Raises TooBusyError. `Any`: bcrypt has functions of several types."""
+        if self.free_places <= 0:
             raise TooBusyError
-        self.places -= 1
+        self.free_places -= 1
         future = self.pool.submit(work, *args)
         loop = asyncio.get_running_loop()
-        # The place is free again when the thread is, not when a caller who hung up stops waiting.
-        future.add_done_callback(lambda _: self.leave_from_thread(loop))
+        # The place is free when the thread is, which may be long after a client that disconnected.
+        future.add_done_callback(lambda _: self.free_place_threadsafe(loop))
         return await asyncio.wrap_future(future)
 
-    def leave_from_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+    def free_place_threadsafe(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: the service has stopped meanwhile
-            loop.call_soon_threadsafe(self.leave)
+            loop.call_soon_threadsafe(self.free_place)
 
-    def leave(self) -> None:
-        self.places += 1
+    def free_place(self) -> None:
+        self.free_places += 1
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)

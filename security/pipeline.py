@@ -7,128 +7,132 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, DefaultParser
-from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
-from redis.exceptions import TimeoutError as Late
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from security.availability import PATIENCE, SLOW, BusyError, SecondOpinion
+from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, AvailabilityProbe, BusyError
 
-MOST = 1000  # commands in flight. Each has some hundred bytes, so that this bounds the buffers, too.
-LOST = (Disconnected, Late, InvalidResponse, OSError, TimeoutError)
-INCOMPLETE = object()
-Word = str | int | float | bytes
+MAX_IN_FLIGHT = (
+    1000  # commands without an answer; of some hundred bytes each, so that buffers are bounded too
+)
+CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError, TimeoutError)
+INCOMPLETE = object()  # from the parser, while the rest of an answer is on its way
+Argument = str | int | float | bytes
 
 
-def packed(*command: Word) -> bytes:
+def encode_command(*command: Argument) -> bytes:
     return hiredis.pack_command(command)  # type: ignore[arg-type, no-any-return]  # its stub is wrong
 
 
-PING = packed("PING")
+PING = encode_command("PING")
 
 
-class AwayError(Late):
-    """Neither did Redis answer, nor does it elsewhere."""
+class AwayError(RedisTimeoutError):
+    """Redis did not answer here, and does not answer on another connection either."""
 
 
 class Pipeline:
-    """Asks over `connection`, which is opened when it is first needed, and again after it was lost.
+    """Executes commands over `connection`, which is opened when it is first needed, and again after a loss.
 
-    No command is asked twice that may have run. Raises BusyError where Redis is there and has no time for it,
-    and what security.availability.UNAVAILABLE lists where Redis is away or objects.
+    A command that may have run is not repeated. Raises BusyError if Redis is there and does not answer in
+    time, and what security.availability.UNAVAILABLE lists if it is away or answers with an error.
     """
 
-    def __init__(self, connection: AbstractConnection, opinion: SecondOpinion) -> None:
+    def __init__(self, connection: AbstractConnection, probe: AvailabilityProbe) -> None:
         self.connection = connection
-        self.opinion = opinion
-        self.line: Line | None = None
-        self.opening: asyncio.Task[Line] | None = None
-        self.waiting = 0
+        self.probe = probe
+        self.protocol: PipelineProtocol | None = None
+        self.connecting: asyncio.Task[PipelineProtocol] | None = None
+        self.waiting = 0  # commands that wait for `connecting`
 
-    async def ask(self, command: bytes) -> Any:
-        """What Redis answers to a packed command. The answer to one that is cancelled is thrown away."""
+    async def execute(self, command: bytes) -> Any:
+        """What Redis answers to an encoded command. If the caller is cancelled, its answer is dropped. `Any`:
+        each command has its own answer."""
         try:
-            line = self.line
-            if line is None or line.transport.is_closing():
-                line = await self.reopened()
-            return await line.ask(command)
+            protocol = self.protocol
+            if protocol is None or protocol.transport.is_closing():
+                protocol = await self.reconnect()
+            return await protocol.send(command)
         except AwayError:
             raise
-        except LOST as error:
-            if await self.opinion.is_there():
+        except CONNECTION_ERRORS as error:
+            if await self.probe.is_available():
                 raise BusyError from error
             raise
 
-    async def reopened(self) -> "Line":
-        """One for all who wait for it."""
-        if self.waiting >= MOST:
+    async def reconnect(self) -> "PipelineProtocol":
+        """All who need a connection at the same time share one attempt."""
+        if self.waiting >= MAX_IN_FLIGHT:
             raise BusyError
-        if self.opening is None or self.opening.done():
-            self.opening = asyncio.create_task(self.open())
+        if self.connecting is None or self.connecting.done():
+            self.connecting = asyncio.create_task(self.connect())
         self.waiting += 1
         try:
-            return await asyncio.shield(self.opening)
+            return await asyncio.shield(self.connecting)
         finally:
             self.waiting -= 1
 
-    async def open(self) -> "Line":
+    async def connect(self) -> "PipelineProtocol":
         await self.connection.disconnect(nowait=True)
-        connecting = asyncio.create_task(self.connection.connect())  # type: ignore[no-untyped-call]  # the library's
+        opening = asyncio.create_task(self.connection.connect())  # type: ignore[no-untyped-call]  # the library's
         try:
-            await asyncio.wait({connecting}, timeout=PATIENCE)
-            if not connecting.done() and not await self.opinion.is_there():
+            await asyncio.wait({opening}, timeout=PROBE_AFTER_SECONDS)
+            if not opening.done() and not await self.probe.is_available():
                 raise AwayError("No connection in time")
-            async with asyncio.timeout(SLOW - PATIENCE):
-                await connecting
-        except RuntimeError as error:  # uvloop's, where the other side hangs up during the handshake
-            raise Disconnected("Closed during the handshake") from error
+            async with asyncio.timeout(ANSWER_SECONDS - PROBE_AFTER_SECONDS):
+                await opening
+        except RuntimeError as error:  # uvloop's, if the other side disconnects during the handshake
+            raise RedisConnectionError("Closed during the handshake") from error
         finally:
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
         writer = self.connection._writer
         if writer is None or await self.connection.can_read():
-            raise Disconnected("Closed, or something was said that nobody asked for")
-        self.line = Line(writer.transport, self.opinion)
+            raise RedisConnectionError("Closed, or there is an answer to no command")
+        self.protocol = PipelineProtocol(writer.transport, self.probe)
         if self.connection.health_check_interval:
-            self.line.check_health_every(self.connection.health_check_interval)
-        return self.line
+            self.protocol.ping_every(self.connection.health_check_interval)
+        return self.protocol
 
     async def close(self) -> None:
-        if self.opening:
-            self.opening.cancel()
-            await asyncio.gather(self.opening, return_exceptions=True)
-        if self.line:
-            self.line.fail(Disconnected, "The service stops")
+        if self.connecting:
+            self.connecting.cancel()
+            await asyncio.gather(self.connecting, return_exceptions=True)
+        if self.protocol:
+            self.protocol.fail(RedisConnectionError, "The service stops")
         await self.connection.disconnect()
 
 
-class Line(asyncio.Protocol):
-    """Takes over a connection that redis-py has opened and signed in on: its own reading of an answer costs
-    several times as much, and knows of one command at a time."""
+class PipelineProtocol(asyncio.Protocol):
+    """Takes over a connection that redis-py has opened and signed in on. redis-py's own reading of an answer
+    costs several times as much, and handles one command at a time."""
 
-    def __init__(self, transport: asyncio.WriteTransport, opinion: SecondOpinion) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, probe: AvailabilityProbe) -> None:
         self.transport = transport
-        self.before = transport.get_protocol()
-        self.opinion = opinion
+        self.replaced = transport.get_protocol()
+        self.probe = probe
         self.loop = asyncio.get_running_loop()
         self.reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=INCOMPLETE
         )
-        self.asked: deque[tuple[asyncio.Future[Any], float]] = deque()  # and when
+        self.in_flight: deque[tuple[asyncio.Future[Any], float]] = deque()  # and when each was sent
         self.timer: asyncio.TimerHandle | None = None
         self.overdue: asyncio.Future[Any] | None = None
-        self.doubt: asyncio.Task[None] | None = None
+        self.probing: asyncio.Task[None] | None = None
         transport.set_protocol(self)
 
-    def ask(self, command: bytes) -> asyncio.Future[Any]:
-        if len(self.asked) >= MOST:
+    def send(self, command: bytes) -> asyncio.Future[Any]:
+        """The future answer. Raises BusyError or RedisConnectionError at once."""
+        if len(self.in_flight) >= MAX_IN_FLIGHT:
             raise BusyError
         if self.transport.is_closing():
-            raise Disconnected("The connection was lost")
+            raise RedisConnectionError("The connection was lost")
         answer = self.loop.create_future()
-        self.asked.append((answer, self.loop.time()))
+        self.in_flight.append((answer, self.loop.time()))
         self.transport.write(command)
         if self.timer is None:
-            self.timer = self.loop.call_later(PATIENCE, self.look)
+            self.timer = self.loop.call_later(PROBE_AFTER_SECONDS, self.check_oldest)
         return answer
 
     def data_received(self, data: bytes) -> None:
@@ -136,56 +140,56 @@ class Line(asyncio.Protocol):
             self.reader.feed(data)
             while (answer := self.reader.gets()) is not INCOMPLETE:
                 if not isinstance(answer, hiredis.PushNotification):
-                    hand_out(answer, self.asked.popleft()[0])
-        except (InvalidResponse, IndexError):  # IndexError: an answer to nothing
+                    resolve(self.in_flight.popleft()[0], answer)
+        except (InvalidResponse, IndexError):  # IndexError: an answer to no command
             self.fail(InvalidResponse, "Not what a Redis answers")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.before.connection_lost(error)  # for which `connection.disconnect` waits
-        self.fail(Disconnected, f"The connection was lost: {error}")
+        self.replaced.connection_lost(error)  # for which `connection.disconnect` waits
+        self.fail(RedisConnectionError, f"The connection was lost: {error}")
 
-    def look(self) -> None:
-        """Whether the oldest command waits for too long."""
+    def check_oldest(self) -> None:
+        """Whether the oldest command has waited for too long."""
         self.timer = None
-        if not self.asked:
+        if not self.in_flight:
             return
-        answer, asked = self.asked[0]
-        waited = self.loop.time() - asked
-        if waited < PATIENCE:
-            again = PATIENCE - waited
-        elif answer is not self.overdue:  # a loop that was full first reads what has come meanwhile
+        answer, sent_at = self.in_flight[0]
+        waited = self.loop.time() - sent_at
+        if waited < PROBE_AFTER_SECONDS:
+            again = PROBE_AFTER_SECONDS - waited
+        elif answer is not self.overdue:  # an event loop that was full first reads what has come meanwhile
             self.overdue, again = answer, 0.01
-        elif waited < SLOW:
-            again = min(PATIENCE, SLOW - waited)
-            if self.doubt is None or self.doubt.done():
-                self.doubt = asyncio.create_task(self.ask_elsewhere(answer))
+        elif waited < ANSWER_SECONDS:
+            again = min(PROBE_AFTER_SECONDS, ANSWER_SECONDS - waited)
+            if self.probing is None or self.probing.done():
+                self.probing = asyncio.create_task(self.fail_if_away(answer))
         else:
-            self.fail(Late, "No answer in time")
+            self.fail(RedisTimeoutError, "No answer in time")
             return
-        self.timer = self.loop.call_later(again, self.look)
+        self.timer = self.loop.call_later(again, self.check_oldest)
 
-    async def ask_elsewhere(self, answer: asyncio.Future[Any]) -> None:
-        """Answers that do not come from a Redis that is away hold up nobody any longer."""
-        if not await self.opinion.is_there() and self.asked and self.asked[0][0] is answer:
+    async def fail_if_away(self, oldest: asyncio.Future[Any]) -> None:
+        """If Redis is away, nobody needs to wait for ANSWER_SECONDS."""
+        if not await self.probe.is_available() and self.in_flight and self.in_flight[0][0] is oldest:
             self.fail(AwayError, "No answer in time")
 
     def fail(self, kind: type[Exception], message: str) -> None:
-        """Nothing of what is in flight will be answered."""
+        """Close the connection; every command in flight fails."""
         self.transport.abort()
-        while self.asked:
-            hand_out(kind(message), self.asked.popleft()[0])
+        while self.in_flight:
+            resolve(self.in_flight.popleft()[0], kind(message))
 
-    def check_health_every(self, seconds: float) -> None:
+    def ping_every(self, seconds: float) -> None:
         if not self.transport.is_closing():
-            if not self.asked:
-                self.ask(PING).add_done_callback(lambda pong: pong.cancelled() or pong.exception())
-            self.loop.call_later(seconds, self.check_health_every, seconds)
+            if not self.in_flight:
+                self.send(PING).add_done_callback(lambda pong: pong.cancelled() or pong.exception())
+            self.loop.call_later(seconds, self.ping_every, seconds)
 
 
-def hand_out(answer: Any, waiting: asyncio.Future[Any]) -> None:
-    if waiting.done():  # who asked has gone
+def resolve(future: asyncio.Future[Any], answer: Any) -> None:
+    if future.done():  # cancelled: its caller does not wait any more
         return
     if isinstance(answer, Exception):
-        waiting.set_exception(answer)
+        future.set_exception(answer)
     else:
-        waiting.set_result(answer)
+        future.set_result(answer)

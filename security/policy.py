@@ -7,7 +7,7 @@ from typing import Self
 
 from litestar.handlers import BaseRouteHandler
 
-from security.tokens import Kind
+from security.tokens import TokenKind
 
 POLICY = "policy"  # the key of a handler's `opt`; only AccessPolicy.of reads it
 
@@ -16,12 +16,12 @@ class Authentication(Enum):
     """How an operation learns who calls. `token`: whose cookie it reads, if any. `is_public`: callers who are
     not signed in are served, and do not get a 401. `counts_anonymous`: they are counted on their address."""
 
-    REQUIRED = (Kind.ACCESS, False, False)
-    OPTIONAL = (Kind.ACCESS, True, True)
-    REFRESH_TOKEN = (Kind.REFRESH, False, True)
+    REQUIRED = (TokenKind.ACCESS, False, False)
+    OPTIONAL = (TokenKind.ACCESS, True, True)
+    REFRESH_TOKEN = (TokenKind.REFRESH, False, True)
     NONE = (None, True, False)  # nobody is asked who they are, and nothing is counted
 
-    def __init__(self, token: Kind | None, is_public: bool, counts_anonymous: bool) -> None:
+    def __init__(self, token: TokenKind | None, is_public: bool, counts_anonymous: bool) -> None:
         self.token = token
         self.is_public = is_public
         self.counts_anonymous = counts_anonymous

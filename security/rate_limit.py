@@ -22,7 +22,7 @@ class AdmissionRateLimit(RateLimitMiddleware):
         if admitted is None or admitted.count is None:
             await self.app(scope, receive, send)
             return
-        if admitted.count.exceeded:
+        if admitted.count.is_exceeded:
             headers = rate_limit_headers(admitted.count)
             headers["Retry-After"] = str(admitted.count.reset)
             raise TooManyRequestsException("Too many requests", headers=headers)

@@ -1,18 +1,18 @@
-"""The Lua scripts of security/counters.py. Each runs in Redis as one step, whatever else goes on."""
+"""The Lua scripts of security/counters.py. Redis runs each as one step, with nothing in between."""
 
 from hashlib import sha1
 
 
 class Script:
-    """`sha` is what Redis knows it by, once it has it."""
+    """`sha`: the name under which Redis keeps a script that it has run once."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-COUNTED = """
-local function counted(counter)
+COUNT_FUNCTION = """
+local function count_request(counter)
   local count = redis.call('INCR', counter)
   local left = redis.call('PTTL', counter)
   if left < 0 then
@@ -23,28 +23,28 @@ local function counted(counter)
 end
 """
 # KEYS: the counter. ARGV: the window in ms. Returns {count, ms left of the window}.
-COUNT = Script(f"""{COUNTED}
-local count, left = counted(KEYS[1])
+COUNT_REQUEST = Script(f"""{COUNT_FUNCTION}
+local count, left = count_request(KEYS[1])
 return {{count, left}}
 """)
-# KEYS: the session, its user's counter and, where those who have no living session are served as well, the
+# KEYS: the session, its user's counter and, if the operation serves callers without a living session too, the
 # counter of the caller's address. ARGV: the window in ms.
-# Returns {what is known of the session, count, ms left of the window}; a count of 0 is none.
-KNOWN = f"""{COUNTED}
+# Returns {what is known of the session, count, ms left of the window}; the count is 0 if nothing was counted.
+ANSWER_FUNCTION = f"""{COUNT_FUNCTION}
 local function answer(known)
   local counter = KEYS[2]
   if known == 'ended' then counter = KEYS[3] end
   if not known or not counter then return {{known, 0, 0}} end
-  local count, left = counted(counter)
+  local count, left = count_request(counter)
   return {{known, count, left}}
 end
 """
-ADMIT = Script(f"""{KNOWN}
+LOOK_UP_SESSION = Script(f"""{ANSWER_FUNCTION}
 return answer(redis.call('GET', KEYS[1]))
 """)
-# ARGV, too: what PostgreSQL says of the session, and for how many ms to remember it (0: not at all). A
-# tombstone stays, and what an earlier answer is remembered for is not prolonged.
-SETTLE = Script(f"""{KNOWN}
+# ARGV, besides: what PostgreSQL says of the session, and for how many ms to remember it (0: not at all). A
+# tombstone is not overwritten, and an earlier answer is not remembered for longer.
+REMEMBER_SESSION = Script(f"""{ANSWER_FUNCTION}
 local known = redis.call('GET', KEYS[1])
 if known ~= 'ended' then
   if ARGV[2] == 'ended' or (not known and tonumber(ARGV[3]) > 0) then
@@ -55,12 +55,12 @@ end
 return answer(known)
 """)
 
-# An attempt to sign in is a field of its own, beside `count` and `first_attempt`, until somebody says how it
-# ended: `attempt:{id}`, with the moment (s since the epoch) at which it no longer counts if nobody ever does.
-# KEYS: the attempts of the e-mail, those of the address. ARGV: attempts allowed of each, window in s, id and
-# lease in s of this one, and the moment after which it is not to be taken any more.
-# Returns {1 if it may be made, 0 if not, -1 if it is too late; attempts of the e-mail; ms left of the window
-# that decides}.
+# Until the service says how an attempt to sign in ended, the attempt is a field beside `count` and
+# `first_attempt`: `attempt:{id}`, with the time (s since the epoch) at which its lease ends, and it no longer
+# counts. KEYS: the attempts of the e-mail, those of the address. ARGV: how many are allowed of each, window
+# in s, id and lease in s of this one, and the time after which nobody waits for the answer. Returns {1 if it
+# is allowed, 0 if not, -1 if it is too late; attempts of the e-mail; ms left of the window of the limit that
+# decides}.
 TAKE_ATTEMPT = Script("""
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -94,7 +94,8 @@ for i = 1, 2 do
 end
 return {1, of_email + 1, redis.call('PTTL', KEYS[1])}
 """)
-# The attempt has failed: it counts for the rest of the window, be it a new one. ARGV: its id, window in s.
+# The attempt has failed, and counts for the rest of the window, which may be a new one. ARGV: id, window in
+# s.
 KEEP_ATTEMPT = Script("""
 for i = 1, #KEYS do
   if redis.call('HDEL', KEYS[i], 'attempt:' .. ARGV[1]) == 0 then
@@ -105,7 +106,7 @@ for i = 1, #KEYS do
   end
 end
 """)
-# The attempt did not fail, and counts no more. ARGV: its id.
+# The attempt did not fail, and does not count. ARGV: its id.
 RETURN_ATTEMPT = Script("""
 for i = 1, #KEYS do
   if redis.call('HDEL', KEYS[i], 'attempt:' .. ARGV[1]) == 1

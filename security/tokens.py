@@ -15,22 +15,21 @@ from jwt.utils import base64url_encode
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 
-CLOCK_SKEW = 120  # seconds that another server's clock may be ahead of ours
-MAX_LENGTH = 4096
-REMEMBERED = 4096  # tokens, of some two kilobytes each
-REQUIRED = ("exp", "iat", "sub", "sid", "jti", "kind")
+CLOCK_SKEW_SECONDS = 120  # that the clock of another server may be ahead of this one's
+MAX_TOKEN_LENGTH = 4096  # characters, all ASCII; browsers keep no longer cookie
+MAX_VERIFIED = 4096  # tokens that are remembered as verified, of some two kilobytes each
+REQUIRED_CLAIMS = ("exp", "iat", "sub", "sid", "jti", "kind")
+# What decoding a token raises, whatever is wrong with it.
+DECODE_ERRORS = (NotAuthorizedException, ImproperlyConfiguredException, ValueError, TypeError, RecursionError)
 
 
-UNREADABLE = (NotAuthorizedException, ImproperlyConfiguredException, ValueError, TypeError, RecursionError)
-
-
-class Kind(StrEnum):
+class TokenKind(StrEnum):
     ACCESS = "access"
     REFRESH = "refresh"
 
 
 class Utf8Encoder(json.JSONEncoder):
-    """Characters as they are, not as escapes of six bytes and more: a long e-mail must fit into a cookie."""
+    """Writes characters as UTF-8, not as escapes of six bytes: a long e-mail must fit in a cookie."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "ensure_ascii": False})
@@ -46,7 +45,7 @@ class SessionToken(Token):
     kind: str = ""
 
     def __post_init__(self) -> None:
-        """Litestar's check refuses an `iat` one second ahead; decode_payload has judged both times."""
+        """Not Litestar's check, which refuses an `iat` one second ahead; decode_payload checks both times."""
 
     @cached_property
     def user_id(self) -> UUID:
@@ -66,9 +65,10 @@ class SessionToken(Token):
         return self.iat.timestamp(), int(self.exp.timestamp())
 
     def is_current(self) -> bool:
-        """As decode judges it, by the clock as it is now, set back or forward as that may be."""
+        """Whether its times are valid now, by the rules of decode_payload. The clock may have been set back
+        or forward since the token was verified."""
         issued, expires = self.times
-        return issued - CLOCK_SKEW <= time() < expires
+        return issued - CLOCK_SKEW_SECONDS <= time() < expires
 
     @classmethod
     def decode_payload(
@@ -80,19 +80,19 @@ class SessionToken(Token):
         audience: Any = None,
         options: Any = None,
     ) -> Any:
-        """The claims of a token signed with `secret` by one of `algorithms`, all of REQUIRED among them.
+        """The claims, with all of REQUIRED_CLAIMS, of a token signed with `secret` by one of `algorithms`.
 
-        Raises jwt.InvalidTokenError otherwise. The token's header must be, byte for byte, the one that we
-        write: no other `alg`, no `kid`, `jku` or `jwk` is so much as parsed (RFC 8725, 3.1 and 3.10).
+        Raises jwt.InvalidTokenError otherwise. The token's header must be, byte for byte, the one that encode
+        writes: no other `alg`, no `kid`, `jku` or `jwk` is so much as parsed (RFC 8725, 3.1 and 3.10).
         """
-        if len(encoded_token) > MAX_LENGTH or not encoded_token.isascii():
+        if len(encoded_token) > MAX_TOKEN_LENGTH or not encoded_token.isascii():
             raise jwt.InvalidTokenError("oversized or not ASCII")
-        if encoded_token.partition(".")[0] not in [our_header(algorithm) for algorithm in algorithms]:
-            raise jwt.InvalidTokenError("not our header")
-        checks: Any = {**(options or {}), "require": list(REQUIRED), "verify_iat": False}
+        if encoded_token.partition(".")[0] not in [encoded_header(algorithm) for algorithm in algorithms]:
+            raise jwt.InvalidTokenError("not the header that this service writes")
+        checks: Any = {**(options or {}), "require": list(REQUIRED_CLAIMS), "verify_iat": False}
         claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
         if not isinstance(claims["iat"], int | float) or (
-            claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW
+            claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW_SECONDS
         ):
             raise jwt.InvalidTokenError("issued in the future")
         for name in ("sub", "sid", "jti"):
@@ -116,11 +116,11 @@ class SessionToken(Token):
 
 @dataclass(frozen=True)
 class TokenIssuer:
-    """Signs and reads the tokens of sessions, under one algorithm. `previous_key` still verifies, and never
+    """Signs and reads the tokens of sessions, with one algorithm. `previous_key` still verifies and never
     signs, so that a change of key signs nobody out.
 
-    Access tokens that were verified are `verified`, and only their times are judged again. They are found by
-    the whole token, so that how long it takes tells nobody a token that they do not have.
+    `verified` remembers access tokens whose signature was right, so that only their times are checked again.
+    They are found by the whole token: the time that this takes tells nobody a token that they do not have.
     """
 
     key: str
@@ -129,18 +129,18 @@ class TokenIssuer:
     previous_key: str | None = None
     verified: dict[str, SessionToken] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def access(self, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
+    def issue_access(self, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
         until = datetime.now(UTC) + self.access_lifetime
-        return self.issue(Kind.ACCESS, user_id, email, role, session_id, uuid4(), until)
+        return self.issue(TokenKind.ACCESS, user_id, email, role, session_id, uuid4(), until)
 
-    def refresh(
+    def issue_refresh(
         self, user_id: UUID, email: str, role: str, session_id: UUID, token_id: UUID, until: datetime
     ) -> str:
-        return self.issue(Kind.REFRESH, user_id, email, role, session_id, token_id, until)
+        return self.issue(TokenKind.REFRESH, user_id, email, role, session_id, token_id, until)
 
     def issue(
         self,
-        kind: Kind,
+        kind: TokenKind,
         user_id: UUID,
         email: str,
         role: str,
@@ -158,37 +158,39 @@ class TokenIssuer:
             exp=until.replace(microsecond=0),
         ).encode(self.key, self.algorithm)
 
-    def read(self, encoded: str | None, kind: Kind, *, expired: bool = False) -> SessionToken | None:
-        """The token if it is ours, of this kind and current (`expired=True`: or expired); else None."""
+    def read(self, encoded: str | None, kind: TokenKind, *, expired: bool = False) -> SessionToken | None:
+        """The token if this service signed it, it is of this kind, and it is current (`expired=True`: or has
+        expired); else None."""
         if not encoded:
             return None
         token = self.verified.get(encoded)
         if token is None:
-            token = self.decoded(encoded, expired=expired)
-            if token and token.kind == Kind.ACCESS and not expired:
+            token = self.decode(encoded, expired=expired)
+            if token and token.kind == TokenKind.ACCESS and not expired:
                 self.remember(encoded, token)
         elif not expired and not token.is_current():
             return None
         return token if token and token.kind == kind else None
 
-    def decoded(self, encoded: str, *, expired: bool) -> SessionToken | None:
+    def decode(self, encoded: str, *, expired: bool) -> SessionToken | None:
         for key in filter(None, (self.key, self.previous_key)):
-            with suppress(*UNREADABLE):
+            with suppress(*DECODE_ERRORS):
                 return SessionToken.decode(encoded, key, self.algorithm, verify_exp=not expired)
         return None
 
     def remember(self, encoded: str, token: SessionToken) -> None:
-        """In the place of those that came first, once they have expired or are too many."""
+        """Remember a verified token, and forget the oldest ones that have expired or are too many."""
         while self.verified:
             oldest = next(iter(self.verified))
-            if len(self.verified) < REMEMBERED and self.verified[oldest].is_current():
+            if len(self.verified) < MAX_VERIFIED and self.verified[oldest].is_current():
                 break
             del self.verified[oldest]
         self.verified[encoded] = token
 
 
 @cache
-def our_header(algorithm: str) -> str:
+def encoded_header(algorithm: str) -> str:
+    """The first part of every token that this service signs."""
     return base64url_encode(f'{{"alg":"{algorithm}","typ":"JWT"}}'.encode()).decode()
 
 

@@ -72,11 +72,13 @@ def set_password(arguments: argparse.Namespace) -> None:
         ended = await sessions.end_all(transaction, user.id)
         await audit.add(transaction, command_event(Action.ACCOUNT_PASSWORD, user.id))
         store = CounterStore.connect(redis_url)
-        admission = Admission(store, find_no_session, limit=1, tombstone=MAX_ACCESS_TOKEN_MINUTES * 60)
+        admission = Admission(
+            store, find_no_session, limit=1, tombstone_seconds=MAX_ACCESS_TOKEN_MINUTES * 60
+        )
 
         async def tell_redis() -> None:
             async with store:
-                await admission.end(ended)
+                await admission.end_sessions(ended)
                 await LoginAttempts(store, 1, 1, 1).forgive(email)
 
         transaction.after_commit(tell_redis)

@@ -12,10 +12,10 @@ from persistence import demo, fitness
 from persistence.postgres.connecting import NoConnectionError, refusal
 from persistence.postgres.database import Database, Reader
 from persistence.postgres.failures import DATABASE_ERRORS
-from security import probe
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import CounterStore
 from security.passwords import Passwords
+from security.redis_check import explain_lasting_error, inspect_server, require_working_redis
 
 log = logging.getLogger("medisecure.start")
 
@@ -94,11 +94,11 @@ async def find_redis_problem(url: str) -> str | None:
     store = CounterStore.connect(url)
     try:
         async with store:
-            problem, warning = await probe.doubts(store)
+            problem, warning = await inspect_server(store)
             if problem is None:
-                await probe.try_out(store)
+                await require_working_redis(store)
     except (*UNAVAILABLE, BusyError) as error:
-        problem, warning = probe.objection(error), None
+        problem, warning = explain_lasting_error(error), None
         if problem is None:
             reason = str(error) or "it does not answer"
             raise UnreachableError(f"Redis cannot be reached: {reason}") from error

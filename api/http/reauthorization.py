@@ -17,7 +17,7 @@ from api.http.errors import NOT_SIGNED_IN, handle_exception
 from api.http.requests import StrictRequest
 from persistence.postgres.database import Transaction
 from persistence.sessions import Sessions
-from security.admission import REMEMBERED, Admitted
+from security.admission import ALIVE_CACHE_SECONDS, Admitted
 from security.roles import Caller
 
 
@@ -25,7 +25,7 @@ def is_stale(admitted: Admitted | None) -> bool:
     """Whether the caller was last checked longer ago than "alive" may be remembered."""
     if admitted is None or admitted.caller is None:
         return False
-    return monotonic() - admitted.checked_at > REMEMBERED
+    return monotonic() - admitted.checked_at > ALIVE_CACHE_SECONDS
 
 
 async def reauthorize(request: StrictRequest) -> None:

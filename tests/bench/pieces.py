@@ -29,7 +29,7 @@ from persistence.postgres.database import Database, Reader
 from security.admission import Admission
 from security.counters import CounterStore
 from security.roles import Caller, Role
-from security.tokens import Kind, TokenIssuer
+from security.tokens import TokenIssuer, TokenKind
 from tests.bench import seed
 from tests.bench.clinic import Clinic, uid
 from tests.support.service import KEY, Backend
@@ -92,24 +92,24 @@ def event(number_of_charts: int = 1) -> Event:
 
 def token() -> tuple[TokenIssuer, str]:
     issuer = TokenIssuer(KEY, "HS256", timedelta(minutes=15))
-    return issuer, issuer.access(STAFF.id, STAFF.email, STAFF.role, STAFF.session_id)
+    return issuer, issuer.issue_access(STAFF.id, STAFF.email, STAFF.role, STAFF.session_id)
 
 
 def test_token(benchmark: BenchmarkFixture) -> None:
     issuer, encoded = token()
-    assert benchmark(issuer.read, encoded, Kind.ACCESS)
+    assert benchmark(issuer.read, encoded, TokenKind.ACCESS)
 
 
 def test_admission(timed: Run, backend: Backend, runner: asyncio.Runner) -> None:
     """Session and limit, one round trip to Valkey."""
     issuer, encoded = token()
-    read = issuer.read(encoded, Kind.ACCESS)
+    read = issuer.read(encoded, TokenKind.ACCESS)
     store = CounterStore.connect(backend.redis_url)
 
     async def find(session: UUID) -> Caller:
         return STAFF
 
-    admission = Admission(store, find, limit=1_000_000_000, tombstone=900)
+    admission = Admission(store, find, limit=1_000_000_000, tombstone_seconds=900)
     runner.run(store.__aenter__())
     assert timed(lambda: admission.admit(read, "192.0.2.7")).caller == STAFF
     runner.run(store.__aexit__(None, None, None))

@@ -16,7 +16,7 @@ from security.admission import Admission
 from security.availability import BusyError
 from security.counters import CounterStore
 from security.login_attempts import LoginAttempts
-from security.pipeline import MOST
+from security.pipeline import MAX_IN_FLIGHT
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World
 from tests.support.relay import Relay, relayed
@@ -116,9 +116,12 @@ async def full(url: str) -> AsyncIterator[tuple[Relay, CounterStore]]:
     async with relayed(url) as relay:
         store = CounterStore.connect(relay.url)
         async with store:
-            await store.count("requests:user:x", 60_000)
+            await store.count_request("requests:user:x", 60_000)
             relay.hold()
-            asked = [asyncio.create_task(store.count("requests:user:x", 60_000)) for _ in range(MOST)]
+            asked = [
+                asyncio.create_task(store.count_request("requests:user:x", 60_000))
+                for _ in range(MAX_IN_FLIGHT)
+            ]
             await asyncio.sleep(0)
             yield relay, store
             relay.let_go()
@@ -131,19 +134,19 @@ async def nobody(_: object) -> None: ...
 def test_every_use_of_a_full_connection_is_busy_and_not_away(valkey: str) -> None:
     async def run() -> None:
         async with full(valkey) as (_, store):
-            admission = Admission(store, nobody, limit=100, tombstone=900)
+            admission = Admission(store, nobody, limit=100, tombstone_seconds=900)
             attempts = LoginAttempts(store, 5, 900, 300)
             session = uuid4()
             for use in (
-                admission.count("requests:address:192.0.2.1"),
-                admission.known([f"session:{session}", "requests:user:x"], session),
+                admission.count_request("requests:address:192.0.2.1"),
+                admission.look_up([f"session:{session}", "requests:user:x"], session),
                 attempts.take("a@b.c", "192.0.2.1"),
-                store.bury_session(session, 900),
+                store.write_tombstone(session, 900),
             ):
                 with pytest.raises(BusyError):
                     await use
-            assert admission.away_until == 0
-            await store.ping()
+            assert admission.redis_away_until == 0
+            assert await store.probe.is_available()
 
     asyncio.run(run())
 
@@ -154,7 +157,9 @@ def test_a_session_is_buried_once_there_is_room(valkey: str) -> None:
 
     async def run() -> None:
         async with full(valkey) as (relay, store):
-            ending = asyncio.create_task(Admission(store, nobody, limit=1, tombstone=900).end([session]))
+            ending = asyncio.create_task(
+                Admission(store, nobody, limit=1, tombstone_seconds=900).end_sessions([session])
+            )
             await asyncio.sleep(0.6)
             assert not ending.done()
             relay.let_go()

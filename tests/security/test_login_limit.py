@@ -301,11 +301,11 @@ def test_an_attempt_that_nobody_ended_lapses(backend: Backend) -> None:
 
     nobody = email("nobody")
     lost = [asyncio.run(take()) for _ in range(2)]
-    assert asyncio.run(take()).count.exceeded
+    assert asyncio.run(take()).count.is_exceeded
     with backend.redis as connection:
         for attempt in lost:
             for at in attempt.keys:
-                connection.hset(at, f"attempt:{attempt.id}", int(time.time()) - 1)  # as LEASE seconds do
+                connection.hset(at, f"attempt:{attempt.id}", int(time.time()) - 1)  # as LEASE_SECONDS do
     assert asyncio.run(take()).count.count == 1
     assert len(attempts(backend, nobody)) == 3
 

@@ -61,9 +61,9 @@ class Watched(Passwords):
         super().__init__()
         self.done: list[tuple[Callable[..., Any], bytes]] = []
 
-    async def run(self, work: Callable[..., Any], *args: bytes) -> Any:
+    async def run_in_pool(self, work: Callable[..., Any], *args: bytes) -> Any:
         self.done.append((work, args[1][:7]))
-        return await super().run(work, *args)
+        return await super().run_in_pool(work, *args)
 
 
 def test_an_unknown_email_costs_what_a_known_one_does(

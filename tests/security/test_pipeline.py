@@ -17,7 +17,7 @@ import uvloop
 from persistence import embedded
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import CounterStore
-from security.pipeline import MOST
+from security.pipeline import MAX_IN_FLIGHT
 from tests.support.relay import Relay, relayed
 
 KEY = "requests:user:somebody"
@@ -56,11 +56,11 @@ async def outcomes(*asked: "asyncio.Task[Any]") -> list[Any]:
 
 
 def echoes(store: CounterStore, words: range) -> list["asyncio.Task[Any]"]:
-    return [asyncio.create_task(store.ask("ECHO", word)) for word in words]
+    return [asyncio.create_task(store.execute("ECHO", word)) for word in words]
 
 
 def counts(store: CounterStore, number: int) -> list["asyncio.Task[Any]"]:
-    return [asyncio.create_task(store.count(KEY, 60_000)) for _ in range(number)]
+    return [asyncio.create_task(store.count_request(KEY, 60_000)) for _ in range(number)]
 
 
 def counted(valkey: str) -> int:
@@ -89,7 +89,7 @@ def test_each_gets_the_answer_to_what_it_asked(valkey: str, pieces: int) -> None
 def test_an_answer_whose_request_has_gone_is_nobody_elses(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (relay, store):
-            await store.ask("ECHO", "first")
+            await store.execute("ECHO", "first")
             relay.hold()
             asked = echoes(store, range(100))
             await relay.until_held(100)
@@ -107,28 +107,28 @@ def test_an_answer_whose_request_has_gone_is_nobody_elses(valkey: str) -> None:
 def test_what_is_beyond_the_most_in_flight_is_busy_and_not_asked(valkey: str) -> None:
     async def run() -> None:
         async with behind(valkey) as (relay, store):
-            await store.count(KEY, 60_000)
+            await store.count_request(KEY, 60_000)
             relay.hold()
-            asked = counts(store, MOST)
+            asked = counts(store, MAX_IN_FLIGHT)
             await asyncio.sleep(0)
             for _ in range(3):
                 with pytest.raises(BusyError):
-                    await store.count(KEY, 60_000)
+                    await store.count_request(KEY, 60_000)
             relay.let_go()
-            assert [count for count, _ in await asyncio.gather(*asked)] == [*range(2, MOST + 2)]
-            assert (await store.count(KEY, 60_000))[0] == MOST + 2
+            assert [count for count, _ in await asyncio.gather(*asked)] == [*range(2, MAX_IN_FLIGHT + 2)]
+            assert (await store.count_request(KEY, 60_000))[0] == MAX_IN_FLIGHT + 2
 
     asyncio.run(run())
-    assert counted(valkey) == MOST + 2
+    assert counted(valkey) == MAX_IN_FLIGHT + 2
 
 
 def test_so_is_what_is_beyond_the_most_that_wait_for_a_connection(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
-            return await outcomes(*counts(store, MOST + 50))
+            return await outcomes(*counts(store, MAX_IN_FLIGHT + 50))
 
     busy = [answer for answer in asyncio.run(run()) if isinstance(answer, BusyError)]
-    assert (len(busy), counted(valkey)) == (50, MOST)
+    assert (len(busy), counted(valkey)) == (50, MAX_IN_FLIGHT)
 
 
 def test_scripts_that_are_flushed_are_loaded_again(valkey: str) -> None:
@@ -139,7 +139,7 @@ def test_scripts_that_are_flushed_are_loaded_again(valkey: str) -> None:
             asked = []
             for _ in range(20):
                 asked += counts(store, 20)
-                await store.ask("SCRIPT", "FLUSH")
+                await store.execute("SCRIPT", "FLUSH")
             return await outcomes(*asked)
 
     assert sorted(count for count, _ in asyncio.run(run())) == [*range(1, 401)]
@@ -152,13 +152,13 @@ def test_what_may_have_run_is_not_asked_again(valkey: str, after: int) -> None:
 
     async def run() -> tuple[list[Any], int, int]:
         async with behind(valkey) as (relay, store):
-            await store.count(KEY, 60_000)
+            await store.count_request(KEY, 60_000)
             relay.hold()
             asked = counts(store, 30)
             await relay.until_held(30 * 10)
             relay.cut(after)
             answers = await outcomes(*asked)
-            return answers, (await store.count(KEY, 60_000))[0], len(relay.wires)
+            return answers, (await store.count_request(KEY, 60_000))[0], len(relay.wires)
 
     answers, last, connections = asyncio.run(run())
     arrived = [answer for answer in answers if not isinstance(answer, BusyError)]
@@ -174,7 +174,7 @@ def test_what_is_no_answer_ends_the_connection(valkey: str, words: bytes) -> Non
 
     async def run() -> None:
         async with behind(valkey) as (relay, store):
-            await store.ask("ECHO", "first")
+            await store.execute("ECHO", "first")
             relay.hold()
             asked = echoes(store, range(5))
             await relay.until_held(5)
@@ -190,7 +190,7 @@ def test_an_answer_that_nobody_asked_for_ends_the_connection(valkey: str) -> Non
 
     async def run() -> None:
         async with behind(valkey) as (relay, store):
-            await store.ask("ECHO", "first")
+            await store.execute("ECHO", "first")
             relay.say(b"+OK\r\n")
             await asyncio.sleep(0.1)
             assert await asyncio.gather(*echoes(store, range(5))) == said(range(5))
@@ -204,11 +204,11 @@ def test_one_that_answers_elsewhere_is_waited_for_and_is_then_busy(valkey: str) 
 
     async def run() -> None:
         async with behind(valkey) as (relay, store):
-            await store.count(KEY, 60_000)
+            await store.count_request(KEY, 60_000)
             relay.hold()
             answers = await outcomes(*counts(store, 10))
             assert {type(answer) for answer in answers} == {BusyError}
-            assert (await store.count(KEY, 60_000))[0] == 12
+            assert (await store.count_request(KEY, 60_000))[0] == 12
 
     asyncio.run(run())
 
@@ -216,7 +216,7 @@ def test_one_that_answers_elsewhere_is_waited_for_and_is_then_busy(valkey: str) 
 def test_a_slow_answer_is_an_answer(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (relay, store):
-            await store.ask("ECHO", "first")
+            await store.execute("ECHO", "first")
             relay.delay = 0.9
             return await outcomes(*echoes(store, range(20)))
 
@@ -228,7 +228,7 @@ def test_one_that_answers_nowhere_is_away_until_it_answers_again(valkey: str) ->
 
     async def run() -> None:
         async with behind(valkey) as (_, store):
-            await store.count(KEY, 60_000)
+            await store.count_request(KEY, 60_000)
             with stalled(valkey):
                 first = counts(store, 10)
                 await asyncio.sleep(0.4)
@@ -236,7 +236,7 @@ def test_one_that_answers_nowhere_is_away_until_it_answers_again(valkey: str) ->
                     assert isinstance(answer, UNAVAILABLE), answer
                 for answer in await outcomes(*counts(store, 10)):
                     assert isinstance(answer, UNAVAILABLE), answer
-            await store.count(KEY, 60_000)
+            await store.count_request(KEY, 60_000)
 
     asyncio.run(run())
 
@@ -256,7 +256,7 @@ def stalled(valkey: str) -> Iterator[None]:
 def test_a_loop_that_was_full_first_reads_what_came_meanwhile(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
-            await store.ask("ECHO", "first")
+            await store.execute("ECHO", "first")
             asked = echoes(store, range(5))
             await asyncio.sleep(0)
             stall()
@@ -272,8 +272,8 @@ def stall() -> None:
 def test_big_answers_among_small_ones(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
-            await store.ask("SET", "big", b"x" * 5_000_000)
-            big = asyncio.create_task(store.ask("GET", "big"))
+            await store.execute("SET", "big", b"x" * 5_000_000)
+            big = asyncio.create_task(store.execute("GET", "big"))
             return await outcomes(*echoes(store, range(5)), big, *echoes(store, range(5)))
 
     answers = asyncio.run(run())
@@ -285,7 +285,7 @@ def test_what_redis_says_unasked_is_no_answer(valkey: str) -> None:
 
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
-            await store.ask("CLIENT", "TRACKING", "ON", "BCAST")
+            await store.execute("CLIENT", "TRACKING", "ON", "BCAST")
             with redis.Redis.from_url(valkey) as connection:
                 for number in range(20):
                     connection.set(f"changed:{number}", 1)
@@ -297,7 +297,7 @@ def test_what_redis_says_unasked_is_no_answer(valkey: str) -> None:
 def test_an_objection_is_one_requests_own(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
-            wrong = asyncio.create_task(store.ask("NO-SUCH-COMMAND"))
+            wrong = asyncio.create_task(store.execute("NO-SUCH-COMMAND"))
             return await outcomes(*echoes(store, range(3)), wrong, *echoes(store, range(3)))
 
     answers = asyncio.run(run())
@@ -310,7 +310,7 @@ def test_a_restarted_server_costs_nobody_an_error_who_asks_afterwards(tmp_path: 
         servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
         async with connected(servers.redis_url) as store:
             for _ in range(3):
-                assert (await store.count(KEY, 60_000))[0] == 1
+                assert (await store.count_request(KEY, 60_000))[0] == 1
                 await asyncio.to_thread(servers.stop)
                 servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
         await asyncio.to_thread(servers.stop)
@@ -341,7 +341,7 @@ def test_a_restart_while_many_ask(tmp_path: Path) -> None:
             await asyncio.sleep(0.3)
             stop.set()
             answers = [answer for answers in await asyncio.gather(*asking) for answer in answers]
-            assert await store.count(KEY, 60_000)
+            assert await store.count_request(KEY, 60_000)
         await asyncio.to_thread(servers.stop)
         return answers
 
@@ -362,7 +362,7 @@ def test_a_server_that_hangs_up_during_the_handshake_is_away(run: Callable[[Any]
         async with server, connected(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
             for _ in range(30):
                 with pytest.raises(UNAVAILABLE):
-                    await store.count(KEY, 60_000)
+                    await store.count_request(KEY, 60_000)
 
     run(ask())
 
@@ -374,15 +374,15 @@ def test_a_user_whose_password_has_changed_is_told_so(valkey: str) -> None:
         with redis.Redis.from_url(valkey) as admin:
             admin.execute_command("ACL", "SETUSER", "clinic", "on", ">old", "~*", "+@all")
             async with connected(f"{valkey}?db=3&username=clinic&password=old&client_name=us") as store:
-                await store.ask("SET", "where", "in 3")
-                assert await store.ask("ACL", "WHOAMI") == b"clinic"
-                assert await store.ask("CLIENT", "GETNAME") == b"us"
+                await store.execute("SET", "where", "in 3")
+                assert await store.execute("ACL", "WHOAMI") == b"clinic"
+                assert await store.execute("CLIENT", "GETNAME") == b"us"
                 admin.execute_command("ACL", "SETUSER", "clinic", "resetpass", ">new")
-                await store.ask("ECHO", "still here")
+                await store.execute("ECHO", "still here")
                 admin.client_kill_filter(_type="normal", skipme=True)
                 await asyncio.sleep(0.05)
                 with pytest.raises(redis.ConnectionError, match="invalid username-password"):
-                    await store.ask("ECHO", "again")
+                    await store.execute("ECHO", "again")
         with redis.Redis.from_url(f"{valkey}?db=3") as other:
             assert other.get("where") == b"in 3"
 
@@ -392,7 +392,7 @@ def test_a_user_whose_password_has_changed_is_told_so(valkey: str) -> None:
 def test_an_idle_connection_is_kept_up_as_the_url_says(valkey: str) -> None:
     async def run() -> int:
         async with connected(f"{valkey}?health_check_interval=1") as store:
-            await store.ask("ECHO", "first")
+            await store.execute("ECHO", "first")
             before = pings(valkey)
             await asyncio.sleep(2.2)
             return pings(valkey) - before
@@ -409,7 +409,7 @@ def test_nothing_stays_open_or_waiting_at_the_end(valkey: str) -> None:
     async def run() -> list[Any]:
         async with relayed(valkey) as relay:
             async with connected(relay.url) as store:
-                await store.ask("ECHO", "first")
+                await store.execute("ECHO", "first")
                 relay.hold()
                 asked = echoes(store, range(3))
                 await relay.until_held(3)

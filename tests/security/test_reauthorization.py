@@ -150,7 +150,7 @@ def test_every_write_with_a_body_is_tried() -> None:
 def test_a_write_whose_body_comes_late_is_not_stored(
     operation_id: str, remembered: float, world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", remembered)
+    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", remembered)
     browser, method, path, body, effect = prepared(world, operation_id)
     with begun(browser, method, path, body) as finish:
         disabled(world, browser)
@@ -181,7 +181,7 @@ def test_whatever_ends_a_session_or_a_role_ends_it_for_what_is_under_way(
 def test_after_a_long_wait_the_dead_learn_nothing_of_rules_and_objects(
     body: Any, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account(Role.DOCTOR)
     record = {"diagnosis": "Well", "prescription": "", "notes": "", **body}
     with begun(browser, "POST", "/api/records", record) as finish:
@@ -192,7 +192,7 @@ def test_after_a_long_wait_the_dead_learn_nothing_of_rules_and_objects(
 def test_after_a_long_wait_the_guards_judge_who_they_are_now(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account(Role.DOCTOR)
     body = {"patientId": world.chart()["id"], "diagnosis": "Well", "prescription": "", "notes": ""}
     with begun(browser, "POST", "/api/records", body) as finish:
@@ -204,7 +204,7 @@ def test_after_a_long_wait_the_guards_judge_who_they_are_now(
 def test_a_slow_body_of_somebody_still_signed_in_is_taken(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account()
     with begun(browser, "PATCH", "/api/users/me", {"name": "Patient Person"}) as finish:
         status, answer = finish()
@@ -295,7 +295,7 @@ def test_two_sessions_that_end_each_other_do_not_block_each_other(world: World) 
 def test_an_answer_that_was_long_in_coming_is_not_for_somebody_who_has_signed_out(
     world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.http.reauthorization.REMEMBERED", 0.0)
+    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account(Role.STAFF)
     still = world.account(Role.STAFF)[0]
     with ThreadPoolExecutor(3) as pool:

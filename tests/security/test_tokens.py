@@ -12,7 +12,7 @@ import httpx
 import jwt
 import pytest
 
-from security.tokens import REMEMBERED, Kind, TokenIssuer
+from security.tokens import MAX_VERIFIED, TokenIssuer, TokenKind
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World
 from tests.support.service import KEY, Backend, Service
@@ -245,7 +245,7 @@ class TestRemembered:
 
     @staticmethod
     def access_of(issuer: TokenIssuer) -> str:
-        return issuer.access(uuid4(), "a@b.example", "staff", uuid4())
+        return issuer.issue_access(uuid4(), "a@b.example", "staff", uuid4())
 
     @pytest.mark.parametrize(
         ("seconds", "good"),
@@ -257,11 +257,11 @@ class TestRemembered:
         """Set forward, it has expired; set back by more than another server's clock may be, it is not issued
         yet. Set right again, it is good."""
         token = self.access_of(issuer)
-        assert issuer.read(token, Kind.ACCESS)
+        assert issuer.read(token, TokenKind.ACCESS)
         with monkeypatch.context() as patch:
             patch.setattr("security.tokens.time", lambda: time.time() + seconds)
-            assert bool(issuer.read(token, Kind.ACCESS)) is good
-        assert issuer.read(token, Kind.ACCESS)
+            assert bool(issuer.read(token, TokenKind.ACCESS)) is good
+        assert issuer.read(token, TokenKind.ACCESS)
 
     def test_it_expires_while_it_is_remembered(self, service: Service, access: str) -> None:
         expires = int(time.time()) + 3
@@ -274,31 +274,31 @@ class TestRemembered:
     def test_for_its_own_kind_only(self, issuer: TokenIssuer) -> None:
         token = self.access_of(issuer)
         for _ in range(2):
-            assert issuer.read(token, Kind.ACCESS)
-            assert issuer.read(token, Kind.REFRESH) is None
+            assert issuer.read(token, TokenKind.ACCESS)
+            assert issuer.read(token, TokenKind.REFRESH) is None
 
     def test_only_as_it_was(self, issuer: TokenIssuer) -> None:
         token = self.access_of(issuer)
-        assert issuer.read(token, Kind.ACCESS)
+        assert issuer.read(token, TokenKind.ACCESS)
         for changed in (token[:-1], token.swapcase(), f" {token}", token[1:]):
-            assert issuer.read(changed, Kind.ACCESS) is None
+            assert issuer.read(changed, TokenKind.ACCESS) is None
 
     def test_one_that_had_expired_is_good_for_signing_out_only(self, issuer: TokenIssuer) -> None:
         expired = signed({**claims(self.access_of(issuer)), "exp": int(time.time()) - 1})
         for _ in range(2):
-            assert issuer.read(expired, Kind.ACCESS, expired=True)
-            assert issuer.read(expired, Kind.ACCESS) is None
+            assert issuer.read(expired, TokenKind.ACCESS, expired=True)
+            assert issuer.read(expired, TokenKind.ACCESS) is None
 
     def test_so_many_and_none_that_has_expired(
         self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Who signs in again and again makes nobody's memory grow."""
         first = self.access_of(issuer)
-        for _ in range(REMEMBERED):
-            assert issuer.read(self.access_of(issuer), Kind.ACCESS)
-        assert issuer.read(first, Kind.ACCESS)
-        assert len(issuer.verified) == REMEMBERED
+        for _ in range(MAX_VERIFIED):
+            assert issuer.read(self.access_of(issuer), TokenKind.ACCESS)
+        assert issuer.read(first, TokenKind.ACCESS)
+        assert len(issuer.verified) == MAX_VERIFIED
         monkeypatch.setattr("security.tokens.time", lambda: time.time() + 901)
         later = jwt.encode({**claims(first), "exp": int(time.time()) + 1800}, KEY, "HS256")
-        assert issuer.read(later, Kind.ACCESS)
+        assert issuer.read(later, TokenKind.ACCESS)
         assert list(issuer.verified) == [later]

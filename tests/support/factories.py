@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from security.passwords import COST
+from security.passwords import BCRYPT_COST
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.service import Service
@@ -44,7 +44,7 @@ def populate(service: Service) -> dict[str, dict[str, str]]:
     """Make the first administrator as `medisecure create-admin` does, and everyone else over HTTP."""
     import bcrypt
 
-    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(COST)).decode()
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(BCRYPT_COST)).decode()
     service.backend.sql(
         "INSERT INTO users (id, email, password_hash, name, role, status, sort_name, search_text) VALUES "
         "(gen_random_uuid(), 'admin@test.example', $1, 'Ada Admin', 'admin', 'active', 'ada admin', "
