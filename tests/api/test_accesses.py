@@ -65,7 +65,7 @@ def chart(backend: Backend, world: World) -> Chart:
     return Chart(backend, world)
 
 
-def test_what_was_searched_while_typing_is_one_row(world: World) -> None:
+def test_searches_while_typing_make_one_access_row(world: World) -> None:
     """Through the front door: ten letters, ten searches that find the chart, one row."""
     name = "Quirinal Q"
     patient = world.chart(name=name)
@@ -88,21 +88,21 @@ def test_what_was_searched_while_typing_is_one_row(world: World) -> None:
     assert created["firstAt"] == created["at"]
 
 
-def test_a_row_spans_ten_minutes_from_its_first_time(chart: Chart) -> None:
+def test_an_access_row_spans_ten_minutes_from_its_first_event(chart: Chart) -> None:
     """Ten minutes and no more, however close each time is to the one before; wherever the hour is."""
     for minute in (0, 4, 9.5, 10, 10.001, 14, 20, 20.002, 31):
         chart.look(minute)
     assert chart.rows() == [(31, 31, 1), (20.002, 20.002, 1), (10.001, 20, 3), (0, 10, 4)]
 
 
-def test_two_times_a_minute_apart_are_one_row_wherever_they_fall(chart: Chart) -> None:
+def test_two_accesses_a_minute_apart_are_one_row_at_any_hour(chart: Chart) -> None:
     for hour in range(24):
         chart.look(60 * hour + 2.5 * hour)
         chart.look(60 * hour + 2.5 * hour + 1)
     assert [count for _, _, count in chart.rows()] == [2] * 24
 
 
-def test_another_person_operation_or_role_is_another_row(chart: Chart, world: World) -> None:
+def test_another_person_operation_or_role_makes_another_access_row(chart: Chart, world: World) -> None:
     for minute in range(3):
         chart.look(minute)
         chart.look(minute, action="patient.read")
@@ -113,14 +113,14 @@ def test_another_person_operation_or_role_is_another_row(chart: Chart, world: Wo
     assert len({(row["userId"], row["role"], row["action"]) for row in shown}) == 4
 
 
-def test_only_what_was_granted_counts(chart: Chart) -> None:
+def test_refused_and_failed_requests_are_no_accesses(chart: Chart) -> None:
     chart.look(0, outcome="refused")
     chart.look(1)
     chart.look(2, outcome="failure")
     assert chart.rows() == [(1, 1, 1)]
 
 
-def test_others_leaves_out_the_callers_own(chart: Chart, world: World) -> None:
+def test_others_filter_leaves_out_the_callers_own_accesses(chart: Chart, world: World) -> None:
     """For the patient and for an administrator, from the rows and from the total."""
     for browser, role in ((chart.patient, "patient"), (world.admin, "admin"), (world.staff, "staff")):
         chart.look(0, by=browser, role=role)
@@ -140,7 +140,7 @@ def test_others_leaves_out_the_callers_own(chart: Chart, world: World) -> None:
         assert world.admin.get(f"/api/patients/{chart.id}/accesses?others={malformed}").status_code == 400
 
 
-def test_pages_count_rows_and_do_not_cut_them(chart: Chart, world: World) -> None:
+def test_access_pages_count_rows_and_do_not_cut_them(chart: Chart, world: World) -> None:
     """Newest first by the last time; each row on one page, the total true past the end."""
     people = [(world.staff, "staff"), (world.doctor, "doctor")]
     for number in range(60):
@@ -159,7 +159,7 @@ def test_pages_count_rows_and_do_not_cut_them(chart: Chart, world: World) -> Non
 
 
 @pytest.mark.parametrize("role", [Role.DOCTOR, Role.STAFF])
-def test_only_who_may(role: Role, chart: Chart, world: World) -> None:
+def test_only_administrators_and_the_patient_list_accesses(role: Role, chart: Chart, world: World) -> None:
     path = f"/api/patients/{chart.id}/accesses?others=true"
     assert world.people[role].get(path).status_code == 403
     assert world.other_patient.get(path).status_code == 404

@@ -72,7 +72,9 @@ def held_up(backend: Backend, doctor: str, *calls: Call) -> Iterator[list[Future
 
 
 @pytest.mark.parametrize("departure", [{"status": "disabled"}, {"role": "staff"}])
-def test_a_doctor_leaves_while_others_wait(world: World, backend: Backend, departure: dict[str, str]) -> None:
+def test_bookings_are_refused_when_the_doctor_leaves_while_they_wait(
+    world: World, backend: Backend, departure: dict[str, str]
+) -> None:
     """No booking and no move into their calendar; what is there can end."""
     _, doctor = world.account(Role.DOCTOR)
     moving, ending, annotated = (world.appointment(doctorId=doctor["id"]) for _ in range(3))
@@ -97,7 +99,7 @@ def test_a_doctor_leaves_while_others_wait(world: World, backend: Backend, depar
     assert told(same) == (200, moving)  # a value that is so already is no move
 
 
-def test_a_departure_under_way_is_waited_for(world: World, backend: Backend) -> None:
+def test_a_booking_waits_for_a_doctors_departure_under_way(world: World, backend: Backend) -> None:
     """Nobody knows yet how it ends: when it is stored, the booking is refused."""
     _, doctor = world.account(Role.DOCTOR)
     moving, some = world.appointment(doctorId=doctor["id"]), world.chart()["id"]
@@ -112,7 +114,7 @@ def test_a_departure_under_way_is_waited_for(world: World, backend: Backend) -> 
         assert told(move.result()) == (400, DEPARTED)
 
 
-def test_a_departure_waits_for_a_booking_under_way(world: World, backend: Backend) -> None:
+def test_a_doctors_departure_waits_for_a_booking_under_way(world: World, backend: Backend) -> None:
     """Whoever is let in is stored before the doctor has left."""
     _, doctor = world.account(Role.DOCTOR)
     first, some = world.appointment(doctorId=doctor["id"]), world.chart()["id"]
@@ -138,7 +140,7 @@ def test_a_departure_waits_for_a_booking_under_way(world: World, backend: Backen
 # The patient, by then
 
 
-def test_a_patient_is_unlinked_while_waiting(world: World, backend: Backend) -> None:
+def test_a_patient_who_is_unlinked_while_waiting_gets_404(world: World, backend: Backend) -> None:
     """Their world has changed: the chart and its appointments are 404, like what does not exist."""
     patient, linked = world.linked_patient()
     doctor = world.doctor.me()["id"]
@@ -158,7 +160,7 @@ def test_a_patient_is_unlinked_while_waiting(world: World, backend: Backend) -> 
     assert (read(world, own), successes(backend)) == (own, before)
 
 
-def test_a_link_under_way_is_waited_for(world: World, backend: Backend) -> None:
+def test_a_booking_waits_for_a_link_under_way(world: World, backend: Backend) -> None:
     patient, linked = world.linked_patient()
     own = world.appointment(patientId=linked["id"])
     with ThreadPoolExecutor(2) as pool:
@@ -175,7 +177,9 @@ def test_a_link_under_way_is_waited_for(world: World, backend: Backend) -> None:
 # The clock, by then
 
 
-def test_time_passes_while_a_patient_waits(world: World, backend: Backend) -> None:
+def test_a_patient_is_refused_if_the_appointment_begins_while_they_wait(
+    world: World, backend: Backend
+) -> None:
     """What lay ahead when they asked has begun by the time that it is their turn."""
     patient, linked = world.linked_patient()
     _, doctor = world.account(Role.DOCTOR)
@@ -200,7 +204,7 @@ def test_time_passes_while_a_patient_waits(world: World, backend: Backend) -> No
     assert read(world, own) == {**own, "notes": "Is late"}
 
 
-def test_a_patient_moves_and_cancels_only_what_lies_ahead(world: World) -> None:
+def test_a_patient_moves_and_cancels_future_appointments_only(world: World) -> None:
     """Staff and doctors may change what has begun; a value that is so already is no change."""
     patient, linked = world.linked_patient()
     for begun in (now(minutes=-1), now(days=-1), "1999-12-31T23:00:00Z"):
@@ -219,7 +223,7 @@ def test_a_patient_moves_and_cancels_only_what_lies_ahead(world: World) -> None:
 # Completed, when its day has come
 
 
-def test_nothing_is_completed_before_its_day(world: World) -> None:
+def test_no_appointment_is_completed_before_its_day(world: World) -> None:
     some = world.appointment(date="2042-05-20T10:00:00Z")
     for browser in (world.admin, world.staff, world.doctor):
         for more in ({}, {"notes": "x"}, {"date": "2042-05-21T10:00:00Z"}):
@@ -233,7 +237,9 @@ def test_nothing_is_completed_before_its_day(world: World) -> None:
 
 
 @pytest.mark.parametrize("hours", range(-12, 15, 3))
-def test_the_day_is_the_clinics(world: World, backend: Backend, hours: int) -> None:
+def test_an_appointment_may_be_completed_from_midnight_at_the_clinic(
+    world: World, backend: Backend, hours: int
+) -> None:
     """From the first instant of the day there on, whatever the hour of the visit; not an hour before."""
     zone = f"Etc/GMT{-hours:+d}"
     today = datetime.now(ZoneInfo(zone)).date()
@@ -255,7 +261,7 @@ def test_the_day_is_the_clinics(world: World, backend: Backend, hours: int) -> N
 # Locks in one order
 
 
-def test_bookings_links_and_departures_at_once(world: World) -> None:
+def test_concurrent_bookings_links_and_departures_do_not_deadlock(world: World) -> None:
     """They touch the same rows, and none of them waits in a circle (which would be a 503)."""
     patient, linked = world.linked_patient()
     _, doctor = world.account(Role.DOCTOR)

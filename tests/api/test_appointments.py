@@ -111,14 +111,14 @@ def test_a_booking_has_every_key_in_the_order_of_the_requirement(world: World) -
     assert booked in listed(world.staff, date=booked["date"][:10])
 
 
-def test_names_are_read_when_they_are_shown(world: World) -> None:
+def test_appointments_show_the_current_names_of_patient_and_doctor(world: World) -> None:
     booked = world.appointment()
     world.staff.patch(f"/api/patients/{booked['patientId']}", {"name": "Married Name"})
     assert read(world, booked)["patientName"] == "Married Name"
 
 
 @pytest.mark.parametrize("notes", [None, ""])
-def test_notes_without_value_are_null(world: World, notes: str | None) -> None:
+def test_empty_absent_and_null_notes_are_answered_as_null(world: World, notes: str | None) -> None:
     """Contract, "Values": null on POST equals absent, `""` becomes null."""
     assert world.appointment(notes=notes)["notes"] is None
     assert world.appointment(notes=" x ")["notes"] == " x "
@@ -127,12 +127,12 @@ def test_notes_without_value_are_null(world: World, notes: str | None) -> None:
 # Contract, "Who may do what": booking
 
 
-def test_staff_book_anyone_with_any_doctor(world: World, doctors: list[str]) -> None:
+def test_staff_book_any_patient_with_any_doctor(world: World, doctors: list[str]) -> None:
     for doctor in doctors:
         assert book(world.staff, world.chart()["id"], doctor, world.slot()).status_code == 201
 
 
-def test_a_doctor_books_as_himself_any_patient(world: World, doctors: list[str]) -> None:
+def test_doctors_book_any_patient_with_themselves_only(world: World, doctors: list[str]) -> None:
     some = world.chart()["id"]
     assert book(world.doctor, some, doctors[0], world.slot()).status_code == 201
     for doctor in (doctors[1], str(uuid4()), world.staff.me()["id"]):
@@ -142,7 +142,9 @@ def test_a_doctor_books_as_himself_any_patient(world: World, doctors: list[str])
     }
 
 
-def test_a_patient_books_his_own_chart(world: World, own: dict[str, Any], doctors: list[str]) -> None:
+def test_patients_book_for_their_own_chart_only(
+    world: World, own: dict[str, Any], doctors: list[str]
+) -> None:
     assert book(world.patient, own["id"], doctors[1], world.slot()).status_code == 201
     for foreign in (world.chart()["id"], str(uuid4())):
         refused = book(world.patient, foreign, doctors[0], world.slot())
@@ -150,7 +152,9 @@ def test_a_patient_books_his_own_chart(world: World, own: dict[str, Any], doctor
     assert book(world.other_patient, own["id"], doctors[0], world.slot()).status_code == 404
 
 
-def test_an_administrator_books_nothing(world: World, anonymous: Browser, doctors: list[str]) -> None:
+def test_administrators_and_anonymous_callers_cannot_book(
+    world: World, anonymous: Browser, doctors: list[str]
+) -> None:
     """Section 5: staff, doctor, patient. Nor does anyone who has not signed in."""
     some, before = world.chart()["id"], len(listed(world.admin, date="2099-12-31"))
     assert book(world.admin, some, doctors[0], "2099-12-31T10:00:00Z").status_code == 403
@@ -158,7 +162,7 @@ def test_an_administrator_books_nothing(world: World, anonymous: Browser, doctor
     assert len(listed(world.admin, date="2099-12-31")) == before
 
 
-def test_with_active_doctors_only(world: World, anonymous: Browser) -> None:
+def test_unknown_patients_and_inactive_doctors_cannot_be_booked(world: World, anonymous: Browser) -> None:
     """Contract: unknown ids, and one who is not an active doctor, are 404 in a body."""
     some = world.chart()["id"]
     pending = anonymous.post("/api/auth/register", registration(Role.DOCTOR)).json()["id"]
@@ -189,7 +193,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("field", UNUSABLE)
-def test_unusable_bookings(world: World, doctors: list[str], field: str) -> None:
+def test_invalid_booking_fields_are_400(world: World, doctors: list[str], field: str) -> None:
     """Contract, "Values": bounds, blank text, malformed ids in a body and unknown fields are 400."""
     some = world.chart()["id"]
     for value in UNUSABLE[field]:
@@ -201,7 +205,7 @@ def test_unusable_bookings(world: World, doctors: list[str], field: str) -> None
 
 
 @pytest.mark.parametrize("missing", ["patientId", "doctorId", "date", "reason"])
-def test_required_fields(world: World, missing: str) -> None:
+def test_missing_or_null_booking_fields_are_400(world: World, missing: str) -> None:
     body = {"patientId": str(uuid4()), "doctorId": str(uuid4()), "date": world.slot(), "reason": "x"}
     del body[missing]
     refused = world.staff.post("/api/appointments", body)
@@ -211,7 +215,9 @@ def test_required_fields(world: World, missing: str) -> None:
 # Contract, "Appointments": dates
 
 
-def test_a_patient_does_not_book_in_the_past(world: World, own: dict[str, Any], doctors: list[str]) -> None:
+def test_patients_cannot_book_in_the_past_but_staff_and_doctors_can(
+    world: World, own: dict[str, Any], doctors: list[str]
+) -> None:
     """Staff and doctors may enter what has happened."""
     for past in (now(hours=-1), now(minutes=-2), "1999-12-31T23:59:59Z"):
         refused = book(world.patient, own["id"], doctors[0], past)
@@ -236,7 +242,7 @@ def test_a_patient_does_not_book_in_the_past(world: World, own: dict[str, Any], 
         ("2200-01-01T01:00:00+02:00", "2199-12-31T23:00:00Z"),
     ],
 )
-def test_dates_carry_an_offset_and_are_answered_in_utc(
+def test_appointment_dates_with_an_offset_are_answered_in_utc(
     world: World, doctors: list[str], sent: str, answered: str
 ) -> None:
     booked = book(world.staff, world.chart()["id"], doctors[2], sent)
@@ -255,7 +261,7 @@ def test_dates_carry_an_offset_and_are_answered_in_utc(
         "+292277026596-12-04T15:30:07Z", "0000-01-01T00:00:00Z", "2150-02-01T12:00:00Z\u0000",
     ],
 )  # fmt: skip
-def test_everything_else_is_no_date(world: World, doctors: list[str], date: Any) -> None:
+def test_appointment_dates_without_an_offset_are_400(world: World, doctors: list[str], date: Any) -> None:
     """A naive time above all: 400 on POST and PATCH."""
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
     assert (refused.status_code, refused.json()) == (400, NO_DATE)
@@ -264,7 +270,7 @@ def test_everything_else_is_no_date(world: World, doctors: list[str], date: Any)
 
 
 @pytest.mark.parametrize("date", ["2150-02-01T23:59:60Z", "2016-12-31t15:59:60.5-08:00"])
-def test_a_leap_second_is_told_so(world: World, doctors: list[str], date: str) -> None:
+def test_a_leap_second_is_400_with_its_own_detail(world: World, doctors: list[str], date: str) -> None:
     """Contract, "Errors": no other rule speaks of them."""
     leap = {"detail": "date: must not be a leap second"}
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
@@ -274,7 +280,7 @@ def test_a_leap_second_is_told_so(world: World, doctors: list[str], date: str) -
 
 
 @pytest.mark.parametrize("date", ["", " ", None])
-def test_no_date_at_all(world: World, doctors: list[str], date: Any) -> None:
+def test_an_empty_appointment_date_is_400(world: World, doctors: list[str], date: Any) -> None:
     """A form sends an empty field so: it is missing where it is required, and no date elsewhere."""
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
     assert (refused.status_code, refused.json()) == (400, {"detail": "date: is required"})
@@ -290,7 +296,7 @@ def test_no_date_at_all(world: World, doctors: list[str], date: Any) -> None:
         "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-12:00",
     ],
 )  # fmt: skip
-def test_dates_beyond_the_calendar(world: World, doctors: list[str], date: str) -> None:
+def test_appointment_dates_beyond_the_calendar_are_400(world: World, doctors: list[str], date: str) -> None:
     """Contract, "Values": what no database could hold is 400, never 500."""
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
     assert refused.status_code == 400
@@ -307,7 +313,9 @@ def test_dates_beyond_the_calendar(world: World, doctors: list[str], date: str) 
     ("minutes", "free"),
     [(-31, True), (-30, True), (-29, False), (0, False), (29, False), (30, True), (31, True)],
 )
-def test_a_visit_takes_thirty_minutes(world: World, doctors: list[str], minutes: int, free: bool) -> None:
+def test_an_appointment_takes_thirty_minutes_of_doctor_and_patient(
+    world: World, doctors: list[str], minutes: int, free: bool
+) -> None:
     """APPOINTMENT_MINUTES: those right before and right after are free, for the doctor and the patient."""
     world.slot()  # an hour that stays empty
     first = world.appointment()
@@ -325,7 +333,9 @@ def test_a_visit_takes_thirty_minutes(world: World, doctors: list[str], minutes:
 
 
 @pytest.mark.parametrize("end", ["cancelled", "completed"])
-def test_only_scheduled_appointments_take_time(world: World, doctors: list[str], end: str) -> None:
+def test_cancelled_and_completed_appointments_free_their_slot(
+    world: World, doctors: list[str], end: str
+) -> None:
     """A cancelled one frees its slot, and so does one that was completed early."""
     first = world.appointment(date=world.past_slot())
     assert book(world.staff, world.chart()["id"], doctors[0], first["date"]).status_code == 400
@@ -334,7 +344,7 @@ def test_only_scheduled_appointments_take_time(world: World, doctors: list[str],
     assert book(world.staff, world.chart()["id"], doctors[0], first["date"]).status_code == 400
 
 
-def test_moving_into_another_appointment(world: World, doctors: list[str]) -> None:
+def test_moving_into_another_appointment_is_400_and_changes_nothing(world: World, doctors: list[str]) -> None:
     """On every path: a move is refused like a booking, and then nothing has changed."""
     taken, moving = world.appointment(), world.appointment()
     refused = change(world.staff, moving, date=later(taken["date"], minutes=15), notes="moved")
@@ -346,7 +356,7 @@ def test_moving_into_another_appointment(world: World, doctors: list[str]) -> No
     assert read(world, moving) == moving
 
 
-def test_moving_frees_the_old_time_and_takes_the_new(world: World, doctors: list[str]) -> None:
+def test_moving_an_appointment_frees_the_old_slot_and_takes_the_new(world: World, doctors: list[str]) -> None:
     moving, new = world.appointment(), world.slot()
     a_little = change(world.staff, moving, date=later(moving["date"], minutes=10))  # over itself
     assert a_little.status_code == 200
@@ -356,7 +366,9 @@ def test_moving_frees_the_old_time_and_takes_the_new(world: World, doctors: list
     assert book(world.staff, world.chart()["id"], doctors[0], new).status_code == 400
 
 
-def test_longer_visits(world: World, backend: Backend, doctors: list[str]) -> None:
+def test_a_moved_appointment_keeps_the_length_it_was_booked_with(
+    world: World, backend: Backend, doctors: list[str]
+) -> None:
     """APPOINTMENT_MINUTES of the day of the booking: a visit keeps its length when it moves later on."""
     with Service(backend, backend.settings(appointment_minutes=60)) as hourly:
         staff = hourly.browser(world.staff.cookies)
@@ -381,7 +393,9 @@ def won(answers: list[httpx.Response], status: int = 201) -> list[int]:
     return [number for number, answer in enumerate(answers) if answer.status_code == status]
 
 
-def test_twenty_bookings_of_one_slot(world: World, second: Service, doctors: list[str]) -> None:
+def test_of_twenty_concurrent_bookings_of_one_slot_one_is_stored(
+    world: World, second: Service, doctors: list[str]
+) -> None:
     """The same doctor and the same patient: one 201 and nineteen 400."""
     some, date = world.chart()["id"], world.slot()
     browsers = [world.staff, second.browser(world.staff.cookies)] * 10
@@ -391,7 +405,9 @@ def test_twenty_bookings_of_one_slot(world: World, second: Service, doctors: lis
     assert booked["date"] == date
 
 
-def test_twenty_patients_of_one_doctor(world: World, second: Service, doctors: list[str]) -> None:
+def test_of_twenty_concurrent_overlapping_bookings_with_one_doctor_one_is_stored(
+    world: World, second: Service, doctors: list[str]
+) -> None:
     """Overlapping, not just equal, times: whoever wins, nobody else of the twenty does."""
     charts, date = [world.chart()["id"] for _ in range(20)], world.slot()
     browsers = [world.staff, second.browser(world.staff.cookies)] * 10
@@ -404,7 +420,9 @@ def test_twenty_patients_of_one_doctor(world: World, second: Service, doctors: l
     assert len(won(answers)) == 1
 
 
-def test_one_patient_with_many_doctors(world: World, second: Service, doctors: list[str]) -> None:
+def test_of_concurrent_bookings_of_one_patient_with_many_doctors_one_is_stored(
+    world: World, second: Service, doctors: list[str]
+) -> None:
     some, date = world.chart()["id"], world.slot()
     browsers = [world.staff, second.browser(world.staff.cookies)] * 10
     answers = at_once(
@@ -416,7 +434,9 @@ def test_one_patient_with_many_doctors(world: World, second: Service, doctors: l
     assert len(won(answers)) == 1
 
 
-def test_as_many_bookings_as_there_is_room_for(world: World, second: Service, doctors: list[str]) -> None:
+def test_concurrent_bookings_at_one_time_never_double_book_a_doctor_or_patient(
+    world: World, second: Service, doctors: list[str]
+) -> None:
     """Five doctors and four patients at one time: every doctor wants every patient, and nobody twice."""
     charts, date = [world.chart()["id"] for _ in range(4)], world.slot()
     browsers = [world.staff, second.browser(world.staff.cookies)]
@@ -435,7 +455,7 @@ def test_as_many_bookings_as_there_is_room_for(world: World, second: Service, do
     assert not (free_patients and free_doctors), "two who both were free have been refused"
 
 
-def test_twenty_moves_to_one_slot(world: World, second: Service) -> None:
+def test_of_twenty_concurrent_moves_to_one_slot_one_is_stored(world: World, second: Service) -> None:
     """Concurrent moves of twenty appointments of one doctor: one 200, and the rest stand where they were."""
     moving, date = [world.appointment() for _ in range(20)], world.slot()
     browsers = [world.staff, second.browser(world.staff.cookies)] * 10
@@ -450,7 +470,9 @@ def test_twenty_moves_to_one_slot(world: World, second: Service) -> None:
         assert read(world, appointment)["date"] == (date if number == winner else appointment["date"])
 
 
-def test_moves_and_bookings_cross(world: World, second: Service, doctors: list[str]) -> None:
+def test_concurrent_swaps_of_two_slots_are_refused_without_deadlock(
+    world: World, second: Service, doctors: list[str]
+) -> None:
     """Two who would swap places are both refused, and neither waits for the other for ever."""
     first, other = world.appointment(), world.appointment()
     there = second.browser(world.staff.cookies)
@@ -467,7 +489,7 @@ def test_moves_and_bookings_cross(world: World, second: Service, doctors: list[s
     assert (read(world, first), read(world, other)) == (first, other)
 
 
-def test_an_appointment_ends_once(world: World, second: Service) -> None:
+def test_of_concurrent_completion_and_cancellation_the_first_is_final(world: World, second: Service) -> None:
     """Completed here and cancelled there: the first is final for the second."""
     some = world.appointment(date=world.past_slot())
     there = second.browser(world.doctor.cookies)
@@ -501,7 +523,9 @@ def insert(**changes: str) -> str:
     return INSERT.format(**{"ends": f"ends_at + {values['by']}", **values})
 
 
-def test_the_database_refuses_what_the_service_would(world: World, backend: Backend) -> None:
+def test_the_database_itself_refuses_overlapping_and_endless_appointments(
+    world: World, backend: Backend
+) -> None:
     """Two exclusion constraints and a CHECK, without the service: SQLSTATE 23P01 and 23514."""
     some, other = world.appointment(), world.chart()["id"]
     another_patient, another_doctor = f"'{other}'::uuid", f"'{world.other_doctor.me()['id']}'::uuid"
@@ -528,7 +552,7 @@ def test_the_database_refuses_what_the_service_would(world: World, backend: Back
         backend.sql("UPDATE appointments SET status = 'scheduled' WHERE doctor_id = $1", some["doctorId"])
 
 
-def test_a_booking_beside_the_service_is_seen(world: World, backend: Backend, doctors: list[str]) -> None:
+def test_a_slot_taken_by_direct_sql_is_400(world: World, backend: Backend, doctors: list[str]) -> None:
     """Somebody who takes no lock, and commits in between: the backstop answers, and that is a 400 too."""
     some, other, date = world.appointment(), world.chart()["id"], world.slot()
     with ThreadPoolExecutor(1) as pool:
@@ -546,7 +570,7 @@ def test_a_booking_beside_the_service_is_seen(world: World, backend: Backend, do
 
 
 @pytest.mark.parametrize("end", ["completed", "cancelled"])
-def test_both_ends_are_final(world: World, end: str) -> None:
+def test_completed_and_cancelled_appointments_cannot_change(world: World, end: str) -> None:
     some = world.appointment(date=world.past_slot())
     ended = change(world.doctor, some, status=end)
     assert (ended.status_code, ended.json()) == (200, {**some, "status": end})
@@ -559,7 +583,7 @@ def test_both_ends_are_final(world: World, end: str) -> None:
     assert read(world, some) == {**some, "status": end}
 
 
-def test_only_notes_of_a_completed_one_may_change(world: World) -> None:
+def test_only_the_notes_of_a_completed_appointment_may_change(world: World) -> None:
     done, off = (world.appointment(notes="before", date=world.past_slot()) for _ in range(2))
     assert change(world.doctor, done, status="completed", notes="while").json()["notes"] == "while"
     assert change(world.doctor, done, notes="after").json() == {
@@ -574,7 +598,7 @@ def test_only_notes_of_a_completed_one_may_change(world: World) -> None:
 
 
 @pytest.mark.parametrize("end", ["scheduled", "completed", "cancelled"])
-def test_equal_values_count_as_absent(world: World, end: str) -> None:
+def test_equal_values_in_an_appointment_change_count_as_absent(world: World, end: str) -> None:
     """So a client may send back what it has read, even of one that is over, the date in whatever offset."""
     some = world.appointment(notes="noted", date=world.past_slot())
     assert change(world.staff, some, status=end).status_code == 200
@@ -587,7 +611,7 @@ def test_equal_values_count_as_absent(world: World, end: str) -> None:
         assert change(world.staff, some, status=end, date=some["date"], notes="new").json()["notes"] == "new"
 
 
-def test_complete_and_move_in_one_change(world: World, doctors: list[str]) -> None:
+def test_an_appointment_may_be_completed_and_moved_in_one_change(world: World, doctors: list[str]) -> None:
     """What happened at another time than planned: nothing overlaps that is not scheduled."""
     taken, some = world.appointment(date=world.past_slot()), world.appointment()
     done = change(world.doctor, some, status="completed", date=taken["date"])
@@ -602,14 +626,14 @@ UNCHANGEABLE = [
 
 
 @pytest.mark.parametrize("body", UNCHANGEABLE)
-def test_what_cannot_be_changed(world: World, body: dict[str, Any]) -> None:
+def test_unknown_and_null_fields_of_an_appointment_change_are_400(world: World, body: dict[str, Any]) -> None:
     some = world.appointment()
     assert change(world.staff, some, **body).status_code == 400
     assert read(world, some) == some
 
 
 @pytest.mark.parametrize("cleared", [None, ""])
-def test_notes_can_be_cleared(world: World, cleared: str | None) -> None:
+def test_notes_of_an_appointment_can_be_cleared(world: World, cleared: str | None) -> None:
     some = world.appointment(notes="noted")
     assert change(world.staff, some, notes=cleared).json() == {**some, "notes": None}
 
@@ -617,7 +641,7 @@ def test_notes_can_be_cleared(world: World, cleared: str | None) -> None:
 # Contract, "Who may do what": changing and reading
 
 
-def test_a_patient_moves_or_cancels_his_own(world: World, own: dict[str, Any]) -> None:
+def test_patients_move_or_cancel_their_own_appointments(world: World, own: dict[str, Any]) -> None:
     some, new = world.appointment(patientId=own["id"]), world.slot()
     moved = change(world.patient, some, date=new)
     assert (moved.status_code, moved.json()) == (200, {**some, "date": new})
@@ -628,7 +652,7 @@ def test_a_patient_moves_or_cancels_his_own(world: World, own: dict[str, Any]) -
     assert change(world.patient, some, date=world.slot()).json() == FINAL
 
 
-def test_a_patient_changes_nothing_else(world: World, own: dict[str, Any]) -> None:
+def test_patients_cannot_complete_appointments_or_change_notes(world: World, own: dict[str, Any]) -> None:
     """403 and nothing changes; a value that is so already is no change."""
     some = world.appointment(patientId=own["id"], notes="by staff", date=world.past_slot())
     for body in ({"notes": "mine"}, {"notes": None}, {"status": "completed"}):
@@ -642,7 +666,7 @@ def test_a_patient_changes_nothing_else(world: World, own: dict[str, Any]) -> No
     assert change(world.patient, some, status="cancelled").json() == FINAL
 
 
-def test_another_world_is_404(world: World, own: dict[str, Any]) -> None:
+def test_appointments_of_other_people_are_404(world: World, own: dict[str, Any]) -> None:
     """Doctors and patients see and change their own; the rest is the same 404 as an unknown id."""
     foreign = world.appointment(doctorId=world.other_doctor.me()["id"])
     missing = {"detail": "Appointment not found"}
@@ -660,7 +684,7 @@ def test_another_world_is_404(world: World, own: dict[str, Any]) -> None:
         assert foreign in listed(browser, date=foreign["date"][:10])
 
 
-def test_a_chart_takes_its_appointments_along(world: World) -> None:
+def test_appointments_become_visible_and_invisible_with_the_link_of_their_chart(world: World) -> None:
     """Linked, the patient sees them; unlinked, he sees and changes nothing."""
     some = world.appointment()
     link = f"/api/patients/{some['patientId']}/account"
@@ -675,7 +699,7 @@ def test_a_chart_takes_its_appointments_along(world: World) -> None:
 # Section 5, GET: filters and order
 
 
-def test_lists_are_ordered_by_date_then_id(world: World, doctors: list[str]) -> None:
+def test_appointments_are_ordered_by_date_then_id(world: World, doctors: list[str]) -> None:
     """Stable where many begin at once, from page to page."""
     day, made = "2180-06-01", []
     for hour in (9, 8, 9, 10, 9, 8, 9, 9, 9, 9, 8):
@@ -695,7 +719,7 @@ def test_lists_are_ordered_by_date_then_id(world: World, doctors: list[str]) -> 
     ]
 
 
-def test_the_status_filter(world: World) -> None:
+def test_appointments_are_filtered_by_status(world: World) -> None:
     day = "1980-07-01"
     made = [world.appointment(date=f"{day}T{hour:02}:00:00Z") for hour in (8, 9, 10, 11)]
     assert change(world.staff, made[1], status="completed").status_code == 200
@@ -725,7 +749,7 @@ def test_the_status_filter(world: World) -> None:
         "date=-001-01-01", "date=2180-06-01%00",
     ],
 )  # fmt: skip
-def test_unusable_filters(world: World, query: str) -> None:
+def test_invalid_appointment_filters_are_400(world: World, query: str) -> None:
     """400 and the rule, never a list that was not asked for."""
     refused = world.staff.get(f"/api/appointments?{query}")
     assert refused.status_code == 400
@@ -735,7 +759,7 @@ def test_unusable_filters(world: World, query: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Kiritimati"])
-def test_days_at_the_edges_of_the_calendar_are_empty(world: World, backend: Backend, zone: str) -> None:
+def test_appointment_lists_of_extreme_dates_are_empty(world: World, backend: Backend, zone: str) -> None:
     """Contract, "Values": extreme dates are no error of ours, in whatever zone."""
     with Service(backend, backend.settings(clinic_timezone=zone)) as clinic:
         staff = clinic.browser(world.staff.cookies)
@@ -751,7 +775,7 @@ def test_days_at_the_edges_of_the_calendar_are_empty(world: World, backend: Back
         ("2027-11-07", "2027-11-07T04:00:00Z", "2027-11-08T05:00:00Z", 25),
     ],
 )
-def test_the_date_filter_means_a_day_at_the_clinic(
+def test_the_date_filter_of_appointments_means_a_day_at_the_clinic(
     world: World, backend: Backend, doctors: list[str], day: str, begins: str, ends: str, hours: int
 ) -> None:
     """CLINIC_TIMEZONE decides when a day begins and ends, when the clocks change too."""
@@ -767,7 +791,7 @@ def test_the_date_filter_means_a_day_at_the_clinic(
     assert last not in at_a_clinic_in_utc
 
 
-def test_a_day_that_comes_back_for_an_hour_is_one_day(
+def test_a_clinic_day_that_repeats_an_hour_is_one_day_in_the_date_filter(
     world: World, backend: Backend, doctors: list[str]
 ) -> None:
     """At 00:01 on 7 November 2010 the clocks of St. John's went back to 23:01 of the day before."""
@@ -784,7 +808,9 @@ def test_a_day_that_comes_back_for_an_hour_is_one_day(
 # Contract, "Dashboard": a booking keeps the fee of its day
 
 
-def test_a_booking_keeps_its_fee(world: World, backend: Backend, doctors: list[str]) -> None:
+def test_an_appointment_keeps_the_fee_it_was_booked_with(
+    world: World, backend: Backend, doctors: list[str]
+) -> None:
     """Booked for 90, moved and completed while the fee is 150: 90 in the revenue."""
     with Service(backend, backend.settings(consultation_fee=90)) as cheaper:
         booked = book(

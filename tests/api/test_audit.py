@@ -37,7 +37,7 @@ def new(backend: Backend, since: int, action: str) -> list[Row]:
     return rows(backend, "id > $1 AND action = $2", since, action)
 
 
-def test_reading_a_chart(world: World, backend: Backend, since: int) -> None:
+def test_reading_a_chart_leaves_a_complete_audit_event(world: World, backend: Backend, since: int) -> None:
     patient = world.chart()
     assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 200
     [row] = new(backend, since, "patient.read")
@@ -51,13 +51,15 @@ def test_reading_a_chart(world: World, backend: Backend, since: int) -> None:
     assert row["session_id"]
 
 
-def test_the_answer_names_the_row_by_its_request_id(world: World, backend: Backend, since: int) -> None:
+def test_the_request_id_header_names_the_audit_event(world: World, backend: Backend, since: int) -> None:
     answer = world.doctor.get("/api/patients")
     [row] = new(backend, since, "patient.list")
     assert answer.headers["x-request-id"] == str(row["request_id"])
 
 
-def test_a_search_stores_the_ids_seen_and_not_the_term(world: World, backend: Backend, since: int) -> None:
+def test_the_audit_event_of_a_search_holds_ids_and_not_the_term(
+    world: World, backend: Backend, since: int
+) -> None:
     patient = world.chart(name="Zebulon Quatermass")
     assert world.staff.get("/api/patients?search=quatermass").json()["total"] == 1
     [row] = new(backend, since, "patient.list")
@@ -72,7 +74,9 @@ def named(backend: Backend, since: int, action: str) -> tuple[list[str], set[str
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 2147483647])
-def test_a_search_names_every_chart_that_matched(page: int, world: World, backend: Backend) -> None:
+def test_the_audit_event_of_a_search_names_every_chart_that_matched(
+    page: int, world: World, backend: Backend
+) -> None:
     """Those shown first, then further matches in the list's order: a total, or a page past the end, tells of
     charts that the page does not show."""
     term = f"oracle{uuid4().hex[:8]}"
@@ -88,7 +92,9 @@ def test_a_search_names_every_chart_that_matched(page: int, world: World, backen
     assert named_charts == set(charts)
 
 
-def test_a_search_by_phone_or_email_names_them_too(world: World, backend: Backend) -> None:
+def test_the_audit_event_of_a_search_by_phone_or_email_names_the_charts(
+    world: World, backend: Backend
+) -> None:
     """What somebody guesses digit by digit from the totals."""
     patient = world.chart(phone="+44 7700 900461")
     for term in ("900461", patient["email"][:12]):
@@ -100,7 +106,7 @@ def test_a_search_by_phone_or_email_names_them_too(world: World, backend: Backen
     assert ("Dora Demir", "patient.list") in [(access["name"], access["action"]) for access in shown]
 
 
-def test_an_event_names_a_hundred_at_most(world: World, backend: Backend) -> None:
+def test_an_audit_event_names_a_hundred_targets_at_most(world: World, backend: Backend) -> None:
     term = f"many{uuid4().hex[:8]}"
     world.chart(name=f"Template {term}")
     backend.sql(
@@ -131,7 +137,9 @@ def test_an_event_names_a_hundred_at_most(world: World, backend: Backend) -> Non
         assert charts == set(expected)
 
 
-def test_a_list_without_search_or_filter_names_what_it_shows(world: World, backend: Backend) -> None:
+def test_the_audit_event_of_an_unfiltered_list_names_what_the_page_shows(
+    world: World, backend: Backend
+) -> None:
     world.record(world.appointment()["patientId"])
     world.linked_patient()
     for path, noun, browser in (
@@ -153,7 +161,9 @@ def test_a_list_without_search_or_filter_names_what_it_shows(world: World, backe
 
 
 @pytest.mark.parametrize("query", ["date=2099-07-01", "status=cancelled", "date=2099-07-01&status=cancelled"])
-def test_a_filter_of_appointments_names_what_matched(query: str, world: World, backend: Backend) -> None:
+def test_the_audit_event_of_filtered_appointments_names_what_matched(
+    query: str, world: World, backend: Backend
+) -> None:
     """And no more than the caller may see."""
     doctor, me = world.account(Role.DOCTOR)
     made = [
@@ -174,7 +184,9 @@ def test_a_filter_of_appointments_names_what_matched(query: str, world: World, b
 
 
 @pytest.mark.parametrize("page", [1, 2, 500])
-def test_a_filter_of_records_names_what_matched(page: int, world: World, backend: Backend) -> None:
+def test_the_audit_event_of_filtered_records_names_what_matched(
+    page: int, world: World, backend: Backend
+) -> None:
     patient = world.chart()["id"]
     made = [world.record(patient)["id"] for _ in range(3)][::-1]
     since = newest(backend)
@@ -187,7 +199,7 @@ def test_a_filter_of_records_names_what_matched(page: int, world: World, backend
     )
 
 
-def test_a_filter_of_accounts_names_what_matched(world: World, backend: Backend) -> None:
+def test_the_audit_event_of_filtered_accounts_names_what_matched(world: World, backend: Backend) -> None:
     """The accounts; of a chart that one is linked to, nothing was shown."""
     term = f"account{uuid4().hex[:8]}"
     _, first = world.account(name=f"A {term}")
@@ -212,7 +224,9 @@ def test_a_filter_of_accounts_names_what_matched(world: World, backend: Backend)
 
 
 @pytest.mark.parametrize("query", ["role=staff", "status=active", "linked=true", "linked=false"])
-def test_each_filter_of_accounts_alone(query: str, world: World, backend: Backend) -> None:
+def test_the_audit_event_of_each_account_filter_names_what_matched(
+    query: str, world: World, backend: Backend
+) -> None:
     world.linked_patient()
     everyone = [user["id"] for user in world.admin.get(f"/api/users?{query}&limit=100").json()["users"]]
     since = newest(backend)
@@ -220,7 +234,7 @@ def test_each_filter_of_accounts_alone(query: str, world: World, backend: Backen
     assert named(backend, since, "account.list")[0] == everyone
 
 
-def test_asking_for_a_charts_events_names_the_chart(world: World, backend: Backend) -> None:
+def test_listing_audit_events_of_a_chart_names_the_chart(world: World, backend: Backend) -> None:
     patient = world.chart()["id"]
     since = newest(backend)
     assert world.admin.get(f"/api/audit?patientId={patient}&page=9999").json()["total"] == 1
@@ -230,7 +244,9 @@ def test_asking_for_a_charts_events_names_the_chart(world: World, backend: Backe
     assert [access["action"] for access in shown] == ["audit.list", "patient.create"]
 
 
-def test_every_row_is_free_of_medical_text(world: World, backend: Backend, since: int) -> None:
+def test_audit_events_contain_no_medical_text_passwords_or_tokens(
+    world: World, backend: Backend, since: int
+) -> None:
     """Nothing that was written into a chart, a booking or a record, no password and no token."""
     secrets = [f"secret-{number}" for number in range(8)]
     patient = world.chart(name=secrets[0], address=secrets[1], allergies=secrets[2])
@@ -267,12 +283,16 @@ def test_every_row_is_free_of_medical_text(world: World, backend: Backend, since
         ("account.create", lambda w: w.admin.post("/api/auth/register", registration())),
     ],
 )  # fmt: skip
-def test_one_row_for_each_act(action: str, act: Any, world: World, backend: Backend, since: int) -> None:
+def test_every_audited_operation_leaves_exactly_one_event(
+    action: str, act: Any, world: World, backend: Backend, since: int
+) -> None:
     act(world)
     assert len(new(backend, since, action)) == 1
 
 
-def test_signing_in_failing_locking_and_signing_out(backend: Backend, world: World, since: int) -> None:
+def test_sign_in_failure_lock_and_sign_out_leave_audit_events(
+    backend: Backend, world: World, since: int
+) -> None:
     _, me = world.account()
     with Service(backend, backend.settings(login_attempts=2)) as strict:
         browser = strict.browser()
@@ -292,7 +312,7 @@ def test_signing_in_failing_locking_and_signing_out(backend: Backend, world: Wor
     ]
 
 
-def test_what_was_typed_for_an_unknown_account_is_not_kept(
+def test_the_email_of_an_unknown_account_is_not_kept_in_the_audit_trail(
     anonymous: Browser, backend: Backend, since: int
 ) -> None:
     """It may be a password in the wrong field."""
@@ -301,7 +321,7 @@ def test_what_was_typed_for_an_unknown_account_is_not_kept(
     assert (row["email"], row["user_id"], row["outcome"]) == (None, None, "failure")
 
 
-def test_refusals(world: World, backend: Backend, since: int) -> None:
+def test_refused_requests_leave_audit_events(world: World, backend: Backend, since: int) -> None:
     patient = world.chart()
     assert world.patient.get(f"/api/patients/{patient['id']}").status_code == 404
     assert world.staff.get("/api/records").status_code == 403
@@ -315,7 +335,7 @@ def test_refusals(world: World, backend: Backend, since: int) -> None:
     assert str(refused[0]["target_id"]) == patient["id"]
 
 
-def test_a_write_that_fails_leaves_no_success(world: World, backend: Backend, since: int) -> None:
+def test_a_failed_write_leaves_no_audit_event_of_success(world: World, backend: Backend, since: int) -> None:
     """Rows of writes commit with the write."""
     taken = world.appointment()
     body = {key: taken[key] for key in ("patientId", "doctorId", "date", "reason")}
@@ -324,7 +344,7 @@ def test_a_write_that_fails_leaves_no_success(world: World, backend: Backend, si
     assert len(new(backend, since, "appointment.create")) == before
 
 
-def test_no_answer_without_a_row(world: World, backend: Backend) -> None:
+def test_a_chart_is_not_shown_if_the_audit_event_cannot_be_stored(world: World, backend: Backend) -> None:
     """If the trail cannot be written, the chart is not shown."""
     patient = world.chart()
     backend.sql("ALTER TABLE audit_events ADD CONSTRAINT broken CHECK (false) NOT VALID")
@@ -339,7 +359,7 @@ def test_no_answer_without_a_row(world: World, backend: Backend) -> None:
     assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 200
 
 
-def test_many_at_once_lose_no_row(world: World, backend: Backend, since: int) -> None:
+def test_concurrent_reads_lose_no_audit_event(world: World, backend: Backend, since: int) -> None:
     """Requests share commits; each has its row when it is answered."""
     patient = world.chart()
 
@@ -351,7 +371,7 @@ def test_many_at_once_lose_no_row(world: World, backend: Backend, since: int) ->
     assert len(new(backend, since, "patient.read")) == 200
 
 
-def test_the_administrator_reads_and_filters(world: World) -> None:
+def test_administrators_read_and_filter_the_audit_trail(world: World) -> None:
     patient = world.chart()
     begin = datetime.now(UTC)
     world.doctor.get(f"/api/patients/{patient['id']}")
@@ -395,7 +415,7 @@ def test_the_administrator_reads_and_filters(world: World) -> None:
         "to=9999-12-31T23:59:59-12:00",
     ],
 )
-def test_bad_filters(query: str, world: World) -> None:
+def test_invalid_audit_filters_are_400(query: str, world: World) -> None:
     """Each is refused by the name that the contract has for it."""
     refused = world.admin.get(f"/api/audit?{query}")
     assert refused.status_code == 400
@@ -404,11 +424,11 @@ def test_bad_filters(query: str, world: World) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.DOCTOR, Role.STAFF, Role.PATIENT])
-def test_only_administrators_read_the_trail(role: Role, world: World) -> None:
+def test_only_administrators_read_the_audit_trail(role: Role, world: World) -> None:
     assert world.people[role].get("/api/audit").status_code == 403
 
 
-def test_a_patient_sees_who_opened_his_chart(world: World) -> None:
+def test_patients_see_who_opened_their_chart(world: World) -> None:
     browser, patient = world.linked_patient()
     world.doctor.get(f"/api/patients/{patient['id']}")
     world.record(patient["id"])
@@ -427,7 +447,7 @@ def test_a_patient_sees_who_opened_his_chart(world: World) -> None:
     assert world.other_patient.get(f"/api/patients/{patient['id']}/accesses").status_code == 404
 
 
-def test_a_list_without_records_is_a_look_at_the_chart(world: World) -> None:
+def test_an_empty_list_of_records_counts_as_an_access_to_the_chart(world: World) -> None:
     """That there are none shows something of it, and so does the total of a page past the end."""
     patient = world.chart()
     for query in ("", "&page=1000"):
@@ -439,14 +459,14 @@ def test_a_list_without_records_is_a_look_at_the_chart(world: World) -> None:
     ]
 
 
-def test_asking_for_ones_own_records_is_a_look_though_there_are_none(world: World, backend: Backend) -> None:
+def test_an_empty_list_of_a_patients_own_records_counts_as_an_access(world: World, backend: Backend) -> None:
     browser, patient = world.linked_patient()
     since = newest(backend)
     assert browser.get(f"/api/records?patientId={patient['id']}").json()["total"] == 0
     assert named(backend, since, "record.list") == ([], {patient["id"]})
 
 
-def test_asking_for_a_foreign_charts_records_is_no_access_to_it(world: World) -> None:
+def test_a_patient_asking_for_records_of_a_foreign_chart_is_no_access_to_it(world: World) -> None:
     _, patient = world.linked_patient()
     total = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"]
     assert world.other_patient.get(f"/api/records?patientId={patient['id']}").json()["total"] == 0

@@ -96,7 +96,7 @@ def login_while(backend: Backend, browser: Browser, me: dict[str, Any], *stateme
 
 
 class TestLogin:
-    def test_answers_the_user_and_sets_both_cookies_to_the_letter(
+    def test_login_answers_the_user_and_sets_both_cookies_to_the_letter(
         self, anonymous: Browser, address: str
     ) -> None:
         """Requirement 1, POST /api/auth/login: "Backend MUST set tokens as HttpOnly cookies (NOT in
@@ -111,7 +111,7 @@ class TestLogin:
         assert re.fullmatch(REFRESH_COOKIE + "604800", refresh)
         assert anonymous.cookies["access_token"] not in answer.text
 
-    def test_a_wrong_password_and_an_unknown_email_look_the_same(
+    def test_a_wrong_password_and_an_unknown_email_get_the_same_401(
         self, anonymous: Browser, address: str
     ) -> None:
         """Requirement 1, POST /api/auth/login, Response 401."""
@@ -122,9 +122,7 @@ class TestLogin:
             assert cookies_set(answer) == []
         assert set(wrong.headers) == set(unknown.headers)
 
-    def test_the_email_is_trimmed_and_its_case_does_not_matter(
-        self, anonymous: Browser, address: str
-    ) -> None:
+    def test_login_trims_the_email_and_ignores_its_case(self, anonymous: Browser, address: str) -> None:
         """Contract, accounts: "Account e-mails are stored and answered trimmed, NFC and lower-cased"."""
         answer = anonymous.login(f"  {address.upper()} ", PASSWORD)
         assert answer.status_code == 200
@@ -144,7 +142,7 @@ class TestLogin:
             ([], "body: must be a JSON object"),
         ],
     )
-    def test_a_body_that_breaks_the_contract_is_400(self, anonymous: Browser, body: Any, detail: str) -> None:
+    def test_an_invalid_login_body_is_400(self, anonymous: Browser, body: Any, detail: str) -> None:
         """Requirement 1, POST /api/auth/login, Request."""
         answer = anonymous.post("/api/auth/login", json=body)
         assert answer.status_code == 400
@@ -178,7 +176,7 @@ class TestLogin:
         assert (login.status_code, login.json()) == (401, INVALID)
         assert late.get("/api/users/me").status_code == 401
 
-    def test_the_answer_is_about_the_account_as_it_is_after_the_password_was_checked(
+    def test_login_answers_the_account_as_it_is_after_the_password_was_checked(
         self, backend: Backend, world: World
     ) -> None:
         """Contract, accounts: disabled meanwhile, 403; another role meanwhile, that in body and token."""
@@ -195,7 +193,7 @@ class TestLogin:
 
 class TestRegister:
     @pytest.mark.parametrize("role", Role)
-    def test_every_role_is_201_but_only_patients_are_let_in_at_once(
+    def test_registration_is_201_for_every_role_but_only_patients_may_sign_in_at_once(
         self, anonymous: Browser, role: Role
     ) -> None:
         """Requirement 1, POST /api/auth/register; contract: "any other account is `pending` until an
@@ -222,7 +220,7 @@ class TestRegister:
         wrong = anonymous.login(body["email"], "not it")
         assert (wrong.status_code, wrong.json()) == (401, INVALID)
 
-    def test_the_clinic_decides_which_roles_need_no_approval(self, backend: Backend) -> None:
+    def test_roles_in_auto_approve_roles_need_no_approval(self, backend: Backend) -> None:
         """Contract, environment: `AUTO_APPROVE_ROLES`."""
         with Service(backend, backend.settings(auto_approve_roles=(Role.STAFF,))) as clinic:
             for role, status in ((Role.STAFF, "active"), (Role.PATIENT, "pending")):
@@ -230,7 +228,7 @@ class TestRegister:
                 assert clinic.browser().post("/api/auth/register", body).status_code == 201
                 assert stored(backend, body["email"])["status"] == status
 
-    def test_an_administrator_creates_active_accounts_and_stays_who_he_is(
+    def test_accounts_registered_by_an_administrator_are_active_and_the_administrator_stays_signed_in(
         self, backend: Backend, world: World
     ) -> None:
         """Contract, accounts: "A caller who is a signed-in admin creates active accounts"."""
@@ -242,7 +240,9 @@ class TestRegister:
         assert world.admin.me()["email"] == "admin@test.example"
 
     @pytest.mark.parametrize("kind", ["ended session", "forged token", "member of staff", "foreign page"])
-    def test_nobody_else_does(self, backend: Backend, service: Service, world: World, kind: str) -> None:
+    def test_accounts_registered_by_other_callers_are_not_active_at_once(
+        self, backend: Backend, service: Service, world: World, kind: str
+    ) -> None:
         """Contract, accounts: "dead cookies mean anonymous. So nobody makes themselves an
         administrator"."""
         body, headers = registration(Role.ADMIN), {}
@@ -268,12 +268,12 @@ class TestRegister:
             assert stored(backend, body["email"])["status"] == "pending"
 
     @pytest.mark.parametrize("change", [str, str.upper, lambda address: f" {address}\t"])
-    def test_an_email_has_one_account(self, anonymous: Browser, address: str, change: Any) -> None:
+    def test_registering_an_email_twice_is_400(self, anonymous: Browser, address: str, change: Any) -> None:
         """Requirement, Database Schema, "email: String (unique)"; contract: "Duplicate: 400"."""
         answer = anonymous.post("/api/auth/register", registration(email=change(address)))
         assert (answer.status_code, answer.json()) == (400, {"detail": "email: is already registered"})
 
-    def test_two_registrations_at_once_make_one_account(
+    def test_concurrent_registrations_of_one_email_make_one_account(
         self, service: Service, second_instance: Service
     ) -> None:
         """Requirement, Database Schema, "email: String (unique)", under concurrency on two instances."""
@@ -330,7 +330,7 @@ class TestRegister:
             ),
         ],
     )
-    def test_absent_null_and_empty_optional_fields_are_no_value(
+    def test_absent_null_and_empty_optional_registration_fields_are_null(
         self, world: World, role: Role, optional: dict[str, Any], expected: dict[str, Any]
     ) -> None:
         """Requirement 1, POST /api/auth/register, the "(optional)" fields, as an account has them."""
@@ -350,7 +350,9 @@ class TestRegister:
             (Role.ADMIN, "department"),
         ],
     )
-    def test_what_only_another_role_has_is_400(self, anonymous: Browser, role: Role, field: str) -> None:
+    def test_registration_fields_of_another_role_are_400(
+        self, anonymous: Browser, role: Role, field: str
+    ) -> None:
         """Requirement 1, POST /api/auth/register: "doctor only", "staff only"."""
         answer = anonymous.post("/api/auth/register", registration(role, **{field: "Surgery"}))
         assert answer.status_code == 400
@@ -376,7 +378,7 @@ class TestRegister:
             ({"status": "active"}, "status: is not a known field"),
         ],
     )
-    def test_a_body_that_breaks_the_contract_is_400(
+    def test_an_invalid_registration_body_is_400(
         self, anonymous: Browser, change: dict[str, Any], detail: str
     ) -> None:
         """Requirement 1, POST /api/auth/register, Request."""
@@ -385,7 +387,9 @@ class TestRegister:
         assert answer.json()["detail"].startswith(detail)
 
     @pytest.mark.parametrize("field", ["name", "email", "password", "role"])
-    def test_what_is_not_optional_is_required(self, anonymous: Browser, field: str) -> None:
+    def test_missing_or_null_required_registration_fields_are_400(
+        self, anonymous: Browser, field: str
+    ) -> None:
         """Requirement 1, POST /api/auth/register, Request."""
         body = registration()
         del body[field]
@@ -404,7 +408,7 @@ def assert_refreshed(answer: Any) -> None:
 
 
 class TestRefresh:
-    def test_renews_the_access_token_and_replaces_the_refresh_token(self, signed_in: Browser) -> None:
+    def test_refresh_renews_the_access_token_and_rotates_the_refresh_token(self, signed_in: Browser) -> None:
         """Requirement 1, POST /api/auth/refresh; contract: "also rotates the refresh token (one more
         Set-Cookie, Max-Age = what is left of the seven days)"."""
         before = dict(signed_in.cookies)
@@ -414,7 +418,7 @@ class TestRefresh:
         assert signed_in.get("/api/users/me").status_code == 200
         assert signed_in.post("/api/auth/refresh").status_code == 200
 
-    def test_a_used_token_yields_both_cookies_once_more_for_thirty_seconds(
+    def test_a_used_refresh_token_is_accepted_again_for_thirty_seconds(
         self, backend: Backend, service: Service, signed_in: Browser
     ) -> None:
         """Contract, accounts: "within 30 s (two tabs, or an answer that was lost) it yields an access token
@@ -434,7 +438,9 @@ class TestRefresh:
         assert again.post("/api/auth/refresh").status_code == 200
         assert signed_in.post("/api/auth/refresh").status_code == 200
 
-    def test_answers_lost_in_a_row(self, service: Service, signed_in: Browser) -> None:
+    def test_refresh_survives_several_lost_answers_in_a_row(
+        self, service: Service, signed_in: Browser
+    ) -> None:
         """Each refresh of a chain is asked for twice, and at the end once more with the first token."""
         first = dict(signed_in.cookies)
         for _ in range(3):
@@ -447,7 +453,7 @@ class TestRefresh:
         given, current = (claims(browser.cookies["refresh_token"]) for browser in (late, signed_in))
         assert given["jti"] == current["jti"]
 
-    def test_tabs_that_refresh_at_once_all_get_one_new_refresh_token(
+    def test_concurrent_refreshes_all_get_the_same_new_refresh_token(
         self, backend: Backend, service: Service, second_instance: Service, signed_in: Browser
     ) -> None:
         """Contract, accounts, two tabs, on two instances: the rotation is decided once."""
@@ -463,7 +469,7 @@ class TestRefresh:
         assert len({claims(tab.cookies["refresh_token"])["jti"] for tab in tabs}) == 1
 
     @pytest.mark.parametrize("rotations", [1, 2], ids=["once replaced", "twice replaced"])
-    def test_a_used_token_presented_later_ends_the_session(
+    def test_a_used_refresh_token_presented_later_ends_the_session(
         self, backend: Backend, service: Service, address: str, signed_in: Browser, rotations: int
     ) -> None:
         """Contract, accounts: "A used refresh token presented again more than 30 s later ends the
@@ -481,7 +487,9 @@ class TestRefresh:
         assert signed_in.post("/api/auth/refresh").status_code == 401
         assert elsewhere.get("/api/users/me").status_code == 200
 
-    def test_seven_days_are_absolute(self, backend: Backend, signed_in: Browser) -> None:
+    def test_refreshing_does_not_extend_the_seven_days_of_a_session(
+        self, backend: Backend, signed_in: Browser
+    ) -> None:
         """Contract, accounts: "Max-Age = what is left of the seven days"; requirement,
         REFRESH_TOKEN_EXPIRE_DAYS=7."""
         session = session_of(signed_in)
@@ -502,7 +510,7 @@ class TestRefresh:
         assert signed_in.post("/api/auth/refresh").status_code == 401
 
     @pytest.mark.parametrize("cookie", [None, "", "nonsense", "the access token"])
-    def test_without_a_good_refresh_token_it_is_401(
+    def test_refresh_without_a_valid_refresh_token_is_401(
         self, service: Service, world: World, cookie: str | None
     ) -> None:
         """Requirement 1, POST /api/auth/refresh: "Backend validates it"."""
@@ -521,7 +529,7 @@ class TestClocks:
     """Contract, accounts: 30 s are 30 s by one clock, PostgreSQL's, whatever the instances think."""
 
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind, then ahead", "ahead, then behind"])
-    def test_a_repeated_refresh_is_no_theft_and_a_late_one_is(
+    def test_reuse_of_a_refresh_token_is_judged_by_the_databases_clock(
         self, backend: Backend, instances: tuple[str, str], signed_in: Browser, order: tuple[int, int]
     ) -> None:
         one, other = (instances[number] for number in order)
@@ -554,7 +562,7 @@ class TestLogout:
         assert cookies_set(answer) == list(self.CLEARED)
         assert browser.cookies == {}
 
-    def test_kills_both_tokens_on_every_instance_and_leaves_other_sessions_alone(
+    def test_logout_revokes_both_tokens_on_every_instance_and_no_other_session(
         self, service: Service, second_instance: Service, address: str, signed_in: Browser
     ) -> None:
         """Requirement 1, POST /api/auth/logout; contract: "both tokens are dead at once, on every instance.
@@ -571,7 +579,7 @@ class TestLogout:
             assert copy.post("/api/auth/refresh").status_code == 401
         assert phone.get("/api/users/me").status_code == 200
 
-    def test_ends_the_session_of_an_expired_access_token_too(
+    def test_logout_ends_the_session_of_an_expired_access_token(
         self, service: Service, signed_in: Browser
     ) -> None:
         """Contract, accounts: "logout ends the session of a validly signed access token, expired or not"."""
@@ -585,7 +593,7 @@ class TestLogout:
         assert signed_in.get("/api/users/me").status_code == 401
         assert signed_in.post("/api/auth/refresh").status_code == 401
 
-    def test_without_cookies_or_with_dead_ones_it_is_200_as_well(
+    def test_logout_without_cookies_or_with_dead_ones_is_200(
         self, service: Service, anonymous: Browser, signed_in: Browser
     ) -> None:
         """Contract, accounts: "Logout without cookies, or with dead ones, is 200 and clears both"."""
@@ -596,7 +604,7 @@ class TestLogout:
         self.log_out(service.browser({"access_token": "nonsense"}))
 
     @pytest.mark.parametrize("kind", ["foreign key", "refresh token"])
-    def test_only_an_access_token_of_ours_ends_a_session(
+    def test_logout_ignores_tokens_that_are_not_our_access_tokens(
         self, service: Service, signed_in: Browser, kind: str
     ) -> None:
         """Contract, accounts: "a validly signed access token"."""
@@ -619,7 +627,7 @@ class TestLogout:
             ["access_token={planted}", "access_token={lapsed}"],
         ],
     )
-    def test_a_planted_cookie_does_not_hide_ones_own(
+    def test_logout_ends_the_session_even_beside_a_planted_cookie(
         self, backend: Backend, service: Service, world: World, signed_in: Browser, cookies: list[str]
     ) -> None:
         """Every validly signed one ends its session: nobody can say which of them was planted. Every other

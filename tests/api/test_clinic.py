@@ -28,7 +28,7 @@ def clinic(browser: Browser) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_everyone_who_has_signed_in_is_told(world: World, role: Role) -> None:
+def test_every_signed_in_role_reads_the_clinic(world: World, role: Role) -> None:
     told = clinic(world.people[role])
     assert list(told) == KEYS
     assert date.fromisoformat(told.pop("today")) - datetime.now(UTC).date() <= timedelta(days=1)
@@ -42,11 +42,11 @@ def test_everyone_who_has_signed_in_is_told(world: World, role: Role) -> None:
     assert type(told["appointmentMinutes"]) is type(told["fee"]) is int
 
 
-def test_nobody_else(anonymous: Browser) -> None:
+def test_anonymous_callers_cannot_read_the_clinic(anonymous: Browser) -> None:
     assert anonymous.get("/api/clinic").status_code == 401
 
 
-def test_it_is_as_the_settings_say(world: World, backend: Backend) -> None:
+def test_the_clinic_is_as_the_settings_say(world: World, backend: Backend) -> None:
     changed = read(
         CLINIC_NAME="  Poliklinik Şişli ",
         CLINIC_TIMEZONE="Europe/Istanbul",
@@ -63,7 +63,7 @@ def test_it_is_as_the_settings_say(world: World, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
-def test_today_is_the_date_there(world: World, backend: Backend, zone: str) -> None:
+def test_today_is_the_date_in_the_clinics_time_zone(world: World, backend: Backend, zone: str) -> None:
     """Some hours of every day it is another at the ends of the world."""
     with Service(backend, backend.settings(clinic_timezone=zone)) as other:
         before = datetime.now(ZoneInfo(zone)).date()
@@ -72,7 +72,7 @@ def test_today_is_the_date_there(world: World, backend: Backend, zone: str) -> N
     assert date.fromisoformat(told["today"]) in {before, after}
 
 
-def test_a_booking_is_what_it_says(world: World) -> None:
+def test_the_clinics_appointment_minutes_are_what_a_booking_takes(world: World) -> None:
     """A visit right behind another one, and not a minute before its end."""
     told = clinic(world.staff)
     first = world.appointment()
@@ -86,7 +86,7 @@ def test_a_booking_is_what_it_says(world: World) -> None:
 @pytest.mark.parametrize(
     "code", ["usd", "Usd", "US", "USDT", "$", "€", "ABC", "XXX", "XTS", "DEM", "840", "USD,EUR"]
 )
-def test_a_currency_must_exist(code: str) -> None:
+def test_an_unknown_currency_is_refused_at_the_start(code: str) -> None:
     with pytest.raises(SettingsError) as refused:
         read(CLINIC_CURRENCY=code)
     assert str(refused.value) == (
@@ -94,14 +94,14 @@ def test_a_currency_must_exist(code: str) -> None:
     )
 
 
-def test_currencies_that_exist() -> None:
+def test_iso_4217_currencies_are_accepted() -> None:
     for code in ("USD", "EUR", "TRY", "JPY", "GBP", "INR", "BRL", "NGN", "XOF", "KWD"):
         assert read(CLINIC_CURRENCY=code).clinic.currency == code
     assert read(CLINIC_CURRENCY="").clinic.currency == "USD"
     assert all(len(code) == 3 and code.isascii() and code.isupper() for code in CURRENCIES)
 
 
-def test_a_name_has_bounds() -> None:
+def test_a_clinic_name_out_of_bounds_is_refused_at_the_start() -> None:
     assert read(CLINIC_NAME="x" * 200).clinic.name == "x" * 200
     assert read(CLINIC_NAME=" ").clinic.name == "MediSecure"
     with pytest.raises(SettingsError, match="CLINIC_NAME: must be"):

@@ -83,18 +83,18 @@ def end(world: World, appointment: dict[str, Any], status: str, clinic: Service 
 
 
 @pytest.mark.parametrize("role", Role)
-def test_every_role_has_its_own_figures(world: World, role: Role) -> None:
+def test_every_role_gets_its_own_dashboard_figures(world: World, role: Role) -> None:
     """Section 7: these keys, in this order, and integers all of them."""
     figures = stats(world.people[role])
     assert list(figures) == KEYS[role]
     assert all(type(figure) is int for figure in figures.values())
 
 
-def test_nobody_else_has_any(anonymous: Browser) -> None:
+def test_anonymous_callers_cannot_read_the_dashboard(anonymous: Browser) -> None:
     assert anonymous.get("/api/dashboard/stats").status_code == 401
 
 
-def test_a_patient_without_a_chart_has_nothing(world: World) -> None:
+def test_the_dashboard_of_a_patient_without_a_chart_is_all_zero(world: World) -> None:
     world.record(world.appointment()["patientId"], prescription="Somebody's")
     assert stats(world.other_patient) == {"upcomingAppointments": 0, "medicalRecords": 0, "prescriptions": 0}
 
@@ -102,7 +102,9 @@ def test_a_patient_without_a_chart_has_nothing(world: World) -> None:
 # Administrators
 
 
-def test_total_patients_counts_charts(world: World, moved: Callable[[Browser], Moved]) -> None:
+def test_total_patients_counts_charts_and_not_accounts(
+    world: World, moved: Callable[[Browser], Moved]
+) -> None:
     """Rows; an account alone is no chart, and a link makes none."""
     check = moved(world.admin)
     some = world.chart()
@@ -115,7 +117,7 @@ def test_total_patients_counts_charts(world: World, moved: Callable[[Browser], M
     check()
 
 
-def test_total_doctors_counts_active_ones(
+def test_total_doctors_counts_active_doctors(
     world: World, anonymous: Browser, moved: Callable[[Browser], Moved]
 ) -> None:
     check = moved(world.admin)
@@ -144,7 +146,7 @@ def test_total_appointments_counts_every_status(world: World, moved: Callable[[B
     assert stats(world.admin)["totalAppointments"] == world.admin.get("/api/appointments").json()["total"]
 
 
-def test_revenue_is_what_completed_appointments_cost_when_booked(
+def test_revenue_sums_the_fees_of_completed_appointments_as_booked(
     world: World, backend: Backend, moved: Callable[[Browser], Moved]
 ) -> None:
     """The sum of the fees of completed appointments; a booking keeps the CONSULTATION_FEE of its day."""
@@ -174,7 +176,7 @@ def test_revenue_is_what_completed_appointments_cost_when_booked(
         check()
 
 
-def test_revenue_may_be_large(world: World, backend: Backend) -> None:
+def test_revenue_beyond_32_bits_is_exact(world: World, backend: Backend) -> None:
     """An integer beyond 32 bits, exact."""
     made = [world.appointment(date=world.past_slot()) for _ in range(3)]
     before = stats(world.admin)["revenue"]
@@ -188,7 +190,7 @@ def test_revenue_may_be_large(world: World, backend: Backend) -> None:
 # Doctors
 
 
-def test_assigned_patients_is_what_the_doctors_list_says(
+def test_assigned_patients_equals_the_figure_in_the_doctors_resource(
     world: World, moved: Callable[[Browser], Moved]
 ) -> None:
     """Distinct patients with a not-cancelled appointment or a record with the doctor."""
@@ -208,7 +210,7 @@ def test_assigned_patients_is_what_the_doctors_list_says(
     assert listed == stats(world.doctor)["assignedPatients"]
 
 
-def test_todays_appointments(
+def test_today_appointments_counts_the_doctors_clinic_day(
     world: World,
     at_noon: Service,
     doctors_of: Callable[[Service], list[Browser]],
@@ -236,7 +238,7 @@ def test_todays_appointments(
     others(todayAppointments=1, assignedPatients=1)
 
 
-def test_pending_reports(
+def test_pending_reports_counts_completed_appointments_without_a_record(
     world: World,
     backend: Backend,
     at_noon: Service,
@@ -277,7 +279,7 @@ def test_pending_reports(
     check()
 
 
-def test_a_report_counts_from_the_first_instant_of_the_clinic_day(
+def test_a_record_counts_as_report_from_the_first_instant_of_the_clinic_day(
     world: World,
     backend: Backend,
     at_noon: Service,
@@ -320,7 +322,9 @@ def doctors_of(world: World) -> Callable[[Service], list[Browser]]:
 # Staff
 
 
-def test_managed_patients_and_scheduled_appointments(world: World, moved: Callable[[Browser], Moved]) -> None:
+def test_the_staff_dashboard_counts_all_charts_and_scheduled_appointments(
+    world: World, moved: Callable[[Browser], Moved]
+) -> None:
     """All charts; all appointments in status scheduled, past ones included, whoever booked them."""
     check = moved(world.staff)
     some = world.chart()
@@ -337,7 +341,7 @@ def test_managed_patients_and_scheduled_appointments(world: World, moved: Callab
     assert stats(world.staff)["scheduledAppointments"] == counted
 
 
-def test_pending_registrations(
+def test_pending_registrations_counts_active_patient_accounts_without_a_chart(
     world: World, backend: Backend, anonymous: Browser, moved: Callable[[Browser], Moved]
 ) -> None:
     """Active patient accounts that no chart is linked to yet."""
@@ -368,7 +372,9 @@ def test_pending_registrations(
 # Patients
 
 
-def test_upcoming_appointments(world: World, own: dict[str, Any], moved: Callable[[Browser], Moved]) -> None:
+def test_upcoming_appointments_counts_the_patients_own_future_ones(
+    world: World, own: dict[str, Any], moved: Callable[[Browser], Moved]
+) -> None:
     """Own, scheduled, not yet begun."""
     check = moved(world.patient)
     soon = datetime.now(UTC) + timedelta(minutes=5)
@@ -393,7 +399,7 @@ def test_upcoming_appointments(world: World, own: dict[str, Any], moved: Callabl
     check(upcomingAppointments=-1)  # has begun a minute ago, and is not over
 
 
-def test_records_and_prescriptions(
+def test_the_patient_dashboard_counts_own_records_and_prescriptions(
     world: World, own: dict[str, Any], moved: Callable[[Browser], Moved]
 ) -> None:
     """Own records, and those with a non-empty prescription."""
@@ -407,7 +413,7 @@ def test_records_and_prescriptions(
     other()
 
 
-def test_an_unlinked_patient_loses_the_figures(world: World, own: dict[str, Any]) -> None:
+def test_an_unlinked_patient_loses_the_dashboard_figures(world: World, own: dict[str, Any]) -> None:
     world.appointment(patientId=own["id"])
     world.record(own["id"], prescription="Rest")
     assert stats(world.patient) == {"upcomingAppointments": 1, "medicalRecords": 1, "prescriptions": 1}

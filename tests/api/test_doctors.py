@@ -29,7 +29,7 @@ def assigned(world: World, doctor: Browser) -> int:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_everyone_signed_in_sees_the_doctors(world: World, role: Role) -> None:
+def test_every_signed_in_role_reads_doctors(world: World, role: Role) -> None:
     """Section 4 and "Who may do what": the same list and the same doctor for all four roles."""
     browser = world.people[role]
     doctors = listed(browser)
@@ -43,7 +43,7 @@ def test_everyone_signed_in_sees_the_doctors(world: World, role: Role) -> None:
     assert {key: one.json()[key] for key in KEYS} in doctors
 
 
-def test_nobody_else_does(world: World, anonymous: Browser) -> None:
+def test_anonymous_callers_cannot_read_doctors(world: World, anonymous: Browser) -> None:
     assert anonymous.get("/api/doctors").status_code == 401
     assert anonymous.get(f"/api/doctors/{world.doctor.me()['id']}").status_code == 401
 
@@ -90,7 +90,7 @@ def test_accounts_of_other_roles_are_no_doctors(world: World, role: Role) -> Non
 
 
 @pytest.mark.parametrize("id", [NOBODY, "1", "me", "not-a-uuid", "null", NOBODY.replace("-", "")])
-def test_no_such_doctor(world: World, id: str) -> None:
+def test_an_unknown_or_malformed_doctor_id_is_404(world: World, id: str) -> None:
     answer = world.patient.get(f"/api/doctors/{id}")
     assert answer.status_code == 404
     assert answer.json() == {"detail": "Doctor not found"}
@@ -117,7 +117,7 @@ def test_doctors_are_ordered_by_name_then_id(world: World) -> None:
     assert ids(world.staff) == before
 
 
-def test_assigned_patients(world: World) -> None:
+def test_assigned_patients_of_a_doctor_counts_distinct_patients(world: World) -> None:
     """Contract, "Dashboard": distinct patients with a not-cancelled appointment or a record with him."""
     before, others = assigned(world, world.doctor), assigned(world, world.other_doctor)
     first, second, third = (world.chart()["id"] for _ in range(3))

@@ -23,7 +23,7 @@ class TestEmails:
     """Contract, accounts: "Account e-mails are stored and answered trimmed, NFC and lower-cased: one account,
     one counter", and invisible characters are 400."""
 
-    def test_one_account_however_it_is_written(self, backend: Backend, world: World) -> None:
+    def test_spellings_of_one_email_are_one_account(self, backend: Backend, world: World) -> None:
         one = registration(email=f" {DECOMPOSED.upper()}@{uuid4()}.example")
         made = world.admin.post("/api/auth/register", one)
         assert made.status_code == 201
@@ -39,7 +39,7 @@ class TestEmails:
             assert [strict.browser().login(one, "not it").status_code for one in tries] == [401, 401, 429]
 
     @pytest.mark.parametrize("unseen", UNSEEN, ids=ascii)
-    def test_what_nobody_sees_is_400_in_any_email(self, world: World, unseen: str) -> None:
+    def test_invisible_characters_in_any_email_are_400(self, world: World, unseen: str) -> None:
         detail = "email: must be an e-mail address without invisible characters"
         for address in (f"a{unseen}b@example.com", f"ab@exam{unseen}ple.com", f"{unseen}ab@example.com"):
             patient = world.staff.get("/api/patients").json()["patients"] or [world.chart()]
@@ -51,7 +51,7 @@ class TestEmails:
             ):
                 assert (answer.status_code, answer.json()) == (400, {"detail": detail})
 
-    def test_the_contract_and_the_code_agree_on_what_is_seen(self) -> None:
+    def test_the_contract_and_the_code_agree_on_invisible_characters(self) -> None:
         for number in range(0x110000):
             one = chr(number)
             if one in " \t\r\n":

@@ -69,7 +69,7 @@ def test_a_new_chart_has_every_key_in_the_order_of_the_requirement(world: World)
     assert world.staff.get(f"/api/patients/{new['id']}").json() == new
 
 
-def test_the_list_has_summaries_and_says_which_page_it_is(world: World) -> None:
+def test_the_list_of_charts_has_summaries_page_and_limit(world: World) -> None:
     """Section 3, GET /api/patients: eight keys to a patient, and the page and limit that were asked for."""
     world.chart(bloodType="A+")
     page = world.staff.get("/api/patients?page=1&limit=3").json()
@@ -84,7 +84,7 @@ def test_the_list_has_summaries_and_says_which_page_it_is(world: World) -> None:
 @pytest.mark.parametrize(
     ("role", "status"), [(Role.ADMIN, 201), (Role.STAFF, 201), (Role.DOCTOR, 403), (Role.PATIENT, 403)]
 )
-def test_who_opens_charts(world: World, role: Role, status: int) -> None:
+def test_only_administrators_and_staff_create_charts(world: World, role: Role, status: int) -> None:
     """Section 3, POST /api/patients: admin and staff."""
     before = world.admin.get("/api/patients").json()["total"]
     assert world.people[role].post("/api/patients", chart()).status_code == status
@@ -95,7 +95,7 @@ def test_who_opens_charts(world: World, role: Role, status: int) -> None:
 
 
 @pytest.mark.parametrize("missing", ["name", "email", "phone", "dateOfBirth", "gender", "address"])
-def test_required_fields_must_be_there_and_not_null(world: World, missing: str) -> None:
+def test_missing_or_null_required_chart_fields_are_400(world: World, missing: str) -> None:
     without = {name: value for name, value in chart().items() if name != missing}
     refused = world.staff.post("/api/patients", without)
     assert refused.status_code == 400
@@ -123,7 +123,7 @@ UNUSABLE = [
     ("field", "value"),
     [pytest.param(field, value, id=f"{field}-{n}") for field, bad in UNUSABLE for n, value in enumerate(bad)],
 )
-def test_unusable_values_are_refused_by_name(
+def test_invalid_chart_values_are_400_and_name_the_field(
     world: World, existing: dict[str, Any], field: str, value: Any
 ) -> None:
     """Contract, "Values" and "Errors": 400, with the field and its rule, for POST and PATCH alike."""
@@ -136,12 +136,12 @@ def test_unusable_values_are_refused_by_name(
 
 
 @pytest.mark.parametrize("unknown", ["medicalHistory", "id", "user_id", "created_at", "Name", "blood_type"])
-def test_unknown_fields_are_refused(world: World, unknown: str) -> None:
+def test_unknown_chart_fields_are_400(world: World, unknown: str) -> None:
     """Contract, "Values": unknown body fields are 400. Who opens a chart does not write its history."""
     assert world.staff.post("/api/patients", chart(**{unknown: "x"})).status_code == 400
 
 
-def test_nobody_is_born_in_the_future(world: World) -> None:
+def test_a_date_of_birth_in_the_future_is_400(world: World) -> None:
     """Contract, "Values": birth dates in the future are 400. The clinic of these tests keeps UTC."""
     today = datetime.now(UTC).date()
     made = world.chart(dateOfBirth=str(today))
@@ -155,13 +155,13 @@ def test_nobody_is_born_in_the_future(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_no_value_is_null(world: World, value: str | None) -> None:
+def test_empty_absent_and_null_chart_fields_are_answered_as_null(world: World, value: str | None) -> None:
     """Contract, "Values": null on POST equals absent, `""` becomes null in nullable fields."""
     made = world.chart(bloodType=value, allergies=value)
     assert (made["bloodType"], made["allergies"]) == (None, None)
 
 
-def test_values_at_their_bounds_come_back_as_they_were_sent(world: World) -> None:
+def test_chart_values_at_their_bounds_come_back_as_they_were_sent(world: World) -> None:
     sent = chart(
         name="Ñ" * 200, email="MiXed@Example.COM", phone="1" * 40, dateOfBirth="0001-01-01", gender="male",
         address="🏠" * 500, bloodType="B" * 20, allergies="a\nb" + "c" * 4997,
@@ -174,14 +174,14 @@ def test_values_at_their_bounds_come_back_as_they_were_sent(world: World) -> Non
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.DOCTOR, Role.STAFF])
-def test_the_clinic_reads_every_chart(world: World, role: Role) -> None:
+def test_administrators_doctors_and_staff_read_every_chart(world: World, role: Role) -> None:
     some = world.chart()
     assert world.people[role].get(f"/api/patients/{some['id']}").json() == some
     total = world.people[role].get("/api/patients").json()["total"]
     assert total == world.admin.get("/api/patients").json()["total"]
 
 
-def test_a_patient_reads_his_own_chart_and_no_other(world: World, own: dict[str, Any]) -> None:
+def test_patients_read_their_own_chart_and_no_other(world: World, own: dict[str, Any]) -> None:
     """Contract: an object outside the caller's world is the same 404 as one that does not exist."""
     other = world.chart()
     assert [patient["id"] for patient in patients_of(world.patient)] == [own["id"]]
@@ -193,7 +193,7 @@ def test_a_patient_reads_his_own_chart_and_no_other(world: World, own: dict[str,
     assert patients_of(world.other_patient) == []
 
 
-def test_an_email_address_links_nothing(world: World) -> None:
+def test_an_equal_email_address_links_no_chart(world: World) -> None:
     """Contract: a chart is linked by a person's act, never by matching an unverified e-mail address."""
     lookalike = world.chart(email=world.other_patient.me()["email"], name="Otto Okafor")
     assert patients_of(world.other_patient) == []
@@ -202,12 +202,12 @@ def test_an_email_address_links_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("path", ["", "/account"])
 @pytest.mark.parametrize("id", [NOBODY, "1", "null", "not-a-uuid", "%00", "💉", NOBODY.replace("-", "")])
-def test_no_such_chart(world: World, path: str, id: str) -> None:
+def test_an_unknown_or_malformed_chart_id_is_404(world: World, path: str, id: str) -> None:
     """Contract: an unknown id and a malformed one in a path are 404."""
     assert world.staff.get(f"/api/patients/{id}{path}").status_code == 404
 
 
-def test_an_id_is_written_in_one_way(world: World, existing: dict[str, Any]) -> None:
+def test_chart_ids_are_read_with_hyphens_only(world: World, existing: dict[str, Any]) -> None:
     """The contract's `format: uuid` (RFC 9562, 4): with hyphens, in either case, and nothing around it."""
     id = existing["id"]
     for other in (id.replace("-", ""), f"{{{id}}}", f"urn:uuid:{id}", f"{id}%20"):
@@ -219,7 +219,7 @@ def test_an_id_is_written_in_one_way(world: World, existing: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("role", MAY_CHANGE)
-def test_each_role_changes_its_own_fields(world: World, role: Role) -> None:
+def test_each_role_changes_only_its_own_fields_of_a_chart(world: World, role: Role) -> None:
     """Field by field: 200 and stored, or 403 and nothing changes."""
     before = world.chart()
     for field, value in CHANGES.items():
@@ -236,13 +236,13 @@ def test_each_role_changes_its_own_fields(world: World, role: Role) -> None:
         assert world.admin.get(f"/api/patients/{before['id']}").json() == before
 
 
-def test_a_patient_changes_no_chart(world: World, own: dict[str, Any]) -> None:
+def test_patients_cannot_change_charts(world: World, own: dict[str, Any]) -> None:
     for body in ({}, {"phone": "+1 555 0111"}, {"phone": own["phone"]}):
         assert world.patient.patch(f"/api/patients/{own['id']}", body).status_code == 403
     assert world.patient.get(f"/api/patients/{own['id']}").json() == own
 
 
-def test_one_forbidden_field_refuses_the_whole_change(world: World) -> None:
+def test_one_forbidden_field_refuses_the_whole_change_of_a_chart(world: World) -> None:
     """Contract: a field that the role may not set is 403 and nothing changes."""
     before = world.chart()
     refused = world.doctor.patch(
@@ -253,7 +253,7 @@ def test_one_forbidden_field_refuses_the_whole_change(world: World) -> None:
     assert world.doctor.get(f"/api/patients/{before['id']}").json() == before
 
 
-def test_a_field_equal_to_its_stored_value_counts_as_absent(world: World) -> None:
+def test_equal_values_in_a_chart_change_count_as_absent(world: World) -> None:
     """So a client may send back the whole chart that it has read."""
     stored = world.chart()
     whole = {key: value for key, value in stored.items() if key in CHANGES}
@@ -265,7 +265,7 @@ def test_a_field_equal_to_its_stored_value_counts_as_absent(world: World) -> Non
     assert world.staff.patch(f"/api/patients/{stored['id']}", {"medicalHistory": None}).status_code == 403
 
 
-def test_absent_fields_stay_and_null_or_empty_clears(world: World) -> None:
+def test_absent_chart_fields_stay_and_null_or_empty_ones_clear(world: World) -> None:
     """Contract, "Values", for PATCH."""
     stored = world.chart(bloodType="0+", allergies="Pollen")
     path = f"/api/patients/{stored['id']}"
@@ -283,13 +283,13 @@ def test_a_chart_that_does_not_exist_cannot_change(world: World, body: dict[str,
         assert world.staff.patch(f"/api/patients/{id}", body).status_code == 404
 
 
-def test_the_body_is_judged_before_the_chart(world: World) -> None:
+def test_an_invalid_body_is_400_before_an_unknown_chart_is_404(world: World) -> None:
     """Contract, order: "query and body 400; object 404"."""
     answer = world.staff.patch(f"/api/patients/{uuid4()}", {"dateOfBirth": "2999-01-01"})
     assert (answer.status_code, answer.json()) == (400, {"detail": "dateOfBirth: must not be in the future"})
 
 
-def test_changes_at_once_are_all_kept(world: World, backend: Backend) -> None:
+def test_concurrent_changes_of_one_chart_are_all_kept(world: World, backend: Backend) -> None:
     """Concurrent changes of different fields of one chart: nobody's is lost, and the search finds each."""
     some = world.chart()
     changes = [
@@ -312,7 +312,7 @@ def test_changes_at_once_are_all_kept(world: World, backend: Backend) -> None:
 # Contract: the account of a chart
 
 
-def test_link_read_and_unlink(world: World) -> None:
+def test_an_account_is_linked_read_and_unlinked(world: World) -> None:
     """PUT and DELETE answer 200 with the chart, GET the account or 404."""
     some = world.chart()
     path = f"/api/patients/{some['id']}/account"
@@ -337,7 +337,7 @@ def test_link_read_and_unlink(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.DOCTOR, Role.PATIENT])
-def test_who_may_not_link(world: World, own: dict[str, Any], role: Role) -> None:
+def test_doctors_and_patients_cannot_link_accounts(world: World, own: dict[str, Any], role: Role) -> None:
     path = f"/api/patients/{own['id']}/account"
     browser = world.people[role]
     assert browser.get(path).status_code == 403
@@ -346,14 +346,14 @@ def test_who_may_not_link(world: World, own: dict[str, Any], role: Role) -> None
     assert world.staff.get(path).json()["id"] == world.patient.me()["id"]
 
 
-def test_the_same_pair_again_is_200(world: World, own: dict[str, Any]) -> None:
+def test_linking_the_same_chart_and_account_again_is_200(world: World, own: dict[str, Any]) -> None:
     path = f"/api/patients/{own['id']}/account"
     again = world.admin.put(path, {"userId": world.patient.me()["id"]})
     assert again.status_code == 200
     assert again.json() == own
 
 
-def test_one_chart_has_one_account(world: World, own: dict[str, Any]) -> None:
+def test_a_linked_chart_cannot_be_linked_to_another_account(world: World, own: dict[str, Any]) -> None:
     refused = world.admin.put(
         f"/api/patients/{own['id']}/account", {"userId": world.other_patient.me()["id"]}
     )
@@ -362,7 +362,7 @@ def test_one_chart_has_one_account(world: World, own: dict[str, Any]) -> None:
     assert patients_of(world.other_patient) == []
 
 
-def test_one_account_has_one_chart(world: World, own: dict[str, Any]) -> None:
+def test_a_linked_account_cannot_be_linked_to_another_chart(world: World, own: dict[str, Any]) -> None:
     second = world.chart()
     refused = world.staff.put(f"/api/patients/{second['id']}/account", {"userId": world.patient.me()["id"]})
     assert refused.status_code == 400
@@ -372,7 +372,7 @@ def test_one_account_has_one_chart(world: World, own: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.DOCTOR, Role.STAFF])
-def test_only_patient_accounts_are_linked(world: World, role: Role) -> None:
+def test_only_patient_accounts_can_be_linked(world: World, role: Role) -> None:
     some = world.chart()
     refused = world.staff.put(
         f"/api/patients/{some['id']}/account", {"userId": world.people[role].me()["id"]}
@@ -381,7 +381,7 @@ def test_only_patient_accounts_are_linked(world: World, role: Role) -> None:
     assert refused.json() == {"detail": "userId: must be an active patient account"}
 
 
-def test_only_active_accounts_are_linked(world: World, backend: Backend) -> None:
+def test_only_active_accounts_can_be_linked(world: World, backend: Backend) -> None:
     """A pending one, from a clinic that approves patients by hand, and a disabled one. A link that stands
     when its account is disabled stays, and the same pair again is 200."""
     strict = backend.settings(auto_approve_roles=())
@@ -402,7 +402,7 @@ def test_only_active_accounts_are_linked(world: World, backend: Backend) -> None
     assert refused.json() == {"detail": "userId: must be an active patient account"}
 
 
-def test_unknown_chart_or_account(world: World) -> None:
+def test_linking_an_unknown_chart_or_account_is_404(world: World) -> None:
     """Contract: the target is 404 where it does not exist, and a malformed id in a body is 400."""
     some, patient = world.chart(), world.other_patient.me()["id"]
     unknown_account = world.staff.put(f"/api/patients/{some['id']}/account", {"userId": str(uuid4())})
@@ -417,7 +417,7 @@ def test_unknown_chart_or_account(world: World) -> None:
     assert world.staff.put(f"/api/patients/{some['id']}/account", {}).status_code == 400
 
 
-def test_staff_see_no_account_that_is_not_a_patients(world: World) -> None:
+def test_staff_cannot_read_a_linked_account_that_is_no_longer_a_patients(world: World) -> None:
     """Contract, "Who may do what": staff see "patient accounts only", when a linked one has changed too."""
     browser, chart_ = world.linked_patient()
     path = f"/api/patients/{chart_['id']}/account"
@@ -437,7 +437,7 @@ def test_staff_see_no_account_that_is_not_a_patients(world: World) -> None:
 AGAIN = {"detail": "This chart was linked before: only admin may link it again"}
 
 
-def test_staff_do_not_link_a_chart_again(world: World) -> None:
+def test_staff_cannot_link_a_chart_that_was_linked_before(world: World) -> None:
     """Neither to the same account nor to another, and before either is looked up; what was unlinked too."""
     patient, me = world.account()
     thief, _ = world.account()
@@ -458,7 +458,7 @@ def test_staff_do_not_link_a_chart_again(world: World) -> None:
     assert world.staff.put(f"/api/patients/{uuid4()}/account", {"userId": me["id"]}).status_code == 404
 
 
-def test_whoever_linked_it_first(world: World, backend: Backend) -> None:
+def test_staff_cannot_relink_a_chart_whoever_linked_it_first(world: World, backend: Backend) -> None:
     """An administrator, or somebody beside the service: staff do not link it after them."""
     by_admin, by_hand = world.chart(), world.chart()
     for some in (by_admin, by_hand):
@@ -475,7 +475,7 @@ def test_whoever_linked_it_first(world: World, backend: Backend) -> None:
         assert (refused.status_code, refused.json()) == (403, AGAIN)
 
 
-def test_a_link_that_was_refused_is_no_link(world: World) -> None:
+def test_a_refused_link_leaves_the_chart_unlinked(world: World) -> None:
     some, (patient, me) = world.chart(), world.account()
     path = f"/api/patients/{some['id']}/account"
     assert world.staff.put(path, {"userId": world.doctor.me()["id"]}).status_code == 400
@@ -484,7 +484,7 @@ def test_a_link_that_was_refused_is_no_link(world: World) -> None:
     assert [seen["id"] for seen in patients_of(patient)] == [some["id"]]
 
 
-def test_another_role_and_back_lets_nobody_in(world: World) -> None:
+def test_changing_an_accounts_role_and_back_does_not_let_staff_link_its_chart_again(world: World) -> None:
     """Neither the account's role nor a new account with the chart's e-mail address makes way for a link."""
     browser, some = world.linked_patient()
     path, user = f"/api/patients/{some['id']}/account", f"/api/users/{browser.me()['id']}"
@@ -497,7 +497,7 @@ def test_another_role_and_back_lets_nobody_in(world: World) -> None:
     assert patients_of(twin) == []
 
 
-def test_the_first_link_by_staff_shows_with_who_made_it(world: World) -> None:
+def test_the_first_link_by_staff_is_shown_with_who_made_it(world: World) -> None:
     """To the patient and to an administrator; the refused second one is in the trail."""
     browser, some = world.linked_patient()
     staff = world.staff.me()
@@ -514,7 +514,7 @@ def test_the_first_link_by_staff_shows_with_who_made_it(world: World) -> None:
     ]
 
 
-def test_charts_race_for_one_account(world: World, backend: Backend) -> None:
+def test_concurrent_links_give_an_account_one_chart(world: World, backend: Backend) -> None:
     """One chart per account under concurrency, over two instances: one 200, the rest 400."""
     user_id = world.other_patient.me()["id"]
     paths = [f"/api/patients/{world.chart()['id']}/account" for _ in range(8)]
@@ -536,7 +536,7 @@ def test_charts_race_for_one_account(world: World, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.STAFF])
-def test_accounts_race_for_one_chart(role: Role, world: World, backend: Backend) -> None:
+def test_concurrent_links_give_a_chart_one_account(role: Role, world: World, backend: Backend) -> None:
     """One account per chart under concurrency: whoever comes first keeps it. Of staff only that one is let
     in, an administrator may ask again."""
     some = world.chart()

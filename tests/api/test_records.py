@@ -61,14 +61,14 @@ def test_a_record_has_every_key_in_the_order_of_the_requirement(world: World) ->
     assert listed(world.doctor, patientId=some["id"]) == [record]
 
 
-def test_empty_texts_stay_empty(world: World) -> None:
+def test_empty_prescription_and_notes_stay_empty_strings(world: World) -> None:
     """Contract, "Records": prescription and notes may be empty and stay `""`, which is not null."""
     record = write(world.doctor, world.chart()["id"], prescription="", notes="").json()
     assert (record["prescription"], record["notes"]) == ("", "")
     assert world.admin.get(f"/api/records/{record['id']}").json() == record
 
 
-def test_long_texts_come_back_whole(world: World) -> None:
+def test_long_record_texts_come_back_whole(world: World) -> None:
     texts = {"diagnosis": "é" * 5000, "prescription": "💊" * 5000, "notes": "line\n" * 2000}
     record = write(world.doctor, world.chart()["id"], **texts).json()
     assert {name: record[name] for name in texts} == texts
@@ -84,7 +84,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("field", UNUSABLE)
-def test_unusable_records(world: World, field: str) -> None:
+def test_invalid_record_fields_are_400(world: World, field: str) -> None:
     """Contract, "Values": required strings, with their bounds; 400 and nothing is written."""
     some = world.chart()["id"]
     for value in UNUSABLE[field]:
@@ -95,7 +95,7 @@ def test_unusable_records(world: World, field: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["patientId", "diagnosis", "prescription", "notes"])
-def test_required_fields(world: World, missing: str) -> None:
+def test_missing_or_null_record_fields_are_400(world: World, missing: str) -> None:
     body = {"patientId": str(uuid4()), "diagnosis": "x", "prescription": "x", "notes": "x"}
     del body[missing]
     refused = world.doctor.post("/api/records", body)
@@ -103,14 +103,14 @@ def test_required_fields(world: World, missing: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["doctorId", "date", "id", "patientName"])
-def test_nobody_writes_for_another_or_at_another_time(world: World, field: str) -> None:
+def test_a_record_body_with_doctor_or_date_is_400(world: World, field: str) -> None:
     """Contract, "Records": these come from the caller and the clock; a body that names them is 400."""
     refused = write(world.doctor, world.chart()["id"], **{field: str(uuid4())})
     assert refused.status_code == 400
     assert refused.json()["detail"].startswith(f"{field}: is not a known field; known are patientId, ")
 
 
-def test_the_patient_must_exist(world: World) -> None:
+def test_a_record_for_an_unknown_patient_is_404(world: World) -> None:
     refused = write(world.doctor, str(uuid4()))
     assert (refused.status_code, refused.json()) == (404, {"detail": "Patient not found"})
 
@@ -128,7 +128,7 @@ def test_the_patient_must_exist(world: World) -> None:
         "a" * 2048, "https:" + "a" * 2042,
     ],
 )  # fmt: skip
-def test_references_without_a_scheme_or_with_https(world: World, reference: str) -> None:
+def test_attachments_without_a_scheme_or_with_https_are_stored(world: World, reference: str) -> None:
     """Any text without a URI scheme (RFC 3986, 3.1) other than https, stored as it stands, never fetched."""
     record = write(world.doctor, world.chart()["id"], attachments=["first.pdf", reference]).json()
     assert record["attachments"] == ["first.pdf", reference]
@@ -145,7 +145,7 @@ def test_references_without_a_scheme_or_with_https(world: World, reference: str)
         "https2:x", "https+x:y", "view-source:https://x", "h\nttps:x", "\ufeffjavascript:x",
     ],
 )  # fmt: skip
-def test_references_with_another_scheme(world: World, reference: str) -> None:
+def test_attachments_with_another_scheme_are_400(world: World, reference: str) -> None:
     """Nor anything that a browser would read as one: it skips blanks before, and line breaks within."""
     refused = write(world.doctor, world.chart()["id"], attachments=["first.pdf", reference])
     assert refused.status_code == 400
@@ -155,7 +155,7 @@ def test_references_with_another_scheme(world: World, reference: str) -> None:
     }
 
 
-def test_at_most_twenty_attachments(world: World) -> None:
+def test_more_than_twenty_attachments_are_400(world: World) -> None:
     some, references = world.chart()["id"], [f"page-{number}.pdf" for number in range(21)]
     written = write(world.doctor, some, attachments=references[:20])
     assert (written.status_code, written.json()["attachments"]) == (201, references[:20])
@@ -164,14 +164,16 @@ def test_at_most_twenty_attachments(world: World) -> None:
 
 
 @pytest.mark.parametrize("none", [None, []])
-def test_no_attachments_are_an_empty_list(world: World, none: Any) -> None:
+def test_absent_and_null_attachments_are_an_empty_list(world: World, none: Any) -> None:
     """Contract: empty list when absent, and null on POST equals absent."""
     record = write(world.doctor, world.chart()["id"], attachments=none).json()
     assert record["attachments"] == []
     assert world.admin.get(f"/api/records/{record['id']}").json()["attachments"] == []
 
 
-def test_rows_without_notes_or_attachments_are_answered_like_the_rest(world: World, backend: Backend) -> None:
+def test_null_notes_and_attachments_in_the_database_are_answered_as_empty(
+    world: World, backend: Backend
+) -> None:
     """The requirement's schema lets both be null in the database; the answer has `""` and `[]`."""
     record = world.record(world.chart()["id"], notes="x", attachments=["x.pdf"])
     backend.sql("UPDATE medical_records SET notes = NULL, attachments = NULL WHERE id = $1", record["id"])
@@ -186,13 +188,13 @@ def test_rows_without_notes_or_attachments_are_answered_like_the_rest(world: Wor
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.STAFF, Role.PATIENT])
-def test_only_doctors_write(world: World, own: dict[str, Any], role: Role) -> None:
+def test_only_doctors_write_records(world: World, own: dict[str, Any], role: Role) -> None:
     before = len(listed(world.admin, patientId=own["id"]))
     assert write(world.people[role], own["id"]).status_code == 403
     assert len(listed(world.admin, patientId=own["id"])) == before
 
 
-def test_a_doctor_writes_for_any_patient(world: World) -> None:
+def test_doctors_write_records_for_any_patient(world: World) -> None:
     some = world.chart()["id"]
     records = [write(doctor, some).json() for doctor in (world.doctor, world.other_doctor)]
     assert [record["doctorId"] for record in records] == [
@@ -202,7 +204,7 @@ def test_a_doctor_writes_for_any_patient(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", READERS)
-def test_administrators_and_doctors_read_all(world: World, role: Role) -> None:
+def test_administrators_and_doctors_read_all_records(world: World, role: Role) -> None:
     record = write(world.other_doctor, world.chart()["id"]).json()
     assert world.people[role].get(f"/api/records/{record['id']}").json() == record
     assert listed(world.people[role], patientId=record["patientId"]) == [record]
@@ -210,7 +212,7 @@ def test_administrators_and_doctors_read_all(world: World, role: Role) -> None:
     assert total == world.admin.get("/api/records").json()["total"]
 
 
-def test_staff_read_none(world: World) -> None:
+def test_staff_and_anonymous_callers_cannot_read_records(world: World) -> None:
     record = world.record(world.chart()["id"])
     assert world.staff.get("/api/records").status_code == 403
     assert world.staff.get(f"/api/records?patientId={record['patientId']}").status_code == 403
@@ -218,7 +220,7 @@ def test_staff_read_none(world: World) -> None:
         assert world.staff.get(f"/api/records/{id}").status_code == 403
 
 
-def test_a_patient_reads_his_own(world: World, own: dict[str, Any]) -> None:
+def test_patients_read_their_own_records_only(world: World, own: dict[str, Any]) -> None:
     """Everything else is not there: 404, an empty list, and a total that does not count it."""
     mine, foreign = world.record(own["id"]), world.record(world.chart()["id"])
     seen = listed(world.patient)
@@ -234,7 +236,7 @@ def test_a_patient_reads_his_own(world: World, own: dict[str, Any]) -> None:
     assert world.other_patient.get(f"/api/records/{mine['id']}").status_code == 404
 
 
-def test_a_chart_takes_its_records_along(world: World) -> None:
+def test_records_become_visible_and_invisible_with_the_link_of_their_chart(world: World) -> None:
     record = world.record(world.chart()["id"])
     link = f"/api/patients/{record['patientId']}/account"
     assert world.staff.put(link, {"userId": world.other_patient.me()["id"]}).status_code == 200
@@ -243,7 +245,7 @@ def test_a_chart_takes_its_records_along(world: World) -> None:
     assert listed(world.other_patient) == []
 
 
-def test_the_patient_filter(world: World) -> None:
+def test_records_are_filtered_by_patient(world: World) -> None:
     """Section 6, `?patientId=`: of an unknown patient there are none; a malformed id in a query is 400."""
     some, other = world.chart()["id"], world.chart()["id"]
     mine = [world.record(some), world.record(some)]
@@ -285,7 +287,7 @@ def test_records_are_ordered_newest_first(world: World, backend: Backend) -> Non
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])
 @pytest.mark.parametrize("role", Role)
-def test_a_record_cannot_change(world: World, role: Role, method: str) -> None:
+def test_changing_or_deleting_a_record_is_405(world: World, role: Role, method: str) -> None:
     """There is no such method: 405 with Allow, for everyone."""
     record = world.record(world.chart()["id"])
     refused = world.people[role].request(method, f"/api/records/{record['id']}", json={"notes": "other"})
@@ -295,13 +297,13 @@ def test_a_record_cannot_change(world: World, role: Role, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_nor_can_all_of_them(world: World, method: str) -> None:
+def test_changing_or_deleting_the_list_of_records_is_405(world: World, method: str) -> None:
     refused = world.admin.request(method, "/api/records")
     assert refused.status_code == 405
     assert {allowed.strip() for allowed in refused.headers["allow"].split(",")} == {"GET", "POST", "OPTIONS"}
 
 
-def test_what_was_written_stays_when_the_doctor_leaves(world: World) -> None:
+def test_records_stay_when_their_doctor_leaves(world: World) -> None:
     """Names are those of today; the record itself does not move."""
     some = world.chart(name="Maiden Name")
     record = world.record(some["id"])

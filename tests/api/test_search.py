@@ -66,7 +66,7 @@ def found(browser: Browser, term: str) -> list[str]:
         ("#?&=;/", ["#?&=;/"]),
     ],
 )
-def test_a_search_term_means_itself(world: World, term: str, names: list[str]) -> None:
+def test_a_search_term_is_matched_literally(world: World, term: str, names: list[str]) -> None:
     """A literal substring: `%`, `_` and `\\` mean themselves, and so does everything else."""
     assert found(world.staff, term) == names
 
@@ -99,7 +99,7 @@ def test_a_search_term_means_itself(world: World, term: str, names: list[str]) -
         ("cOTTON", ["100% Cotton"]),
     ],
 )
-def test_case_accents_width_and_order_do_not_matter(world: World, term: str, names: list[str]) -> None:
+def test_search_ignores_case_accents_width_and_word_order(world: World, term: str, names: list[str]) -> None:
     """`É` finds `e`, however either is encoded, and a word another one before it."""
     assert found(world.staff, term) == names
 
@@ -116,7 +116,7 @@ def test_name_email_and_phone_are_searched_and_nothing_else(world: World) -> Non
 
 
 @pytest.mark.parametrize("between", ["", "|", "-", "\u200b", "\uffff", "\ufffd", "\ufffe"])
-def test_no_search_matches_across_two_fields(world: World, between: str) -> None:
+def test_a_search_term_does_not_match_across_two_fields(world: World, between: str) -> None:
     """Neither as they stand beside each other nor through any separator that may be stored between them."""
     world.chart(name="Xavier", email="yolanda@example.com", phone="+777")
     assert found(world.staff, f"Xavier{between}yolanda") == []
@@ -124,7 +124,7 @@ def test_no_search_matches_across_two_fields(world: World, between: str) -> None
 
 
 @pytest.mark.parametrize("term", ["\uffff", "\ufffe", "\ufdd0"])
-def test_a_noncharacter_is_found_where_it_stands_only(world: World, term: str) -> None:
+def test_a_noncharacter_in_a_search_matches_only_itself(world: World, term: str) -> None:
     """Whatever separates the fields inside must not be found by asking for it."""
     assert found(world.staff, term) == []
     name = f"Non{term}character {uuid4().hex}"
@@ -151,7 +151,7 @@ PHONE = "+44 (0)20.7946-0018"
         "7946/00",
     ],
 )
-def test_digits_find_a_phone_however_it_is_written(world: World, term: str) -> None:
+def test_searching_digits_finds_a_phone_in_any_spelling(world: World, term: str) -> None:
     """Blanks, dots, dashes and brackets between digits do not matter, on either side."""
     name = f"Digits{uuid4().hex[:6].translate(str.maketrans('0123456789', 'ghijklmnop'))}"
     world.chart(name=name, email=f"{name}@example.com", phone=PHONE)
@@ -162,7 +162,7 @@ def test_digits_find_a_phone_however_it_is_written(world: World, term: str) -> N
         assert found(world.staff, f"{name} {other}") == []
 
 
-def test_every_word_is_found_somewhere(world: World) -> None:
+def test_every_word_of_a_search_must_be_found_in_some_field(world: World) -> None:
     """In any of the fields, in any order, as often as it is said; one missing word and nothing is found."""
     world.chart(name="Wanda Wörd", email="wanda@mail.example", phone="+1 (234) 567")
     for term in (
@@ -175,19 +175,19 @@ def test_every_word_is_found_somewhere(world: World) -> None:
 
 
 @pytest.mark.parametrize("term", [",", " ", " , ,\t", "\u3000", "\u00a0\u2003", "\u200b", ",،、"])
-def test_a_search_without_a_word_is_no_search(world: World, term: str) -> None:
+def test_a_blank_search_lists_everything(world: World, term: str) -> None:
     every = world.staff.get("/api/patients").json()
     assert world.staff.get("/api/patients", params={"search": term}).json() == every
 
 
-def test_a_hundred_words(world: World) -> None:
+def test_a_search_of_a_hundred_words_works(world: World) -> None:
     name = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 100))
     world.chart(name=name)
     assert found(world.staff, " ".join(reversed(name))[:199]) == [name]
     assert found(world.staff, "a " * 100) != []
 
 
-def test_the_index_and_the_rows_find_the_same(world: World, backend: Backend) -> None:
+def test_searching_by_index_and_by_rows_finds_the_same(world: World, backend: Backend) -> None:
     """What is common, as ANALYZE says, is looked for in the rows; the answers are the same."""
     rare = [f"q{number}x{uuid4().hex[:4]}" for number in range(3)]
     for term in rare:
@@ -199,7 +199,7 @@ def test_the_index_and_the_rows_find_the_same(world: World, backend: Backend) ->
     assert before[0] == [f"Anna {rare[0]}"]
 
 
-def test_the_search_follows_a_change(world: World) -> None:
+def test_a_search_finds_changed_charts_by_their_new_values(world: World) -> None:
     some = world.chart(name="Before Change", email="stays@example.com", phone="+1 before")
     changed = {"name": "Après Changement", "phone": "+1 aprés"}
     assert world.staff.patch(f"/api/patients/{some['id']}", changed).status_code == 200
@@ -210,7 +210,7 @@ def test_the_search_follows_a_change(world: World) -> None:
     assert found(world.staff, "stays@") == ["Après Changement"]
 
 
-def test_a_patient_searches_his_own_world(world: World) -> None:
+def test_a_patients_search_finds_only_their_own_chart(world: World) -> None:
     """Lists and totals do not contain what the caller may not see, whatever he searches for."""
     own = world.chart(name="Paula Patient")
     world.link(own["id"], world.patient)
@@ -220,7 +220,7 @@ def test_a_patient_searches_his_own_world(world: World) -> None:
     assert world.staff.delete(f"/api/patients/{own['id']}/account").status_code == 200
 
 
-def test_the_bounds_of_a_search(world: World) -> None:
+def test_search_terms_out_of_bounds_are_400(world: World) -> None:
     """Empty searches for nothing in particular; 200 characters are enough, NUL is none, nor is what is not
     UTF-8; bad escapes are some text or other."""
     every = world.staff.get("/api/patients").json()["total"]
@@ -302,7 +302,7 @@ def test_accounts_and_doctors_are_ordered_and_searched_alike(world: World) -> No
 # Page by page
 
 
-def test_pages_join_up_without_gap_or_double(world: World) -> None:
+def test_pages_join_up_without_gaps_or_duplicates(world: World) -> None:
     """25 charts of one name, ordered by id alone: 10, 10, 5 and then none; the total is exact."""
     made = {world.chart(name="Twin", phone="+25 twins")["id"] for _ in range(25)}
     pages = [
@@ -321,7 +321,7 @@ def test_pages_join_up_without_gap_or_double(world: World) -> None:
         assert (last["total"], last["limit"]) == (25, limit)
 
 
-def test_deep_pages(world: World, backend: Backend) -> None:
+def test_deep_pages_stand_where_counting_says(world: World, backend: Backend) -> None:
     """Thousands of charts: each page stands where counting says, and the total stays exact."""
     backend.sql(
         "INSERT INTO patients "
@@ -356,7 +356,9 @@ LISTS = [
 
 
 @pytest.mark.parametrize(("role", "path", "items"), LISTS)
-def test_every_list_pages_alike(world: World, role: Role, path: str, items: str) -> None:
+def test_every_list_has_the_same_defaults_and_an_empty_page_past_the_end(
+    world: World, role: Role, path: str, items: str
+) -> None:
     """Default page 1 and limit 10; past the end an empty list and the true total."""
     browser = world.people[role]
     if path == "/api/records":
@@ -387,7 +389,7 @@ def test_every_list_pages_alike(world: World, role: Role, path: str, items: str)
         ("limit", ["0", "-10", "101", "9" * 30, "10.5", "ten", "", "all", "null", "0x10", "1 0"]),
     ],
 )
-def test_page_and_limit_have_bounds(
+def test_page_and_limit_out_of_bounds_are_400(
     world: World, role: Role, path: str, items: str, parameter: str, values: list[str]
 ) -> None:
     """`page` from 1, `limit` from 1 to 100, anything else is 400 and says so."""

@@ -27,7 +27,7 @@ def alive(browser: Browser) -> bool:
     return browser.get("/api/users/me").status_code == 200
 
 
-def test_a_user_sees_where_he_is_signed_in(world: World) -> None:
+def test_users_list_their_own_sessions(world: World) -> None:
     browser, me = world.account()
     other = world.service.browser()
     other.post(
@@ -43,7 +43,7 @@ def test_a_user_sees_where_he_is_signed_in(world: World) -> None:
     assert browser.get("/api/users/me/sessions?page=2&limit=1").json()["sessions"] == [oldest]
 
 
-def test_a_user_ends_one_of_them(world: World, second: Service) -> None:
+def test_users_end_one_of_their_sessions(world: World, second: Service) -> None:
     browser, me = world.account()
     lost = world.service.browser()
     lost.login(me["email"], PASSWORD)
@@ -60,7 +60,7 @@ def test_a_user_ends_one_of_them(world: World, second: Service) -> None:
     assert browser.delete(f"/api/users/me/sessions/{session['id']}").status_code == 404  # it is over
 
 
-def test_nobody_ends_another_persons_session(world: World) -> None:
+def test_ending_another_persons_session_is_404(world: World) -> None:
     browser, _ = world.account()
     [session] = browser.get("/api/users/me/sessions").json()["sessions"]
     for person in (world.admin, world.staff, world.patient):
@@ -70,7 +70,7 @@ def test_nobody_ends_another_persons_session(world: World) -> None:
     assert alive(browser)
 
 
-def test_a_session_may_end_itself(world: World) -> None:
+def test_a_user_may_end_the_session_they_are_using(world: World) -> None:
     browser, _ = world.account()
     [session] = browser.get("/api/users/me/sessions").json()["sessions"]
     assert browser.delete(f"/api/users/me/sessions/{session['id']}").status_code == 200
@@ -78,7 +78,7 @@ def test_a_session_may_end_itself(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", ["logout", "disable", "role", "password set", "password changed"])
-def test_what_ends_sessions_ends_them_on_every_instance(how: str, world: World, second: Service) -> None:
+def test_ended_sessions_are_refused_on_every_instance(how: str, world: World, second: Service) -> None:
     browser, me = world.account(Role.STAFF)
     here, there = browser, elsewhere(browser, second)
     assert alive(here)
@@ -103,7 +103,9 @@ def test_what_ends_sessions_ends_them_on_every_instance(how: str, world: World, 
     assert here.post("/api/auth/refresh").status_code == 401
 
 
-def test_the_role_comes_from_the_session_and_not_from_the_claim(world: World, backend: Backend) -> None:
+def test_the_role_comes_from_the_session_and_not_from_the_tokens_claim(
+    world: World, backend: Backend
+) -> None:
     """A token says staff for 15 minutes; the account has been made a patient behind our back."""
     browser, me = world.account(Role.STAFF)
     backend.sql("UPDATE users SET role = 'patient' WHERE id::text = $1", me["id"])
@@ -113,7 +115,9 @@ def test_the_role_comes_from_the_session_and_not_from_the_claim(world: World, ba
     assert browser.me()["role"] == "patient"
 
 
-def test_reuse_of_a_refresh_token_under_concurrency(world: World, backend: Backend, second: Service) -> None:
+def test_ten_concurrent_refreshes_with_one_token_sign_nobody_out(
+    world: World, backend: Backend, second: Service
+) -> None:
     """Ten tabs on two instances refresh at once with one token: nobody is signed out, one rotation counts."""
     browser, me = world.account()
     old = dict(browser.cookies)
@@ -143,7 +147,7 @@ def test_reuse_of_a_refresh_token_under_concurrency(world: World, backend: Backe
     assert row["outcome"] == "failure"
 
 
-def test_the_end_and_a_request_race(world: World, second: Service) -> None:
+def test_no_request_passes_after_the_end_of_its_session_is_answered(world: World, second: Service) -> None:
     """While one instance ends sessions, another is asked all the time: after the end is answered, no request
     passes, whatever was remembered in between."""
     for _ in range(5):

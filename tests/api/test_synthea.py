@@ -351,7 +351,7 @@ def assigned(clinic: Clinic, provider: str) -> int:
     return len(seen | to_see)
 
 
-def test_the_files_are_what_they_are_taken_for():
+def test_the_synthea_files_have_the_assumed_properties():
     assert (len(PATIENTS), len(PROVIDERS), len(ENCOUNTERS)) == (27, 166, 604)
     assert (len(DOCTORS), len(APPLICANTS), len(RECORDED)) == (51, 2, 529)
     assert sum(bool(row["DEATHDATE"]) for row in PATIENTS.values()) in range(1, 27)
@@ -360,7 +360,7 @@ def test_the_files_are_what_they_are_taken_for():
             assert found["PATIENT"] == row["PATIENT"]
 
 
-def test_nobody_was_in_two_places_at_once(clinic):
+def test_overlapping_encounters_are_refused_bookings(clinic):
     expected = expected_refusals()
     assert len(expected) == 6
     assert Counter(who for clashes in expected.values() for who in clashes) == {"patient": 6, "doctor": 3}
@@ -370,7 +370,7 @@ def test_nobody_was_in_two_places_at_once(clinic):
     }
 
 
-def test_every_encounter_is_an_appointment_in_the_end(clinic):
+def test_every_synthea_encounter_becomes_a_completed_appointment(clinic):
     assert clinic.visits.keys() == ENCOUNTERS.keys()
     for key, row in ENCOUNTERS.items():
         assert {name: value for name, value in clinic.visits[key].items() if name != "id"} == {
@@ -386,7 +386,7 @@ def test_every_encounter_is_an_appointment_in_the_end(clinic):
 
 
 @pytest.mark.parametrize("limit", [7, 100])
-def test_doctors(clinic, limit):
+def test_synthea_doctors_are_listed_as_registered(clinic, limit):
     expected = in_order_of_name(
         {
             "id": clinic.ids[key],
@@ -400,13 +400,13 @@ def test_doctors(clinic, limit):
     assert every(clinic.staff, "/api/doctors", "doctors", limit) == expected
 
 
-def test_how_many_patients_a_doctor_has(clinic):
+def test_assigned_patients_of_synthea_doctors_match_the_encounters(clinic):
     for key in DOCTORS:
         doctor = expect(200, clinic.staff.get(f"/api/doctors/{clinic.ids[key]}"))
         assert doctor["assignedPatients"] == assigned(clinic, key)
 
 
-def test_applicants_wait(clinic):
+def test_synthea_applicants_stay_pending(clinic):
     pending = every(clinic.admin, "/api/users", "users", status="pending")
     assert {user["id"] for user in pending} == {clinic.ids[key] for key in APPLICANTS}
     assert {user["name"] for user in pending} == {"Germán350 Casárez469", "Gregorio366 Chacón810"}
@@ -415,7 +415,7 @@ def test_applicants_wait(clinic):
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100])
-def test_patients(clinic, limit):
+def test_synthea_charts_are_listed_in_order_of_name(clinic, limit):
     listed_fields = ("name", "email", "phone", "dateOfBirth", "gender", "address")
     expected = in_order_of_name(
         {"id": clinic.ids[key], **{name: chart_of(key)[name] for name in listed_fields}} for key in PATIENTS
@@ -427,7 +427,7 @@ def test_patients(clinic, limit):
         ] == expected
 
 
-def test_charts(clinic):
+def test_synthea_charts_come_back_as_they_were_sent(clinic):
     for key in PATIENTS:
         chart = expect(200, clinic.staff.get(f"/api/patients/{clinic.ids[key]}"))
         del chart["created_at"]
@@ -435,7 +435,7 @@ def test_charts(clinic):
         assert chart == {"id": clinic.ids[key], **chart_of(key), **absent}
 
 
-def test_searching_patients(clinic):
+def test_searches_of_synthea_charts_find_what_a_plain_scan_finds(clinic):
     terms = {name for key in PATIENTS for name in patient_name(key).split()}
     terms |= {email(key) for key in PATIENTS} | {phone(key) for key in PATIENTS}
     terms |= {"an", "AN", "1", "555", "8 ", "@SYNTHEA", "no such patient", "%", "_", "e%e"}
@@ -451,7 +451,7 @@ def test_searching_patients(clinic):
     assert hits > 4 * len(PATIENTS)  # most of the terms tell patients apart
 
 
-def test_searching_users_with_any_letters(clinic):
+def test_searches_of_synthea_accounts_find_what_a_plain_scan_finds(clinic):
     accounts = {
         **{clinic.ids[key]: (PROVIDERS[key]["NAME"], key) for key in DOCTORS | APPLICANTS},
         **{clinic.accounts[key]: (patient_name(key), key) for key in WITH_ACCOUNT},
@@ -471,7 +471,7 @@ def test_searching_users_with_any_letters(clinic):
         assert found == in_order_of_name(found)
 
 
-def test_users_by_role_and_link(clinic):
+def test_synthea_accounts_are_filtered_by_role_and_link(clinic):
     def found(**filters: str) -> set[str]:
         return {user["id"] for user in every(clinic.admin, "/api/users", "users", limit=9, **filters)}
 
@@ -484,14 +484,14 @@ def test_users_by_role_and_link(clinic):
 
 
 @pytest.mark.parametrize("limit", [13, 100])
-def test_appointments(clinic, limit):
+def test_synthea_appointments_are_listed_in_order_of_date(clinic, limit):
     everything = in_order_of_time(clinic.appointments)
     assert len(everything) == len(ENCOUNTERS) + len(PATIENTS)
     assert every(clinic.staff, "/api/appointments", "appointments", limit) == everything
     assert every(clinic.admin, "/api/appointments", "appointments", limit) == everything
 
 
-def test_appointments_by_status(clinic):
+def test_synthea_appointments_are_filtered_by_status(clinic):
     dead = {key for key, row in PATIENTS.items() if row["DEATHDATE"]}
     for status, expected in {
         "completed": clinic.visits.values(),
@@ -502,7 +502,7 @@ def test_appointments_by_status(clinic):
         assert found == in_order_of_time(expected)
 
 
-def test_appointments_by_day(clinic):
+def test_synthea_appointments_are_filtered_by_clinic_day(clinic):
     """Of every day that has any, at the clinic or in UTC, whose days are others."""
     days: dict[date, list[dict[str, Any]]] = defaultdict(list)
     for appointment in clinic.appointments:
@@ -517,7 +517,7 @@ def test_appointments_by_day(clinic):
     each(look, days.keys() | in_utc)
 
 
-def test_appointments_by_day_and_status(clinic):
+def test_synthea_appointments_are_filtered_by_day_and_status(clinic):
     for day in {day_of(one) for one in clinic.referrals.values()}:
         for status in ("scheduled", "completed", "cancelled"):
             found = every(clinic.admin, "/api/appointments", "appointments", date=str(day), status=status)
@@ -526,14 +526,14 @@ def test_appointments_by_day_and_status(clinic):
             )
 
 
-def test_everyone_sees_his_own_appointments(clinic):
+def test_synthea_people_see_their_own_appointments_only(clinic):
     for key in [*DOCTORS, *LINKED]:
         mine = "doctorId" if key in DOCTORS else "patientId"
         found = every(clinic.people[key], "/api/appointments", "appointments")
         assert found == in_order_of_time(one for one in clinic.appointments if one[mine] == clinic.ids[key])
 
 
-def test_records_say_what_the_encounters_found(clinic):
+def test_synthea_records_say_what_the_encounters_found(clinic):
     assert clinic.records.keys() == {row["Id"] for row in RECORDED}
     for row in RECORDED:
         record = clinic.records[row["Id"]]
@@ -548,12 +548,12 @@ def test_records_say_what_the_encounters_found(clinic):
 
 
 @pytest.mark.parametrize("limit", [11, 100])
-def test_records(clinic, limit):
+def test_synthea_records_are_listed_newest_first(clinic, limit):
     everything = newest_first(clinic.records.values())
     assert every(clinic.admin, "/api/records", "records", limit) == everything
 
 
-def test_records_by_patient(clinic):
+def test_synthea_records_are_filtered_by_patient(clinic):
     doctor = clinic.people[next(iter(DOCTORS))]
     for key in PATIENTS:
         expected = newest_first(clinic.records[row["Id"]] for row in RECORDED if row["PATIENT"] == key)
@@ -576,7 +576,7 @@ def figures_of_a_day(browser: Browser) -> tuple[date, dict[str, int]]:
             return today, shown
 
 
-def test_dashboard_of_an_administrator(clinic):
+def test_the_administrators_dashboard_matches_the_synthea_files(clinic):
     assert figures(clinic.admin) == {
         "totalPatients": len(PATIENTS),
         "totalDoctors": len(DOCTORS),
@@ -585,7 +585,7 @@ def test_dashboard_of_an_administrator(clinic):
     }
 
 
-def test_dashboard_of_staff(clinic):
+def test_the_staff_dashboard_matches_the_synthea_files(clinic):
     assert figures(clinic.staff) == {
         "managedPatients": len(PATIENTS),
         "scheduledAppointments": sum(not row["DEATHDATE"] for row in PATIENTS.values()),
@@ -593,7 +593,7 @@ def test_dashboard_of_staff(clinic):
     }
 
 
-def test_dashboard_of_every_doctor(clinic):
+def test_every_doctors_dashboard_matches_the_synthea_files(clinic):
     """A record is written today, so it reports on all that came before it."""
     reported = {(row["PROVIDER"], row["PATIENT"]) for row in RECORDED}
     totals: Counter[str] = Counter()
@@ -615,7 +615,7 @@ def test_dashboard_of_every_doctor(clinic):
     assert all(totals.values())
 
 
-def test_dashboard_of_patients(clinic):
+def test_patients_dashboards_match_the_synthea_files(clinic):
     totals: Counter[str] = Counter()
     for key in LINKED:
         today, shown = figures_of_a_day(clinic.people[key])

@@ -79,7 +79,7 @@ class TestMe:
             (Role.PATIENT, {}),
         ],
     )
-    def test_each_role_sees_its_own_fields(
+    def test_the_own_account_has_the_fields_of_its_role(
         self, client_as: Callable[[Role], Browser], role: Role, own: dict[str, str]
     ) -> None:
         """Requirement 2, GET /api/users/me: `specialization` "(doctor only)", `department` "(staff only)"."""
@@ -90,7 +90,7 @@ class TestMe:
         }  # fmt: skip
         assert me["created_at"].endswith("Z")
 
-    def test_a_stranger_is_401(self, anonymous: Browser) -> None:
+    def test_anonymous_callers_cannot_read_the_own_account(self, anonymous: Browser) -> None:
         """Requirement 2, "Automatic via HttpOnly cookie"."""
         answer = anonymous.get(ME)
         assert (answer.status_code, answer.json()) == (401, {"detail": "Not authenticated"})
@@ -98,7 +98,7 @@ class TestMe:
 
 
 class TestChangingMe:
-    def test_absent_leaves_and_null_clears(self, world: World) -> None:
+    def test_absent_fields_of_the_own_account_stay_and_null_or_empty_ones_clear(self, world: World) -> None:
         """Requirement 2, PATCH /api/users/me, "Same as GET /api/users/me"; contract, values: "on PATCH
         absent leaves and `null` clears a nullable field"."""
         doctor, before = world.other_doctor, world.other_doctor.me()
@@ -114,7 +114,9 @@ class TestChangingMe:
         "body",
         [{}, {"name": "Sam Staff"}, {"phone": None, "department": "Front desk"}, {"specialization": None}],
     )
-    def test_nothing_new_changes_nothing(self, backend: Backend, world: World, body: Any) -> None:
+    def test_equal_values_change_nothing_in_the_own_account(
+        self, backend: Backend, world: World, body: Any
+    ) -> None:
         """Contract, values: "`PATCH {}` is 200 and changes nothing"; who may do what: "a field equal to its
         stored value counts as absent"."""
         row = "SELECT * FROM users WHERE email = 'staff@test.example'"
@@ -123,7 +125,7 @@ class TestChangingMe:
         assert (answer.status_code, answer.json()) == (200, world.staff.me())
         assert backend.sql(row) == before
 
-    def test_a_change_is_dated(self, backend: Backend, world: World) -> None:
+    def test_a_change_of_the_own_account_sets_updated_at(self, backend: Backend, world: World) -> None:
         """Requirement, Database Schema, User: `updated_at`."""
         world.staff.patch(ME, {"phone": "+1 555 0199"})
         [row] = backend.sql("SELECT * FROM users WHERE email = 'staff@test.example'")
@@ -146,7 +148,7 @@ class TestChangingMe:
             (Role.ADMIN, {"name": "Eve", "department": "X"}, "department: only staff have one"),
         ],
     )
-    def test_what_breaks_a_rule_is_400_and_changes_nothing(
+    def test_an_invalid_change_of_the_own_account_is_400_and_changes_nothing(
         self, client_as: Callable[[Role], Browser], role: Role, body: Any, detail: str
     ) -> None:
         """Requirement 2, PATCH /api/users/me, Request; contract: "on `PATCH /api/users/me` too"."""
@@ -158,7 +160,7 @@ class TestChangingMe:
 
 
 class TestOwnPassword:
-    def test_ends_every_session_at_once_and_opens_a_new_one(
+    def test_a_new_own_password_ends_every_session_and_opens_a_new_one(
         self, service: Service, world: World, at_both: Callable[[Browser], Sessions]
     ) -> None:
         """Contract, accounts: "Disabling an account, changing its role or its password ends its sessions at
@@ -195,7 +197,7 @@ class TestOwnPassword:
         assert answer.json() == {"detail": "currentPassword: is not the current password"}
         assert world.patient.get(ME).status_code == 200
 
-    def test_of_two_changes_at_once_one_is_made(
+    def test_of_two_concurrent_password_changes_one_is_made(
         self, service: Service, second_instance: Service, world: World
     ) -> None:
         """Contract, shapes: `currentPassword` is judged by what is stored when it is replaced."""
@@ -216,7 +218,7 @@ class TestOwnPassword:
         assert sessions[winner].get(ME).status_code == 200
         assert sessions[1 - winner].get(ME).status_code == 401
 
-    def test_whose_session_another_change_ended_is_401(
+    def test_a_password_change_whose_session_was_ended_by_another_is_401(
         self, backend: Backend, service: Service, world: World
     ) -> None:
         """Contract, accounts: a new password ends every session "at once"; whoever was about to set another
@@ -243,7 +245,7 @@ class TestOwnPassword:
             ({"password": OTHER}, "password: is not a known field"),
         ],
     )
-    def test_a_body_that_breaks_the_contract_is_400(
+    def test_an_invalid_new_own_password_is_400(
         self, world: World, change: dict[str, Any], detail: str
     ) -> None:
         """Requirement, Password Requirements, "Minimum 6 characters"; contract: 72 bytes at most."""
@@ -254,7 +256,7 @@ class TestOwnPassword:
 
 
 class TestPasswordSetByAnAdministrator:
-    def test_ends_every_session_of_the_account(
+    def test_a_password_set_by_an_administrator_ends_every_session(
         self, service: Service, world: World, at_both: Callable[[Browser], Sessions]
     ) -> None:
         """Contract, shapes: "`POST /api/users/{id}/password` takes `newPassword`"; accounts: "ends its
@@ -267,7 +269,9 @@ class TestPasswordSetByAnAdministrator:
         assert service.browser().login(me["email"], PASSWORD).status_code == 401
         assert service.browser().login(me["email"], OTHER).status_code == 200
 
-    def test_clears_the_count_of_the_email(self, backend: Backend, world: World) -> None:
+    def test_a_password_set_by_an_administrator_clears_the_failed_attempts(
+        self, backend: Backend, world: World
+    ) -> None:
         """Contract, accounts: "A password set by an admin (or at the console) clears the count of that
         e-mail"."""
         _, me = world.account()
@@ -279,7 +283,7 @@ class TestPasswordSetByAnAdministrator:
             assert door.login(me["email"], OTHER).status_code == 200
 
     @pytest.mark.parametrize("user_id", [NOBODY, "x", "00000000000000000000000000000000"])
-    def test_an_unknown_or_malformed_id_is_404(self, world: World, user_id: str) -> None:
+    def test_setting_the_password_of_an_unknown_account_is_404(self, world: World, user_id: str) -> None:
         """Contract, order: "A malformed id in a path is 404 after sign-in"."""
         for answer in (
             world.admin.post(f"/api/users/{user_id}/password", {"newPassword": OTHER}),
@@ -288,7 +292,7 @@ class TestPasswordSetByAnAdministrator:
         ):
             assert (answer.status_code, answer.json()) == (404, {"detail": "User not found"})
 
-    def test_the_rules_of_a_password_hold(self, world: World) -> None:
+    def test_an_invalid_password_set_by_an_administrator_is_400(self, world: World) -> None:
         """Requirement, Password Requirements."""
         path = f"/api/users/{world.patient.me()['id']}/password"
         for password in ("12345", "a" * 73, "\u00e9" * 37):
@@ -314,7 +318,7 @@ class TestList:
             ("&linked=true&role=doctor", set()),
         ],
     )
-    def test_an_administrator_sees_all_that_the_filters_leave(
+    def test_administrators_list_and_filter_all_accounts(
         self, world: World, cohort: dict[str, dict[str, Any]], query: str, expected: set[str]
     ) -> None:
         """Contract, shapes: "`GET /api/users?role=&status=&linked=&search=&page=&limit=`"."""
@@ -334,7 +338,7 @@ class TestList:
             ("&status=active&linked=false", {"patient"}),
         ],
     )
-    def test_staff_see_patient_accounts_only(
+    def test_staff_list_patient_accounts_only(
         self, world: World, cohort: dict[str, dict[str, Any]], query: str, expected: set[str]
     ) -> None:
         """Contract, who may do what: "patient accounts only, whatever the filter"."""
@@ -342,7 +346,7 @@ class TestList:
         assert {user["id"] for user in answer["users"]} == {cohort[name]["id"] for name in expected}
         assert answer["total"] == len(expected)
 
-    def test_an_account_is_what_me_is_and_its_status(
+    def test_a_listed_account_is_the_own_account_with_status(
         self, world: World, cohort: dict[str, dict[str, Any]]
     ) -> None:
         """Contract, shapes: "An account is the `GET /api/users/me` object plus `status`"."""
@@ -357,11 +361,15 @@ class TestList:
         ("search", "found"),
         [("COHORT LINK", True), ("212%20100%25", True), ("cohort_linked", False), ("100%25%25", False)],
     )
-    def test_search_is_literal(self, world: World, search: str, found: bool, cohort: dict[str, Any]) -> None:
+    def test_the_search_for_accounts_is_literal(
+        self, world: World, search: str, found: bool, cohort: dict[str, Any]
+    ) -> None:
         """Contract, paging: "a literal part of name, e-mail or phone"."""
         assert world.admin.get(f"/api/users?search={search}").json()["total"] == int(found)
 
-    def test_pages_follow_each_other_in_one_order(self, world: World, cohort: dict[str, Any]) -> None:
+    def test_pages_of_accounts_follow_each_other_in_one_order(
+        self, world: World, cohort: dict[str, Any]
+    ) -> None:
         """Contract, paging: "Past the end: an empty list and the true total. … The order is stable"."""
         pages = [world.admin.get(f"/api/users?search=cohort&limit=3&page={n}").json() for n in range(1, 5)]
         names = [user["name"] for page in pages for user in page["users"]]
@@ -374,11 +382,11 @@ class TestList:
         "query",
         ["role=root", "status=gone", "linked=yes", "linked=1", "page=0", "limit=101", "x=1&x=2"],
     )
-    def test_a_filter_that_does_not_exist_is_400(self, world: World, query: str) -> None:
+    def test_invalid_account_filters_are_400(self, world: World, query: str) -> None:
         """Contract, paging: "outside: 400"; values: "repeated ones everywhere"."""
         assert world.admin.get(f"/api/users?{query}").status_code == 400
 
-    def test_doctors_and_patients_are_403(self, world: World) -> None:
+    def test_doctors_and_patients_cannot_list_accounts(self, world: World) -> None:
         """Contract, who may do what, "accounts: list"."""
         for browser in (world.doctor, world.patient):
             answer = browser.get("/api/users")
@@ -389,7 +397,7 @@ class TestList:
 
 
 class TestChangingAnAccount:
-    def test_approval_lets_a_pending_account_in(self, anonymous: Browser, world: World) -> None:
+    def test_an_approved_account_may_sign_in(self, anonymous: Browser, world: World) -> None:
         """Contract, accounts: "`pending` until an administrator approves it"."""
         body = registration(Role.DOCTOR)
         user_id = anonymous.post("/api/auth/register", body).json()["id"]
@@ -399,7 +407,7 @@ class TestChangingAnAccount:
         assert anonymous.login(body["email"], PASSWORD).status_code == 200
         assert approved.json() == anonymous.me() | {"status": "active"}
 
-    def test_disabling_ends_every_session_on_every_instance_for_good(
+    def test_disabling_an_account_ends_its_sessions_on_every_instance(
         self, service: Service, world: World, at_both: Callable[[Browser], Sessions]
     ) -> None:
         """Contract, accounts: "Disabling an account … ends its sessions at once"."""
@@ -414,7 +422,7 @@ class TestChangingAnAccount:
         assert statuses(copies) == {401}, "what has ended does not come back"
         assert service.browser().login(me["email"], PASSWORD).status_code == 200
 
-    def test_another_role_ends_every_session_and_its_own_fields_go(
+    def test_changing_an_accounts_role_ends_its_sessions_and_drops_fields_of_the_old_role(
         self, service: Service, world: World, at_both: Callable[[Browser], Sessions]
     ) -> None:
         """Contract, accounts: "changing its role … ends its sessions at once"."""
@@ -431,7 +439,7 @@ class TestChangingAnAccount:
             world.admin.patch(f"/api/users/{me['id']}", {"role": "doctor"}).json()["specialization"] is None
         )
 
-    def test_nothing_new_changes_nothing_and_ends_nothing(self, world: World) -> None:
+    def test_equal_values_change_no_account_and_end_no_session(self, world: World) -> None:
         """Contract, values: "`PATCH {}` is 200 and changes nothing"."""
         me = world.patient.me()
         looks = f"/api/audit?action=account.update&userId={world.admin.me()['id']}"
@@ -454,7 +462,7 @@ class TestChangingAnAccount:
             ({"role": "doctor", "status": "pending"}, "status: an account never returns to pending"),
         ],
     )
-    def test_what_breaks_a_rule_is_400(self, world: World, body: Any, detail: str) -> None:
+    def test_an_invalid_change_of_an_account_is_400(self, world: World, body: Any, detail: str) -> None:
         """Contract, accounts: "An account never returns to `pending`"."""
         me = world.patient.me()
         answer = world.admin.patch(f"/api/users/{me['id']}", body)
@@ -462,7 +470,7 @@ class TestChangingAnAccount:
         assert answer.json()["detail"].startswith(detail)
         assert world.patient.me() == me
 
-    def test_only_administrators_may(self, world: World) -> None:
+    def test_only_administrators_change_accounts_and_set_passwords(self, world: World) -> None:
         """Contract, who may do what: "accounts: approve, disable, change role, set a password"."""
         path = f"/api/users/{world.patient.me()['id']}"
         for browser in (world.doctor, world.staff, world.patient):
@@ -474,7 +482,9 @@ class TestTheLastAdministrator:
     """Contract, accounts: "The last active admin cannot be disabled or demoted (400)"."""
 
     @pytest.mark.parametrize("change", [{"status": "disabled"}, {"role": "staff"}])
-    def test_can_neither_be_disabled_nor_demoted(self, world: World, change: dict[str, str]) -> None:
+    def test_the_last_administrator_can_neither_be_disabled_nor_demoted(
+        self, world: World, change: dict[str, str]
+    ) -> None:
         """Pending and disabled administrators do not count."""
         pending = world.service.browser().post("/api/auth/register", registration(Role.ADMIN)).json()
         everyone = world.admin.get("/api/users?role=admin&status=active&limit=100").json()["users"]
@@ -489,7 +499,7 @@ class TestTheLastAdministrator:
         assert world.admin.get(ME).status_code == 200
         assert world.admin.patch(f"/api/users/{pending['id']}", {"role": "staff"}).status_code == 200
 
-    def test_remains_when_all_resign_at_once(
+    def test_one_administrator_remains_when_all_resign_at_once(
         self, populated: tuple[Backend, dict[str, dict[str, str]], float]
     ) -> None:
         """Under concurrency, on two instances."""
