@@ -23,10 +23,12 @@ from api.dashboard import DashboardController
 from api.doctors import DoctorController
 from api.health import HealthController
 from api.http.auditing import record_refusal
-from api.http.cors import OriginCheckMiddleware, Origins, OutermostMiddleware
+from api.http.cors import Origins
+from api.http.csrf import OriginCheckMiddleware
 from api.http.errors import handle_exception
 from api.http.fields import MAX_BODY_BYTES
 from api.http.operation import check_request
+from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
 from api.http.reauthorization import ReauthorizationMiddleware, caller_to_recheck, stop_rechecking
 from api.http.requests import StrictRequest

@@ -13,13 +13,14 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from api.http.cors import ALWAYS_SENT, SENT_TO_LISTED_ORIGINS
+from api.http.cors import LISTED_ORIGIN_HEADERS
 from api.http.errors import BadRequest
+from api.http.outermost import COMMON_HEADERS
 from api.http.problems import ErrorCode
 
 ENCODED_HEADERS = {
     (name, value): b"%b: %b\r\n" % (name, value)
-    for name, value in (*ALWAYS_SENT, *SENT_TO_LISTED_ORIGINS, (b"content-type", b"application/json"))
+    for name, value in (*COMMON_HEADERS, *LISTED_ORIGIN_HEADERS, (b"content-type", b"application/json"))
 }
 CONTROL_CHARACTERS = bytes([*range(9), *range(10, 32), 127])  # which no value of a header holds
 

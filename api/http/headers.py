@@ -1,8 +1,18 @@
-"""The fields of a request's head, as they came (RFC 9110, 5)."""
+"""The header fields of a request, as they came (RFC 9110, 5). Names are in lower case."""
 
 from litestar.types import Scope
 
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+def header_value(scope: Scope, name: bytes) -> str | None:
+    """The value of the field's first line."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
 
 def header_lines(scope: Scope, name: bytes) -> list[str]:
-    """The value of every line of the field `name`, which is in lower case."""
+    """The value of each line of the field."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

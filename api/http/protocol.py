@@ -11,12 +11,12 @@ import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.http.cors import SECURITY_HEADERS
 from api.http.exchange import Exchange, LingeringTransport
 from api.http.fields import ErrorDetail
 from api.http.framing import Framing, is_host, split_target
 from api.http.idle import IdleTimer
 from api.http.requests import INCOMPLETE_BODY
+from api.http.security_headers import SECURITY_HEADERS
 
 MAX_HEAD_BYTES = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
 LINGER_SECONDS = 5  # in which a client may read the answer before the connection goes
@@ -269,13 +269,13 @@ class StrictProtocol(HttpToolsProtocol):
 
     def refuse(self) -> None:
         body = msgspec.json.encode(ErrorDetail(INVALID_REQUEST))
-        head = {
-            b"content-type": b"application/json",
-            b"content-length": b"%d" % len(body),
-            **SECURITY_HEADERS,
-            b"connection": b"close",
-        }
-        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head.items())]
+        head = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            *SECURITY_HEADERS,
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head)]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self.leave()
 

@@ -50,7 +50,7 @@ class TrustedProxies:
             return False
         return any(address in trusted for trusted in self.networks)
 
-    def tell(self, scope: Any) -> None:
+    def apply_forwarded(self, scope: Any) -> None:
         """Put into `scope` who asks, and by which scheme."""
         if not scope.get("client"):
             return

@@ -17,7 +17,8 @@ import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from api.app import create_app
-from api.http.cors import Origins, OutermostMiddleware
+from api.http.cors import Origins
+from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
 from api.http.requests import StrictRequest
 from api.patients import PatientPage, PatientSummary
