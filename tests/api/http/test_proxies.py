@@ -44,7 +44,7 @@ from tests.support.wire import (
 def test_a_mapped_address_is_that_ipv4_address(trusted: str, peer: str, entry: str, address: str) -> None:
     """Of the peer, in TRUSTED_PROXIES and in X-Forwarded-For; what counts is the last entry of no proxy."""
     scope: dict[str, Any] = {"client": (peer, 1), "headers": [(b"x-forwarded-for", entry.encode())]}
-    TrustedProxies(trusted.split(",") if trusted else ()).tell(scope)
+    TrustedProxies(trusted.split(",") if trusted else ()).apply_forwarded(scope)
     assert scope["client"][0] == address
 
 
