@@ -181,7 +181,7 @@ def test_unknown_patients_and_inactive_doctors_cannot_be_booked(world: World, an
     assert read(world, booked.json())["doctorId"] == pending
 
 
-UNUSABLE = {
+INVALID: dict[str, list[Any]] = {
     "patientId": ["", "1", "not-a-uuid", None, 5],
     "doctorId": ["", "1", "not-a-uuid", None, 5],
     "reason": ["", "  ", "\n", None, "r" * 501, 5, "nul\u0000"],
@@ -192,11 +192,11 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("field", UNUSABLE)
+@pytest.mark.parametrize("field", INVALID)
 def test_invalid_booking_fields_are_400(world: World, doctors: list[str], field: str) -> None:
     """Contract, "Values": bounds, blank text, malformed ids in a body and unknown fields are 400."""
     some = world.chart()["id"]
-    for value in UNUSABLE[field]:
+    for value in INVALID[field]:
         refused = book(
             world.staff, **{"patient": some, "doctor": doctors[0], "date": world.slot(), field: value}
         )
@@ -685,7 +685,7 @@ def test_appointments_of_other_people_are_404(world: World, own: dict[str, Any])
 
 
 def test_appointments_become_visible_and_invisible_with_the_link_of_their_chart(world: World) -> None:
-    """Linked, the patient sees them; unlinked, he sees and changes nothing."""
+    """Linked, the patient sees them; unlinked, they see and change nothing."""
     some = world.appointment()
     link = f"/api/patients/{some['patientId']}/account"
     assert listed(world.other_patient) == []

@@ -442,7 +442,7 @@ def test_patients_see_who_opened_their_chart(world: World) -> None:
         ("Sam Staff", "staff", "patient.create"),
     ]
     assert shown["total"] == 5
-    # his own look is on record too
+    # their own access is recorded too
     assert browser.get(f"/api/patients/{patient['id']}/accesses").json()["total"] == 6
     assert world.other_patient.get(f"/api/patients/{patient['id']}/accesses").status_code == 404
 

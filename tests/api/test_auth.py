@@ -27,7 +27,7 @@ NOT_SIGNED_IN = {"detail": "Not authenticated"}
 
 @pytest.fixture(scope="module")
 def address(anonymous_browser: Browser) -> str:
-    """The e-mail of a patient who registered himself; anyone may sign in as him, nobody changes him."""
+    """The e-mail of a registered patient: any test may sign in with it, and none changes the account."""
     body = registration()
     assert anonymous_browser.post("/api/auth/register", body).status_code == 201
     return str(body["email"])

@@ -245,7 +245,7 @@ def test_pending_reports_counts_completed_appointments_without_a_record(
     doctors_of: Callable[[Service], list[Browser]],
     moved: Callable[..., Moved],
 ) -> None:
-    """Completed appointments of the doctor without a record of his for that patient on or after their day."""
+    """Completed appointments of the doctor without their record for that patient on or after their day."""
     doctor, other = doctors_of(at_noon)
     first, second, third = (world.chart()["id"] for _ in range(3))
     check = moved(doctor)

@@ -118,7 +118,7 @@ def test_doctors_are_ordered_by_name_then_id(world: World) -> None:
 
 
 def test_assigned_patients_of_a_doctor_counts_distinct_patients(world: World) -> None:
-    """Contract, "Dashboard": distinct patients with a not-cancelled appointment or a record with him."""
+    """Contract, "Dashboard": patients with a not-cancelled appointment or a record, each once."""
     before, others = assigned(world, world.doctor), assigned(world, world.other_doctor)
     first, second, third = (world.chart()["id"] for _ in range(3))
 

@@ -104,7 +104,7 @@ def test_missing_or_null_required_chart_fields_are_400(world: World, missing: st
     assert world.staff.patch(f"/api/patients/{world.chart()['id']}", {missing: None}).status_code == 400
 
 
-UNUSABLE = [
+INVALID: list[tuple[str, list[Any]]] = [
     ("name", ["", " ", "\t\n", "\u2003", "N" * 201, 5, True, ["x"], {"x": 1}, "Nul\u0000l"]),
     ("email", ["", "  ", "nobody", "a@", "@b.c", "a b@c.d", "a@b@c", "x" * 251 + "@b.c", "a\u0000@b.c", 7]),
     ("phone", ["", "   ", "1" * 41, 5550100, "1\u0000"]),
@@ -121,7 +121,7 @@ UNUSABLE = [
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [pytest.param(field, value, id=f"{field}-{n}") for field, bad in UNUSABLE for n, value in enumerate(bad)],
+    [pytest.param(field, value, id=f"{field}-{n}") for field, bad in INVALID for n, value in enumerate(bad)],
 )
 def test_invalid_chart_values_are_400_and_name_the_field(
     world: World, existing: dict[str, Any], field: str, value: Any

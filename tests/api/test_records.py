@@ -74,7 +74,7 @@ def test_long_record_texts_come_back_whole(world: World) -> None:
     assert {name: record[name] for name in texts} == texts
 
 
-UNUSABLE = {
+INVALID: dict[str, list[Any]] = {
     "patientId": ["", "1", "not-a-uuid", None, 5],
     "diagnosis": ["", " ", "\n\t", None, "d" * 5001, 5, "nul\u0000"],
     "prescription": [None, "p" * 5001, 5, ["Rest"], "\u0000"],
@@ -83,11 +83,11 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("field", UNUSABLE)
+@pytest.mark.parametrize("field", INVALID)
 def test_invalid_record_fields_are_400(world: World, field: str) -> None:
     """Contract, "Values": required strings, with their bounds; 400 and nothing is written."""
     some = world.chart()["id"]
-    for value in UNUSABLE[field]:
+    for value in INVALID[field]:
         refused = write(world.doctor, **{"patient": some, field: value})
         assert refused.status_code == 400, value
         assert refused.json()["detail"].startswith(field)

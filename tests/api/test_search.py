@@ -211,7 +211,7 @@ def test_a_search_finds_changed_charts_by_their_new_values(world: World) -> None
 
 
 def test_a_patients_search_finds_only_their_own_chart(world: World) -> None:
-    """Lists and totals do not contain what the caller may not see, whatever he searches for."""
+    """Lists and totals do not contain what the caller may not see, whatever they search for."""
     own = world.chart(name="Paula Patient")
     world.link(own["id"], world.patient)
     assert found(world.patient, "") == found(world.patient, "paula") == ["Paula Patient"]

@@ -7,9 +7,9 @@ each and add nothing. E-mail and phone, which Synthea does not have, are derived
 
 Encounters: staff book each patient's in the order of time, then the doctors complete them. So while the
 booking goes on nothing is completed, and an encounter is refused if the doctor or the patient is in an
-earlier one that began less than half an hour before. Six are, all of them at the very same instant as the
-other: nine clashes, six of a patient with himself and three, of the same six, of a doctor. Once the other one
-is completed, the refused one can be booked and is completed too.
+earlier one that began less than half an hour before. Six are refused, all because of one at the very same
+instant: all six clash for the patient and three of them for the doctor too, nine clashes together. Once the
+other one is completed, the refused one can be booked and is completed too.
 
 Referrals: nothing in the files is of today, so each patient gets one more appointment, with the doctor whom
 the next patient saw last, at the first instant of today, of tomorrow or of the day after. Of those who have
@@ -341,7 +341,7 @@ def day_of(appointment: dict[str, Any]) -> date:
 
 
 def assigned(clinic: Clinic, provider: str) -> int:
-    """Patients whom the doctor saw or is to see; he has written records of no others."""
+    """Patients whom the doctor saw or is to see; no others have records by that doctor."""
     seen = {row["PATIENT"] for row in ENCOUNTERS.values() if row["PROVIDER"] == provider}
     to_see = {
         key
@@ -351,7 +351,7 @@ def assigned(clinic: Clinic, provider: str) -> int:
     return len(seen | to_see)
 
 
-def test_the_synthea_files_have_the_assumed_properties():
+def test_the_synthea_files_have_the_assumed_properties() -> None:
     assert (len(PATIENTS), len(PROVIDERS), len(ENCOUNTERS)) == (27, 166, 604)
     assert (len(DOCTORS), len(APPLICANTS), len(RECORDED)) == (51, 2, 529)
     assert sum(bool(row["DEATHDATE"]) for row in PATIENTS.values()) in range(1, 27)
@@ -360,7 +360,7 @@ def test_the_synthea_files_have_the_assumed_properties():
             assert found["PATIENT"] == row["PATIENT"]
 
 
-def test_overlapping_encounters_are_refused_bookings(clinic):
+def test_overlapping_encounters_are_refused_bookings(clinic: Clinic) -> None:
     expected = expected_refusals()
     assert len(expected) == 6
     assert Counter(who for clashes in expected.values() for who in clashes) == {"patient": 6, "doctor": 3}
@@ -370,7 +370,7 @@ def test_overlapping_encounters_are_refused_bookings(clinic):
     }
 
 
-def test_every_synthea_encounter_becomes_a_completed_appointment(clinic):
+def test_every_synthea_encounter_becomes_a_completed_appointment(clinic: Clinic) -> None:
     assert clinic.visits.keys() == ENCOUNTERS.keys()
     for key, row in ENCOUNTERS.items():
         assert {name: value for name, value in clinic.visits[key].items() if name != "id"} == {
@@ -386,7 +386,7 @@ def test_every_synthea_encounter_becomes_a_completed_appointment(clinic):
 
 
 @pytest.mark.parametrize("limit", [7, 100])
-def test_synthea_doctors_are_listed_as_registered(clinic, limit):
+def test_synthea_doctors_are_listed_as_registered(clinic: Clinic, limit: int) -> None:
     expected = in_order_of_name(
         {
             "id": clinic.ids[key],
@@ -400,13 +400,13 @@ def test_synthea_doctors_are_listed_as_registered(clinic, limit):
     assert every(clinic.staff, "/api/doctors", "doctors", limit) == expected
 
 
-def test_assigned_patients_of_synthea_doctors_match_the_encounters(clinic):
+def test_assigned_patients_of_synthea_doctors_match_the_encounters(clinic: Clinic) -> None:
     for key in DOCTORS:
         doctor = expect(200, clinic.staff.get(f"/api/doctors/{clinic.ids[key]}"))
         assert doctor["assignedPatients"] == assigned(clinic, key)
 
 
-def test_synthea_applicants_stay_pending(clinic):
+def test_synthea_applicants_stay_pending(clinic: Clinic) -> None:
     pending = every(clinic.admin, "/api/users", "users", status="pending")
     assert {user["id"] for user in pending} == {clinic.ids[key] for key in APPLICANTS}
     assert {user["name"] for user in pending} == {"Germán350 Casárez469", "Gregorio366 Chacón810"}
@@ -415,7 +415,7 @@ def test_synthea_applicants_stay_pending(clinic):
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100])
-def test_synthea_charts_are_listed_in_order_of_name(clinic, limit):
+def test_synthea_charts_are_listed_in_order_of_name(clinic: Clinic, limit: int) -> None:
     listed_fields = ("name", "email", "phone", "dateOfBirth", "gender", "address")
     expected = in_order_of_name(
         {"id": clinic.ids[key], **{name: chart_of(key)[name] for name in listed_fields}} for key in PATIENTS
@@ -427,7 +427,7 @@ def test_synthea_charts_are_listed_in_order_of_name(clinic, limit):
         ] == expected
 
 
-def test_synthea_charts_come_back_as_they_were_sent(clinic):
+def test_synthea_charts_come_back_as_they_were_sent(clinic: Clinic) -> None:
     for key in PATIENTS:
         chart = expect(200, clinic.staff.get(f"/api/patients/{clinic.ids[key]}"))
         del chart["created_at"]
@@ -435,7 +435,7 @@ def test_synthea_charts_come_back_as_they_were_sent(clinic):
         assert chart == {"id": clinic.ids[key], **chart_of(key), **absent}
 
 
-def test_searches_of_synthea_charts_find_what_a_plain_scan_finds(clinic):
+def test_searches_of_synthea_charts_find_what_a_plain_scan_finds(clinic: Clinic) -> None:
     terms = {name for key in PATIENTS for name in patient_name(key).split()}
     terms |= {email(key) for key in PATIENTS} | {phone(key) for key in PATIENTS}
     terms |= {"an", "AN", "1", "555", "8 ", "@SYNTHEA", "no such patient", "%", "_", "e%e"}
@@ -451,7 +451,7 @@ def test_searches_of_synthea_charts_find_what_a_plain_scan_finds(clinic):
     assert hits > 4 * len(PATIENTS)  # most of the terms tell patients apart
 
 
-def test_searches_of_synthea_accounts_find_what_a_plain_scan_finds(clinic):
+def test_searches_of_synthea_accounts_find_what_a_plain_scan_finds(clinic: Clinic) -> None:
     accounts = {
         **{clinic.ids[key]: (PROVIDERS[key]["NAME"], key) for key in DOCTORS | APPLICANTS},
         **{clinic.accounts[key]: (patient_name(key), key) for key in WITH_ACCOUNT},
@@ -471,7 +471,7 @@ def test_searches_of_synthea_accounts_find_what_a_plain_scan_finds(clinic):
         assert found == in_order_of_name(found)
 
 
-def test_synthea_accounts_are_filtered_by_role_and_link(clinic):
+def test_synthea_accounts_are_filtered_by_role_and_link(clinic: Clinic) -> None:
     def found(**filters: str) -> set[str]:
         return {user["id"] for user in every(clinic.admin, "/api/users", "users", limit=9, **filters)}
 
@@ -484,14 +484,14 @@ def test_synthea_accounts_are_filtered_by_role_and_link(clinic):
 
 
 @pytest.mark.parametrize("limit", [13, 100])
-def test_synthea_appointments_are_listed_in_order_of_date(clinic, limit):
+def test_synthea_appointments_are_listed_in_order_of_date(clinic: Clinic, limit: int) -> None:
     everything = in_order_of_time(clinic.appointments)
     assert len(everything) == len(ENCOUNTERS) + len(PATIENTS)
     assert every(clinic.staff, "/api/appointments", "appointments", limit) == everything
     assert every(clinic.admin, "/api/appointments", "appointments", limit) == everything
 
 
-def test_synthea_appointments_are_filtered_by_status(clinic):
+def test_synthea_appointments_are_filtered_by_status(clinic: Clinic) -> None:
     dead = {key for key, row in PATIENTS.items() if row["DEATHDATE"]}
     for status, expected in {
         "completed": clinic.visits.values(),
@@ -502,7 +502,7 @@ def test_synthea_appointments_are_filtered_by_status(clinic):
         assert found == in_order_of_time(expected)
 
 
-def test_synthea_appointments_are_filtered_by_clinic_day(clinic):
+def test_synthea_appointments_are_filtered_by_clinic_day(clinic: Clinic) -> None:
     """Of every day that has any, at the clinic or in UTC, whose days are others."""
     days: dict[date, list[dict[str, Any]]] = defaultdict(list)
     for appointment in clinic.appointments:
@@ -517,7 +517,7 @@ def test_synthea_appointments_are_filtered_by_clinic_day(clinic):
     each(look, days.keys() | in_utc)
 
 
-def test_synthea_appointments_are_filtered_by_day_and_status(clinic):
+def test_synthea_appointments_are_filtered_by_day_and_status(clinic: Clinic) -> None:
     for day in {day_of(one) for one in clinic.referrals.values()}:
         for status in ("scheduled", "completed", "cancelled"):
             found = every(clinic.admin, "/api/appointments", "appointments", date=str(day), status=status)
@@ -526,14 +526,14 @@ def test_synthea_appointments_are_filtered_by_day_and_status(clinic):
             )
 
 
-def test_synthea_people_see_their_own_appointments_only(clinic):
+def test_synthea_people_see_their_own_appointments_only(clinic: Clinic) -> None:
     for key in [*DOCTORS, *LINKED]:
         mine = "doctorId" if key in DOCTORS else "patientId"
         found = every(clinic.people[key], "/api/appointments", "appointments")
         assert found == in_order_of_time(one for one in clinic.appointments if one[mine] == clinic.ids[key])
 
 
-def test_synthea_records_say_what_the_encounters_found(clinic):
+def test_synthea_records_say_what_the_encounters_found(clinic: Clinic) -> None:
     assert clinic.records.keys() == {row["Id"] for row in RECORDED}
     for row in RECORDED:
         record = clinic.records[row["Id"]]
@@ -548,12 +548,12 @@ def test_synthea_records_say_what_the_encounters_found(clinic):
 
 
 @pytest.mark.parametrize("limit", [11, 100])
-def test_synthea_records_are_listed_newest_first(clinic, limit):
+def test_synthea_records_are_listed_newest_first(clinic: Clinic, limit: int) -> None:
     everything = newest_first(clinic.records.values())
     assert every(clinic.admin, "/api/records", "records", limit) == everything
 
 
-def test_synthea_records_are_filtered_by_patient(clinic):
+def test_synthea_records_are_filtered_by_patient(clinic: Clinic) -> None:
     doctor = clinic.people[next(iter(DOCTORS))]
     for key in PATIENTS:
         expected = newest_first(clinic.records[row["Id"]] for row in RECORDED if row["PATIENT"] == key)
@@ -576,7 +576,7 @@ def figures_of_a_day(browser: Browser) -> tuple[date, dict[str, int]]:
             return today, shown
 
 
-def test_the_administrators_dashboard_matches_the_synthea_files(clinic):
+def test_the_administrators_dashboard_matches_the_synthea_files(clinic: Clinic) -> None:
     assert figures(clinic.admin) == {
         "totalPatients": len(PATIENTS),
         "totalDoctors": len(DOCTORS),
@@ -585,7 +585,7 @@ def test_the_administrators_dashboard_matches_the_synthea_files(clinic):
     }
 
 
-def test_the_staff_dashboard_matches_the_synthea_files(clinic):
+def test_the_staff_dashboard_matches_the_synthea_files(clinic: Clinic) -> None:
     assert figures(clinic.staff) == {
         "managedPatients": len(PATIENTS),
         "scheduledAppointments": sum(not row["DEATHDATE"] for row in PATIENTS.values()),
@@ -593,7 +593,7 @@ def test_the_staff_dashboard_matches_the_synthea_files(clinic):
     }
 
 
-def test_every_doctors_dashboard_matches_the_synthea_files(clinic):
+def test_every_doctors_dashboard_matches_the_synthea_files(clinic: Clinic) -> None:
     """A record is written today, so it reports on all that came before it."""
     reported = {(row["PROVIDER"], row["PATIENT"]) for row in RECORDED}
     totals: Counter[str] = Counter()
@@ -615,7 +615,7 @@ def test_every_doctors_dashboard_matches_the_synthea_files(clinic):
     assert all(totals.values())
 
 
-def test_patients_dashboards_match_the_synthea_files(clinic):
+def test_patients_dashboards_match_the_synthea_files(clinic: Clinic) -> None:
     totals: Counter[str] = Counter()
     for key in LINKED:
         today, shown = figures_of_a_day(clinic.people[key])
