@@ -1,14 +1,14 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.clinic import Clinic
@@ -18,7 +18,8 @@ from api.http.fields import (
     MAX_PAGE_SIZE,
     NOT_BLANK,
     TEXT,
-    Figure,
+    Count,
+    Day,
     Id,
     Input,
     Instant,
@@ -26,6 +27,7 @@ from api.http.fields import (
     Name,
     Output,
     Page,
+    PathId,
     changed_fields,
     or_none,
     path_id,
@@ -67,7 +69,7 @@ class Appointment(Output):
 
 class AppointmentPage(Output):
     appointments: Annotated[list[Appointment], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 class AppointmentCreate(Input):
@@ -210,7 +212,7 @@ class AppointmentController(Controller):
         clinic: NamedDependency[Clinic],
         page: Page = 1,
         limit: Limit = 10,
-        date: FromQuery[date | None] = None,
+        date: FromQuery[Day | None] = None,
         status: FromQuery[AppointmentStatus | None] = None,
     ) -> AppointmentPage:
         spans = clinic.calendar.spans(date) if date else None
@@ -255,7 +257,7 @@ class AppointmentController(Controller):
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
-        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Appointment:
         row = await require_appointment(reader, request.user, path_id(id, "Appointment"))
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
@@ -269,7 +271,7 @@ class AppointmentController(Controller):
     )
     async def update_appointment(
         self,
-        id: FromPath[str],
+        id: PathId,
         data: JSONBody[AppointmentUpdate],
         request: StrictRequest,
         clinic: NamedDependency[Clinic],

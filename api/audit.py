@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
-from uuid import UUID
 
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromQuery, QueryParameter
 from msgspec import Meta
 
 from api.http.auditing import record_read
@@ -18,13 +17,14 @@ from api.http.fields import (
     MAX_PAGE_SIZE,
     MAX_SAFE_INTEGER,
     TEXT,
-    Figure,
+    Count,
     Id,
     Instant,
     Limit,
     Name,
     Output,
     Page,
+    PathId,
     PeerAddress,
     path_id,
 )
@@ -59,7 +59,7 @@ class AuditEvent(Output):
 
 class AuditPage(Output):
     events: Annotated[list[AuditEvent], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 class Access(Output):
@@ -74,7 +74,7 @@ class Access(Output):
 
 class AccessPage(Output):
     accesses: Annotated[list[Access], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 def to_utc(instant: datetime | None) -> datetime | None:
@@ -94,8 +94,8 @@ class AuditController(Controller):
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
-        userId: FromQuery[UUID | None] = None,  # the contract's spelling
-        patientId: FromQuery[UUID | None] = None,
+        userId: FromQuery[Id | None] = None,  # the contract's spelling
+        patientId: FromQuery[Id | None] = None,
         action: FromQuery[Action | None] = None,
         since: Annotated[Instant | None, QueryParameter(name="from")] = None,
         until: Annotated[Instant | None, QueryParameter(name="to")] = None,
@@ -121,7 +121,7 @@ class AuditController(Controller):
     )
     async def list_patient_accesses(
         self,
-        id: FromPath[str],
+        id: PathId,
         request: StrictRequest,
         reader: NamedDependency[Reader],
         page: Page = 1,

@@ -15,7 +15,7 @@ ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE_LENGTH, patt
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
 Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
-History = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
+MedicalHistory = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
 
 
 class Patient(Output):
@@ -28,7 +28,7 @@ class Patient(Output):
     address: Address
     blood_type: BloodType | None
     allergies: Allergies | None
-    medical_history: History | None
+    medical_history: MedicalHistory | None
     created_at: Instant
 
 

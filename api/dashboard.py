@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from api.clinic import Clinic
 from api.http.conditional import conditional_response, entity_tag
-from api.http.fields import MAX_SAFE_INTEGER, Figure, Output
+from api.http.fields import MAX_SAFE_INTEGER, Count, Output
 from api.http.operation import get
 from api.http.requests import StrictRequest
 from persistence import dashboard
@@ -20,28 +20,28 @@ Money = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER, extra_json_schema={"forma
 
 
 class AdminStats(Output):
-    total_patients: Figure
-    total_doctors: Figure
-    total_appointments: Figure
+    total_patients: Count
+    total_doctors: Count
+    total_appointments: Count
     revenue: Money
 
 
 class DoctorStats(Output):
-    assigned_patients: Figure
-    today_appointments: Figure
-    pending_reports: Figure
+    assigned_patients: Count
+    today_appointments: Count
+    pending_reports: Count
 
 
 class StaffStats(Output):
-    managed_patients: Figure
-    scheduled_appointments: Figure
-    pending_registrations: Figure
+    managed_patients: Count
+    scheduled_appointments: Count
+    pending_registrations: Count
 
 
 class PatientStats(Output):
-    upcoming_appointments: Figure
-    medical_records: Figure
-    prescriptions: Figure
+    upcoming_appointments: Count
+    medical_records: Count
+    prescriptions: Count
 
 
 Stats = AdminStats | DoctorStats | StaffStats | PatientStats

@@ -5,11 +5,10 @@ from typing import Annotated
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import Label
-from api.http.fields import MAX_PAGE_SIZE, Email, Figure, Id, Limit, Name, Output, Page, Phone, path_id
+from api.http.fields import MAX_PAGE_SIZE, Count, Email, Id, Limit, Name, Output, Page, PathId, Phone, path_id
 from api.http.operation import get
 from persistence import doctors
 from persistence.audit import Action
@@ -26,7 +25,7 @@ class DoctorSummary(Output):
 
 class DoctorPage(Output):
     doctors: Annotated[list[DoctorSummary], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 class Doctor(Output):
@@ -35,7 +34,7 @@ class Doctor(Output):
     email: Email
     specialization: Label | None
     phone: Phone | None
-    assigned_patients: Figure
+    assigned_patients: Count
 
 
 class DoctorController(Controller):
@@ -49,7 +48,7 @@ class DoctorController(Controller):
         return DoctorPage([DoctorSummary(*row) for row in rows], total)
 
     @get("/{id:str}", operation_id="getDoctor", action=Action.DOCTOR_READ)
-    async def get_doctor(self, id: FromPath[str], reader: NamedDependency[Reader]) -> Doctor:
+    async def get_doctor(self, id: PathId, reader: NamedDependency[Reader]) -> Doctor:
         row = await doctors.one(reader, path_id(id, "Doctor"))
         if row is None:
             raise NotFoundException("Doctor not found")

@@ -3,13 +3,13 @@
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 
 from api.accounts import Account, account_of
 from api.charts import Patient, lock_chart
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
-from api.http.fields import Id, Input, path_id
+from api.http.fields import Id, Input, PathId, path_id
 from api.http.operation import delete, get, put
 from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
@@ -41,7 +41,7 @@ class LinkController(Controller):
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def get_patient_account(
-        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Account:
         """Staff see patient accounts only; a linked account may have been given another role since."""
         patient_id = path_id(id, "Patient")
@@ -61,7 +61,7 @@ class LinkController(Controller):
     )
     async def link_patient_account(
         self,
-        id: FromPath[str],
+        id: PathId,
         data: JSONBody[AccountLink],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
@@ -89,7 +89,7 @@ class LinkController(Controller):
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def unlink_patient_account(
-        self, id: FromPath[str], request: StrictRequest, transaction: NamedDependency[Transaction]
+        self, id: PathId, request: StrictRequest, transaction: NamedDependency[Transaction]
     ) -> Patient:
         current = await lock_chart(transaction, id)
         previous = await patients.linked_account(transaction, current.id)

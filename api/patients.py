@@ -8,18 +8,18 @@ from uuid import uuid4
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.charts import Address, Allergies, BloodType, ChartPhone, History, Patient, lock_chart
+from api.charts import Address, Allergies, BloodType, ChartPhone, MedicalHistory, Patient, lock_chart
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden
 from api.http.fields import (
     MAX_PAGE_SIZE,
+    Count,
     Day,
     Email,
-    Figure,
     Id,
     Input,
     Instant,
@@ -29,6 +29,7 @@ from api.http.fields import (
     Page,
     PageNumber,
     PageSize,
+    PathId,
     Search,
     SentEmail,
     changed_fields,
@@ -63,7 +64,7 @@ class PatientSummary(Output):
 
 class PatientPage(Output):
     patients: Annotated[list[PatientSummary], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
     page: PageNumber
     limit: PageSize
 
@@ -88,7 +89,7 @@ class PatientUpdate(Input):
     address: Address | UnsetType = UNSET
     blood_type: BloodType | UnsetType | None = UNSET
     allergies: Allergies | UnsetType | None = UNSET
-    medical_history: History | UnsetType | None = UNSET
+    medical_history: MedicalHistory | UnsetType | None = UNSET
 
 
 MEDICAL_FIELDS = frozenset({"blood_type", "allergies", "medical_history"})
@@ -168,7 +169,7 @@ class PatientController(Controller):
 
     @get("/{id:str}", operation_id="getPatient", action=Action.PATIENT_READ)
     async def get_patient(
-        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Patient:
         row = await patients.one(reader, request.user, path_id(id, "Patient"))
         if row is None:
@@ -185,7 +186,7 @@ class PatientController(Controller):
     )
     async def update_patient(
         self,
-        id: FromPath[str],
+        id: PathId,
         data: JSONBody[PatientUpdate],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],

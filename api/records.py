@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.http.auditing import record_read, record_write
@@ -16,7 +16,7 @@ from api.http.fields import (
     NOT_BLANK,
     REFERENCE,
     TEXT,
-    Figure,
+    Count,
     Id,
     Input,
     Instant,
@@ -24,6 +24,7 @@ from api.http.fields import (
     Name,
     Output,
     Page,
+    PathId,
     path_id,
 )
 from api.http.operation import get, post
@@ -57,7 +58,7 @@ class MedicalRecord(Output):
 
 class RecordPage(Output):
     records: Annotated[list[MedicalRecord], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 class RecordCreate(Input):
@@ -90,7 +91,7 @@ class RecordController(Controller):
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
-        patientId: FromQuery[UUID | None] = None,  # the contract's spelling
+        patientId: FromQuery[Id | None] = None,  # the contract's spelling
     ) -> RecordPage:
         rows, total, [ids, charts] = await records.page(
             reader, request.user, page, limit, patient_id=patientId
@@ -135,7 +136,7 @@ class RecordController(Controller):
         guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)],
     )
     async def get_record(
-        self, id: FromPath[str], request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
     ) -> MedicalRecord:
         row = await records.one(reader, request.user, path_id(id, "Record"))
         if row is None:

@@ -5,7 +5,6 @@ from typing import Annotated
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath
 from msgspec import Meta
 
 from api.accounts import MAX_USER_AGENT, SessionService
@@ -13,13 +12,14 @@ from api.http.auditing import record_read, record_write
 from api.http.fields import (
     MAX_PAGE_SIZE,
     TEXT,
-    Figure,
+    Count,
     Id,
     Instant,
     Limit,
     Message,
     Output,
     Page,
+    PathId,
     PeerAddress,
     path_id,
 )
@@ -44,7 +44,7 @@ class Session(Output):
 
 class SessionPage(Output):
     sessions: Annotated[list[Session], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 class SessionController(Controller):
@@ -73,7 +73,7 @@ class SessionController(Controller):
     )
     async def end_my_session(
         self,
-        id: FromPath[str],
+        id: PathId,
         request: StrictRequest,
         session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],

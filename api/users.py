@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from litestar import Controller, Response
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import (
@@ -25,7 +25,7 @@ from api.http.errors import BadRequest, InvalidInput
 from api.http.fields import (
     MAX_PAGE_SIZE,
     AnyPassword,
-    Figure,
+    Count,
     Input,
     Limit,
     Message,
@@ -33,6 +33,7 @@ from api.http.fields import (
     NewPassword,
     Output,
     Page,
+    PathId,
     Phone,
     Search,
     changed_fields,
@@ -56,7 +57,7 @@ from security.roles import Role
 
 class AccountPage(Output):
     users: Annotated[list[Account], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Figure
+    total: Count
 
 
 class UserUpdate(Input):
@@ -195,7 +196,7 @@ class UserController(Controller):
     )
     async def update_user(
         self,
-        id: FromPath[str],
+        id: PathId,
         data: JSONBody[AccountUpdate],
         request: StrictRequest,
         session_service: NamedDependency[SessionService],
@@ -228,7 +229,7 @@ class UserController(Controller):
     )
     async def set_user_password(
         self,
-        id: FromPath[str],
+        id: PathId,
         data: JSONBody[PasswordReset],
         request: StrictRequest,
         passwords: NamedDependency[Passwords],

@@ -8,8 +8,8 @@ import pytest
 from persistence import embedded
 from persistence.migrations.commands import commands
 from security.roles import Role
-from tests.support import conformance
 from tests.support.client import Browser
+from tests.support.conformance import CONTRACT
 from tests.support.factories import World, populate
 from tests.support.service import Backend, Service
 
@@ -87,7 +87,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    mine = {operation for operation, status in conformance.answered if 200 <= status < 300}
+    mine = {operation for operation, status in CONTRACT.answered if 200 <= status < 300}
     worker = getattr(session.config, "workeroutput", None)
     if worker is not None:
         worker["succeeded"] = sorted(mine)
@@ -95,7 +95,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     chosen = config.option.keyword or config.option.markexpr
     whole = config.args == config.getini("testpaths") and not chosen and not session.testsfailed
-    missing = conformance.operation_ids() - mine - succeeded
+    missing = CONTRACT.operation_ids() - mine - succeeded
     if whole and not config.option.collectonly and missing:
         print(f"\nNo test got a 2xx answer of {', '.join(sorted(missing))}; openapi.yaml promises one")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

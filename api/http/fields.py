@@ -7,7 +7,7 @@ from unicodedata import category
 from uuid import UUID
 
 from litestar.exceptions import NotFoundException
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from security.authentication import MAX_ADDRESS_LENGTH
@@ -51,7 +51,10 @@ FORMAT_PATTERNS = {
     ),
 }
 
-Id = Annotated[UUID, Meta(extra_json_schema={"maxLength": 36})]
+MAX_UUID = {"maxLength": 36}
+Id = Annotated[UUID, Meta(extra_json_schema=MAX_UUID)]
+# An id in a path. The router takes any text, because a malformed id is 404 like an unknown one (`path_id`).
+PathId = FromPath[Annotated[str, Meta(extra_json_schema={"format": "uuid", **MAX_UUID})]]
 Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
@@ -64,7 +67,7 @@ NewPassword = Annotated[str, Meta(min_length=MIN_CHARACTERS, max_length=MAX_BYTE
 AnyPassword = Annotated[str, Meta(max_length=1024, pattern=TEXT)]
 Phone = Annotated[str, Meta(max_length=MAX_PHONE_LENGTH, pattern=TEXT)]
 PeerAddress = Annotated[str, Meta(max_length=MAX_ADDRESS_LENGTH, pattern=TEXT)]
-Figure = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
+Count = Annotated[int, Meta(ge=0, le=MAX_INT32, extra_json_schema=INT32)]
 
 
 def wire_name(field: str) -> str:

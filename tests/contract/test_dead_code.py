@@ -6,7 +6,7 @@ from vulture import Vulture
 
 from persistence.models import Base
 from tests.support.documents import FOLDERS, ROOT
-from tests.support.nets import structs
+from tests.support.shapes import structs
 
 # Handlers, which Litestar calls, and what pytest and Schemathesis call.
 CALLED_BY_DECORATOR = ["@get*", "@post", "@patch", "@put", "@delete", "@pytest.*", "@schemathesis.*"]
@@ -14,7 +14,7 @@ CALLED_BY_DECORATOR = ["@get*", "@post", "@patch", "@put", "@delete", "@pytest.*
 CALLED_BY_NAME = [
     "__instancecheck__", "authenticate_request", "data_received", "decode_payload", "do_*", "eof_received",
     "log_message", "on_*", "protocol_version", "pytest_*", "to_encoded_header", "to_kwargs", "audience",
-    "_unset_keepalive_if_required",
+    "_unset_keepalive_if_required", "resolve_dependencies",
 ]  # fmt: skip
 READ_BY_NAME = [
     "chunked_encoding", "exitstatus", "expected_content_length", "has_kwargs", "total_requests", "trace",

@@ -72,8 +72,8 @@ def test_the_guide_tells_the_figures(figure: str) -> None:
 
 def test_cookies_live_as_long_as_their_tokens() -> None:
     """The requirement's Max-Age, which openapi.yaml quotes, and the settings' defaults."""
-    login = contract()["paths"]["/api/auth/login"]["post"]["responses"]["200"]["headers"]["Set-Cookie"]
-    quoted = re.findall(r"(\w+)=<jwt>.*Max-Age=([0-9]+)", login["description"])
+    shown = contract()["components"]["headers"]["SessionCookies"]["description"]
+    quoted = re.findall(r"(\w+)=<jwt>.*Max-Age=([0-9]+)", shown)
     assert {name: int(seconds) for name, seconds in quoted} == {
         "access_token": DEFAULTS.access_lifetime.total_seconds(),
         "refresh_token": DEFAULTS.session_lifetime.total_seconds(),

@@ -24,7 +24,7 @@ import httpx
 from api.contract import contract
 from persistence import embedded
 from tests.support.command import COMMAND, SCRIPTS, environment, medisecure
-from tests.support.nets import operations
+from tests.support.openapi import operations
 from tests.support.service import KEY, Backend
 
 HERE = Path(__file__).parent

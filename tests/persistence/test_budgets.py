@@ -12,7 +12,7 @@ import yaml
 from tests.bench.clinic import PASSWORD, Clinic
 from tests.bench.seed import fill
 from tests.support.calls import CASES, CHART, DOCTOR, Case, Request
-from tests.support.conformance import operation_ids
+from tests.support.conformance import CONTRACT
 from tests.support.factories import World
 from tests.support.service import Backend, Service
 from tests.support.tap import Cost, Tap
@@ -90,4 +90,4 @@ def test_no_operation_costs_more_than_its_budget(operation: str, tap: Tap, world
 
 
 def test_every_operation_has_a_budget() -> None:
-    assert set(BUDGETS) == set(CASES) == operation_ids()
+    assert set(BUDGETS) == set(CASES) == CONTRACT.operation_ids()

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from api.contract import contract
-from tests.support import conformance, nets
 from tests.support.client import Browser, standing
+from tests.support.conformance import CONTRACT, RATE_LIMIT
 from tests.support.factories import PASSWORD, World, chart, email
+from tests.support.openapi import operations
 from tests.support.service import Backend, Service
 
 ME = "/api/users/me"
@@ -184,8 +185,8 @@ def test_a_401_is_neither_counted_nor_429(backend: Backend, two_a_minute: Servic
     neighbours = [two_a_minute.browser(jar) for jar in ({}, {"access_token": "nonsense"}, dead)]
     secured = [
         (method, path.replace("{id}", "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"))
-        for method, path, operation in nets.operations(contract())
-        if conformance.is_secured(operation)
+        for method, path, operation in operations(contract())
+        if CONTRACT.is_secured(operation)
     ]
     assert len(secured) > 20
     for over_the_limit in (False, True):
@@ -238,7 +239,7 @@ class TestAgainstAThief:
         for _ in range(4):
             answer = two_a_minute.browser(dict(victim.cookies)).post(LOGOUT)
             assert answer.status_code == 200
-            assert not conformance.RATE_LIMIT & set(answer.headers)
+            assert not RATE_LIMIT & set(answer.headers)
         assert thief.get(ME).status_code == 401
         assert thief.post(REFRESH).status_code in {401, 429}
         assert two_a_minute.browser().post(LOGOUT).status_code == 200
@@ -359,7 +360,7 @@ def test_the_traffic_net_catches_a_header_that_is_missing(two_a_minute: Service,
             answer = browser.request(method, path)
             del answer.headers[name]
             with pytest.raises(AssertionError, match=f"(?i){name}"):
-                conformance.check(answer)
+                CONTRACT.check(answer)
 
 
 class TestProxies:

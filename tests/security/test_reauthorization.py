@@ -16,7 +16,7 @@ from tests.security.test_access import OPERATIONS
 from tests.support import locks
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, chart, email, registration
-from tests.support.nets import handlers
+from tests.support.handlers import handlers
 from tests.support.service import Backend
 
 Answer = tuple[int, dict[str, Any]]

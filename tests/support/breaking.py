@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from operator import gt, lt
 from typing import Any
 
-from tests.support.nets import Document, operations
+from tests.support.openapi import Json, alternatives_of_null, operations, parameters, resolved
 
 EVERYONE = {"admin", "doctor", "staff", "patient"}
 LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 EXACT = ("pattern", "format", "multipleOf", "uniqueItems")  # of two nobody can say which is narrower
-Schema = dict[str, Any]
 
 
-def breaking_changes(old: Document, new: Document) -> list[str]:
+def breaking_changes(old: Json, new: Json) -> list[str]:
     """Each in a sentence that begins with where it is; an empty list breaks nobody."""
     kept = {(method, path): operation for method, path, operation in operations(new)}
     found: list[str] = []
@@ -31,21 +30,21 @@ def breaking_changes(old: Document, new: Document) -> list[str]:
     return found
 
 
-def is_major(old: Document, new: Document) -> bool:
+def is_major(old: Json, new: Json) -> bool:
     """Whether the version says that clients must look: its first number has moved."""
     return major(old) != major(new)
 
 
-def major(document: Document) -> str:
+def major(document: Json) -> str:
     return str(document["info"]["version"]).split(".")[0]
 
 
 class Comparison:
-    def __init__(self, old: Document, new: Document) -> None:
+    def __init__(self, old: Json, new: Json) -> None:
         self.old = old
         self.new = new
 
-    def operation(self, where: str, path: str, old: Document, new: Document) -> Iterator[str]:
+    def operation(self, where: str, path: str, old: Json, new: Json) -> Iterator[str]:
         if old["operationId"] != new["operationId"]:
             yield f"{where}: operationId is another; generated clients name their functions by it"
         yield from self.access(where, old, new)
@@ -58,7 +57,7 @@ class Comparison:
             elif status.startswith("2"):
                 yield f"{where}: {status} is gone"
 
-    def access(self, where: str, old: Document, new: Document) -> Iterator[str]:
+    def access(self, where: str, old: Json, new: Json) -> Iterator[str]:
         shut_out = set(old.get("x-roles", EVERYONE)) - set(new.get("x-roles", EVERYONE))
         if shut_out:
             yield f"{where}: x-roles shuts out {', '.join(sorted(shut_out))}"
@@ -67,7 +66,7 @@ class Comparison:
             if enough and not any(needed <= set(choice) for needed in enough):
                 yield f"{where}: {' and '.join(choice) or 'no cookie'} no longer suffices"
 
-    def parameters(self, where: str, path: str, old: Document, new: Document) -> Iterator[str]:
+    def parameters(self, where: str, path: str, old: Json, new: Json) -> Iterator[str]:
         before, now = by_name(self.old, path, old), by_name(self.new, path, new)
         for key, parameter in now.items():
             if parameter.get("required") and not before.get(key, {}).get("required"):
@@ -79,7 +78,7 @@ class Comparison:
                 at = f"{where}: parameter {key[1]}"
                 yield from self.request(at, parameter["schema"], now[key]["schema"])
 
-    def body(self, where: str, old: Document | None, new: Document | None) -> Iterator[str]:
+    def body(self, where: str, old: Json | None, new: Json | None) -> Iterator[str]:
         if old is None:
             if new is not None and new.get("required"):
                 yield f"{where}: a body is required now"
@@ -95,7 +94,7 @@ class Comparison:
             else:
                 yield from self.request(f"{where}: body", content["schema"], new["content"][kind]["schema"])
 
-    def response(self, where: str, old: Document, new: Document) -> Iterator[str]:
+    def response(self, where: str, old: Json, new: Json) -> Iterator[str]:
         for name in old.get("headers", {}).keys() - new.get("headers", {}).keys():
             # One that is not required may always have been absent.
             if resolved(self.old, old["headers"][name]).get("required"):
@@ -106,9 +105,9 @@ class Comparison:
             else:
                 yield from self.answer(f"{where}: answer", content["schema"], new["content"][kind]["schema"])
 
-    def request(self, at: str, old: Schema, new: Schema) -> Iterator[str]:
+    def request(self, at: str, old: Json, new: Json) -> Iterator[str]:
         """What was taken and is refused now, or means something else."""
-        old, new = resolved(self.old, old), resolved(self.new, new)
+        old, new = written_out(self.old, old), written_out(self.new, new)
         if choices(old) or choices(new):
             yield from unmatched(choices(old) or [old], choices(new) or [new], at, self.request)
             return
@@ -127,9 +126,9 @@ class Comparison:
         if "items" in old and "items" in new:
             yield from self.request(f"{at}[]", old["items"], new["items"])
 
-    def answer(self, at: str, old: Schema, new: Schema) -> Iterator[str]:
+    def answer(self, at: str, old: Json, new: Json) -> Iterator[str]:
         """What was never given before, and what was and no longer is."""
-        old, new = resolved(self.old, old), resolved(self.new, new)
+        old, new = written_out(self.old, old), written_out(self.new, new)
         if choices(old) or choices(new):
             before, now = choices(old) or [old], choices(new) or [new]
             yield from unmatched(now, before, at, lambda at, wide, tight: self.answer(at, tight, wide))
@@ -149,14 +148,14 @@ class Comparison:
 
 
 def unmatched(
-    wide: list[Schema], tight: list[Schema], at: str, compare: Callable[[str, Schema, Schema], Iterator[str]]
+    wide: list[Json], tight: list[Json], at: str, compare: Callable[[str, Json, Json], Iterator[str]]
 ) -> Iterator[str]:
     """For each of the one side's choices that none of the other's covers: how it misses the nearest."""
     for choice in wide:
         yield from min((list(compare(at, choice, other)) for other in tight), key=len)
 
 
-def narrowings(wide: Schema, tight: Schema) -> Iterator[tuple[str, Any, Any]]:
+def narrowings(wide: Json, tight: Json) -> Iterator[tuple[str, Any, Any]]:
     """(rule, the wide one's, the tight one's) where what the wide schema allows may break the tight one."""
     for rule, values in (("type", types), ("enum", enum)):
         allowed, limited = values(wide), values(tight)
@@ -171,26 +170,27 @@ def narrowings(wide: Schema, tight: Schema) -> Iterator[tuple[str, Any, Any]]:
             yield rule, wide.get(rule, "none"), tight[rule]
 
 
-def resolved(document: Document, value: Schema) -> Schema:
-    while "$ref" in value:
-        _, section, name = value["$ref"].removeprefix("#/").split("/")
-        value = document["components"][section][name]
-    return value
+def written_out(document: Json, schema: Json) -> Json:
+    """The schema that a reference means; one that may be null besides says so by its type."""
+    schema = resolved(document, schema)
+    value = alternatives_of_null(schema)
+    value = resolved(document, value) if value else None
+    if value is None or "type" not in value or "enum" in value:
+        return schema
+    return {**schema, **value, "type": [value["type"], "null"], "anyOf": []}
 
 
-def by_name(document: Document, path: str, operation: Document) -> dict[tuple[str, str], Schema]:
-    shared = document["paths"][path].get("parameters", [])
-    known = [resolved(document, parameter) for parameter in [*shared, *operation.get("parameters", [])]]
-    return {(parameter["in"], parameter["name"]): parameter for parameter in known}
+def by_name(document: Json, path: str, operation: Json) -> dict[tuple[str, str], Json]:
+    return {(p["in"], p["name"]): p for p in parameters(document, path, operation)}
 
 
-def types(schema: Schema) -> set[str]:
+def types(schema: Json) -> set[str]:
     """The JSON types that a schema names; none named is any."""
     kinds = schema.get("type", [])
     return {kinds} if isinstance(kinds, str) else set(kinds)
 
 
-def enum(schema: Schema) -> set[Any]:
+def enum(schema: Json) -> set[Any]:
     return {schema["const"]} if "const" in schema else set(schema.get("enum", []))
 
 
@@ -198,5 +198,5 @@ def listed(values: set[Any]) -> str:
     return ", ".join(sorted(map(str, values))) or "any"
 
 
-def choices(schema: Schema) -> list[Schema]:
+def choices(schema: Json) -> list[Json]:
     return list(schema.get("oneOf") or schema.get("anyOf") or [])

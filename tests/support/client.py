@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from tests.support import conformance
+from tests.support.conformance import CONTRACT
 
 COOKIE_PATHS = {"access_token": "/", "refresh_token": "/api/auth/refresh"}
 POOL = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
@@ -33,7 +33,7 @@ class Browser:
                 self.cookies[name] = value
             else:
                 self.cookies.pop(name, None)
-        conformance.check(response)
+        CONTRACT.check(response)
         return response
 
     def get(self, path: str, **options: Any) -> httpx.Response:

@@ -9,9 +9,10 @@ import pytest
 
 from api.contract import contract
 from security.roles import Role
-from tests.support import conformance, nets
 from tests.support.client import Browser
+from tests.support.conformance import CONTRACT
 from tests.support.factories import World
+from tests.support.openapi import operations, parameters, success
 from tests.support.service import Backend, Service
 
 STATS = "/api/dashboard/stats"
@@ -27,7 +28,7 @@ def ask(request: pytest.FixtureRequest, world: World, service: Service) -> Ask:
     def send(*lines: tuple[str, Any], method: str = "GET") -> httpx.Response:
         answer = httpx.request(method, service.url + request.param, headers=[cookie, *lines])
         if not request.param.startswith("/docs/"):
-            conformance.check(answer)
+            CONTRACT.check(answer)
         return answer
 
     return send
@@ -149,11 +150,10 @@ def test_the_contract_says_it_of_every_operation_with_a_validator() -> None:
     """ETag, the parameter, 304 and 412 stand together."""
     document = contract()
     conditional = set()
-    for _, path, operation in nets.operations(document):
-        success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    for _, path, operation in operations(document):
         marks = {
-            "ETag" in conformance.resolved(success).get("headers", {}),
-            any(parameter["name"] == "If-None-Match" for parameter in nets.parameters(document, operation)),
+            "ETag" in success(document, operation)[1].get("headers", {}),
+            any(parameter["name"] == "If-None-Match" for parameter in parameters(document, path, operation)),
             "304" in operation["responses"],
             "412" in operation["responses"],
         }

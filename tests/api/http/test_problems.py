@@ -18,10 +18,10 @@ from api.http.problems import ErrorCode
 from security.roles import Role
 from tests.contract.test_fuzz import BOUNDED
 from tests.support.client import Browser
-from tests.support.conformance import validator
+from tests.support.conformance import CONTRACT
 from tests.support.factories import PASSWORD, World, chart, registration
-from tests.support.nets import structs
 from tests.support.service import Backend, Service
+from tests.support.shapes import structs
 
 ROOT = Path(__file__).parents[3]
 PROBLEM = "application/problem+json"
@@ -549,7 +549,7 @@ def test_whatever_is_refused_is_said_why(method: str, path: str, name: str, data
     except msgspec.ValidationError:
         assert faults, body
     if faults:
-        assert not validator(f"/components/schemas/{name}").is_valid(body), (body, faults)
+        assert not CONTRACT.validator(f"/components/schemas/{name}").is_valid(body), (body, faults)
 
 
 # The closed set

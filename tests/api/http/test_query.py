@@ -11,7 +11,7 @@ from api.contract import contract
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart
-from tests.support.nets import operations, parameters
+from tests.support.openapi import operations, resolved
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 OPEN = (
@@ -40,14 +40,8 @@ def caller(world: World, operation: dict[str, Any]) -> Browser:
 
 def queries(operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The query parameters and their schemas."""
-    found = [p for p in parameters(contract(), operation) if p["in"] == "query"]
-    return {parameter["name"]: schema(parameter["schema"]) for parameter in found}
-
-
-def schema(value: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in value:
-        return value
-    return dict(contract()["components"]["schemas"][value["$ref"].rsplit("/", 1)[1]])
+    found = [resolved(contract(), parameter) for parameter in operation.get("parameters", [])]
+    return {p["name"]: resolved(contract(), p["schema"]) for p in found if p["in"] == "query"}
 
 
 def options(operation: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""Net 2, parameters: what openapi.yaml says of a query or a path, and what the handlers take."""
+
+from collections.abc import Iterator
+
+import msgspec
+from litestar import Litestar
+from litestar.params import PathParameter, QueryParameter
+from litestar.typing import FieldDefinition
+
+from api.http.json_schema import schema_of, without_null
+from api.http.operation import Operation
+from api.http.requests import query_schemas
+from tests.support.handlers import handlers
+from tests.support.openapi import Json, operations, parameters, resolved
+from tests.support.shapes import differences, normal
+
+KINDS = {"query": QueryParameter, "path": PathParameter}
+NOTHING = (None, "")  # the default of a filter that is not given
+
+
+def parameter_drift(document: Json, app: Litestar) -> list[str]:
+    """Names, types, bounds, patterns, formats, defaults, closed sets and what is required, both ways; and a
+    filter may be empty, a number may not."""
+    drift = []
+    code = handlers(app)
+    for method, path, operation in operations(document):
+        known = parameters(document, path, operation)
+        drift += [f"{method} {path}: {e}" for one in known for e in emptiness_drift(document, one)]
+        if (method, path) not in code:
+            continue
+        handler = code[method, path]
+        for kind in KINDS:
+            where = f"{method} {path}: {kind} parameter"
+            spec = {p["name"]: promised(document, p) for p in known if p["in"] == kind}
+            drift += differences(taken(handler, kind), spec, where)
+            drift += [f"{where} {error}" for error in litestar_drift(handler, kind, spec)]
+    return drift
+
+
+def emptiness_drift(document: Json, parameter: Json) -> Iterator[str]:
+    is_number = resolved(document, parameter["schema"]).get("type") == "integer"
+    is_filter = parameter["in"] == "query" and not is_number
+    if parameter.get("allowEmptyValue", False) != is_filter:
+        yield f"parameter {parameter['name']}: allowEmptyValue must be {is_filter}"
+
+
+def promised(document: Json, parameter: Json) -> Json:
+    schema = resolved(document, parameter["schema"])
+    rules = normal(schema)
+    if parameter["in"] == "query" and rules == {"type": "boolean"}:  # which is written as one of two words
+        rules = normal({"enum": ["true", "false"]})
+    return {
+        "required": parameter.get("required", False),
+        "default": schema.get("default"),
+        "schema": rules,
+    }
+
+
+def taken(handler: Operation, kind: str) -> dict[str, Json]:
+    """The parameters of a handler, by their names in the contract: `schema` is what api/http/requests.py
+    holds those of the query to, and what the annotation of a path's says."""
+    return {
+        name: {
+            "required": field.is_required,
+            "default": None if field.is_required or field.default in NOTHING else field.default,
+            "schema": normal(query_schemas(handler)[name] if kind == "query" else schema_of(field.raw)),
+        }
+        for name, field in arguments(handler, kind).items()
+    }
+
+
+def arguments(handler: Operation, kind: str) -> dict[str, FieldDefinition]:
+    return {
+        field.kwarg_definition.name or field.name: field
+        for field in handler.parsed_fn_signature.parameters.values()
+        if isinstance(field.kwarg_definition, KINDS[kind])
+    }
+
+
+def litestar_drift(handler: Operation, kind: str, spec: dict[str, Json]) -> Iterator[str]:
+    """Litestar has bounds of its own, of `QueryParameter(…)`: none may say otherwise."""
+    types = {field.name: field.type for field in msgspec.structs.fields(handler.signature_model)}
+    for name, field in arguments(handler, kind).items():
+        promised = spec.get(name, {}).get("schema", {})
+        rules: Json = normal(without_null(schema_of(types[field.name])))
+        for rule, value in rules.items():
+            if promised and value != promised.get(rule):
+                yield f"{name}.{rule}: {promised.get(rule)} in openapi.yaml, {value} in what Litestar reads"
