@@ -1,9 +1,11 @@
 """Who may do what: every operation by anonymous and the four roles, generated from the contract's
 `x-roles` and the ownership table below; every cell is executed (contract, "Who may do what")."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -11,12 +13,11 @@ from api.contract import contract
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart, registration
+from tests.support.openapi import Json, operations, parameters
+from tests.support.openapi import success as declared_success
 
 OPERATIONS = {
-    operation["operationId"]: (method.upper(), path, operation)
-    for path, methods in contract()["paths"].items()
-    for method, operation in methods.items()
-    if method in {"get", "head", "post", "put", "patch", "delete"}
+    operation["operationId"]: (method, path, operation) for method, path, operation in operations(contract())
 }
 READABLE = {
     "checkLiveness", "checkReadiness", "getOpenapiYaml", "getOpenapiJson", "getDocs", "getSecurityTxt",
@@ -25,6 +26,7 @@ PUBLIC = {"login", "register", "logout"} | READABLE | {f"{name}Head" for name in
 # Operations on one object: which signed-in roles reach one of their own world, and one of somebody else's.
 # A role that `x-roles` shuts out is 403 in both; one that may call but not see is 404.
 OWN, FOREIGN = "own", "foreign"
+REQUIRED = {"required": True, "schema": {}}
 ONLY_OWN: dict[str, set[Role]] = {
     "getPatient": {Role.PATIENT},
     "listPatientAccesses": {Role.PATIENT},
@@ -67,16 +69,54 @@ def foreign(world: World) -> Objects:
     return Objects(patient["id"], world.other_patient.me()["id"], doctor, appointment["id"], record["id"])
 
 
-def path_of(operation_id: str, objects: Objects) -> str:
-    path = OPERATIONS[operation_id][1]
-    ids = {
+def ids_of(objects: Objects) -> dict[str, str]:
+    """What `{id}` stands for in the paths that begin like this."""
+    return {
         "/api/users/": objects.user,
         "/api/patients/": objects.chart,
         "/api/doctors/": objects.doctor,
         "/api/appointments/": objects.appointment,
         "/api/records/": objects.record,
     }
-    return path.replace("{id}", next((value for start, value in ids.items() if path.startswith(start)), ""))
+
+
+def target_of(document: Json, path: str, operation: Json, ids: dict[str, str]) -> str:
+    """The path and the query of a request: `{id}` is one of `ids`, every other parameter that is required has
+    the value of its example in the document."""
+    found = parameters(document, path, operation)
+    required = [one for one in found if one.get("required") and one["in"] in {"path", "query"}]
+    values = {(one["in"], one["name"]): in_url(one["example"]) for one in required}
+    for start in filter(path.startswith, ids):
+        values["path", "id"] = ids[start]
+    target = re.sub(r"\{(\w+)\}", lambda name: values["path", name[1]], path)
+    query = urlencode({name: value for (kind, name), value in values.items() if kind == "query"})
+    return f"{target}?{query}" if query else target
+
+
+def in_url(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_required_parameters_are_filled_from_the_examples_of_the_contract() -> None:
+    """The contract has no operation yet that requires more than an id."""
+    path = "/api/doctors/{id}/visits/{number}"
+    document: Json = {
+        "components": {"parameters": {"Number": {**REQUIRED, "name": "number", "in": "path", "example": 7}}},
+        "paths": {path: {"parameters": [{"$ref": "#/components/parameters/Number"}]}},
+    }
+    operation: Json = {
+        "parameters": [
+            {**REQUIRED, "name": "id", "in": "path", "example": "somebody"},
+            {**REQUIRED, "name": "from", "in": "query", "example": "2026-01-05T08:30:00+01:00"},
+            {**REQUIRED, "name": "all", "in": "query", "example": True},
+            {"name": "page", "in": "query", "example": 1},
+        ]
+    }
+    target = target_of(document, path, operation, {"/api/doctors/": "dora"})
+    assert target == "/api/doctors/dora/visits/7?from=2026-01-05T08%3A30%3A00%2B01%3A00&all=true"
+    del operation["parameters"][1]["example"]
+    with pytest.raises(KeyError, match="example"):
+        target_of(document, path, operation, {})
 
 
 def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any] | None:
@@ -106,22 +146,22 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
 
 
 def call(browser: Browser, operation_id: str, objects: Objects, world: World) -> int:
-    method, _, _ = OPERATIONS[operation_id]
+    method, path, operation = OPERATIONS[operation_id]
+    target = target_of(contract(), path, operation, ids_of(objects))
     body = body_of(operation_id, objects, world)
     options = {} if body is None else {"json": body}
-    return browser.request(method, path_of(operation_id, objects), **options).status_code
+    return browser.request(method, target, **options).status_code
 
 
-# What a caller who may call gets: the operation's success, or what `body_of` and `path_of` ask for (the id
+# What a caller who may call gets: the operation's success, or what `body_of` and `ids_of` ask for (the id
 # of a user is that of no session; tests/api/test_sessions.py ends real ones).
 REFUSED_ON_PURPOSE = {"changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404}
 
 
-def success(operation_id: str) -> int:
+def success_status(operation_id: str) -> int:
     if operation_id in REFUSED_ON_PURPOSE:
         return REFUSED_ON_PURPOSE[operation_id]
-    responses = OPERATIONS[operation_id][2]["responses"]
-    return next(int(status) for status in responses if status.startswith("2"))
+    return int(declared_success(contract(), OPERATIONS[operation_id][2])[0])
 
 
 def expected(operation_id: str, role: Role, whose: str) -> int:
@@ -133,7 +173,7 @@ def expected(operation_id: str, role: Role, whose: str) -> int:
     if whose == FOREIGN and role in ONLY_OWN.get(operation_id, set()):
         # a doctor may not name another doctor in a booking: a value that the role may not set
         return 403 if (operation_id, role) == ("createAppointment", Role.DOCTOR) else 404
-    return success(operation_id)
+    return success_status(operation_id)
 
 
 SIGNED_IN = [
@@ -152,7 +192,7 @@ def test_anonymous_callers_learn_nothing(
 def test_public_operations_need_no_cookie(
     operation_id: str, world: World, own: Objects, anonymous: Browser
 ) -> None:
-    wanted = 401 if operation_id == "login" else success(operation_id)
+    wanted = 401 if operation_id == "login" else success_status(operation_id)
     assert call(anonymous, operation_id, own, world) == wanted
 
 
