@@ -55,7 +55,7 @@ migration MESSAGE:
     alembic revision --autogenerate --message {{ quote(MESSAGE) }}
     ruff format persistence/migrations/versions
 
-# Lint openapi.yaml with Spectral and Redocly, and compare Swagger UI with its package
+# Lint openapi.yaml with Spectral and Redocly, and compare Scalar with its package
 contract-lint: external-tools
     npm run --prefix tests/external lint
     npm run --prefix tests/external vendored

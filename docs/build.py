@@ -3,38 +3,39 @@
 python docs/build.py [FOLDER]        (site/ unless said otherwise; files in it are written over)
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 REFERENCE = ROOT / "api/reference"
-PAGE_FILES = (
-    "swagger-ui-bundle.js",
-    "swagger-ui.css",
-    "narrow.css",
-    "swagger-ui-bundle.js.LICENSE.txt",
-    "LICENSE",
-    "NOTICE",
+PAGE = HERE / "page"
+FILES = (
+    ROOT / "openapi.yaml",
+    REFERENCE / "reference.js",
+    REFERENCE / "reference.css",
+    REFERENCE / "scalar.js",
+    REFERENCE / "scalar.js.LICENSE.txt",
+    PAGE / "index.html",
+    PAGE / "changelog.css",
 )
-OURS = ("index.html", "site.js", "site.css")
 
 
 def build(folder: Path) -> None:
     """The reference page (index.html), the contract (openapi.yaml) and what has changed (changelog.html)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for source in [
-        ROOT / "openapi.yaml",
-        *(REFERENCE / n for n in PAGE_FILES),
-        *(HERE / "page" / n for n in OURS),
-    ]:
-        shutil.copy(source, folder)
+    for file in FILES:
+        shutil.copy(file, folder)
+    contract = yaml.load((ROOT / "openapi.yaml").read_bytes(), yaml.CSafeLoader)
+    (folder / "openapi.json").write_text(json.dumps(contract))  # what the page reads, as from the service
     changes = MarkdownIt("commonmark", {"html": False}).render((ROOT / "CHANGELOG.md").read_text())
-    page = (HERE / "page/changelog.html").read_text().replace("{{ changes }}", changes)
-    (folder / "changelog.html").write_text(page)
+    changelog = (PAGE / "changelog.html").read_text().replace("{{ changes }}", changes)
+    (folder / "changelog.html").write_text(changelog)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,23 @@
 import tempfile
 from pathlib import Path
 
-from running import browser, open_reference, service
+from reference import clean_page, open_reference, section
+from running import browser, service
 
 PICTURE = Path(__file__).parents[2] / "docs/reference.png"
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, service(Path(folder)) as url, browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1100, "height": 760})
-        open_reference(page, url)
-        page.locator("#operations-tag-Authentication").evaluate("heading => heading.scrollIntoView()")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        service(Path(folder)) as url,
+        browser() as chromium,
+        clean_page(chromium, url) as page,
+    ):
+        open_reference(page, f"{url}/docs")
+        page.goto(f"{url}/docs#tag/patients/createPatient")
+        section(page, "createPatient").get_by_role("button", name="Test Request").wait_for()
+        page.wait_for_timeout(1000)  # until it has scrolled there
         page.screenshot(path=PICTURE)
 
 

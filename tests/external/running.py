@@ -15,8 +15,7 @@ from secrets import token_urlsafe
 from threading import Thread
 
 import httpx
-import yaml
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from persistence import embedded
 
@@ -160,38 +159,3 @@ def browser() -> Iterator[Browser]:
         playwright.chromium.launch(executable_path=chromium, args=[blocked]) as launched,
     ):
         yield launched
-
-
-@contextmanager
-def spotless(chromium: Browser, home: str) -> Iterator[Page]:
-    """A page. Whatever is done in it: no violation of its CSP, no error, nothing asked for outside `home`."""
-    requests: list[str] = []
-    complaints: list[str] = []
-    with chromium.new_context() as context:
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: complaints.append(f"{line.type}: {line.text}"))
-        yield page
-    assert complaints == []
-    assert [request for request in requests if not request.startswith((f"{home}/", "data:"))] == []
-
-
-def open_reference(page: Page, url: str) -> None:
-    """Load /docs and wait until the last operation is drawn."""
-    page.goto(f"{url}/docs")
-    page.locator("#operations-Contract-getDocs").wait_for()
-
-
-def drawn(page: Page) -> set[str]:
-    """The operations that the reference page shows."""
-    blocks = page.locator(".opblock").all()
-    return {str(block.get_attribute("id")).rpartition("-")[2] for block in blocks}
-
-
-def operations() -> set[str]:
-    """The operations that the contract has."""
-    contract = yaml.safe_load(CONTRACT.read_text())
-    methods = [method for path in contract["paths"].values() for method in path.values()]
-    return {method["operationId"] for method in methods if "operationId" in method}

@@ -1,17 +1,39 @@
 """The reference page in a real browser: it draws the contract, asks no other host, and its forms work."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from running import ADMIN, browser, drawn, open_reference, operations, service, spotless
+from reference import (
+    clean_page,
+    guides,
+    guides_in,
+    navigation,
+    open_reference,
+    operations,
+    operations_in,
+    require_accessible,
+    section,
+    send,
+)
+from running import ADMIN, browser, service
+
+RECEIVED_AT_MOST = 1_600_000  # bytes, of all that the page loads
+HEAD_AT_MOST = 1_000  # bytes, of an answer without content
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the page."""
     with service(tmp_path_factory.mktemp("service")) as url:
-        yield url
+        yield f"{url}/docs"
+
+
+@pytest.fixture(scope="module")
+def home(docs: str) -> str:
+    return docs.removesuffix("/docs")
 
 
 @pytest.fixture(scope="module")
@@ -21,54 +43,195 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(chromium: Browser, url: str) -> Iterator[Page]:
-    with spotless(chromium, url) as page:
-        open_reference(page, url)
+def page(chromium: Browser, docs: str, home: str) -> Iterator[Page]:
+    with clean_page(chromium, home) as page:
+        open_reference(page, docs)
         yield page
 
 
-def test_every_operation_is_drawn(page: Page) -> None:
-    assert drawn(page) == operations()
+@pytest.fixture
+def telephone(chromium: Browser, docs: str, home: str) -> Iterator[Page]:
+    with clean_page(chromium, home, narrow=True) as page:
+        open_reference(page, docs)
+        yield page
 
 
-def test_sign_in_and_who_am_i(page: Page, url: str) -> None:
-    assert execute(page, "Authentication-login", json.dumps(ADMIN)) == 200
-    assert {cookie["name"] for cookie in page.context.cookies(f"{url}/api/auth/refresh")} == {
-        "access_token",
-        "refresh_token",
-    }
-    assert execute(page, "Users-getMe") == 200
-    expect(page.locator("#operations-Users-getMe .live-responses-table")).to_contain_text(ADMIN["email"])
+def test_navigation_names_every_guide_and_every_operation(page: Page) -> None:
+    assert guides_in(page) == guides()
+    assert operations_in(page) == operations()
 
 
-def test_a_telephone_need_not_scroll_sideways(page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+def test_navigation_stays_in_sight_when_the_page_is_scrolled(page: Page) -> None:
+    page.get_by_role("heading", name=guides()[-1]).scroll_into_view_if_needed()
+    assert page.evaluate("scrollY") > 1000
+    expect(navigation(page).get_by_role("button", name="Open Search")).to_be_in_viewport()
+    expect(navigation(page).get_by_role("link", name=guides()[-1])).to_be_in_viewport()
 
 
-def execute(page: Page, operation: str, body: str | None = None) -> int:
-    """Open the operation, send its form, and return the status that the page shows for it."""
-    block = page.locator(f"#operations-{operation}")
-    block.locator(".opblock-summary-control").click()
-    if body is not None:
-        block.locator("textarea").fill(body)
-    block.get_by_role("button", name="Execute").click()
-    return int(block.locator(".live-responses-table tbody .response-col_status").first.inner_text())
+def test_navigation_leads_to_a_guide_and_changes_the_address(page: Page, docs: str) -> None:
+    navigation(page).get_by_role("link", name="Errors", exact=True).click()
+    expect(page.get_by_role("heading", name="Errors", exact=True)).to_be_in_viewport()
+    expect(page).to_have_url(f"{docs}#description/errors")
+
+
+def test_heads_of_a_table_stand_above_their_columns(page: Page) -> None:
+    """The first head of this one is empty, and Scalar alone would not draw it."""
+    table = page.get_by_role("table").filter(has_text="patients: list, read")
+    lefts = "row => [...row.cells].map((cell) => cell.getBoundingClientRect().left)"
+    heads = table.locator("thead tr").evaluate(lefts)
+    assert heads == sorted(heads)
+    assert heads == table.locator("tbody tr").first.evaluate(lefts)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "heading"),
+    [
+        ("#description/paging-and-search", "Paging and search"),
+        ("#tag/appointments/createAppointment", "Book an appointment"),
+    ],
+)
+def test_address_of_a_guide_or_operation_opens_it(
+    chromium: Browser, docs: str, home: str, anchor: str, heading: str
+) -> None:
+    with clean_page(chromium, home) as page:
+        page.goto(docs + anchor)
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_in_viewport(timeout=20_000)
+
+
+def test_operation_shows_its_cookie_roles_and_audit_action(page: Page, docs: str) -> None:
+    page.goto(f"{docs}#tag/patients/createPatient")
+    for fact in ("cookie: access_token", "x-roles: admin, staff", "x-audit: patient.create"):
+        expect(section(page, "createPatient").get_by_text(fact)).to_be_visible()
+
+
+def test_search_finds_operations_and_guides_by_keyboard_alone(page: Page, docs: str) -> None:
+    for words, anchor in (
+        ("Who looked", "#tag/patients/listPatientAccesses"),
+        ("Who may do", "#description/who-may-do-what"),
+    ):
+        page.keyboard.press("Control+k")
+        expect(page.get_by_role("combobox", name="Enter search query")).to_be_focused()
+        page.keyboard.type(words)
+        expect(page.get_by_role("option").first).to_contain_text(words)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(docs + anchor)
+
+
+def test_tab_key_reaches_the_navigation(page: Page) -> None:
+    focused = "document.activeElement.textContent.trim()"
+    seen = []
+    while "Read one's own account" not in seen and len(seen) < 60:
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(focused).split("HTTP")[0].strip())
+    assert [guide for guide in guides() if guide in seen] == guides()
+    assert "Sign in" in seen
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Read one's own account")).to_be_in_viewport()
+
+
+def test_form_signs_in_and_then_calls_with_the_cookies(page: Page, docs: str) -> None:
+    signed_in = send(page, f"{docs}#tag/authentication/login", json.dumps(ADMIN))
+    expect(signed_in).to_contain_text("200 OK")
+    cookies = page.context.cookies(docs.replace("/docs", "/api/auth/refresh"))
+    assert {cookie["name"] for cookie in cookies} == {"access_token", "refresh_token"}
+    page.keyboard.press("Escape")
+    answered = send(page, f"{docs}#tag/users/getMe")
+    expect(answered).to_contain_text("200 OK")
+    expect(answered).to_contain_text(ADMIN["email"])
+
+
+def test_form_never_asks_for_the_value_of_a_cookie(page: Page) -> None:
+    """They are HttpOnly: a value that is typed in would go nowhere."""
+    for name in ("Auth", "Authentication Required", "Authorize"):
+        assert page.get_by_role("button", name=name, exact=True).count() == 0
+    assert page.get_by_text("Auth Type").count() == 0
+
+
+def test_telephone_need_not_scroll_sideways(telephone: Page, docs: str) -> None:
+    for anchor in ("", "#description/who-may-do-what", "#tag/patients/createPatient"):
+        telephone.goto(docs + anchor)
+        telephone.wait_for_timeout(500)
+        assert telephone.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_telephone_has_the_navigation_in_a_menu_that_stays_in_sight(telephone: Page, docs: str) -> None:
+    telephone.goto(f"{docs}#tag/patients/createPatient")
+    expect(telephone.get_by_role("heading", name="Open a chart")).to_be_in_viewport()
+    telephone.get_by_role("button", name="Open Menu").click()
+    assert operations_in(telephone) == operations()
+    navigation(telephone).get_by_role("link", name=guides()[0]).click()
+    expect(telephone.get_by_role("heading", name=guides()[0])).to_be_in_viewport()
+    expect(navigation(telephone)).to_have_count(0)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_page_is_light_or_dark_as_the_browser_asks(
+    chromium: Browser, docs: str, home: str, dark: bool
+) -> None:
+    with clean_page(chromium, home, dark=dark) as page:
+        open_reference(page, docs)
+        for element in ("body", "nav.bar"):
+            colour = page.locator(element).evaluate("element => getComputedStyle(element).backgroundColor")
+            brightness = sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+            assert (brightness < 128) == dark, colour
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["desktop", "telephone"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious(chromium: Browser, docs: str, home: str, dark: bool, narrow: bool) -> None:
+    """In what is read, in the form of an operation with its answer, and in the menu or the search."""
+    with clean_page(chromium, home, dark=dark, narrow=narrow) as page:
+        open_reference(page, docs)
+        require_accessible(page)
+        send(page, f"{docs}#tag/authentication/login")
+        require_accessible(page)
+        page.keyboard.press("Escape")
+        require_accessible(page)
+        if narrow:
+            page.get_by_role("button", name="Open Menu").click()
+        else:
+            page.keyboard.press("Control+k")
+            page.keyboard.type("audit")
+            page.get_by_role("option").first.wait_for()
+        require_accessible(page)
+
+
+def test_axe_notices_a_button_without_a_name(page: Page) -> None:
+    page.evaluate("document.querySelector('nav.bar').append(document.createElement('button'))")
+    with pytest.raises(AssertionError, match="button-name"):
+        require_accessible(page)
+
+
+def test_page_loads_little_and_keeps_it(page: Page) -> None:
+    """By gzip; and when it is loaded again, the browser asks only whether the files have changed."""
+    received = (
+        "performance.getEntriesByType('resource').map(({ name, transferSize }) => [name, transferSize])"
+    )
+    first = dict(page.evaluate(received))
+    assert sum(first.values()) < RECEIVED_AT_MOST
+    page.reload()
+    page.get_by_role("heading", name=guides()[0]).wait_for()
+    again = dict(page.evaluate(received))
+    assert [name for name, size in again.items() if "/docs/" in name and size > HEAD_AT_MOST] == []
+    assert len([name for name in again if "/docs/" in name]) == 3
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        "document.body.setAttribute('style', 'color: red')",  # inline: against the CSP
+        "document.body.append(Object.assign(document.createElement('script'), { text: '1' }))",  # inline
+        "document.body.setAttribute('onclick', 'alert(1)')",
         "fetch('https://example.com/').catch(() => 0)",
         "void setTimeout(() => { throw new Error('Oh'); })",
+        "void setTimeout('1')",  # eval
         "fetch('/docs/no-such-file').then(() => 0)",
     ],
 )
-def test_a_fault_of_the_page_is_noticed(chromium: Browser, url: str, fault: str) -> None:
-    watched = spotless(chromium, url)
+def test_fault_of_the_page_is_noticed(chromium: Browser, docs: str, home: str, fault: str) -> None:
+    watched = clean_page(chromium, home)
     page = watched.__enter__()
-    open_reference(page, url)
+    open_reference(page, docs)
     page.evaluate(fault)
     page.wait_for_timeout(100)
     with pytest.raises(AssertionError):

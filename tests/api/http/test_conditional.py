@@ -16,7 +16,7 @@ from tests.support.openapi import operations, parameters, success
 from tests.support.service import Backend, Service
 
 STATS = "/api/dashboard/stats"
-DOCUMENTS = ["/openapi.yaml", "/openapi.json", "/docs", "/docs/init.js", "/docs/narrow.css"]
+DOCUMENTS = ["/openapi.yaml", "/openapi.json", "/docs", "/docs/reference.js", "/docs/reference.css"]
 Ask = Callable[..., httpx.Response]
 
 

@@ -849,5 +849,5 @@ def test_head_works_wherever_get_needs_no_cookie() -> None:
 
 
 def test_files_of_the_page_have_a_head_too(service: Service) -> None:
-    head = httpx.head(f"{service.url}/docs/init.js")
+    head = httpx.head(f"{service.url}/docs/reference.js")
     assert (head.status_code, head.content) == (200, b"")
