@@ -4,7 +4,7 @@ import gc
 
 
 def main() -> None:
-    gc.disable()  # loading leaves next to no garbage, and to look for it takes a tenth of the start
+    gc.disable()  # imports leave almost no garbage, and searching for it is a tenth of the start-up time
     from api.commands.main import main as run
 
     gc.freeze()

@@ -1,5 +1,5 @@
-"""What auth.py, users.py, sessions.py and links.py share: the fields of an account, the rules for them, and
-the service that opens and revokes sessions."""
+"""What the resources of accounts and sessions share: the fields of an account, the rules for them, and the
+service that opens and revokes sessions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from security.tokens import TokenIssuer
 
 # For so long after its use a refresh token is accepted again: a second tab sent it, or an answer was lost.
 REFRESH_REUSE_SECONDS = 30
-MAX_USER_AGENT = 400  # characters of a User-Agent header that are stored
+MAX_USER_AGENT_LENGTH = 400  # characters of the header that are stored
 Label = Annotated[str, Meta(max_length=120, pattern=TEXT)]
 
 
@@ -43,6 +43,13 @@ class User(Output, kw_only=True):
 
 class Account(User, kw_only=True):
     status: AccountStatus
+
+
+class AccountSummary(Output):
+    id: Id
+    email: Email
+    name: Name
+    role: Role
 
 
 # Only doctors have a specialization, and only staff have a department.
@@ -71,7 +78,7 @@ def account_of(row: Sequence[Any]) -> Account:
 
 
 def find_role_faults(role: Role | None, given: Given) -> Iterator[Fault]:
-    """What is given of a field that people of this role do not have."""
+    """A fault for each field that is given and that people of this role do not have."""
     for name, owner, detail in (
         ("specialization", Role.DOCTOR, "only a doctor has one"),
         ("department", Role.STAFF, "only staff have one"),
@@ -112,15 +119,16 @@ class SessionService:
             refresh_jti=token_id,
             lifetime=self.lifetime,
             address=request.address,
-            user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
+            user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT_LENGTH],
         )
         holder = Caller(user.id, user.email, user.role, session.id)
         max_age = int(self.lifetime.total_seconds())
-        return session.id, self.cookies(holder, token_id, session.expires_at, max_age)
+        return session.id, self.cookies_of(holder, token_id, session.expires_at, max_age)
 
     async def renew(self, transaction: Transaction, session: AnyRow, presented: UUID) -> list[Cookie] | None:
         """Rotate the refresh token of a session, a row of sessions.locked (RFC 9700, 4.14.2); returns its new
-        cookies, for the time that is left. None where `presented` was used before, so copied."""
+        cookies, for the time that is left. None where the token `presented` is no longer accepted, because
+        somebody may have copied it."""
         now = session.now.timestamp()
         used = {jti: at for jti, at in session.used_refreshes.items() if now - at <= REFRESH_REUSE_SECONDS}
         token_id = session.refresh_jti
@@ -131,9 +139,9 @@ class SessionService:
             return None
         holder = Caller(session.user_id, session.email, session.role, session.id)
         left = sessions.seconds_left(session.expires_at, session.now)
-        return self.cookies(holder, token_id, session.expires_at, left)
+        return self.cookies_of(holder, token_id, session.expires_at, left)
 
-    def cookies(self, holder: Caller, token_id: UUID, expires_at: datetime, max_age: int) -> list[Cookie]:
+    def cookies_of(self, holder: Caller, token_id: UUID, expires_at: datetime, max_age: int) -> list[Cookie]:
         """`token_id`, `expires_at` and `max_age` (seconds) are those of the refresh token."""
         claims = (holder.id, holder.email, holder.role, holder.session_id)
         access = self.issuer.issue_access(*claims)

@@ -1,4 +1,4 @@
-"""create_app: all wiring, and nothing else."""
+"""create_app puts the application together from its settings."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ from litestar.middleware import DefineMiddleware
 from api.accounts import SessionService
 from api.appointments import AppointmentController
 from api.audit import AuditController
-from api.auth import AuthController, RegistrationPolicy
+from api.auth import AuthController
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
@@ -36,6 +36,7 @@ from api.http.services import Services
 from api.links import LinkController
 from api.patients import PatientController
 from api.records import RecordController
+from api.registration import RegistrationController, RegistrationPolicy
 from api.sessions import SessionController
 from api.settings import Settings
 from api.users import UserController
@@ -56,6 +57,7 @@ from security.tokens import TokenIssuer
 
 CONTROLLERS = (
     AuthController,
+    RegistrationController,
     UserController,
     PatientController,
     LinkController,
@@ -176,7 +178,7 @@ def transaction_of(parts: Parts) -> Provide:
 
 
 def services_of(parts: Parts) -> Services:
-    """What a request finds by its kind, where Litestar gives no dependencies."""
+    """What rules, hooks and middlewares, to which Litestar gives no dependencies, ask a request for."""
     journal = Journal(Reader(parts.database.journal))
     return Services(parts.store, parts.sessions, parts.passwords, parts.settings.clinic, journal)
 

@@ -94,8 +94,8 @@ class AuditController(Controller):
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
-        userId: FromQuery[Id | None] = None,  # the contract's spelling
-        patientId: FromQuery[Id | None] = None,
+        user_id: Annotated[Id | None, QueryParameter(name="userId")] = None,
+        patient_id: Annotated[Id | None, QueryParameter(name="patientId")] = None,
         action: FromQuery[Action | None] = None,
         since: Annotated[Instant | None, QueryParameter(name="from")] = None,
         until: Annotated[Instant | None, QueryParameter(name="to")] = None,
@@ -104,13 +104,13 @@ class AuditController(Controller):
             reader,
             page,
             limit,
-            user_id=userId,
-            patient_id=patientId,
+            user_id=user_id,
+            patient_id=patient_id,
             action=action,
             since=to_utc(since),
             until=to_utc(until),
         )
-        await record_read(request, target_id=userId, patient_id=patientId)
+        await record_read(request, target_id=user_id, patient_id=patient_id)
         return AuditPage([AuditEvent(*row) for row in rows], total)
 
     @get(

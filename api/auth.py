@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil
 from typing import Annotated
 
@@ -10,9 +9,9 @@ from litestar import Controller, Response
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
-from api.accounts import Label, SessionService, find_role_faults, require_settable_password
+from api.accounts import AccountSummary, SessionService
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden, ServiceUnavailable, TooManyRequests, Unauthorized, error_response
 from api.http.fields import (
@@ -20,22 +19,13 @@ from api.http.fields import (
     NOT_BLANK,
     VISIBLE_ONLY,
     AnyPassword,
-    Email,
-    Id,
     Input,
     Message,
-    Name,
-    NewPassword,
     Output,
-    Phone,
-    SentEmail,
-    or_none,
 )
 from api.http.operation import post
-from api.http.problems import ErrorCode, Fault
-from api.http.reauthorization import forget_ended_session
-from api.http.requests import Given, StrictRequest
-from api.http.violations import field_fault
+from api.http.problems import ErrorCode
+from api.http.requests import StrictRequest
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
@@ -48,11 +38,10 @@ from security.login_attempts import Attempt, LoginAttempts
 from security.passwords import Passwords
 from security.policy import Authentication
 from security.rate_limit import rate_limit_headers
-from security.roles import Caller, Role
 from security.tokens import TokenKind
 
 INVALID_CREDENTIALS = "Invalid email or password", ErrorCode.INVALID_CREDENTIALS
-INACTIVE_ACCOUNT = {
+INACTIVE_ACCOUNT_ERRORS = {
     AccountStatus.PENDING: (
         "This account is waiting for approval by an administrator",
         ErrorCode.ACCOUNT_PENDING,
@@ -69,52 +58,12 @@ class Credentials(Input):
     password: AnyPassword
 
 
-class AccountSummary(Output):
-    id: Id
-    email: Email
-    name: Name
-    role: Role
-
-
 class LoginResult(Output):
     user: AccountSummary
 
 
-class Registration(Input):
-    name: Name
-    email: SentEmail
-    password: NewPassword
-    role: Role
-    phone: Phone | UnsetType | None = UNSET
-    specialization: Label | UnsetType | None = UNSET
-    department: Label | UnsetType | None = UNSET
-
-
-@dataclass(frozen=True)
-class RegistrationPolicy:
-    """People of the roles `auto_approved` may sign in as soon as they are registered."""
-
-    auto_approved: frozenset[Role]
-
-    def status_of(self, role: Role, registered_by: Caller | None) -> AccountStatus:
-        """The status of a new account of `role`; an administrator approves by registering it."""
-        by_admin = registered_by is not None and registered_by.role is Role.ADMIN
-        return AccountStatus.ACTIVE if by_admin or role in self.auto_approved else AccountStatus.PENDING
-
-
-def require_short_email(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    """An e-mail address fits its bound in lower case too, where it may be longer: "İ" becomes two letters."""
-    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL_LENGTH:
-        detail = f"must have at most {MAX_EMAIL_LENGTH} characters in lower case"
-        yield field_fault("email", ErrorCode.TOO_LONG, detail)
-
-
-def require_fields_of_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    yield from find_role_faults(given.get("role"), given)
-
-
 @contextmanager
-def require_counter() -> Iterator[None]:
+def require_attempt_counter() -> Iterator[None]:
     """Raise 503 where Redis cannot count attempts: then nobody signs in."""
     try:
         yield
@@ -126,7 +75,7 @@ async def take_attempt(
     transaction: Transaction, attempts: LoginAttempts, email: str, address: str
 ) -> Attempt:
     """An attempt to sign in, or 429. However the request ends, it is given back unless kept or cleared."""
-    with require_counter():
+    with require_attempt_counter():
         attempt = await attempts.take(email, address)
     count = attempt.count
     if count.is_exceeded:
@@ -141,12 +90,12 @@ async def take_attempt(
 async def verify_credentials(
     transaction: Transaction, reader: Reader, passwords: Passwords, email: str, password: str
 ) -> tuple[AnyRow | None, AnyRow | None]:
-    """The account with this e-mail address, and the same as it is now if the password is right."""
+    """The account with this e-mail address, and, if the password is right, the same account as it is now."""
     found = await users.credentials(reader, email)
     is_right = await passwords.verify(password, found.password_hash if found else None)
     if found is None or not is_right:
         return found, None
-    # If another request has changed the password while this one was verified, all sessions have ended.
+    # Another request may have changed the password meanwhile, and so ended every session of the account.
     return found, await users.keeping_password(transaction, found.id, found.password_hash)
 
 
@@ -160,7 +109,7 @@ async def record_failure(request: StrictRequest, found: AnyRow | None, count: Co
 
 
 async def keep_attempt(attempts: LoginAttempts, attempt: Attempt) -> None:
-    with require_counter():
+    with require_attempt_counter():
         await attempts.keep(attempt)
 
 
@@ -178,10 +127,10 @@ async def require_may_sign_in(
         await record_failure(request, found, attempt.count)
         await keep_attempt(attempts, attempt)
         raise Unauthorized(*INVALID_CREDENTIALS, headers=headers)
-    if user.status in INACTIVE_ACCOUNT:
+    if user.status in INACTIVE_ACCOUNT_ERRORS:
         await record_read(request, Outcome.REFUSED, user=user, target_id=user.id)
         await keep_attempt(attempts, attempt)
-        raise Forbidden(*INACTIVE_ACCOUNT[user.status], headers=headers)
+        raise Forbidden(*INACTIVE_ACCOUNT_ERRORS[user.status], headers=headers)
     return user
 
 
@@ -219,39 +168,6 @@ class AuthController(Controller):
             headers=rate_limit_headers(Count(0, limit, window, window)),
             cookies=cookies,
         )
-
-    @post(
-        "/register",
-        operation_id="register",
-        status_code=201,
-        authentication=Authentication.OPTIONAL,
-        action=Action.ACCOUNT_CREATE,
-        rules=[require_short_email, require_fields_of_role, require_settable_password("password")],
-    )
-    async def register(
-        self,
-        data: JSONBody[Registration],
-        request: StrictRequest,
-        passwords: NamedDependency[Passwords],
-        registration_policy: NamedDependency[RegistrationPolicy],
-        transaction: NamedDependency[Transaction],
-    ) -> AccountSummary:
-        """201 for every role, also where an administrator must approve the account before it may sign in."""
-        hashed = await passwords.hash(data.password)
-        await forget_ended_session(transaction, request)
-        user = await users.add(
-            transaction,
-            name=data.name,
-            email=users.normal_email(data.email),
-            password_hash=hashed,
-            role=data.role,
-            phone=or_none(data.phone),
-            specialization=or_none(data.specialization),
-            department=or_none(data.department),
-            status=registration_policy.status_of(data.role, request.caller),
-        )
-        record_write(transaction, request, target_id=user.id)
-        return AccountSummary(user.id, user.email, user.name, user.role)
 
     @post(
         "/refresh",

@@ -1,4 +1,4 @@
-"""Probes: is the process alive, can it work?"""
+"""Health probes: whether the process is alive, and whether it can do its work."""
 
 import asyncio
 import logging

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromQuery, JSONBody
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from api.http.auditing import record_read, record_write
@@ -91,17 +91,17 @@ class RecordController(Controller):
         reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
-        patientId: FromQuery[Id | None] = None,  # the contract's spelling
+        patient_id: Annotated[Id | None, QueryParameter(name="patientId")] = None,
     ) -> RecordPage:
         rows, total, [ids, charts] = await records.page(
-            reader, request.user, page, limit, patient_id=patientId
+            reader, request.user, page, limit, patient_id=patient_id
         )
-        shows_chart = total > 0 or await is_chart_visible(reader, request.user, patientId)
+        shows_chart = total > 0 or await is_chart_visible(reader, request.user, patient_id)
         await record_read(
             request,
-            patient_id=patientId if shows_chart else None,
+            patient_id=patient_id if shows_chart else None,
             target_ids=ids,
-            patient_ids=charts if patientId is None else (),
+            patient_ids=charts if patient_id is None else (),
         )
         return RecordPage([MedicalRecord(*row) for row in rows], total)
 

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from msgspec import Meta
 
-from api.accounts import MAX_USER_AGENT, SessionService
+from api.accounts import MAX_USER_AGENT_LENGTH, SessionService
 from api.http.auditing import record_read, record_write
 from api.http.fields import (
     MAX_PAGE_SIZE,
@@ -38,7 +38,7 @@ class Session(Output):
     last_seen_at: Instant
     expires_at: Instant
     address: PeerAddress
-    user_agent: Annotated[str, Meta(max_length=MAX_USER_AGENT, pattern=TEXT)]
+    user_agent: Annotated[str, Meta(max_length=MAX_USER_AGENT_LENGTH, pattern=TEXT)]
     current: bool
 
 

@@ -95,7 +95,7 @@ def require_fields_of_own_role(given: Given, request: StrictRequest) -> Iterator
     yield from find_role_faults(request.user.role, given)
 
 
-def require_may_become(changed: dict[str, Any], *, last_admin: bool) -> None:
+def require_allowed_change(changed: dict[str, Any], *, last_admin: bool) -> None:
     """Raise 400 where an account would be pending again, and where no administrator would be left."""
     if changed.get("status") is AccountStatus.PENDING:
         raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
@@ -210,7 +210,7 @@ class UserController(Controller):
         if current is None:
             raise NotFoundException("User not found")
         changed = changed_fields(sent_fields(data), current)
-        require_may_become(changed, last_admin=last_admin)
+        require_allowed_change(changed, last_admin=last_admin)
         if "role" in changed:
             changed |= dict.fromkeys(FIELDS_NOT_OF_ROLE[changed["role"]])
         row = await users.change(transaction, current, **changed)

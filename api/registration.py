@@ -1,0 +1,94 @@
+"""Registering an account (requirement, section 1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from litestar import Controller
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import UNSET, UnsetType
+
+from api.accounts import AccountSummary, Label, find_role_faults, require_settable_password
+from api.http.auditing import record_write
+from api.http.fields import MAX_EMAIL_LENGTH, Input, Name, NewPassword, Phone, SentEmail, or_none
+from api.http.operation import post
+from api.http.problems import ErrorCode, Fault
+from api.http.reauthorization import forget_ended_session
+from api.http.requests import Given, StrictRequest
+from api.http.violations import field_fault
+from persistence import users
+from persistence.audit import Action
+from persistence.models import AccountStatus
+from persistence.postgres.database import Transaction
+from security.passwords import Passwords
+from security.policy import Authentication
+from security.roles import Caller, Role
+
+
+class Registration(Input):
+    name: Name
+    email: SentEmail
+    password: NewPassword
+    role: Role
+    phone: Phone | UnsetType | None = UNSET
+    specialization: Label | UnsetType | None = UNSET
+    department: Label | UnsetType | None = UNSET
+
+
+@dataclass(frozen=True)
+class RegistrationPolicy:
+    """People of the roles `auto_approved` may sign in as soon as they are registered."""
+
+    auto_approved: frozenset[Role]
+
+    def status_of(self, role: Role, registered_by: Caller | None) -> AccountStatus:
+        """The status of a new account of `role`; an administrator approves by registering it."""
+        by_admin = registered_by is not None and registered_by.role is Role.ADMIN
+        return AccountStatus.ACTIVE if by_admin or role in self.auto_approved else AccountStatus.PENDING
+
+
+def require_short_email(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """An e-mail address fits in its bound in lower case too, where it may be longer: "İ" becomes two
+    letters."""
+    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL_LENGTH:
+        detail = f"must have at most {MAX_EMAIL_LENGTH} characters in lower case"
+        yield field_fault("email", ErrorCode.TOO_LONG, detail)
+
+
+def require_fields_of_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    yield from find_role_faults(given.get("role"), given)
+
+
+class RegistrationController(Controller):
+    @post(
+        "/api/auth/register",
+        operation_id="register",
+        status_code=201,
+        authentication=Authentication.OPTIONAL,
+        action=Action.ACCOUNT_CREATE,
+        rules=[require_short_email, require_fields_of_role, require_settable_password("password")],
+    )
+    async def register(
+        self,
+        data: JSONBody[Registration],
+        request: StrictRequest,
+        passwords: NamedDependency[Passwords],
+        registration_policy: NamedDependency[RegistrationPolicy],
+        transaction: NamedDependency[Transaction],
+    ) -> AccountSummary:
+        """201 for every role, also where an administrator must approve the account before it may sign in."""
+        hashed = await passwords.hash(data.password)
+        await forget_ended_session(transaction, request)
+        user = await users.add(
+            transaction,
+            name=data.name,
+            email=users.normal_email(data.email),
+            password_hash=hashed,
+            role=data.role,
+            phone=or_none(data.phone),
+            specialization=or_none(data.specialization),
+            department=or_none(data.department),
+            status=registration_policy.status_of(data.role, request.caller),
+        )
+        record_write(transaction, request, target_id=user.id)
+        return AccountSummary(user.id, user.email, user.name, user.role)
