@@ -1,7 +1,6 @@
-"""The image goes without packages that Litestar demands and we never load."""
+"""The container image lacks packages that Litestar requires and the service never loads."""
 
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.command import environment
-from tests.support.service import KEY, Backend
+from tests.support.command import environment, settings_of
+from tests.support.running import free_port
+from tests.support.service import Backend
 
 CONTAINERFILE = Path(__file__).parents[2] / "Containerfile"
 MODULES = {"markdown-it-py": "markdown_it", "rich-click": "rich_click"}
@@ -35,22 +35,24 @@ def removed() -> set[str]:
     return {MODULES.get(name, name) for name in packages.split()}
 
 
-def command(*arguments: str) -> list[str]:
+def medisecure_without_them(*arguments: str) -> list[str]:
     return [sys.executable, "-c", WITHOUT.format(missing=removed()), *arguments]
 
 
-def test_the_database_is_migrated_without_them(backend: Backend) -> None:
+def test_migrate_works_without_the_packages_that_the_image_lacks(backend: Backend) -> None:
     settings = environment(DATABASE_URL=backend.database_url)
-    done = subprocess.run(command("migrate"), env=settings, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(
+        medisecure_without_them("migrate"), env=settings, capture_output=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_the_service_serves_without_them(backend: Backend) -> None:
-    urls = {"DATABASE_URL": backend.database_url, "REDIS_URL": backend.redis_url}
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+def test_serve_works_without_the_packages_that_the_image_lacks(backend: Backend) -> None:
+    port = free_port()
     process = subprocess.Popen(
-        command("serve", "--port", str(port)), env=environment(SECRET_KEY=KEY, **urls), stderr=subprocess.PIPE
+        medisecure_without_them("serve", "--port", str(port)),
+        env=environment(**settings_of(backend)),
+        stderr=subprocess.PIPE,
     )
     try:
         assert answer_of(process, f"http://127.0.0.1:{port}/openapi.json") == 200
@@ -61,7 +63,7 @@ def test_the_service_serves_without_them(backend: Backend) -> None:
 
 
 def answer_of(process: "subprocess.Popen[bytes]", url: str) -> int | None:
-    """The status of the first answer; None where the process has ended."""
+    """The status of the first answer; None if the process has ended."""
     while process.poll() is None:
         with suppress(httpx.TransportError):
             return httpx.get(url).status_code

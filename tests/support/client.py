@@ -57,6 +57,12 @@ class Browser:
     def me(self) -> dict[str, Any]:
         return dict(self.get("/api/users/me").json())
 
+    def stats(self) -> dict[str, int]:
+        """The figures of the dashboard."""
+        answer = self.get("/api/dashboard/stats")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
 
 def standing(answer: httpx.Response) -> tuple[str, ...]:
     """(policy, limit, remaining): where the answer says that the caller stands."""

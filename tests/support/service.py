@@ -36,6 +36,10 @@ class Backend:
 
         return asyncio.run(run())
 
+    def as_role(self, role: str) -> "Backend":
+        """The same servers, with the database as this role of PostgreSQL."""
+        return Backend(self.database_url.replace("postgres@", f"{role}@", 1), self.redis_url)
+
     @property
     def redis(self) -> "redis.Redis":
         return redis.Redis.from_url(self.redis_url, decode_responses=True)
