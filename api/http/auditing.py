@@ -1,10 +1,10 @@
-"""What a request leaves in the audit trail. An operation's action is in its decorator and in the contract's
-`x-audit`; the handler says whose data the answer shows."""
+"""The events that requests leave in the audit trail. An operation's decorator and the contract's `x-audit`
+name its action; its handler says whose data the answer shows."""
 
 import logging
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Protocol, TypedDict, Unpack
 from uuid import UUID, uuid4
 
 from litestar.exceptions import HTTPException
@@ -15,40 +15,55 @@ from api.http.requests import StrictRequest
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.postgres.database import Transaction
 from persistence.postgres.paging import Ids
+from security.roles import Role
 
 log = logging.getLogger("medisecure.audit")
 AUDITED_REFUSALS = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
 
+class AuditedUser(Protocol):
+    """The user whom an event is about."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def email(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+
+
+class EventDetails(TypedDict, total=False):
+    """What a handler says of an event. `action`: if it is not the operation's. `user`: whom it is about if
+    nobody is signed in; `session_id`: their session. `target_id`, `target_ids`: what was read or written.
+    `patient_id`, `patient_ids`: every chart that the answer shows something of."""
+
+    action: Action
+    user: AuditedUser | None
+    session_id: UUID | None
+    patient_id: UUID | None
+    target_id: UUID | None
+    target_ids: Ids
+    patient_ids: Ids
+
+
 def build_event(
-    request: StrictRequest,
-    outcome: Outcome = Outcome.SUCCESS,
-    *,
-    action: Action | None = None,
-    user: Any = None,
-    session_id: UUID | None = None,
-    patient_id: UUID | None = None,
-    target_id: UUID | None = None,
-    target_ids: Ids = (),
-    patient_ids: Ids = (),
+    request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **details: Unpack[EventDetails]
 ) -> Event:
-    """An event of this request. `user`: who it is about where nobody has signed in yet, with id, email and
-    role; `session_id`: their session, then. `patient_ids`: every chart that the answer shows something of, if
-    it is not `patient_id` alone."""
     caller = request.caller
-    who = caller or user
+    who = caller or details.get("user")
+    patient_id = details.get("patient_id")
     return Event(
         at=datetime.now(UTC),
         user_id=who.id if who else None,
         email=who.email if who else None,
         role=who.role if who else None,
-        session_id=caller.session_id if caller else session_id,
-        action=action or action_of(request),
+        session_id=caller.session_id if caller else details.get("session_id"),
+        action=details.get("action") or action_of(request),
         outcome=outcome,
         patient_id=patient_id,
-        target_id=target_id,
-        target_ids=target_ids,
-        patient_ids=distinct_charts(patient_ids, patient_id),
+        target_id=details.get("target_id"),
+        target_ids=details.get("target_ids", ()),
+        patient_ids=distinct_charts(details.get("patient_ids", ()), patient_id),
         address=request.address,
         request_id=request.request_id,
     )
@@ -62,24 +77,31 @@ def action_of(request: StrictRequest) -> Action:
 
 
 def distinct_charts(patient_ids: Ids, patient_id: UUID | None) -> Ids:
-    """All of them, each once; those of a list that the database has written are."""
+    """Each chart once. A list that the database has written names each once already."""
     if isinstance(patient_ids, Raw):
         return patient_ids
     return sorted({*patient_ids, patient_id} if patient_id else {*patient_ids})
 
 
-async def record_read(request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **what: Any) -> None:
-    """Store that something was read, or was tried in vain; returns when that is durable."""
-    await request.service(Journal).write(build_event(request, outcome, **what))
+async def record_read(
+    request: StrictRequest, outcome: Outcome = Outcome.SUCCESS, **details: Unpack[EventDetails]
+) -> None:
+    """Store an event of something that was read, or tried in vain. Returns once it is durable."""
+    await request.service(Journal).write(build_event(request, outcome, **details))
 
 
-def record_write(transaction: Transaction, request: StrictRequest, **what: Any) -> None:
-    """Have it stored that something is written, with the write itself: both or neither."""
-    transaction.note(build_event(request, **what))
+def record_write(
+    transaction: Transaction,
+    request: StrictRequest,
+    outcome: Outcome = Outcome.SUCCESS,
+    **details: Unpack[EventDetails],
+) -> None:
+    """Have an event stored in the same transaction as the write that it tells of: both or neither."""
+    transaction.note(build_event(request, outcome, **details))
 
 
 async def record_refusal(error: Exception, scope: Scope) -> None:
-    """Litestar's after_exception hook: a signed-in caller was refused."""
+    """Litestar's after_exception hook: store an event if a signed-in caller was refused."""
     if not isinstance(error, HTTPException) or error.status_code not in AUDITED_REFUSALS:
         return
     request = StrictRequest(scope)
@@ -91,7 +113,7 @@ async def record_refusal(error: Exception, scope: Scope) -> None:
         await record_read(
             request, Outcome.REFUSED, target_id=target, patient_id=target if of_a_chart else None
         )
-    except Exception as failed:  # the caller is refused all the same
+    except Exception as failed:  # The caller gets their refusal also without an event.
         log.error("A refusal could not be stored in the audit trail: %s", type(failed).__name__)
 
 
@@ -103,7 +125,7 @@ def path_target(request: StrictRequest) -> UUID | None:
 
 
 def command_event(action: Action, target_id: UUID) -> Event:
-    """An event of an operator at the command line, whom the service does not know."""
+    """An event of a command at the command line. The service does not know which operator ran it."""
     return Event(
         at=datetime.now(UTC),
         user_id=None,

@@ -1,4 +1,5 @@
-"""The one exception handler: anything becomes an error in our own words. api/http/problems.py writes it."""
+"""The one exception handler: it turns every exception into an error in our own words, which
+api/http/problems.py encodes."""
 
 import logging
 import re
@@ -20,7 +21,7 @@ from litestar.exceptions import (
 from api.http.fields import MAX_BODY_BYTES
 from api.http.json_schema import schema_of
 from api.http.problems import ErrorCode, Fault, code_for_status, encode_error
-from persistence.postgres.failures import Failure, failure_of
+from persistence.postgres.failures import Failure, failure_of, kind_of
 from security.availability import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
@@ -36,7 +37,7 @@ DETAIL_BY_STATUS = {
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is unavailable right now. Please try again shortly.",
 }
 NOT_SIGNED_IN = "Not authenticated"
-# What the database's failures mean to the caller.
+# What the caller is told about the database's failures.
 DETAIL_BY_FAILURE = {
     Failure.EMAIL_TAKEN: ("email: is already registered", ErrorCode.DUPLICATE),
     Failure.ACCOUNT_LINKED: ("userId: this account is linked to another patient", ErrorCode.ALREADY_LINKED),
@@ -46,9 +47,9 @@ NAMED_DETAIL = re.compile(r"(?P<name>[A-Za-z_]+): (?P<detail>.+)", re.DOTALL)
 
 
 class ApiError(HTTPException):
-    """An error of a resource's own rules, with the detail that the caller is to read: "field: sentence" where
-    it is about one field. `field`: which one, if the detail does not say so; `faults`: what is wrong where,
-    if it is more than that."""
+    """An error that this project raises itself. `detail`: what the caller reads; "field: sentence" if it is
+    about one field. `field`: that field, if the detail does not begin with it. `faults`: what is wrong and
+    where, if it is more than that."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class BadRequest(ApiError):
 
 
 class InvalidInput(BadRequest):
-    """What breaks the schema of a body or a query, in one or more places."""
+    """A body or a query that breaks its schema, in one or more places."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(faults[0].sentence, faults[0].code, faults)
@@ -99,6 +100,7 @@ class ServiceUnavailable(ApiError):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+# Exceptions of Litestar that this project raises as well, with a detail of its own.
 WITH_OUR_DETAIL = (
     NotAuthorizedException,
     NotFoundException,
@@ -107,8 +109,10 @@ WITH_OUR_DETAIL = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class ErrorDescription:
+    """What the caller is told."""
+
     status: int
     detail: str
     headers: dict[str, str] = field(default_factory=dict)
@@ -117,57 +121,59 @@ class ErrorDescription:
 
 
 def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    verdict = classify(error)
+    description = classify(error)
     where = f"{request.method} {path_template(request)}"
-    if verdict.status == HTTPStatus.SERVICE_UNAVAILABLE:  # many at once: a line each is enough
+    if description.status == HTTPStatus.SERVICE_UNAVAILABLE:  # often many at once, so one line each
         log.warning("%s: unavailable, %s", where, type(error).__name__)
-    elif verdict.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s: %s\n%s", where, verdict.detail, format_traceback(error))
-    return build_error_response(request, verdict)
+    elif description.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s\n%s", where, description.detail, format_traceback(error))
+    return build_error_response(request, description)
 
 
 def format_traceback(error: Exception) -> str:
-    """Where it happened and what kind it was, without the message: PostgreSQL quotes values in its own."""
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__} {sqlstate}".rstrip()
+    """Where it happened and which kind it is, without its message: PostgreSQL's messages quote values."""
+    return f"{''.join(traceback.format_tb(error.__traceback__))}{kind_of(error)}"
 
 
 def error_response(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """The answer for an error that must not be raised, because what was done before it is to be stored."""
+    """The answer for an error that must not be raised, because that would roll the transaction back."""
     return build_error_response(request, classify(error))
 
 
-def build_error_response(request: Request[Any, Any, Any], verdict: ErrorDescription) -> Response[bytes]:
-    headers = verdict.headers
-    if verdict.status == HTTPStatus.UNAUTHORIZED:
+def build_error_response(request: Request[Any, Any, Any], description: ErrorDescription) -> Response[bytes]:
+    headers = description.headers
+    if description.status == HTTPStatus.UNAUTHORIZED:
         headers = {**headers, "WWW-Authenticate": 'Cookie realm="medisecure"'}
-    faults = verdict.faults or faults_in_detail(request, verdict)
-    media_type, body = encode_error(request.scope, verdict.status, verdict.detail, verdict.code, faults)
-    return Response(body, status_code=verdict.status, headers=headers, media_type=media_type)
+    faults = description.faults or faults_in_detail(request, description)
+    media_type, body = encode_error(
+        request.scope, description.status, description.detail, description.code, faults
+    )
+    return Response(body, status_code=description.status, headers=headers, media_type=media_type)
 
 
-def faults_in_detail(request: Request[Any, Any, Any], verdict: ErrorDescription) -> list[Fault]:
-    """The field or parameter that the detail opens with, or the body as a whole."""
+def faults_in_detail(request: Request[Any, Any, Any], description: ErrorDescription) -> list[Fault]:
+    """The fault in the field or parameter that the detail begins with, or in the body as a whole."""
     handler: Any = request.scope.get("route_handler")
-    if handler is None or verdict.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
+    if handler is None or description.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
         return []
     body = handler.parsed_data_field
     fields = schema_of(body.annotation)["properties"] if body else {}
-    code = verdict.code or code_for_status(verdict.status)
-    opening = NAMED_DETAIL.fullmatch(verdict.detail)
-    if opening and opening["name"] in fields:
-        return [Fault(pointer=f"/{opening['name']}", code=code, detail=opening["detail"])]
-    if opening and opening["name"] == "body":
-        return [Fault(pointer="", code=code, detail=opening["detail"])]
-    if opening and verdict.status == HTTPStatus.BAD_REQUEST:
-        return [Fault(parameter=opening["name"], code=code, detail=opening["detail"])]
-    if body and verdict.status == HTTPStatus.BAD_REQUEST:
-        return [Fault(pointer="", code=code, detail=verdict.detail)]
+    code = description.code or code_for_status(description.status)
+    named = NAMED_DETAIL.fullmatch(description.detail)
+    if named and named["name"] in fields:
+        return [Fault(pointer=f"/{named['name']}", code=code, detail=named["detail"])]
+    if named and named["name"] == "body":
+        return [Fault(pointer="", code=code, detail=named["detail"])]
+    if named and description.status == HTTPStatus.BAD_REQUEST:
+        return [Fault(parameter=named["name"], code=code, detail=named["detail"])]
+    if body and description.status == HTTPStatus.BAD_REQUEST:
+        return [Fault(pointer="", code=code, detail=description.detail)]
     return []
 
 
 def classify(error: Exception) -> ErrorDescription:
-    """Details of others' exceptions never pass."""
+    """What the caller is told about an exception. The detail of one that this project did not raise is never
+    repeated."""
     match error:
         case ApiError():
             headers = dict(error.headers or {})
@@ -183,7 +189,7 @@ def classify(error: Exception) -> ErrorDescription:
 
 
 def safe_detail(error: HTTPException) -> str:
-    """The detail if it was written in this project; a phrase of the status if it is Litestar's."""
+    """The detail if this project wrote it; otherwise what is always said with this status."""
     status = HTTPStatus(error.status_code)
     if isinstance(error, WITH_OUR_DETAIL) and error.detail != status.phrase:
         return error.detail
@@ -215,5 +221,5 @@ def service_unavailable(retry_after: int) -> ErrorDescription:
 
 
 def path_template(request: Request[Any, Any, Any]) -> str:
-    """The path as the contract writes it: no id and no query string reaches a log."""
+    """For logs: the path as the contract writes it, with no id and no query string in it."""
     return str(request.scope.get("path_template") or "(no route)")

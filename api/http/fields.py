@@ -1,4 +1,5 @@
-"""What the contract's schemas are made of: fields with their bounds, base structs, page and limit."""
+"""What the contract's schemas are made of: types of fields with their bounds, base structs, page and
+limit."""
 
 import re
 from datetime import date, datetime
@@ -13,22 +14,23 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from security.authentication import MAX_ADDRESS_LENGTH
 from security.passwords import MAX_BYTES, MIN_CHARACTERS
 
-# Blank is what Python or JavaScript takes for white space, so that both read a pattern alike. No NUL:
-# PostgreSQL holds none.
+# White space is what Python or JavaScript takes for it, so that a pattern means the same in both. NUL is
+# excluded because PostgreSQL cannot store it.
 NOT_BLANK = r"^[\s\u001c-\u001f\u0085\ufeff]*[^\s\u001c-\u001f\u0085\ufeff\u0000][^\u0000]*$"
 TEXT = r"^[^\u0000]*$"
 EMAIL = r"^[ \t\r\n]*[^\s\u001c-\u001f\u0085\ufeff@\u0000]+@[^\s\u001c-\u001f\u0085\ufeff@\u0000]+[ \t\r\n]*$"
-# What nobody sees, so that one e-mail looks like another: control and format characters, blanks but those of
-# ASCII, fillers, variation selectors, private use. This says so of the basic plane, because no escape for
-# the others is read by Python and JavaScript alike; `is_visible` of all.
+# Invisible characters, with which one e-mail address can look like another: control and format characters,
+# white space beyond ASCII, fillers, variation selectors, private use. This pattern covers the basic
+# multilingual plane, because Python and JavaScript share no escape for the other planes; `is_visible` covers
+# them all.
 INVISIBLE = (
     r"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u00a0\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891"
     r"\u08e2\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164"
     r"\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff]"
 )
 INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
-# No scheme but https, as browsers read one: they skip control characters and blanks before it, and tabs and
-# line breaks in it.
+# A URI with the scheme https, or without a scheme. Browsers skip control characters and blanks before a
+# scheme, and tabs and line breaks within it; so does this.
 REFERENCE = (
     r"^(?![\s\u0000-\u0020\u0085\ufeff]*(?![hH][tT][tT][pP][sS]:)[A-Za-z][A-Za-z0-9+.\-\t\n\r]*:)[^\u0000]*$"
 )
@@ -41,8 +43,8 @@ MAX_PHONE_LENGTH = 40
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, less the brackets
 MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
 
-# How the formats of JSON Schema are written. msgspec and Litestar read more: a UUID without hyphens, an
-# offset without a colon, a number for seconds since 1970.
+# The formats of JSON Schema. msgspec and Litestar accept more spellings: a UUID without hyphens, an offset
+# without a colon, a number of seconds since 1970.
 FORMAT_PATTERNS = {
     "uuid": re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
     "date": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
@@ -77,11 +79,11 @@ def wire_name(field: str) -> str:
 
 
 class Output(Struct, rename=wire_name):
-    """What we answer. No defaults: a column that is missing is an error here, not a null there."""
+    """What we answer. Its fields have no defaults, so that a missing column is an error and not a null."""
 
 
 class Input(Struct, forbid_unknown_fields=True, rename=wire_name):
-    """What we are sent. A field that the schema does not name is refused."""
+    """What we are sent. A field that the schema does not have is refused."""
 
 
 class Message(Output):
@@ -94,7 +96,8 @@ class ErrorDetail(Output):
 
 PageNumber = Annotated[int, Meta(ge=1, le=MAX_INT32, extra_json_schema=INT32)]
 PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE, extra_json_schema=INT32)]
-# Litestar reads the parameter's bounds, our words for a broken one the type's (api/http/json_schema.py).
+# Litestar takes the bounds from QueryParameter, our error messages take them from the type
+# (api/http/json_schema.py).
 Page = Annotated[PageNumber, QueryParameter(ge=1, le=MAX_INT32)]
 Limit = Annotated[PageSize, QueryParameter(ge=1, le=MAX_PAGE_SIZE)]
 Search = Annotated[
@@ -111,23 +114,23 @@ def sent_fields(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[st
 
 
 def changed_fields(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
-    """What of `sent` is not so already: a field equal to its stored value counts as absent."""
+    """The fields of `sent` whose value differs from the stored one."""
     return {name: value for name, value in sent.items() if value != getattr(stored, name)}
 
 
 def or_none(text: str | UnsetType | None) -> str | None:
-    """An optional text of a POST body: absent, null and `""` are all no value."""
+    """The value of an optional text of a POST body, in which absent, null and `""` all mean none."""
     return text or None
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it has no lone surrogates, which is how Python hands on bytes that are not UTF-8."""
+    """Whether the text has no lone surrogates, by which Python represents bytes that are not UTF-8."""
     return text.encode("utf-8", "replace").decode() == text
 
 
 def is_visible(text: str) -> bool:
-    """Whether each character of it, but for the white space of ASCII, is one that people see (Unicode's
-    categories, and what it calls default ignorable beside them)."""
+    """Whether each character, except for ASCII white space, is one that people see (by Unicode's general
+    categories and its default-ignorable code points)."""
     hidden = re.search(INVISIBLE, text) or re.search("[\U000e0000-\U000e0fff\U0001bca0-\U0001bca3]", text)
     return not hidden and not any(
         category(one) in INVISIBLE_CATEGORIES for one in text if one not in " \t\r\n"
@@ -135,7 +138,7 @@ def is_visible(text: str) -> bool:
 
 
 def path_id(text: str, noun: str) -> UUID:
-    """The id of a path. A malformed one is an id that does not exist: 404."""
+    """The id in a path. Raises 404 for a malformed one, as for an id that does not exist."""
     if not FORMAT_PATTERNS["uuid"].fullmatch(text):
         raise NotFoundException(f"{noun} not found")
     return UUID(text)

@@ -1,4 +1,5 @@
-"""The rules of the contract in words: what a value must be. api/http/violations.py says which is broken."""
+"""The JSON schemas of our types, and what they require in words. api/http/violations.py says which
+requirement a value does not meet."""
 
 import re
 from functools import cache
@@ -10,7 +11,7 @@ from api.http.fields import EMAIL, REFERENCE
 from persistence.models import AccountStatus, AppointmentStatus, Gender
 from security.roles import Role
 
-# What a text that breaks its pattern must be.
+# What is said of a text that does not match its pattern.
 PATTERNS_IN_WORDS = {
     EMAIL: "must be an e-mail address",
     REFERENCE: "{rule}, without a URI scheme other than https",
@@ -23,7 +24,7 @@ FORMATS_IN_WORDS = {
 TYPES_IN_WORDS = {"boolean": "must be true or false", "object": "must be a JSON object"}
 MUST_BE = "must be "
 NULL_OR = "must be null or "
-# msgspec sorts the values of an enum; people read them in our order.
+# msgspec sorts the values of an enum; in messages they stand in the order of their definition.
 ENUM_ORDER = {
     frozenset(member.value for member in members): [member.value for member in members]
     for members in (Role, AccountStatus, Gender, AppointmentStatus)
@@ -33,7 +34,7 @@ PATH_IN_MESSAGE = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
 
 
 def describe_first_violation(schema: Any, error: msgspec.ValidationError) -> str:
-    """`RATE_LIMIT_PER_MINUTE: must be an integer from 1 to …`, for the first thing wrong with settings."""
+    """`RATE_LIMIT_PER_MINUTE: must be an integer from 1 to …`: the first thing that msgspec found wrong."""
     at = PATH_IN_MESSAGE.search(str(error))
     if at is None:
         return "is not valid"
@@ -43,6 +44,7 @@ def describe_first_violation(schema: Any, error: msgspec.ValidationError) -> str
 
 
 def describe(schema: dict[str, Any]) -> str:
+    """What a value of this schema must be, as a sentence without its subject."""
     kind = without_null(schema)
     if kind is not schema:
         return describe(kind).replace(MUST_BE, NULL_OR, 1)
@@ -63,14 +65,14 @@ def describe(schema: dict[str, Any]) -> str:
 
 
 def without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """What the value must be where it is not null: `schema` itself where it may not be."""
+    """The schema of the values that are not null: `schema` itself if it does not allow null."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     return kinds[0] if kinds else schema
 
 
 @cache
 def schema_of(annotation: Any) -> dict[str, Any]:
-    """The JSON schema of a type, references replaced by what they refer to."""
+    """The JSON schema of a type, with references replaced by what they refer to."""
     (root,), components = msgspec.json.schema_components([annotation])
     return dict(resolve_references(root, components))
 

@@ -1,5 +1,5 @@
-"""What form of an answer a request prefers (RFC 9110, 12.5): of an error by its `Accept`, of a file by its
-`Accept-Encoding`. A field that is not well formed asks for nothing."""
+"""Which of the two media types of an error the request's `Accept` header prefers (RFC 9110, 12.5.1). A
+malformed header counts as none."""
 
 import re
 from collections.abc import Iterator
@@ -16,12 +16,11 @@ QUOTED_STRING = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\
 BLANKS = re.compile(r"[ \t]*")
 MEDIA_RANGE = re.compile(rf"({NAME})/({NAME})[ \t]*")
 PARAMETER = re.compile(rf";[ \t]*(?:({NAME})=({NAME}|{QUOTED_STRING})[ \t]*)?")
-GZIP = re.compile(r"gzip(?:[ \t]*;[ \t]*q=(?:1(?:\.0{0,3})?|0\.(?=0*[1-9])[0-9]{1,3}))?", re.IGNORECASE)
 WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def wants_problem(scope: Scope) -> bool:
-    """Whether Accept names application/problem+json, and likes plain JSON no better."""
+    """Whether Accept names application/problem+json, with a weight not below that of plain JSON."""
     try:
         ranges = list(parse_media_ranges(", ".join(header_lines(scope, b"accept"))))
     except ValueError:
@@ -31,23 +30,17 @@ def wants_problem(scope: Scope) -> bool:
     return named is not None and named > 0 and named >= plain
 
 
-def accepts_gzip(scope: Scope) -> bool:
-    """Whether Accept-Encoding names gzip, with a weight above 0."""
-    codings = ",".join(header_lines(scope, b"accept-encoding")).split(",")
-    return any(GZIP.fullmatch(coding.strip(" \t")) for coding in codings)
-
-
 def weight(ranges: list[tuple[str, float]], kind: str) -> float | None:
-    """The highest that `kind` is given; None where it is not named."""
+    """The highest weight of `kind`; None if it is not named."""
     return max((given for name, given in ranges if name == kind), default=None)
 
 
 def parse_media_ranges(text: str) -> Iterator[tuple[str, float]]:
-    """(range in lower case, its q) in an Accept; parameters do not matter, all our JSON is UTF-8. ValueError
-    where it is none."""
+    """(media range in lower case, weight) of each element of an Accept header. Parameters are skipped,
+    because all our JSON is UTF-8. Raises ValueError if the header is malformed."""
     at = match_or_raise(BLANKS, text, 0).end()
     while at < len(text):
-        if text[at] != ",":  # RFC 9110, 5.6.1.2: empty elements do not count
+        if text[at] != ",":  # RFC 9110, 5.6.1.2: empty elements are ignored
             found = match_or_raise(MEDIA_RANGE, text, at)
             at, given = parse_parameters(text, found.end())
             yield f"{found[1]}/{found[2]}".lower(), given
@@ -57,7 +50,8 @@ def parse_media_ranges(text: str) -> Iterator[tuple[str, float]]:
 
 
 def parse_parameters(text: str, at: int) -> tuple[int, float]:
-    """(where they end, the weight among them) of the parameters that begin at `at`."""
+    """(where they end, the weight among them) of the parameters that begin at `at`. Raises ValueError for a
+    malformed weight."""
     given = None
     while at < len(text) and text[at] == ";":
         found = match_or_raise(PARAMETER, text, at)

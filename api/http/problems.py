@@ -1,4 +1,5 @@
-"""How an error is written: `{"detail"}` by default, and RFC 9457 for whoever asks for it by name."""
+"""How an error is encoded: `{"detail"}` by default, problem details (RFC 9457) if the request names that
+media type."""
 
 import re
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ from msgspec import UNSET, Meta, UnsetType
 from api.http.fields import ErrorDetail, Output
 from api.http.negotiation import JSON, PROBLEM, wants_problem
 
-MAX_FAULTS = 100  # faults told at once
-NO_TYPE = "about:blank"  # RFC 9457, 4.2.1: the title is the status's; what it is beyond that, `code` tells
+MAX_FAULTS = 100  # in one answer
+NO_TYPE = "about:blank"  # RFC 9457, 4.2.1: no type beyond the status; `code` says more
 TITLES = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large"}  # RFC 9110; Python's differs by version
 
 
@@ -68,7 +69,7 @@ class ErrorCode(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-# The code of an error that names none.
+# The code of an error that does not name one.
 CODE_BY_STATUS = {
     HTTPStatus.UNAUTHORIZED: ErrorCode.NOT_SIGNED_IN,
     HTTPStatus.FORBIDDEN: ErrorCode.ROLE_NOT_ALLOWED,
@@ -95,7 +96,7 @@ class Fault(Output, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """`attachments[3]: is required`, for whoever reads no pointer."""
+        """`attachments[3]: is required`, for people, who do not read JSON pointers."""
         if isinstance(self.parameter, str):
             return f"{self.parameter or 'query'}: {self.detail}"
         name = re.sub(r"/([0-9]+)", r"[\1]", str(self.pointer)).lstrip("/").replace("/", ".")
@@ -114,7 +115,7 @@ class Problem(Output):
 def encode_error(
     scope: Scope, status: int, detail: str, code: ErrorCode | None = None, faults: Sequence[Fault] = ()
 ) -> tuple[str, bytes]:
-    """(media type, body) of an error, as the request's Accept has it."""
+    """(media type, body) of an error, as the request's Accept header prefers."""
     if not wants_problem(scope):
         return JSON, msgspec.json.encode(ErrorDetail(detail))
     known = HTTPStatus(status)

@@ -1,4 +1,5 @@
-"""How a request is read: strict JSON, the content type enforced, no parameter twice and none unknown."""
+"""A request: the facts about it, its body and its query. JSON is strict, the content type is enforced, no
+parameter is repeated or unknown."""
 
 import json
 from collections import Counter
@@ -39,26 +40,26 @@ class UnsupportedMediaType(ApiError):
 
 
 class StrictRequest(Request[Caller, Admitted, State]):
-    """What is known of a request; no other module reads it from the ASGI scope. And its body: Litestar
-    converts it laxly ("5" passes for 5) and takes any content type; this does neither."""
+    """The only place where the facts about a request are read from the ASGI scope. `json` is stricter than
+    Litestar's, which takes "5" for 5 and any content type."""
 
-    query: list[tuple[str, str]] | None = None  # what the handler is to read of it, once it is judged
+    query: list[tuple[str, str]] | None = None  # set by read_query: what the handler reads
 
     @property
     def caller(self) -> Caller | None:
-        """None: nobody is signed in. Where the operation is for callers who are, `user` is the same."""
+        """Who is signed in, if anybody. `user` is the same where the operation requires that."""
         caller: Caller | None = self.scope.get("user")
         return caller
 
     @property
     def request_id(self) -> UUID:
-        """As in the answer's X-Request-Id."""
+        """The answer has it as X-Request-Id."""
         request_id: UUID = self.scope["state"]["request_id"]
         return request_id
 
     @property
     def address(self) -> str:
-        """Of the client, or of whom trusted proxies name."""
+        """Of the client, as trusted proxies name it (api/http/proxies.py)."""
         return address_of(self)
 
     @property
@@ -67,45 +68,49 @@ class StrictRequest(Request[Caller, Admitted, State]):
 
     @property
     def path_template(self) -> str:
-        """The path as the contract writes it, with no id in it; empty where there is no such path."""
+        """The path as the contract writes it: `{id}` instead of an id. Empty if the contract has no such
+        path."""
         return str(self.scope.get("path_template") or "")
 
     def service(self, kind: type[Service]) -> Service:
-        """The one of its kind that api/app.py has put together."""
+        """The object of this type that api/app.py has put into Services."""
         services: Services = self.app.state.services
         return services[kind]
 
     def set_caller(self, caller: Caller | None, *, checked_at: float = inf) -> None:
-        """Go on as `caller`. `checked_at`: when their session was looked up, in seconds of the monotonic
-        clock; by default it is not looked up again."""
+        """From now on the request is `caller`'s. `checked_at`: when their session was looked up, in seconds
+        of the monotonic clock; by default it is not looked up again."""
         self.scope["user"] = caller
         self.scope["auth"] = msgspec.structs.replace(self.auth, caller=caller, checked_at=checked_at)
 
     async def json(self) -> Any:
         schema, body = body_schema(self), await self.body()
-        reader = body_decoder(schema)
+        decoder = body_decoder(schema)
         try:
-            value = reader.decode(body)
+            value = decoder.decode(body)
         except UNREADABLE as error:
             raise InvalidInput(find_body_faults(self, body) or [NOT_VALID]) from error
-        # The decoder takes more than the formats, the last of two fields, and knows nothing of our own rules.
-        is_sound = reader.is_sound(JSON_WITH_UNIQUE_KEYS.decode(body.decode()))
-        is_allowed = is_sound and not any(apply_rules(self, reader.given(value)))
+        # msgspec takes more spellings of a format than the contract, takes the last of two fields with one
+        # name, and does not know our own rules.
+        is_valid = decoder.is_valid(JSON_WITH_UNIQUE_KEYS.decode(body.decode()))
+        is_allowed = is_valid and not any(apply_rules(self, decoder.given_fields(value)))
         if not is_allowed and (faults := find_body_faults(self, body)):
             raise InvalidInput(faults)
         return value
 
 
-# A rule that the schema cannot say, in a handler's `rules=[…]`: what is wrong with the fields that are given,
-# by their names in the contract, each of its type.
+# The fields of a body that were sent and are not null, by their names in the contract, each of its type.
 Given = Mapping[str, Any]
+# A rule that a schema cannot express, for `rules=[…]` of an operation: it yields what is wrong with these
+# fields.
 Rule = Callable[[Given, StrictRequest], Iterator[Fault]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperationPolicy(AccessPolicy):
-    """What an operation's decorator says beyond Litestar's own. `action`: what its row of the audit trail is
-    called. `manages_session`: its transaction looks after the session itself, which it renews or ends."""
+    """What our decorators take beyond Litestar's own. `action`: the name of its events in the audit trail.
+    `rules`: what is checked of the body beyond its schema. `manages_session`: it renews or ends the session
+    itself, so its transaction does not check whether the session is still alive."""
 
     action: Action | None = None
     rules: tuple[Rule, ...] = ()
@@ -123,8 +128,8 @@ def body_schema(request: StrictRequest) -> Any:
 
 
 def find_body_faults(request: StrictRequest, body: bytes) -> list[Fault]:
-    """All that is wrong with the body, by the schema and by our own rules, in the order of its fields;
-    Invalid where it cannot be read, or has a field twice, of which any decoder would take one."""
+    """All that is wrong with the body, by its schema and by our own rules, in the order of the fields. Raises
+    InvalidInput if it cannot be read or has a field twice."""
     if not body:
         raise InvalidInput([NO_BODY])
     try:
@@ -144,7 +149,8 @@ def apply_rules(request: StrictRequest, given: Given) -> Iterator[Fault]:
 
 
 def parse_integer(digits: str) -> int | float:
-    """Python takes no integer of thousands of digits, and no field of ours holds one."""
+    """An int, or a float for more digits than any field of ours holds: Python refuses to convert thousands of
+    them."""
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
@@ -160,8 +166,8 @@ JSON_WITH_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=require_unique_keys, 
 
 @cache
 def query_schemas(handler: Any) -> dict[str, dict[str, Any]]:
-    """The schemas of the handler's query parameters by their names in the contract; its other arguments are
-    none. What is not given is not null."""
+    """The schemas of the handler's query parameters, by their names in the contract. An absent parameter is
+    not null, so none of them allows null."""
     fields = handler.parsed_fn_signature.parameters.values()
     return {
         str(getattr(field.kwarg_definition, "name", None) or field.name): without_null(schema_of(field.raw))
@@ -176,7 +182,7 @@ def query_checks(handler: Any) -> dict[str, validators.Check]:
 
 
 async def require_readable_body(request: StrictRequest) -> None:
-    """Whether a body can be read at all: 415, then 413. Returns when all of it is here."""
+    """Wait for the whole body. Raises 415 for its type or encoding, then 413 for its size."""
     kind, _ = request.content_type
     if kind != "application/json":
         raise UnsupportedMediaType("Content-Type must be application/json")
@@ -184,12 +190,14 @@ async def require_readable_body(request: StrictRequest) -> None:
         raise UnsupportedMediaType("Content-Encoding must be identity: send the body as it is")
     try:
         await request.body()  # raises 413
-    except InternalServerException as error:  # whoever sent it has hung up: no failure of ours
+    except InternalServerException as error:
+        # The client disconnected before the end of its body; this is not a server error.
         raise BadRequest(INCOMPLETE_BODY, ErrorCode.INCOMPLETE_BODY) from error
 
 
 async def read_query(request: StrictRequest) -> None:
-    """How the query is written; leaves in the request what the handler is to read of it."""
+    """Check the query, and keep in `request.query` what the handler reads. Raises BadRequest for what is
+    wrong with it."""
     given = parse_query(request.scope["query_string"].decode("latin-1"))
     if not is_valid_query(given, query_checks(request.route_handler)):
         given = await clean_query(request, given)
@@ -204,7 +212,7 @@ def parse_query(query: str) -> list[tuple[str, str]]:
 
 
 def is_valid_query(given: list[tuple[str, str]], checks: dict[str, validators.Check]) -> bool:
-    """Whether each is known, given once, and a value of its schema."""
+    """Whether each parameter is known, not repeated, and a value of its schema."""
     if len(given) != len(dict(given)):
         return False
     for name, value in given:
@@ -215,7 +223,8 @@ def is_valid_query(given: list[tuple[str, str]], checks: dict[str, validators.Ch
 
 
 async def clean_query(request: StrictRequest, given: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What of it counts; BadRequest where it has a fault."""
+    """The parameters without empty filters, which count as absent. Raises BadRequest with everything that is
+    wrong, in the body as well."""
     times = Counter(name for name, _ in given)
     repeated = [violations.parameter_fault(name, REPEATED_PARAMETER) for name in times if times[name] > 1]
     once = [(name, value) for name, value in given if times[name] == 1]
@@ -237,7 +246,7 @@ async def require_body(request: StrictRequest) -> None:
 
 
 async def body_faults_if_any(request: StrictRequest) -> Sequence[Fault]:
-    """Those of a body that may be none, or none that can be read."""
+    """The faults of the body, if the operation takes one, also if it cannot be read."""
     if request.route_handler.parsed_data_field is None:
         return []
     try:

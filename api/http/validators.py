@@ -1,5 +1,5 @@
-"""Whether a value is sound: quickly, and without a word for what is wrong with one that is not. What is
-not accepted here, api/http/violations.py judges anew; so this may refuse too much, and never too little."""
+"""Whether a value is valid: fast, and without saying what is wrong. What is refused here is checked again by
+api/http/violations.py, which says so; so this may refuse too much, but never accept too much."""
 
 from collections.abc import Callable
 from datetime import date
@@ -19,7 +19,7 @@ PATTERNS_WITHOUT_NUL = {TEXT, NOT_BLANK, EMAIL, REFERENCE}
 
 
 class BodyDecoder:
-    """Reads the bodies of one schema."""
+    """Decodes and checks the bodies of one schema."""
 
     def __init__(self, schema: type[Struct]) -> None:
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(schema).decode
@@ -29,15 +29,16 @@ class BodyDecoder:
             (name, check) for name, rules in properties.items() if (check := stricter_check(rules))
         ]
 
-    def is_sound(self, sent: dict[str, Any]) -> bool:
-        """Whether what the decoder has taken is sound, of which `sent` is the JSON."""
+    def is_valid(self, sent: dict[str, Any]) -> bool:
+        """Whether a body that msgspec has accepted is valid for us, too. `sent`: the body as plain JSON
+        values."""
         for name, check in self.checks:
             value = sent.get(name)
             if value is not None and not check(value):
                 return False
         return True
 
-    def given(self, value: Struct) -> dict[str, Any]:
+    def given_fields(self, value: Struct) -> dict[str, Any]:
         """The fields that were sent and are not null, by their names in the contract."""
         found = ((name, getattr(value, field)) for field, name in self.fields)
         return {name: value for name, value in found if value is not UNSET and value is not None}
@@ -49,7 +50,8 @@ def body_decoder(schema: type[Struct]) -> BodyDecoder:
 
 
 def stricter_check(schema: dict[str, Any]) -> Check | None:
-    """What msgspec lets pass in a field of this schema and we do not, or None where we agree."""
+    """A check for what msgspec accepts in a field of this schema and we do not; None if there is no
+    difference."""
     kind = without_null(schema)
     if "enum" in kind or kind.get("type") == "boolean":
         return None
@@ -71,7 +73,7 @@ def format_check(kind: dict[str, Any]) -> Check:
 
 
 def query_check(schema: dict[str, Any]) -> Check:
-    """Whether a parameter, as it is written in a query, is a value of this schema."""
+    """A check whether a parameter, as written in a query, is a value of this schema."""
     if "enum" in schema:
         return frozenset(schema["enum"]).__contains__
     match schema.get("type"), schema.get("format"):

@@ -1,5 +1,5 @@
-"""Everything that is wrong with a body or a query, not only what is wrong first: msgspec stops there, and a
-form wants to mark all of its fields."""
+"""Everything that is wrong with a body or a query. msgspec stops at the first error, but a form marks all of
+its fields at once."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from api.http.problems import MAX_FAULTS, ErrorCode, Fault
 Path = tuple[str | int, ...]
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 DIGITS = re.compile(r"0|[1-9][0-9]*")
-MAX_INT32_DIGITS = 10  # an int32 has no more
+MAX_INT32_DIGITS = 10
 BLANK = re.compile(r"[\s\u001c-\u001f\u0085\ufeff]*")
 TYPES = {"uuid": UUID, "date": date, "date-time": datetime}
 LEAP_SECOND = re.compile(r"(?<=T[0-9]{2}:[0-9]{2}:)60", re.IGNORECASE)
@@ -28,7 +28,7 @@ Reason = tuple[ErrorCode, str]
 
 
 def body_faults(schema: Any, body: Any) -> list[Fault]:
-    """What is wrong with a decoded body of `schema`, in the order of its fields and the unknown ones last."""
+    """What is wrong with a decoded body, in the order of its schema's fields; unknown fields come last."""
     return [
         Fault(pointer="".join(f"/{part}" for part in path), code=code, detail=detail)
         for path, (code, detail) in islice(find_violations(schema_of(schema), body, ()), MAX_FAULTS)
@@ -36,12 +36,12 @@ def body_faults(schema: Any, body: Any) -> list[Fault]:
 
 
 def field_fault(name: str, code: ErrorCode, detail: str) -> Fault:
-    """A fault that one of our own rules finds."""
+    """A fault in one field of the body, for our own rules."""
     return Fault(pointer=f"/{name}", code=code, detail=detail)
 
 
 def valid_fields(schema: Any, body: Any, faults: list[Fault]) -> dict[str, Any]:
-    """The fields of a body that are there and not at fault, each of its type."""
+    """The fields of a body that are present and have no fault, each of its type."""
     if not isinstance(body, dict):
         return {}
     at_fault = {field_name(fault) for fault in faults}
@@ -58,7 +58,7 @@ def field_types(schema: Any) -> dict[str, Any]:
 
 
 def sort_faults(schema: Any, faults: list[Fault]) -> list[Fault]:
-    """By the order of the fields; what is unknown comes last."""
+    """In the order of the schema's fields; unknown fields come last."""
     names = list(schema_of(schema)["properties"])
     places = {name: number for number, name in enumerate(names)}
     return sorted(faults, key=lambda fault: places.get(field_name(fault), len(names)))
@@ -96,13 +96,13 @@ def find_object_violations(
     unknown = [name for name in value if name not in fields]
     for name in filter(is_safe_to_repeat, unknown):
         yield (*path, name), (ErrorCode.UNKNOWN_FIELD, f"is not a known field; known are {known}")
-    if not all(map(is_safe_to_repeat, unknown)):  # whose name is not repeated
+    if not all(map(is_safe_to_repeat, unknown)):  # their names are not repeated
         yield path, (ErrorCode.UNKNOWN_FIELD, f"has an unknown field; known are {known}")
 
 
 def is_empty(schema: dict[str, Any], value: Any, is_required: bool) -> bool:
-    """Whether a form has left the field empty, and may not: null equals absent, and so does a blank text
-    that must be none."""
+    """Whether a value stands for a required field that was left empty in a form: null, or white space where
+    the schema wants more."""
     is_text = schema.get("pattern") in {NOT_BLANK, EMAIL}
     if without_null(schema) is not schema or not (is_required or is_text):
         return False
@@ -114,7 +114,7 @@ def is_empty(schema: dict[str, Any], value: Any, is_required: bool) -> bool:
 
 
 def value_violation(schema: dict[str, Any], value: Any, rule: str) -> Reason | None:
-    """Why `value` is none of `schema`; `rule` says all that it must be."""
+    """Why `value` does not match `schema`; None if it does. `rule`: all that it must be, in words."""
     if "enum" in schema:
         if value in schema["enum"]:
             return None
@@ -152,31 +152,32 @@ def text_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | No
 
 
 def format_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
-    """Stricter than msgspec and Litestar, which also read a UUID without hyphens or seconds since 1970."""
+    """Stricter than msgspec and Litestar, which also accept a UUID without hyphens or seconds since 1970."""
     name = schema["format"]
-    if is_written(name, value) and len(value) <= schema.get("maxLength", len(value)):
+    if not is_malformed(name, value) and len(value) <= schema.get("maxLength", len(value)):
         return None
     mended, leaps = LEAP_SECOND.subn("59", value)
-    if name == "date-time" and leaps and is_written(name, mended):
+    if name == "date-time" and leaps and not is_malformed(name, mended):
         return ErrorCode.BAD_FORMAT, "must not be a leap second"
     return ErrorCode.BAD_FORMAT, rule
 
 
-def is_written(name: str, value: str) -> bool:
+def is_malformed(name: str, value: str) -> bool:
+    """Whether `value` is not in the format `name`."""
     if not FORMAT_PATTERNS[name].fullmatch(value):
-        return False
+        return True
     try:
         msgspec.convert(value, TYPES[name])
-    except msgspec.ValidationError:  # the 30th of February
-        return False
-    return True
+    except msgspec.ValidationError:  # such as the 30th of February
+        return True
+    return False
 
 
 def check_query(
     known: dict[str, Any], given: list[tuple[str, str]], is_closed: bool
 ) -> tuple[list[Fault], list[tuple[str, str]]]:
-    """(what is wrong, what is to be read) of a query whose `known` parameters have these schemas. An empty
-    filter is as good as none; where `is_closed`, so is no unknown parameter."""
+    """(what is wrong, what the handler reads) of a query. `known`: the schemas of its parameters. An empty
+    filter counts as absent. `is_closed`: an unknown parameter is an error."""
     faults, kept = [], []
     for name, value in given:
         schema = known.get(name)
@@ -198,7 +199,7 @@ def check_query(
 
 
 def utc_violation(instant: str) -> Reason | None:
-    """An instant may be of a year that UTC's calendar does not have."""
+    """What is wrong with an instant whose date in UTC is outside of the years 1 to 9999."""
     try:
         msgspec.convert(instant, datetime).astimezone(UTC)
     except OverflowError:
@@ -218,12 +219,12 @@ def unknown_parameter_violation(known: dict[str, Any], name: str) -> Reason:
 
 
 def is_safe_to_repeat(name: str) -> bool:
-    """Whether an unknown name may be repeated."""
+    """Whether an unknown name may be repeated in an answer."""
     return SAFE_NAME.fullmatch(name) is not None
 
 
 def parse_parameter(schema: dict[str, Any], value: str) -> Any:
-    """The value of a parameter; the text itself where it is not written as its type is."""
+    """The value of a parameter; the text itself if it is not a value of the parameter's type."""
     if schema.get("type") == "integer" and DIGITS.fullmatch(value):
         return int(value) if len(value) <= MAX_INT32_DIGITS else MAX_SAFE_INTEGER
     if schema.get("type") == "boolean":

@@ -70,6 +70,11 @@ def failure_of(error: BaseException) -> Failure | None:
     return DUPLICATES.get(str(error.constraint_name), Failure.UNKNOWN)
 
 
+def kind_of(error: BaseException) -> str:
+    """For logs: the class of the error and, where PostgreSQL raised it, its SQLSTATE."""
+    return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".rstrip()
+
+
 def own_error(error: BaseException) -> BaseException:
     """PostgreSQL's own, out of what SQLAlchemy makes of it where Alembic works."""
     cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else None
