@@ -1,4 +1,5 @@
-"""Addresses as others write them: an origin as a browser does, a proxy's network as its packets do."""
+"""Addresses in the spelling that others use: an origin as browsers send it, a proxy's network as its packets
+show it."""
 
 import re
 import socket
@@ -20,9 +21,9 @@ NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def parse_origin(text: str) -> str:
-    """`text` as a browser writes it into `Origin` (URL standard, 3.5 and 4.5): lower case, no default port, a
-    name in IDNA, an address in its one spelling. ValueError, with the reason: no browser sends it. A reason
-    repeats neither user name nor password."""
+    """`text` as a browser sends it in `Origin` (URL standard, 3.5 and 4.5): in lower case, without the
+    default port, a name in IDNA, an address in its canonical spelling. Raises ValueError, with the reason, if
+    no browser sends it. The reason repeats neither user name nor password."""
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
     if "*" in text:
@@ -37,14 +38,14 @@ def parse_origin(text: str) -> str:
         raise ValueError(
             f"a browser sends {parse_origin(text[: -len(rest)] + rest[: path.start()])}, without a path"
         )
-    place = HOST_AND_PORT.fullmatch(rest)
-    if not place or not place[1]:
+    matched = HOST_AND_PORT.fullmatch(rest)
+    if not matched or not matched[1]:
         raise ValueError("after :// comes a host, and a port where it is not the scheme's own")
-    port = int(place[2] or DEFAULT_PORTS[scheme])
+    port = int(matched[2] or DEFAULT_PORTS[scheme])
     if port > 65535 or port in BLOCKED_PORTS:
         raise ValueError(f"no browser opens a page at port {port}")
-    written = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
-    return f"{scheme}://{parse_host(place[1])}{written}"
+    suffix = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+    return f"{scheme}://{parse_host(matched[1])}{suffix}"
 
 
 def parse_host(text: str) -> str:
@@ -67,7 +68,8 @@ def parse_host(text: str) -> str:
 
 
 def require_decodable(label: str) -> None:
-    """UnicodeError: it says that it is punycode, and is none, or of what no name holds."""
+    """Raise UnicodeError for a label that claims to be punycode and is not, or that decodes to what no name
+    may hold."""
     if label.startswith("xn--"):
         name = label[4:].encode().decode("punycode")
         if name.isascii() or idna.uts46_remap(name, std3_rules=False) != name:
@@ -78,7 +80,7 @@ def format_ipv6(address: IPv6Address) -> str:
     """The URL standard's IPv6 serializer. Python writes an IPv4-mapped address in another way since 3.13."""
     text = ":".join(f"{int(piece, 16):x}" for piece in address.exploded.split(":"))
     runs = re.finditer(r"(?<![^:])0(?::0)+(?![^:])", text)
-    zeros = max(runs, key=lambda run: len(run[0]), default=None)  # of equal ones the first
+    zeros = max(runs, key=lambda run: len(run[0]), default=None)  # of equally long ones the first
     if zeros is None:
         return text
     before, after = text[: zeros.start()], text[zeros.end() :]
@@ -86,7 +88,7 @@ def format_ipv6(address: IPv6Address) -> str:
 
 
 def without_zone(text: str) -> str:
-    """ValueError: neither a browser nor a packet names the zone of an address."""
+    """The same address; ValueError if it has a zone, which neither browsers nor packets name."""
     address, zone, _ = text.partition("%")
     if zone:
         raise ValueError(f"write {address}, without the zone behind %")
@@ -94,8 +96,8 @@ def without_zone(text: str) -> str:
 
 
 def parse_network(text: str) -> str:
-    """An address or a network as its packets show it: IPv4 where it is IPv4-mapped. ValueError: no packet
-    comes from there; the message says what was meant."""
+    """An address or a network as its packets show it: IPv4 instead of IPv4-mapped. Raises ValueError if no
+    packet comes from there; the message says what was probably meant."""
     bare = without_zone(text)
     try:
         interface = ip_interface(bare)

@@ -1,4 +1,4 @@
-"""One request on a connection and its answer, which leaves in one piece where it is whole."""
+"""One request on a connection and its answer, which is written at once if its body comes in one piece."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,26 +22,27 @@ ENCODED_HEADERS = {
     (name, value): b"%b: %b\r\n" % (name, value)
     for name, value in (*COMMON_HEADERS, *LISTED_ORIGIN_HEADERS, (b"content-type", b"application/json"))
 }
-CONTROL_CHARACTERS = bytes([*range(9), *range(10, 32), 127])  # which no value of a header holds
+CONTROL_CHARACTERS = bytes([*range(9), *range(10, 32), 127])  # forbidden in the value of a header
 
 
 class LingeringTransport(asyncio.Transport):
-    """The connection as an answer sees it: to close it is to leave it in good order."""
+    """The connection as the application's answer sees it: closing it first reads what is unread
+    (StrictProtocol.close)."""
 
     def __init__(
-        self, transport: asyncio.Transport, is_leaving: Callable[[], bool], leave: Callable[[], None]
+        self, transport: asyncio.Transport, is_closing: Callable[[], bool], close: Callable[[], None]
     ) -> None:
         super().__init__()
         self.write = transport.write  # type: ignore[method-assign]  # one call less
-        self.is_closing = is_leaving  # type: ignore[method-assign]  # one call less
-        self.close = leave  # type: ignore[method-assign]  # one call less
+        self.is_closing = is_closing  # type: ignore[method-assign]  # one call less
+        self.close = close  # type: ignore[method-assign]  # one call less
 
 
 class Exchange(RequestResponseCycle):
-    """uvicorn's, which searches each header twice and writes twice."""
+    """uvicorn's cycle, faster: that one searches each header twice and writes each answer in two pieces."""
 
-    failure: str | None = None  # of the request's body
-    head: bytes | None = None  # of an answer whose body is still to come
+    failure: str | None = None  # why the request's body is not complete
+    head: bytes | None = None  # of the answer, until its body comes
     length = 0
 
     def __init__(self, protocol: HttpToolsProtocol, transport: asyncio.Transport, keep_alive: bool) -> None:
@@ -69,33 +70,33 @@ class Exchange(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start" and not self.response_started:
-            self.head = self.head_of(message["status"], [*self.default_headers, *message["headers"]])
+            self.head = self.encode_head(message["status"], [*self.default_headers, *message["headers"]])
             if self.head is not None:
                 self.response_started = True
                 return
         elif self.head is not None:
             head, self.head = self.head, None
-            if self.is_whole(message) and not self.flow.write_paused:
+            if self.is_complete(message) and not self.flow.write_paused:
                 self.finish(head + message.get("body", b""))
                 return
             self.chunked_encoding, self.expected_content_length = False, self.length
             self.transport.write(head)
         await super().send(message)
 
-    def head_of(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes | None:
-        """None: it is for uvicorn to say how the answer ends."""
+    def encode_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        """The status line and the headers; None if uvicorn must decide how the body is framed."""
         lines, values, length = [STATUS_LINE[status]], [], None
         for header in headers:
             if header in ENCODED_HEADERS:
                 lines.append(ENCODED_HEADERS[header])
                 continue
             name, value = header
-            opening = header_prefix(name)
-            if opening == b"content-length: ":
+            prefix = header_prefix(name)
+            if prefix == b"content-length: ":
                 length = int(value)
-            elif opening in (b"transfer-encoding: ", b"connection: "):
+            elif prefix in (b"transfer-encoding: ", b"connection: "):
                 return None
-            lines += (opening, value, b"\r\n")
+            lines += (prefix, value, b"\r\n")
             values.append(value)
         if length is None:
             return None
@@ -107,7 +108,7 @@ class Exchange(RequestResponseCycle):
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         return b"".join(lines)
 
-    def is_whole(self, message: Any) -> bool:
+    def is_complete(self, message: Any) -> bool:
         is_last = message["type"] == "http.response.body" and not message.get("more_body")
         return is_last and len(message.get("body", b"")) == self.length and self.scope["method"] != "HEAD"
 
@@ -122,7 +123,7 @@ class Exchange(RequestResponseCycle):
 
 @cache
 def header_prefix(name: bytes) -> bytes:
-    """What stands before the value. Our own code chooses the names, of which there are few."""
+    """The header's name and colon. The cache stays small, because only our own code chooses names."""
     if HEADER_RE.search(name):
         raise RuntimeError("Invalid HTTP header name.")
     return name.lower() + b": "

@@ -1,4 +1,5 @@
-"""How HTTP/1.1 messages lie in a stream of bytes (RFC 9112), as far as the parser leaves it to us."""
+"""Where HTTP/1.1 messages begin and end in a stream of bytes (RFC 9112), as far as the parser leaves that to
+us."""
 
 import re
 
@@ -13,46 +14,46 @@ HOST = re.compile(
 
 
 class Framing:
-    """Cuts a stream where a head or a body ends, so that what follows in the same breath can be told from it.
+    """Cuts a stream where a head or a body ends, so that the parser is not given the next message with it.
 
-    Trailer fields get another name on their way to the parser: it would obey a Content-Length, a Connection
-    or an Upgrade among them (RFC 9110, 6.5.1), and still judges how they are written.
+    Trailer fields are renamed before the parser sees them, because it would obey a Content-Length, a
+    Connection or an Upgrade among them (RFC 9110, 6.5.1). It still checks their syntax.
     """
 
-    overhead = 0  # bytes of a chunked body since the last one that was data
+    overhead = 0  # bytes of a chunked body since its last byte of data
 
     def __init__(self) -> None:
         self.expect_head()
 
     def expect_head(self) -> None:
-        self.last = b""  # of the head, where its end may lie across two pieces
-        self.left = 0  # bytes of a body, or of a chunk with the end of its line
+        self.last = b""  # bytes of the head, because its end may be split between two pieces
+        self.left = 0  # bytes that are still to come of the body, or of the chunk and the end of its line
         self.is_chunked = False
 
     def expect_body(self, length: int, is_chunked: bool) -> None:
         self.left, self.is_chunked = length, is_chunked
         self.overhead = 0
-        self.line = b""  # of the next chunk's size
+        self.line = b""  # that says the size of the next chunk
         self.in_trailer, self.at_line_start = False, True
 
     @property
     def has_body(self) -> bool:
         return self.is_chunked or self.left > 0
 
-    def take(self, data: bytes, begin: int) -> tuple[bytes, int]:
-        """What the parser is to read next of `data`, and where the rest begins."""
+    def next_piece(self, data: bytes, begin: int) -> tuple[bytes, int]:
+        """(what the parser reads next, where the rest of `data` begins)."""
         if self.left:
             end = min(begin + self.left, len(data))
             self.left -= end - begin
             return data[begin:end], end
         if not self.is_chunked:
-            return self.piece_of_head(data, begin)
+            return self.take_head(data, begin)
         end = data.find(END_OF_LINE, begin) + 1 or len(data)
         piece = data[begin:end]
         self.overhead += len(piece)
-        return (self.piece_of_trailer(piece) if self.in_trailer else self.piece_of_size(piece)), end
+        return (self.take_trailer(piece) if self.in_trailer else self.take_chunk_size(piece)), end
 
-    def piece_of_head(self, data: bytes, begin: int) -> tuple[bytes, int]:
+    def take_head(self, data: bytes, begin: int) -> tuple[bytes, int]:
         seam = (self.last + data[begin : begin + 3]).find(END_OF_HEAD)
         if seam >= 0:
             end = begin + seam + len(END_OF_HEAD) - len(self.last)
@@ -63,10 +64,10 @@ class Framing:
         self.last = (self.last + piece[-3:])[-3:]
         return piece, end
 
-    def piece_of_size(self, piece: bytes) -> bytes:
+    def take_chunk_size(self, piece: bytes) -> bytes:
         self.line += piece
         if self.line.endswith(END_OF_LINE):
-            size = chunk_size(self.line)
+            size = parse_chunk_size(self.line)
             self.line = b""
             if size == 0:
                 self.in_trailer = True
@@ -74,14 +75,14 @@ class Framing:
                 self.left, self.overhead = size + len(b"\r\n"), 0
         return piece
 
-    def piece_of_trailer(self, piece: bytes) -> bytes:
+    def take_trailer(self, piece: bytes) -> bytes:
         begins_field = self.at_line_start and not piece.startswith((b"\r", b":"))
         self.at_line_start = piece.endswith(END_OF_LINE)
         return b"x-" + piece if begins_field else piece
 
 
-def chunk_size(line: bytes) -> int | None:
-    """None: it is none, which the parser will say."""
+def parse_chunk_size(line: bytes) -> int | None:
+    """None for a malformed line, which the parser will refuse."""
     try:
         return int(line.partition(b";")[0], 16)
     except ValueError:
@@ -89,8 +90,8 @@ def chunk_size(line: bytes) -> int | None:
 
 
 def split_target(target: bytes) -> tuple[bytes | None, bytes, bytes]:
-    """(authority, path, query) of a request's target, nothing decoded (RFC 9112, 3.2). What has no path,
-    such as `*`, comes back as a path that nobody has."""
+    """(authority, path, query) of a request's target, without decoding (RFC 9112, 3.2). A target without a
+    path, such as `*`, is returned as a path, which no operation has."""
     absolute = ABSOLUTE.fullmatch(target)
     if absolute:
         authority, path, query = absolute.groups()

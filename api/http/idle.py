@@ -1,4 +1,4 @@
-"""A time-out that starts anew again and again."""
+"""A time-out that is often started and rarely reached."""
 
 import asyncio
 from asyncio import TimerHandle
@@ -6,33 +6,35 @@ from collections.abc import Callable
 
 
 class IdleTimer:
-    """Calls `act` where `seconds` pass between `begin` and `end`. One timer waits for that all the time: to
-    make and cancel one at each `begin` costs more than the rest of a short request's protocol."""
+    """Calls `on_timeout` when `seconds` have passed since `start` without a `stop`. It keeps one timer of the
+    event loop, because a new one at each `start` costs more than the rest of HTTP for a short request."""
 
     timer: TimerHandle | None = None
-    since: float | None = None  # in the loop's time; None while nothing is idle
+    started_at: float | None = None  # in the event loop's time; None while stopped
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, act: Callable[[], None]) -> None:
-        self.loop, self.seconds, self.act = loop, seconds, act
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, on_timeout: Callable[[], None]
+    ) -> None:
+        self.loop, self.seconds, self.on_timeout = loop, seconds, on_timeout
 
-    def begin(self) -> None:
-        self.since = self.loop.time()
+    def start(self) -> None:
+        self.started_at = self.loop.time()
         if self.timer is None:
-            self.timer = self.loop.call_later(self.seconds, self.look)
+            self.timer = self.loop.call_later(self.seconds, self.check)
 
-    def end(self) -> None:
-        self.since = None
+    def stop(self) -> None:
+        self.started_at = None
 
     def close(self) -> None:
         if self.timer:
             self.timer.cancel()
 
-    def look(self) -> None:
+    def check(self) -> None:
         self.timer = None
-        if self.since is None:
+        if self.started_at is None:
             return
-        left = self.since + self.seconds - self.loop.time()
+        left = self.started_at + self.seconds - self.loop.time()
         if left > 0:
-            self.timer = self.loop.call_later(left, self.look)
+            self.timer = self.loop.call_later(left, self.check)
         else:
-            self.act()
+            self.on_timeout()

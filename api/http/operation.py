@@ -1,5 +1,5 @@
-"""How an operation is written: Litestar's decorators, whose handlers work out once what Litestar's would for
-each request."""
+"""The decorators of our operations: Litestar's, but their handlers prepare once what Litestar's do in each
+request."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -54,7 +54,7 @@ class Operation(HTTPRouteHandler):
         rules: Sequence[Rule] = (),
         manages_session: bool = False,
     ) -> None:
-        """What Litestar's takes, as far as we use it, and what OperationPolicy says."""
+        """Litestar's arguments, as far as we use them, and those of OperationPolicy."""
         policy = OperationPolicy(
             authentication=authentication,
             counter=counter,
@@ -81,13 +81,13 @@ class Operation(HTTPRouteHandler):
         return self.handlers_of_exceptions
 
     async def authorize_connection(self, connection: AnyConnection) -> None:
-        """Litestar hands each guard a copy of the handler, lest it change it; ours change nothing."""
+        """Litestar gives each guard a copy of the handler, because a guard might change it; ours do not."""
         for guard in self.resolve_guards():
             await guard(connection, self)  # type: ignore[misc]  # awaitable, as resolved
 
     def create_kwargs_model(self, path_parameters: Any) -> KwargsModel:
         model = super().create_kwargs_model(path_parameters)
-        if not FastKwargsModel.suffice(model):
+        if not FastKwargsModel.can_replace(model):
             return model
         self._signature_model = without_parsing(self.signature_model)
         return FastKwargsModel(model, self.signature_model)  # type: ignore[return-value]  # what HTTPRoute uses of one
@@ -99,7 +99,7 @@ class Operation(HTTPRouteHandler):
 
 
 async def check_request(request: StrictRequest) -> None:
-    """Litestar's before_request hook: what must hold before a handler reads anything."""
+    """Litestar's before_request hook: check body, caller and query before the handler runs."""
     takes_body = request.route_handler.parsed_data_field is not None
     if takes_body:
         await require_readable_body(request)
@@ -112,13 +112,13 @@ async def check_request(request: StrictRequest) -> None:
 
 
 class FastKwargsModel:
-    """What a handler is called with, for those that take no more than the request, its body, ids of the
-    path, parameters of the query and dependencies. The body and the query are judged already."""
+    """A faster KwargsModel for handlers that take nothing but the request, its body, path and query
+    parameters and dependencies. The body and the query have been checked before."""
 
     has_kwargs = True
 
     def __init__(self, model: KwargsModel, signature: type[SignatureModel]) -> None:
-        self.takes = model.expected_reserved_kwargs
+        self.reserved = model.expected_reserved_kwargs
         self.in_path = [(one.field_name, one.field_alias) for one in model.expected_path_params]
         self.query = query_struct(model.expected_query_params, signature)
         self.constants = {
@@ -132,7 +132,7 @@ class FastKwargsModel:
         self.defaults = msgspec.structs.asdict(self.query())
 
     @staticmethod
-    def suffice(model: KwargsModel) -> bool:
+    def can_replace(model: KwargsModel) -> bool:
         others = (
             model.expected_cookie_params,
             model.expected_header_params,
@@ -144,18 +144,18 @@ class FastKwargsModel:
         return not any(others) and model.expected_reserved_kwargs <= {"request", "data"}
 
     async def to_kwargs(self, connection: StrictRequest) -> dict[str, Any]:
-        kwargs = self.of_query(connection.query)
+        kwargs = self.query_arguments(connection.query)
         for key, provide in self.constants.items():
             kwargs[key] = await provide()
-        if "request" in self.takes:
+        if "request" in self.reserved:
             kwargs["request"] = connection
         for name, alias in self.in_path:
             kwargs[name] = connection.scope["path_params"][alias]
-        if "data" in self.takes:
+        if "data" in self.reserved:
             kwargs["data"] = await connection.json()
         return kwargs
 
-    def of_query(self, given: list[tuple[str, str]] | None) -> dict[str, Any]:
+    def query_arguments(self, given: list[tuple[str, str]] | None) -> dict[str, Any]:
         if not given:
             return self.defaults.copy()
         try:
@@ -166,7 +166,7 @@ class FastKwargsModel:
     async def resolve_dependencies(
         self, connection: AnyConnection, kwargs: dict[str, Any]
     ) -> DependencyCleanupGroup:
-        """One after the other: ours do not wait, and a task group, as Litestar has it, costs more."""
+        """One after the other: ours do not wait for anything, and Litestar's task group costs more."""
         group = DependencyCleanupGroup()
         for batch in self.dependency_batches:
             for dependency in batch:
@@ -175,14 +175,14 @@ class FastKwargsModel:
 
 
 def query_struct(parameters: Iterable[ParameterDefinition], signature: type[SignatureModel]) -> type[Struct]:
-    """A struct of these parameters, by their names in a query; each has a default."""
+    """A struct with a field for each parameter, named as in a query; each has a default."""
     kinds = {field.name: field.type for field in msgspec.structs.fields(signature)}
     fields = [(one.field_name, kinds[one.field_name], one.default) for one in parameters]
     return defstruct("Query", fields, rename={one.field_name: one.field_alias for one in parameters})
 
 
 def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
-    """The signature of a handler whose arguments are of its types already."""
+    """The signature without its conversion of arguments, which have the right types already."""
 
     def parse(connection: AnyConnection, kwargs: dict[str, Any]) -> dict[str, Any]:
         return kwargs
@@ -192,7 +192,7 @@ def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
 
 
 class StructResponse:
-    """A struct as JSON."""
+    """An answer with a struct as JSON, which is encoded already."""
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status = status

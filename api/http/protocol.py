@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol, with bounds, and with what it would believe too much."""
+"""HTTP/1.1 on one connection: uvicorn's protocol, with limits of size and time, and stricter."""
 
 import asyncio
 import re
@@ -18,30 +18,30 @@ from api.http.idle import IdleTimer
 from api.http.requests import INCOMPLETE_BODY
 from api.http.security_headers import SECURITY_HEADERS
 
-MAX_HEAD_BYTES = 64 * 1024  # bytes of a request line with its headers; of a trailer as well
-LINGER_SECONDS = 5  # in which a client may read the answer before the connection goes
-LINGER_BYTES = 16 * 1024 * 1024  # which it may send meanwhile
+MAX_HEAD_BYTES = 64 * 1024  # of a request line with its headers, and of a trailer
+LINGER_SECONDS = 5  # for the client to read the answer before the connection is closed
+MAX_LINGER_BYTES = 16 * 1024 * 1024  # that the client may send meanwhile
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 INVALID_REQUEST = "Invalid HTTP request"
 
 
 class InvalidHeadError(Exception):
-    """The parser lets this head pass, the standard does not."""
+    """The parser accepts this head, but the standard does not."""
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """What the parser cannot read never reaches the application; its answer is an ErrorDetail all the same,
-    and comes after the answers to what could be read before.
+    """A malformed request never reaches the application. It is answered with an ErrorDetail as well, after
+    the answers to the requests before it.
 
-    `body_timeout`: seconds in which a head must be complete from its first byte on, and a body from the end
-    of the head on. What was checked at the head of a request is not true for ever.
+    `body_timeout`: seconds from the first byte of a head until the head is complete, and from the end of the
+    head until the body is. What was checked at the head of a request does not stay true for ever.
 
     An `Upgrade`, which curl and Java send to try HTTP/2, is ignored, as RFC 9110, 7.8 allows. httptools would
-    drop the body of such a request and take it for the next one: where the header is not seen in time,
-    because the request comes in pieces, it is refused.
+    take the body of such a request for the next request. So the header is renamed; if that fails, because the
+    request comes in several pieces, the request is refused.
     """
 
-    cycle: Exchange  # of the newest request
+    cycle: Exchange  # the newest
 
     def __init__(self, *args: Any, body_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -49,60 +49,60 @@ class StrictProtocol(HttpToolsProtocol):
         self.framing = Framing()
         self.head_size = 0
         self.in_head = self.in_body = False
-        self.is_deaf = False  # nothing that arrives is a request any more
-        self.is_at_end = False  # nothing arrives any more
-        self.discarded = 0  # bytes that arrived since
-        self.is_refusing = False  # a 400 waits for the answers before it
-        self.running: RequestResponseCycle | None = None
+        self.ignores_input = False  # what arrives is not read as requests any more
+        self.is_at_end = False  # the client has closed its side
+        self.discarded = 0  # bytes that arrived since `ignores_input`
+        self.has_refusal = False  # a 400 is sent once the earlier requests are answered
+        self.current: RequestResponseCycle | None = None  # which the application is answering
         self.deadline: TimerHandle | None = None
         self.lingering: TimerHandle | None = None
         self.idle = IdleTimer(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self.ending = LingeringTransport(transport, self.is_leaving, self.leave)
-        self.idle.begin()
+        self.ending = LingeringTransport(transport, self.is_closing, self.close)
+        self.idle.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.unwatch()
+        self.cancel_deadline()
         self.idle.close()
         if self.lingering:
             self.lingering.cancel()
-        if self.running:  # uvicorn tells the newest request only
-            self.running.disconnected = True
-            self.running.message_event.set()
+        if self.current:  # uvicorn tells the newest request only
+            self.current.disconnected = True
+            self.current.message_event.set()
         super().connection_lost(exc)
 
-    # What arrives
+    # Input
 
     def data_received(self, data: bytes) -> None:
         if not self.in_head and not self.in_body and UPGRADE.search(data):
             head, end, body = data.partition(b"\r\n\r\n")
             data = UPGRADE.sub(b"\r\nX-Ignored:", head) + end + body
         position = 0
-        while position < len(data) and not self.is_deaf:
-            piece, position = self.framing.take(data, position)
-            self.read(piece)
-        if self.is_deaf:
+        while position < len(data) and not self.ignores_input:
+            piece, position = self.framing.next_piece(data, position)
+            self.feed(piece)
+        if self.ignores_input:
             self.discard(len(data) - position)
         else:
-            self.watch_for_rest()
+            self.start_deadline_for_rest()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's hangs up
-        """The client sends no more. Whether it still reads, nobody knows before it is written to; so what it
-        asked is answered, and then the connection goes. Returns whether to keep it for that."""
+        """The client has closed its side, but may still read. So its complete requests are answered, and then
+        the connection is closed. Returns whether to keep it open until then."""
         self.is_at_end = True
-        if self.is_deaf:
-            pass  # how it ends is settled already
+        if self.ignores_input:
+            pass  # the connection is being closed already
         elif self.in_body:
             self.fail_body(INCOMPLETE_BODY)
         elif self.in_head:
             self.send_400_response(INVALID_REQUEST)
-        elif self.running:
+        elif self.current:
             self.cycle.keep_alive = False
-        return self.running is not None and not self.is_leaving()
+        return self.current is not None and not self.is_closing()
 
-    def read(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> None:
         if not self.in_body:
             self.head_size += len(piece)
         if self.head_size > MAX_HEAD_BYTES or self.framing.overhead > MAX_HEAD_BYTES:
@@ -115,29 +115,29 @@ class StrictProtocol(HttpToolsProtocol):
 
     def discard(self, count: int) -> None:
         self.discarded += count
-        if self.lingering and self.discarded > LINGER_BYTES:
+        if self.lingering and self.discarded > MAX_LINGER_BYTES:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
-        self.idle.end()
+        self.idle.stop()
         self.in_head = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.in_body:  # a trailer field's names and values are nothing to us
+        if self.in_body:  # trailer fields are ignored
             return
-        name, value = name.lower(), value.strip(b" \t")  # httptools leaves what follows the value
+        name, value = name.lower(), value.strip(b" \t")  # httptools keeps blanks after the value
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """As uvicorn's, which would decode the path, and cut a fragment off."""
+        """As uvicorn's, but uvicorn would decode the path and cut off a fragment."""
         authority, path, query = split_target(self.url)
         version = self.parser.get_http_version()
-        is_chunked, length = self.judge_head(version, authority)
+        is_chunked, length = self.check_head(version, authority)
         self.in_head, self.in_body, self.head_size = False, True, 0
-        self.unwatch()
+        self.cancel_deadline()
         self.framing.expect_body(length, is_chunked)
         scope: Any = self.scope
         scope["http_version"] = version
@@ -153,8 +153,9 @@ class StrictProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def judge_head(self, version: str, authority: bytes | None) -> tuple[bool, int]:
-        """(whether the body comes in chunks, its length); InvalidHeadError where the head is none."""
+    def check_head(self, version: str, authority: bytes | None) -> tuple[bool, int]:
+        """(whether the body is chunked, its length). Raises InvalidHeadError for a head that the standard
+        forbids."""
         hosts, codings, lengths = [], [], []
         for name, value in self.headers:
             if name == b"host":
@@ -163,7 +164,7 @@ class StrictProtocol(HttpToolsProtocol):
                 codings.append(value.lower())
             elif name == b"content-length":
                 lengths.append(value)
-        sound = (
+        is_valid = (
             version in {"1.0", "1.1"}
             and not self.parser.should_upgrade()
             and len(hosts) in ({1} if version == "1.1" else {0, 1})  # RFC 9112, 3.2
@@ -171,103 +172,104 @@ class StrictProtocol(HttpToolsProtocol):
             and codings in ([], [b"chunked"])
             and not (codings and version == "1.0")  # RFC 9112, 6.1
         )
-        if not sound:
+        if not is_valid:
             raise InvalidHeadError
-        length = lengths[0].lstrip(b"0") if lengths else b""  # any number of zeros, and too many for int
+        length = lengths[0].lstrip(b"0") if lengths else b""  # int() refuses thousands of digits, also zeros
         return bool(codings), int(length or b"0")
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.in_body = False
         self.framing.expect_head()
-        self.unwatch()
+        self.cancel_deadline()
         if not self.cycle.keep_alive:
-            self.is_deaf = True
+            self.ignores_input = True
         elif self.cycle.response_complete:
-            self.idle.begin()
+            self.idle.start()
 
-    # Time
+    # Deadlines
 
     def _unset_keepalive_if_required(self) -> None:
-        self.idle.end()
+        self.idle.stop()
 
-    def watch_for_rest(self) -> None:
-        """Of a head, or of the body that a handler may wait for."""
+    def start_deadline_for_rest(self) -> None:
+        """For the rest of a head, or of the body that the application may wait for."""
         if self.deadline is not None:
             return
         if self.in_head:
-            self.watch(self.head_is_late)
-        elif self.in_body and self.framing.has_body and self.cycle is self.running:
-            self.watch(self.body_is_late)
+            self.start_deadline(self.refuse_late_head)
+        elif self.in_body and self.framing.has_body and self.cycle is self.current:
+            self.start_deadline(self.refuse_late_body)
 
-    def watch(self, late: Callable[[], None]) -> None:
-        self.unwatch()
-        self.deadline = self.loop.call_later(self.body_timeout, self.at_deadline, late)
+    def start_deadline(self, on_late: Callable[[], None]) -> None:
+        self.cancel_deadline()
+        self.deadline = self.loop.call_later(self.body_timeout, self.at_deadline, on_late)
 
-    def at_deadline(self, late: Callable[[], None]) -> None:
-        if self.flow.read_paused:  # it is we who do not read
-            self.watch(late)
+    def at_deadline(self, on_late: Callable[[], None]) -> None:
+        if self.flow.read_paused:  # we stopped reading, so the client is not late
+            self.start_deadline(on_late)
         else:
-            late()
+            on_late()
 
-    def unwatch(self) -> None:
+    def cancel_deadline(self) -> None:
         if self.deadline:
             self.deadline.cancel()
             self.deadline = None
 
-    def head_is_late(self) -> None:
+    def refuse_late_head(self) -> None:
         self.send_400_response(INVALID_REQUEST)
 
-    def body_is_late(self) -> None:
+    def refuse_late_body(self) -> None:
         self.fail_body(f"body: must arrive within {self.body_timeout} seconds")
 
-    # What is answered
+    # Output
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self.running = cycle
+        self.current = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        self.running = None
+        self.current = None
         self.server_state.total_requests += 1
-        if self.is_leaving():
+        if self.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            if not self.is_deaf:
-                self.watch_for_rest()
-        elif self.is_refusing:
-            self.refuse()
+            if not self.ignores_input:
+                self.start_deadline_for_rest()
+        elif self.has_refusal:
+            self.send_refusal()
         elif not (self.in_head or self.in_body):
-            self.idle.begin()
+            self.idle.start()
 
     def send_400_response(self, msg: str) -> None:
         if self.in_body:
             self.fail_body(msg)
             return
-        self.is_deaf = True
-        self.unwatch()
-        if self.running:
-            self.is_refusing = True
+        self.ignores_input = True
+        self.cancel_deadline()
+        if self.current:
+            self.has_refusal = True
         else:
-            self.refuse()
+            self.send_refusal()
 
     def fail_body(self, detail: str) -> None:
-        """The newest request will never be complete. Unless it has been answered, its answer says so."""
-        self.is_deaf = True
-        self.unwatch()
+        """The body of the newest request will not be complete. If the request has no answer yet, its answer
+        says so."""
+        self.ignores_input = True
+        self.cancel_deadline()
         if self.cycle.response_complete:
-            self.leave()
-        elif self.cycle is self.running:
+            self.close()
+        elif self.cycle is self.current:
             self.cycle.failure = detail
             self.cycle.keep_alive = False
             self.cycle.message_event.set()
         else:
             self.pipeline.popleft()
-            self.is_refusing = True
+            self.has_refusal = True
 
-    def refuse(self) -> None:
+    def send_refusal(self) -> None:
         body = msgspec.json.encode(ErrorDetail(INVALID_REQUEST))
         head = [
             (b"content-type", b"application/json"),
@@ -277,23 +279,23 @@ class StrictProtocol(HttpToolsProtocol):
         ]
         lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head)]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        self.leave()
+        self.close()
 
-    def leave(self) -> None:
-        """Close the connection. Closing while bytes lie unread would reset it, and the client might never see
-        the answer: so where there may be some, they are read and thrown away for a while."""
-        if self.is_leaving():
+    def close(self) -> None:
+        """Close the connection. If bytes may still arrive, read and discard them for a while first: closing
+        with unread bytes resets the connection, and the client might not see the answer."""
+        if self.is_closing():
             return
-        self.idle.end()
-        is_read = not (self.in_head or self.in_body or self.head_size or self.discarded)
-        if is_read or self.is_at_end:
+        self.idle.stop()
+        is_all_read = not (self.in_head or self.in_body or self.head_size or self.discarded)
+        if is_all_read or self.is_at_end:
             self.transport.close()
             return
-        self.is_deaf = True
-        self.unwatch()
+        self.ignores_input = True
+        self.cancel_deadline()
         self.lingering = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
         self.transport.write_eof()
         self.flow.resume_reading()
 
-    def is_leaving(self) -> bool:
+    def is_closing(self) -> bool:
         return self.lingering is not None or self.transport.is_closing()

@@ -1,7 +1,8 @@
-"""Where a request comes from: the peer, or whom trusted proxies name (X-Forwarded-For, X-Forwarded-Proto).
+"""Where a request comes from: the peer's address, or the one that trusted proxies name (X-Forwarded-For,
+X-Forwarded-Proto).
 
-uvicorn's own middleware compares texts here and there: on a listener of both families an IPv4 peer is
-`::ffff:192.0.2.1` to it, which no `192.0.2.0/24` trusts.
+uvicorn's own middleware does not recognize IPv4-mapped addresses: on a listener for both families an IPv4
+peer is `::ffff:192.0.2.1`, which it does not find in `192.0.2.0/24`.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ from security.authentication import MAX_ADDRESS_LENGTH
 
 @lru_cache(1024)
 def normalize_address(text: str) -> str:
-    """The one way to write this address; an IPv4-mapped one is that IPv4 address (RFC 4291, 2.5.5.2). What is
-    no address stays as it is."""
+    """The canonical spelling of an address; an IPv4-mapped one becomes the IPv4 address (RFC 4291, 2.5.5.2).
+    What is not an address is returned unchanged."""
     if len(text) > MAX_ADDRESS_LENGTH:
         return text
     try:
@@ -37,7 +38,7 @@ def without_port(entry: str) -> str:
 
 
 class TrustedProxies:
-    """The proxies that are believed."""
+    """The proxies whose X-Forwarded- headers are believed."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self.networks = [ip_network(parse_network(text)) for text in trusted]
@@ -51,7 +52,7 @@ class TrustedProxies:
         return any(address in trusted for trusted in self.networks)
 
     def apply_forwarded(self, scope: Any) -> None:
-        """Put into `scope` who asks, and by which scheme."""
+        """Put the client's address and the scheme into `scope`."""
         if not scope.get("client"):
             return
         host, port = scope["client"]
@@ -60,11 +61,12 @@ class TrustedProxies:
             schemes = header_lines(scope, b"x-forwarded-proto")
             if schemes and schemes[-1].strip() in {"http", "https"}:
                 scope["scheme"] = schemes[-1].strip()
-            host, port = self.first_stranger(",".join(header_lines(scope, b"x-forwarded-for"))) or host, 0
+            host, port = self.find_client(",".join(header_lines(scope, b"x-forwarded-for"))) or host, 0
         scope["client"] = (host, port)
 
-    def first_stranger(self, forwarded: str) -> str:
-        """Each proxy adds whom it was asked by at the end: the last entry that is none of them is the
-        caller; where all are, it is the first. What stands before the caller's, they wrote themselves."""
+    def find_client(self, forwarded: str) -> str:
+        """The client in X-Forwarded-For, to whose end each proxy appends the address it was called from. So
+        the client is the last entry that is not a trusted proxy, or the first entry if all are. Entries
+        before the client's may be forged by the client."""
         hosts = [normalize_address(without_port(entry.strip())) for entry in forwarded.split(",")]
         return next((host for host in reversed(hosts) if not self.trusts(host)), hosts[0])

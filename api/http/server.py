@@ -1,4 +1,4 @@
-"""The HTTP server, uvicorn, as we run it."""
+"""The HTTP server: uvicorn, as we run it."""
 
 import contextlib
 import errno
@@ -18,12 +18,12 @@ from uvicorn.supervisors import Multiprocess
 from api.http.protocol import StrictProtocol
 from api.settings import Settings
 
-SHUTDOWN_TIMEOUT_SECONDS = 10  # seconds for requests under way when the server stops
+SHUTDOWN_TIMEOUT_SECONDS = 10  # for requests under way when the server stops
 
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
-    """uvicorn's options: quiet about itself, and no query string in any log (it holds patients' names). Whom
-    to believe about X-Forwarded-For is decided in api/http/proxies.py."""
+    """No access log, because query strings hold patients' names. No proxy headers, because
+    api/http/proxies.py decides which of them to trust."""
     return {
         "http": partial(StrictProtocol, body_timeout=settings.body_timeout_seconds),
         "ws": "none",
@@ -36,13 +36,13 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 
 def listen_on_loopback(port: int) -> Sequence[socket.socket]:
-    """Listening sockets on localhost, for IPv4 and, where the machine has it, IPv6; `port` 0 takes a free
-    one. OSError: the port is taken, on either."""
+    """Listening sockets on localhost, for IPv4 and, if the machine has it, IPv6. `port` 0 takes a free one.
+    Raises OSError if the port is taken on either."""
     ipv4 = open_listener(socket.AF_INET, "127.0.0.1", port)
     try:
         return [ipv4, open_listener(socket.AF_INET6, "::1", ipv4.getsockname()[1])]
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:  # no IPv6 here
+        if error.errno != errno.EADDRINUSE:  # this machine has no IPv6
             return [ipv4]
         ipv4.close()
         if port == 0:
@@ -51,10 +51,10 @@ def listen_on_loopback(port: int) -> Sequence[socket.socket]:
 
 
 def listen_on(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address of `host`, all at one port; `::` is IPv4 as well. OSError: there is
-    no such host, or the port cannot be had."""
+    """Listening sockets on every address of `host`, all with one port; `::` takes IPv4 as well. Raises
+    OSError if there is no such host or the port is not free."""
     if is_any_address(host):
-        return [open_listener(socket.AF_INET6, "::", port, is_for_ipv4_too=True)]
+        return [open_listener(socket.AF_INET6, "::", port, accepts_ipv4=True)]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
@@ -76,15 +76,15 @@ def is_any_address(host: str) -> bool:
 
 
 def open_listener(
-    family: socket.AddressFamily, host: str, port: int, *, is_for_ipv4_too: bool = False
+    family: socket.AddressFamily, host: str, port: int, *, accepts_ipv4: bool = False
 ) -> socket.socket:
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_for_ipv4_too)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not accepts_ipv4)
         listener.bind((host, port))
-        listener.listen()  # from here on the port is ours: without it, SO_REUSEADDR lets a second one in
+        listener.listen()  # now, because until then SO_REUSEADDR lets another process bind the same port
     except OSError:
         listener.close()
         raise
@@ -93,7 +93,8 @@ def open_listener(
 
 
 class GracefulServer(uvicorn.Server):
-    """A second signal changes nothing: the first one's stop takes at most GRACE, and ends in good order."""
+    """Ignores a second signal to stop: after the first one, the server lets requests end for
+    SHUTDOWN_TIMEOUT_SECONDS at most, and no signal may cut that short."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:
@@ -101,12 +102,12 @@ class GracefulServer(uvicorn.Server):
 
 
 def server_for(app: Any, settings: Settings) -> uvicorn.Server:
-    """A server of one process for `app`; `run(sockets)` it."""
+    """A server for `app` in this process; call `run(sockets)`."""
     return GracefulServer(uvicorn.Config(app, log_level="warning", **uvicorn_options(settings)))
 
 
 def serve(settings: Settings, sockets: list[socket.socket], workers: int) -> None:
-    """Serve on `sockets` until a signal stops it; each worker reads its settings from the environment."""
+    """Serve on `sockets` until a signal says to stop. Each worker reads its settings from the environment."""
     config = uvicorn.Config(
         "api.app:from_environment", factory=True, workers=workers, **uvicorn_options(settings)
     )

@@ -245,7 +245,7 @@ class Events:
         for packet in packets:
             position = 0
             while position < len(packet):
-                piece, position = self.framing.take(packet, position)
+                piece, position = self.framing.next_piece(packet, position)
                 parser.feed_data(piece)
 
     def on_message_begin(self) -> None:
