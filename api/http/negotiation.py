@@ -1,5 +1,5 @@
-"""Which of the two media types of an error the request's `Accept` header prefers (RFC 9110, 12.5.1). A
-malformed header counts as none."""
+"""Content negotiation (RFC 9110, 12.5): which media type of an error `Accept` prefers, and whether
+`Accept-Encoding` allows gzip. A malformed header counts as none."""
 
 import re
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ QUOTED_STRING = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\
 BLANKS = re.compile(r"[ \t]*")
 MEDIA_RANGE = re.compile(rf"({NAME})/({NAME})[ \t]*")
 PARAMETER = re.compile(rf";[ \t]*(?:({NAME})=({NAME}|{QUOTED_STRING})[ \t]*)?")
+GZIP = re.compile(r"gzip(?:[ \t]*;[ \t]*q=(?:1(?:\.0{0,3})?|0\.(?=0*[1-9])[0-9]{1,3}))?", re.IGNORECASE)
 WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -28,6 +29,12 @@ def wants_problem(scope: Scope) -> bool:
     named = weight(ranges, PROBLEM)
     plain = next((w for kind in (JSON, "application/*", "*/*") if (w := weight(ranges, kind)) is not None), 0)
     return named is not None and named > 0 and named >= plain
+
+
+def accepts_gzip(scope: Scope) -> bool:
+    """Whether Accept-Encoding names gzip, with a weight above 0."""
+    codings = ",".join(header_lines(scope, b"accept-encoding")).split(",")
+    return any(GZIP.fullmatch(coding.strip(" \t")) for coding in codings)
 
 
 def weight(ranges: list[tuple[str, float]], kind: str) -> float | None:
