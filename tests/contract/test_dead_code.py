@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vulture import Vulture
+from vulture import Vulture  # type: ignore[import-untyped]  # it has no types
 
 from persistence.models import Base
 from tests.support.documents import FOLDERS, ROOT

@@ -150,7 +150,7 @@ def test_every_command_in_it_can_be_typed(document: Path) -> None:
     for words in commands(document, "medisecure"):
         build_parser().parse_args([word.replace("SECONDS", "60") for word in words])
     for words in commands(document, "just"):
-        ready = [Path(sys.executable).with_name("just"), "--dry-run", *words]
+        ready: list[str | Path] = [Path(sys.executable).with_name("just"), "--dry-run", *words]
         subprocess.run(ready, cwd=ROOT, check=True, capture_output=True)  # as many arguments as it takes
 
 

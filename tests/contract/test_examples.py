@@ -196,10 +196,11 @@ BEFORE: dict[str, Callable[[Clinic], dict[str, str]]] = {
 
 
 def send(clinic: Clinic, case: Case) -> Any:
-    given = BEFORE.get(case.operation["operationId"], lambda clinic: {})(clinic)
+    before = BEFORE.get(case.operation["operationId"])
+    given = before(clinic) if before else {}
     path, query = case.path, {}
     for parameter in parameters(DOCUMENT, case.path, case.operation):
-        value = given.get(parameter["name"], parameter["example"])
+        value = given[parameter["name"]] if parameter["name"] in given else parameter["example"]
         if parameter["in"] == "path":
             path = path.replace("{id}", value)
         elif parameter["in"] == "query":

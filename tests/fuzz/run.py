@@ -24,20 +24,25 @@ import httpx
 from api.contract import contract
 from persistence import embedded
 from tests.support.command import COMMAND, SCRIPTS, environment, medisecure
-from tests.support.openapi import operations
+from tests.support.openapi import is_secured, operations
 from tests.support.service import KEY, Backend
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-NOBODY = ""
-ROLES = ("admin", "doctor", "staff", "patient", NOBODY)
+ANONYMOUS = ""
+ROLES = ("admin", "doctor", "staff", "patient", ANONYMOUS)
 LIMITS = ("RATE_LIMIT_PER_MINUTE", "LOGIN_ATTEMPTS", "LOGIN_FAILURES_PER_ADDRESS")
-RAISED = "1000000000"  # the limits are on, and out of reach
-SLOW = ["login", "register", "changeMyPassword", "setUserPassword"]  # bcrypt takes 0.3 s of a core each time
-STARTUP = 60  # seconds
-ADDRESS = re.compile(r"http://localhost:[0-9]+")
-SCENARIOS = re.compile(r"(?m)^ +Scenarios: +([0-9]+)$")
-TOLD = re.compile(r"(?m)^ +(API Links:.*|[0-9]+ generated.*)$")
+UNREACHABLE = "1000000000"  # the limits are on, and out of reach
+HASHING = [
+    "login",
+    "register",
+    "changeMyPassword",
+    "setUserPassword",
+]  # bcrypt takes 0.3 s of a core each time
+STARTUP_SECONDS = 60  # seconds
+SERVICE_URL = re.compile(r"http://localhost:[0-9]+")
+SCENARIO_COUNT = re.compile(r"(?m)^ +Scenarios: +([0-9]+)$")
+SUMMARY_LINE = re.compile(r"(?m)^ +(API Links:.*|[0-9]+ generated.*)$")
 OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations(contract())}
 
 
@@ -60,7 +65,7 @@ class Run:
 
     @property
     def sequences(self) -> int:
-        return sum(int(found) for output in self.outputs for found in SCENARIOS.findall(output))
+        return sum(int(found) for output in self.outputs for found in SCENARIO_COUNT.findall(output))
 
     def add(self, report: dict[str, Any]) -> None:
         for name, counts in report["statuses"].items():
@@ -69,19 +74,14 @@ class Run:
         self.turned_away.update(report["turned_away"])
 
 
-def needs_sign_in(operation: dict[str, Any]) -> bool:
-    options = operation.get("security", contract()["security"])
-    return bool(options) and {} not in options
-
-
 def must_refuse(operation: dict[str, Any], role: str) -> bool:
     """Whether the contract lets nobody of this role through."""
-    if role == NOBODY:
-        return needs_sign_in(operation)
+    if role == ANONYMOUS:
+        return is_secured(contract(), operation)
     return role not in operation.get("x-roles", ROLES)
 
 
-def wanted(cases: int) -> int:
+def min_sequences(cases: int) -> int:
     """How many sequences of up to eight steps."""
     return cases * 3
 
@@ -92,7 +92,7 @@ def configuration(role: str, cases: int) -> str:
     refused = [name for name, operation in OPERATIONS.items() if must_refuse(operation, role)]
     return f"""{(HERE / "schemathesis.toml").read_text()}
 [[operations]]
-include-operation-id = {json.dumps(SLOW)}
+include-operation-id = {json.dumps(HASHING)}
 generation = {{ max-examples = {max(2, cases // 5)} }}
 
 [[operations]]
@@ -100,7 +100,7 @@ include-operation-id = {json.dumps(refused)}
 warnings = false
 
 [phases.stateful.generation]
-max-examples = {wanted(cases)}
+max-examples = {min_sequences(cases)}
 """
 
 
@@ -111,7 +111,7 @@ def service(backend: Backend, folder: Path) -> Iterator[str]:
         "DATABASE_URL": backend.database_url,
         "REDIS_URL": backend.redis_url,
         "SECRET_KEY": KEY,
-        **dict.fromkeys(LIMITS, RAISED),
+        **dict.fromkeys(LIMITS, UNREACHABLE),
     }
     log = folder / "service.log"
     with log.open("w") as output:
@@ -123,15 +123,15 @@ def service(backend: Backend, folder: Path) -> Iterator[str]:
             stderr=output,
         )
     try:
-        deadline = time.monotonic() + STARTUP
-        while not ((found := ADDRESS.search(log.read_text())) and is_ready(found[0])):
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not ((found := SERVICE_URL.search(log.read_text())) and is_ready(found[0])):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the service did not get ready:\n{log.read_text()}")
             time.sleep(0.1)
         yield found[0]
     finally:
         process.terminate()
-        process.wait(STARTUP)
+        process.wait(STARTUP_SECONDS)
 
 
 def is_ready(url: str) -> bool:
@@ -148,20 +148,20 @@ def fuzz(role: str, backend: Backend, folder: Path, cases: int, seed: int) -> Ru
     folder.mkdir()
     began = time.monotonic()
     with service(backend, folder) as url:
-        schemathesis(run, url, backend, folder, cases, seed, "examples,coverage,fuzzing,stateful")
+        run_schemathesis(run, url, backend, folder, cases, seed, "examples,coverage,fuzzing,stateful")
         for more in range(1, 10):
-            if run.complaints or run.sequences >= wanted(cases):
+            if run.complaints or run.sequences >= min_sequences(cases):
                 break
-            schemathesis(run, url, backend, folder, cases, seed + more, "stateful")
+            run_schemathesis(run, url, backend, folder, cases, seed + more, "stateful")
     logged = (folder / "service.log").read_text()
     if " ERROR " in logged:
         run.complaints.append(f"the service logged errors:\n{logged}")
-    run.complaints += judged(run)
+    run.complaints += find_complaints(run)
     run.seconds = time.monotonic() - began
     return run
 
 
-def schemathesis(
+def run_schemathesis(
     run: Run, url: str, backend: Backend, folder: Path, cases: int, seed: int, phases: str
 ) -> None:
     config, report = folder / "schemathesis.toml", folder / "report.json"
@@ -190,7 +190,7 @@ def schemathesis(
         report.unlink()
 
 
-def judged(run: Run) -> Iterator[str]:
+def find_complaints(run: Run) -> Iterator[str]:
     """What is wrong with how often an operation answered how: a run that was not let in proves nothing."""
     for name, operation in OPERATIONS.items():
         counts = run.statuses.get(name, Counter())
@@ -201,16 +201,16 @@ def judged(run: Run) -> Iterator[str]:
             continue
         if not let_in:
             yield f"{name} never answered 2xx, but {dict(counts)}"
-        if needs_sign_in(operation) and run.turned_away[name] * 5 > run.signed_in[name]:
+        if is_secured(contract(), operation) and run.turned_away[name] * 5 > run.signed_in[name]:
             yield f"{name}: of {run.signed_in[name]} requests with a cookie {run.turned_away[name]} were 401"
 
 
-def told(run: Run) -> str:
+def format_report(run: Run) -> str:
     requests = sum(counts.total() for counts in run.statuses.values())
     columns = sorted({status for counts in run.statuses.values() for status in counts})
     lines = [
         f"\n== {run.name}: {requests} requests, {run.sequences} sequences, {run.seconds:.0f} s",
-        *(line for output in run.outputs for line in TOLD.findall(output)),
+        *(line for output in run.outputs for line in SUMMARY_LINE.findall(output)),
         f"{'':20}" + "".join(f"{status:>6}" for status in columns),
     ]
     for name, counts in run.statuses.items():
@@ -242,7 +242,7 @@ def main() -> None:
                 ]
                 runs = [future.result() for future in futures]
         embedded.discard(folder / "servers")
-    print(*map(told, runs), sep="\n")
+    print(*map(format_report, runs), sep="\n")
     sys.exit(any(run.complaints for run in runs))
 
 

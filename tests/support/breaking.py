@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from operator import gt, lt
 from typing import Any
 
-from tests.support.openapi import Json, alternatives_of_null, operations, parameters, resolved
+from tests.support.openapi import Json, alternatives_of_null, operations, parameters, resolved, security_of
 
 EVERYONE = {"admin", "doctor", "staff", "patient"}
 LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
@@ -61,8 +61,8 @@ class Comparison:
         shut_out = set(old.get("x-roles", EVERYONE)) - set(new.get("x-roles", EVERYONE))
         if shut_out:
             yield f"{where}: x-roles shuts out {', '.join(sorted(shut_out))}"
-        enough = [set(choice) for choice in new.get("security", self.new["security"])]
-        for choice in old.get("security", self.old["security"]) or [{}]:
+        enough = [set(choice) for choice in security_of(self.new, new)]
+        for choice in security_of(self.old, old) or [{}]:
             if enough and not any(needed <= set(choice) for needed in enough):
                 yield f"{where}: {' and '.join(choice) or 'no cookie'} no longer suffices"
 

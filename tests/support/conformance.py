@@ -15,7 +15,7 @@ from referencing.jsonschema import DRAFT202012
 
 from api.contract import contract
 from tests.support import headers
-from tests.support.openapi import Json, operations, resolved, success
+from tests.support.openapi import Json, operations, resolved, security_of, success
 
 ROOT = "urn:contract"
 # Requirement, "HTTP Status Codes"; and what HTTP itself needs beside them (contract, "Errors").
@@ -144,9 +144,9 @@ class Conformance:
         ]
         for name in declared.keys() & sent:
             schema = resolved(self.document, declared[name]["schema"])
-            values = response.headers.get_list(name)
-            if schema.get("type") == "integer":
-                values = [int(value) for value in values]
+            is_integer = schema.get("type") == "integer"
+            sent_values = response.headers.get_list(name)
+            values = [int(value) if is_integer else value for value in sent_values]
             checker = Draft202012Validator(schema, format_checker=FormatChecker())
             wrong += [f"{name}: {e.message}" for value in values for e in checker.iter_errors(value)]
         assert not wrong, f"{where}: headers: " + "; ".join(sorted(wrong))
@@ -187,7 +187,7 @@ class Conformance:
 
     def is_secured(self, declared: Json) -> bool:
         """Whether nothing but an access cookie opens the operation."""
-        return bool(declared.get("security", self.document["security"]) == [{"accessCookie": []}])
+        return security_of(self.document, declared) == [{"accessCookie": []}]
 
 
 def pattern_of(path: str) -> re.Pattern[str]:

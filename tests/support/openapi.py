@@ -45,9 +45,15 @@ def success(document: Json, operation: Json) -> tuple[str, Json]:
     return found[0], resolved(document, found[1])
 
 
+def security_of(document: Json, operation: Json) -> list[Json]:
+    """The sets of cookies that open the operation; `{}` is none."""
+    default: list[Json] = document["security"]
+    return list(operation.get("security", default))
+
+
 def is_secured(document: Json, operation: Json) -> bool:
     """Whether nobody may call it without a cookie."""
-    options = operation.get("security", document["security"])
+    options = security_of(document, operation)
     return bool(options) and {} not in options
 
 

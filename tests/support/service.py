@@ -30,7 +30,7 @@ class Backend:
         async def run() -> list[asyncpg.Record]:
             connection = await asyncpg.connect(self.database_url)
             try:
-                return await connection.fetch(statement, *args)
+                return list(await connection.fetch(statement, *args))
             finally:
                 await connection.close()
 
