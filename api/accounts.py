@@ -4,7 +4,7 @@ service that opens and revokes sessions."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID, uuid4
 
 from litestar.datastructures import Cookie
@@ -13,11 +13,13 @@ from msgspec import UNSET, Meta, UnsetType
 from api.http.fields import TEXT, Email, Id, Instant, Name, Output, Phone
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, Rule, StrictRequest
+from api.http.structs import struct_of
 from api.http.violations import field_fault
 from persistence import sessions
 from persistence.models import AccountStatus
 from persistence.postgres.database import Transaction
-from persistence.postgres.statements import AnyRow
+from persistence.sessions import RefreshRow
+from persistence.users import HolderRow, UserRow
 from security.admission import Admission
 from security.cookies import access_cookie, refresh_cookie
 from security.passwords import MAX_BYTES, Passwords, Weakness
@@ -52,8 +54,11 @@ class AccountSummary(Output):
     role: Role
 
 
+U = TypeVar("U", bound=User)
+
+
 # Only doctors have a specialization, and only staff have a department.
-FIELDS_NOT_OF_ROLE = {
+FIELDS_NOT_OF_ROLE: dict[Role, tuple[Literal["specialization", "department"], ...]] = {
     Role.ADMIN: ("specialization", "department"),
     Role.DOCTOR: ("department",),
     Role.STAFF: ("specialization",),
@@ -65,16 +70,22 @@ PASSWORD_FAULTS = {
 }
 
 
-def fields_of(row: Sequence[Any]) -> dict[str, Any]:
-    """The fields of an account in these columns (persistence.users.COLUMNS) that its role has."""
-    values = dict(zip(Account.__struct_fields__, row, strict=True))
-    for name in FIELDS_NOT_OF_ROLE[values["role"]]:
-        del values[name]
-    return values
+whole_account_of = struct_of(Account, UserRow)
+whole_user_of = struct_of(User, UserRow)
 
 
-def account_of(row: Sequence[Any]) -> Account:
-    return Account(**fields_of(row))
+def account_of(row: UserRow) -> Account:
+    return with_fields_of_role(whole_account_of(row))
+
+
+def user_of(row: UserRow) -> User:
+    return with_fields_of_role(whole_user_of(row))
+
+
+def with_fields_of_role(user: U) -> U:
+    for name in FIELDS_NOT_OF_ROLE[user.role]:
+        setattr(user, name, UNSET)
+    return user
 
 
 def find_role_faults(role: Role | None, given: Given) -> Iterator[Fault]:
@@ -109,7 +120,7 @@ class SessionService:
     idle_lifetime: timedelta | None
 
     async def open(
-        self, transaction: Transaction, request: StrictRequest, user: AnyRow
+        self, transaction: Transaction, request: StrictRequest, user: HolderRow
     ) -> tuple[UUID, list[Cookie]]:
         """Open a session of the user; returns its id and its two cookies."""
         token_id = uuid4()
@@ -125,10 +136,12 @@ class SessionService:
         max_age = int(self.lifetime.total_seconds())
         return session.id, self.cookies_of(holder, token_id, session.expires_at, max_age)
 
-    async def renew(self, transaction: Transaction, session: AnyRow, presented: UUID) -> list[Cookie] | None:
-        """Rotate the refresh token of a session, a row of sessions.locked (RFC 9700, 4.14.2); returns its new
-        cookies, for the time that is left. None where the token `presented` is no longer accepted, because
-        somebody may have copied it."""
+    async def renew(
+        self, transaction: Transaction, session: RefreshRow, presented: UUID
+    ) -> list[Cookie] | None:
+        """Rotate the refresh token of a session (RFC 9700, 4.14.2); returns its new cookies, for the time
+        that is left. None where the token `presented` is no longer accepted, because somebody may have copied
+        it."""
         now = session.now.timestamp()
         used = {jti: at for jti, at in session.used_refreshes.items() if now - at <= REFRESH_REUSE_SECONDS}
         token_id = session.refresh_jti

@@ -1,8 +1,8 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Unpack
 from uuid import UUID, uuid4
 
 from litestar import Controller
@@ -28,21 +28,20 @@ from api.http.fields import (
     Output,
     Page,
     PathId,
-    changed_fields,
     or_none,
     path_id,
-    sent_fields,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
+from api.http.structs import changed_fields, sent_fields_of, struct_of
 from api.http.violations import field_fault
 from persistence import appointments
+from persistence.appointments import AppointmentChanges, AppointmentRow, Settled, Slot
 from persistence.audit import Action
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Source, Transaction
-from persistence.postgres.statements import AnyRow
 from security.guards import listed, requires
 from security.roles import Caller, Role
 
@@ -86,6 +85,10 @@ class AppointmentUpdate(Input):
     notes: Notes | UnsetType | None = UNSET
 
 
+appointment_of = struct_of(Appointment, AppointmentRow)
+sent_fields = sent_fields_of(AppointmentUpdate, AppointmentChanges, frozenset({"notes"}))
+
+
 def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """The date is one that the clinic's calendar covers."""
     if not EARLIEST <= given.get("date", EARLIEST) < LATEST:
@@ -108,7 +111,7 @@ def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
         raise Forbidden(detail, field="doctorId")
 
 
-def require_booked(caller: Caller, begins: datetime, booking: appointments.Booking) -> Sequence[Any]:
+def require_booked(caller: Caller, begins: datetime, booking: appointments.Booking) -> AppointmentRow:
     """The row of the new appointment, or why it was not booked: 400 or 404."""
     require_not_in_past(caller, begins, booking.standing.now)
     if not booking.standing.sees_patient:
@@ -120,7 +123,7 @@ def require_booked(caller: Caller, begins: datetime, booking: appointments.Booki
     return booking.row
 
 
-def require_may_change(caller: Caller, changed: dict[str, Any]) -> None:
+def require_may_change(caller: Caller, changed: AppointmentChanges) -> None:
     """Raise 403 where a patient does more than move or cancel."""
     if caller.role is not Role.PATIENT:
         return
@@ -132,7 +135,7 @@ def require_may_change(caller: Caller, changed: dict[str, Any]) -> None:
         )
 
 
-def require_not_final(current: AnyRow, changed: dict[str, Any]) -> None:
+def require_not_final(current: AppointmentRow, changed: AppointmentChanges) -> None:
     """Raise 400 where a completed or cancelled appointment would change; a completed one takes notes."""
     if current.status is AppointmentStatus.SCHEDULED:
         return
@@ -142,7 +145,7 @@ def require_not_final(current: AnyRow, changed: dict[str, Any]) -> None:
 
 
 def require_in_time(
-    caller: Caller, current: AnyRow, changed: dict[str, Any], now: datetime, clinic: Clinic
+    caller: Caller, current: AppointmentRow, changed: AppointmentChanges, now: datetime, clinic: Clinic
 ) -> None:
     """Raise 400 where a patient changes an appointment that has begun or moves one into the past, and where
     anybody completes one before its day."""
@@ -156,7 +159,7 @@ def require_in_time(
         raise BadRequest("status: an appointment cannot be completed before its day", ErrorCode.TOO_EARLY)
 
 
-async def require_appointment(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow:
+async def require_appointment(source: Source, caller: Caller, appointment_id: UUID) -> AppointmentRow:
     """The appointment, or 404 where the caller may not see it."""
     row = await appointments.one(source, caller, appointment_id)
     if row is None:
@@ -164,9 +167,7 @@ async def require_appointment(source: Source, caller: Caller, appointment_id: UU
     return row
 
 
-async def lock_for_change(
-    transaction: Transaction, caller: Caller, found: AnyRow
-) -> tuple[appointments.Standing, AnyRow]:
+async def lock_for_change(transaction: Transaction, caller: Caller, found: AppointmentRow) -> Settled:
     """How things stand for a change, and the appointment as it is now; 404 where it is out of sight."""
     settled = await appointments.settle(transaction, caller, found)
     if settled is None:
@@ -174,21 +175,23 @@ async def lock_for_change(
     return settled
 
 
-async def require_free_slot(transaction: Transaction, **booking: Any) -> None:
+async def require_free_slot(transaction: Transaction, **slot: Unpack[Slot]) -> None:
     """Raise 400 where the doctor or the patient has another scheduled appointment at that time."""
-    taken = await appointments.clash(transaction, **booking)
+    taken = await appointments.clash(transaction, **slot)
     if taken:
         raise BadRequest(*SLOT_TAKEN[taken])
 
 
 async def reschedule(
-    transaction: Transaction, current: AnyRow, changed: dict[str, Any], standing: appointments.Standing
-) -> dict[str, datetime]:
-    """The new beginning and end, as far apart as before; 400 where the doctor or the slot is not free."""
+    transaction: Transaction, settled: Settled, changed: AppointmentChanges
+) -> AppointmentChanges:
+    """`changed` with the new beginning and end, as far apart as before; 400 where the doctor or the slot is
+    not free."""
+    standing, current, ends_at = settled
     if not standing.doctor_is_active:
         raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)
     begins = changed["date"].astimezone(UTC)
-    ends = begins + (current.ends_at - current.date)
+    ends = begins + (ends_at - current.date)
     if "status" not in changed:  # only scheduled appointments can overlap
         await require_free_slot(
             transaction,
@@ -198,7 +201,7 @@ async def reschedule(
             ends_at=ends,
             itself=current.id,
         )
-    return {"date": begins, "ends_at": ends}
+    return {**changed, "date": begins, "ends_at": ends}
 
 
 class AppointmentController(Controller):
@@ -220,7 +223,7 @@ class AppointmentController(Controller):
             reader, request.user, page, limit, spans=spans, status=status
         )
         await record_read(request, target_ids=ids, patient_ids=charts)
-        return AppointmentPage([Appointment(*row) for row in rows], total)
+        return AppointmentPage([appointment_of(row) for row in rows], total)
 
     @post(
         operation_id="createAppointment",
@@ -253,7 +256,7 @@ class AppointmentController(Controller):
             notes=or_none(data.notes),
             fee=clinic.fee,
         )
-        return Appointment(*require_booked(caller, begins, booking))
+        return appointment_of(require_booked(caller, begins, booking))
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
@@ -261,7 +264,7 @@ class AppointmentController(Controller):
     ) -> Appointment:
         row = await require_appointment(reader, request.user, path_id(id, "Appointment"))
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
-        return Appointment(*row[:-1])
+        return appointment_of(row)
 
     @patch(
         "/{id:str}",
@@ -280,14 +283,15 @@ class AppointmentController(Controller):
     ) -> Appointment:
         caller = request.user
         found = await require_appointment(reader, caller, path_id(id, "Appointment"))
-        standing, current = await lock_for_change(transaction, caller, found)
-        changed = changed_fields(sent_fields(data, frozenset({"notes"})), current)
+        settled = await lock_for_change(transaction, caller, found)
+        standing, current, _ = settled
+        changed = changed_fields(sent_fields(data), current)
         require_may_change(caller, changed)
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
         if not changed:
-            return Appointment(*current[3:-1])
+            return appointment_of(current)
         require_not_final(current, changed)
         require_in_time(caller, current, changed, standing.now, clinic)
         if "date" in changed:
-            changed |= await reschedule(transaction, current, changed, standing)
-        return Appointment(*await appointments.change(transaction, current.id, **changed))
+            changed = await reschedule(transaction, settled, changed)
+        return appointment_of(await appointments.change(transaction, current.id, **changed))

@@ -30,6 +30,7 @@ from api.http.fields import (
 )
 from api.http.operation import get
 from api.http.requests import StrictRequest
+from api.http.structs import struct_of
 from persistence import audit, patients
 from persistence.audit import Action, Outcome
 from persistence.postgres.database import Reader
@@ -81,6 +82,10 @@ def to_utc(instant: datetime | None) -> datetime | None:
     return instant and instant.astimezone(UTC)
 
 
+event_of = struct_of(AuditEvent, audit.EventRow, as_text=frozenset({"role", "action", "outcome"}))
+access_of = struct_of(Access, audit.AccessRow, as_text=frozenset({"role", "action"}))
+
+
 class AuditController(Controller):
     @get(
         "/api/audit",
@@ -111,7 +116,7 @@ class AuditController(Controller):
             until=to_utc(until),
         )
         await record_read(request, target_id=user_id, patient_id=patient_id)
-        return AuditPage([AuditEvent(*row) for row in rows], total)
+        return AuditPage([event_of(row) for row in rows], total)
 
     @get(
         "/api/patients/{id:str}/accesses",
@@ -134,4 +139,4 @@ class AuditController(Controller):
         but = request.user.id if others == "true" else None
         rows, total = await audit.accesses(reader, page, limit, patient.id, but=but)
         await record_read(request, patient_id=patient.id, target_id=patient.id)
-        return AccessPage([Access(*row) for row in rows], total)
+        return AccessPage([access_of(row) for row in rows], total)

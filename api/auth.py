@@ -30,7 +30,7 @@ from persistence import sessions, users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
-from persistence.postgres.statements import AnyRow
+from persistence.users import CredentialsRow, HolderRow
 from security.admission import Count
 from security.availability import UNAVAILABLE, BusyError
 from security.cookies import ACCESS, cleared_cookies, read_cookies
@@ -89,17 +89,17 @@ async def take_attempt(
 
 async def verify_credentials(
     transaction: Transaction, reader: Reader, passwords: Passwords, email: str, password: str
-) -> tuple[AnyRow | None, AnyRow | None]:
+) -> tuple[CredentialsRow | None, HolderRow | None]:
     """The account with this e-mail address, and, if the password is right, the same account as it is now."""
     found = await users.credentials(reader, email)
     is_right = await passwords.verify(password, found.password_hash if found else None)
     if found is None or not is_right:
         return found, None
     # Another request may have changed the password meanwhile, and so ended every session of the account.
-    return found, await users.keeping_password(transaction, found.id, found.password_hash)
+    return found, await users.lock_if_password_unchanged(transaction, found.id, found.password_hash)
 
 
-async def record_failure(request: StrictRequest, found: AnyRow | None, count: Count) -> None:
+async def record_failure(request: StrictRequest, found: CredentialsRow | None, count: Count) -> None:
     """Store the failure and, with the last attempt, that the e-mail address is locked. An address without an
     account is not stored: somebody may have typed a password into the wrong field."""
     target = found.id if found else None
@@ -117,9 +117,9 @@ async def require_may_sign_in(
     request: StrictRequest,
     attempts: LoginAttempts,
     attempt: Attempt,
-    found: AnyRow | None,
-    user: AnyRow | None,
-) -> AnyRow:
+    found: CredentialsRow | None,
+    user: HolderRow | None,
+) -> HolderRow:
     """The user, as verify_credentials found them, if they may sign in. Otherwise store and count the failure,
     and raise 401 or 403."""
     headers = rate_limit_headers(attempt.count)

@@ -6,10 +6,10 @@ from litestar.exceptions import NotFoundException
 from msgspec import Meta
 
 from api.http.fields import MAX_PHONE_LENGTH, NOT_BLANK, TEXT, Day, Email, Id, Instant, Name, Output, path_id
+from api.http.structs import struct_of
 from persistence import patients
 from persistence.models import Gender
 from persistence.postgres.database import Transaction
-from persistence.postgres.statements import AnyRow
 
 ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE_LENGTH, pattern=NOT_BLANK)]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
@@ -32,7 +32,10 @@ class Patient(Output):
     created_at: Instant
 
 
-async def lock_chart(transaction: Transaction, id: str) -> AnyRow:
+patient_of = struct_of(Patient, patients.PatientRow)
+
+
+async def lock_chart(transaction: Transaction, id: str) -> patients.PatientRow:
     """The chart with this id of a path, or 404. Nobody else changes it until the transaction ends."""
     row = await patients.locked(transaction, path_id(id, "Patient"))
     if row is None:

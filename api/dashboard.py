@@ -12,6 +12,7 @@ from api.http.conditional import conditional_response, entity_tag
 from api.http.fields import MAX_SAFE_INTEGER, Count, Output
 from api.http.operation import get
 from api.http.requests import StrictRequest
+from api.http.structs import struct_of
 from persistence import dashboard
 from persistence.postgres.database import Reader
 from security.roles import Caller, Role
@@ -44,19 +45,23 @@ class PatientStats(Output):
     prescriptions: Count
 
 
+admin_stats_of = struct_of(AdminStats, dashboard.AdminRow)
+doctor_stats_of = struct_of(DoctorStats, dashboard.DoctorRow)
+staff_stats_of = struct_of(StaffStats, dashboard.StaffRow)
+patient_stats_of = struct_of(PatientStats, dashboard.PatientRow)
 Stats = AdminStats | DoctorStats | StaffStats | PatientStats
 
 
 async def load_stats(caller: Caller, reader: Reader, clinic: Clinic) -> Stats:
     match caller.role:
         case Role.ADMIN:
-            return AdminStats(*await dashboard.admin(reader))
+            return admin_stats_of(await dashboard.admin(reader))
         case Role.DOCTOR:
-            return DoctorStats(*await dashboard.doctor(reader, caller.id, clinic.calendar, clinic.today()))
+            return doctor_stats_of(await dashboard.doctor(reader, caller.id, clinic.calendar, clinic.today()))
         case Role.STAFF:
-            return StaffStats(*await dashboard.staff(reader))
+            return staff_stats_of(await dashboard.staff(reader))
         case Role.PATIENT:
-            return PatientStats(*await dashboard.patient(reader, caller.id))
+            return patient_stats_of(await dashboard.patient(reader, caller.id))
 
 
 class DashboardController(Controller):

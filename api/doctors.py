@@ -10,6 +10,7 @@ from msgspec import Meta
 from api.accounts import Label
 from api.http.fields import MAX_PAGE_SIZE, Count, Email, Id, Limit, Name, Output, Page, PathId, Phone, path_id
 from api.http.operation import get
+from api.http.structs import struct_of
 from persistence import doctors
 from persistence.audit import Action
 from persistence.postgres.database import Reader
@@ -37,6 +38,10 @@ class Doctor(Output):
     assigned_patients: Count
 
 
+summary_of = struct_of(DoctorSummary, doctors.SummaryRow)
+doctor_of = struct_of(Doctor, doctors.DoctorRow)
+
+
 class DoctorController(Controller):
     path = "/api/doctors"
 
@@ -45,11 +50,11 @@ class DoctorController(Controller):
         self, reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
     ) -> DoctorPage:
         rows, total = await doctors.page(reader, page, limit)
-        return DoctorPage([DoctorSummary(*row) for row in rows], total)
+        return DoctorPage([summary_of(row) for row in rows], total)
 
     @get("/{id:str}", operation_id="getDoctor", action=Action.DOCTOR_READ)
     async def get_doctor(self, id: PathId, reader: NamedDependency[Reader]) -> Doctor:
         row = await doctors.one(reader, path_id(id, "Doctor"))
         if row is None:
             raise NotFoundException("Doctor not found")
-        return Doctor(*row)
+        return doctor_of(row)

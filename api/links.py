@@ -6,7 +6,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 
 from api.accounts import Account, account_of
-from api.charts import Patient, lock_chart
+from api.charts import Patient, lock_chart, patient_of
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.fields import Id, Input, PathId, path_id
@@ -80,7 +80,7 @@ class LinkController(Controller):
                 raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
             await patients.link(transaction, current.id, user.id)
         record_write(transaction, request, patient_id=current.id, target_id=user.id)
-        return Patient(*current)
+        return patient_of(current)
 
     @delete(
         operation_id="unlinkPatientAccount",
@@ -95,4 +95,4 @@ class LinkController(Controller):
         previous = await patients.linked_account(transaction, current.id)
         await patients.link(transaction, current.id, None)
         record_write(transaction, request, patient_id=current.id, target_id=previous)
-        return Patient(*current)
+        return patient_of(current)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 from litestar import Controller
@@ -11,7 +11,16 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from api.charts import Address, Allergies, BloodType, ChartPhone, MedicalHistory, Patient, lock_chart
+from api.charts import (
+    Address,
+    Allergies,
+    BloodType,
+    ChartPhone,
+    MedicalHistory,
+    Patient,
+    lock_chart,
+    patient_of,
+)
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden
@@ -32,19 +41,19 @@ from api.http.fields import (
     PathId,
     Search,
     SentEmail,
-    changed_fields,
     or_none,
     path_id,
-    sent_fields,
     wire_name,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
+from api.http.structs import changed_fields, sent_fields_of, struct_of
 from api.http.violations import field_fault
 from persistence import patients
 from persistence.audit import Action
 from persistence.models import Gender
+from persistence.patients import PatientChanges, SummaryRow
 from persistence.postgres.database import Reader, Transaction
 from persistence.postgres.text import trimmed
 from security.guards import listed, requires
@@ -98,6 +107,8 @@ SETTABLE_FIELDS = {
     Role.STAFF: frozenset(PatientUpdate.__struct_fields__) - {"medical_history"},
     Role.ADMIN: frozenset(PatientUpdate.__struct_fields__),
 }
+summary_of = struct_of(PatientSummary, SummaryRow)
+sent_fields = sent_fields_of(PatientUpdate, PatientChanges, MEDICAL_FIELDS)
 
 
 def require_not_in_future(given: Given, request: StrictRequest) -> Iterator[Fault]:
@@ -106,13 +117,15 @@ def require_not_in_future(given: Given, request: StrictRequest) -> Iterator[Faul
         yield field_fault("dateOfBirth", ErrorCode.IN_THE_FUTURE, "must not be in the future")
 
 
-def changes_to_store(data: PatientUpdate) -> dict[str, Any]:
+def changes_to_store(data: PatientUpdate) -> PatientChanges:
     """The fields that were sent, as they are stored: the e-mail address without white space around it."""
-    sent = sent_fields(data, MEDICAL_FIELDS)
-    return sent | {"email": trimmed(sent["email"])} if "email" in sent else sent
+    sent = sent_fields(data)
+    if "email" in sent:
+        sent["email"] = trimmed(sent["email"])
+    return sent
 
 
-def require_may_set(caller: Caller, changed: dict[str, Any]) -> None:
+def require_may_set(caller: Caller, changed: PatientChanges) -> None:
     """Raise 403 where a field of `changed` is not for the caller's role to change."""
     forbidden = changed.keys() - SETTABLE_FIELDS[caller.role]
     if forbidden:
@@ -137,7 +150,7 @@ class PatientController(Controller):
     ) -> PatientPage:
         rows, total, [ids] = await patients.page(reader, request.user, page, limit, search)
         await record_read(request, target_ids=ids, patient_ids=ids)
-        return PatientPage([PatientSummary(*row) for row in rows], total, page, limit)
+        return PatientPage([summary_of(row) for row in rows], total, page, limit)
 
     @post(
         operation_id="createPatient",
@@ -165,7 +178,7 @@ class PatientController(Controller):
             blood_type=or_none(data.blood_type),
             allergies=or_none(data.allergies),
         )
-        return Patient(*row)
+        return patient_of(row)
 
     @get("/{id:str}", operation_id="getPatient", action=Action.PATIENT_READ)
     async def get_patient(
@@ -175,7 +188,7 @@ class PatientController(Controller):
         if row is None:
             raise NotFoundException("Patient not found")
         await record_read(request, patient_id=row.id, target_id=row.id)
-        return Patient(*row)
+        return patient_of(row)
 
     @patch(
         "/{id:str}",
@@ -195,4 +208,4 @@ class PatientController(Controller):
         changed = changed_fields(changes_to_store(data), current)
         require_may_set(request.user, changed)
         record_write(transaction, request, patient_id=current.id, target_id=current.id)
-        return Patient(*await patients.change(transaction, current, **changed))
+        return patient_of(await patients.change(transaction, current, **changed))

@@ -29,6 +29,7 @@ from api.http.fields import (
 )
 from api.http.operation import get, post
 from api.http.requests import StrictRequest
+from api.http.structs import struct_of
 from persistence import patients, records
 from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
@@ -69,6 +70,9 @@ class RecordCreate(Input):
     attachments: Attachments | UnsetType | None = UNSET
 
 
+record_of = struct_of(MedicalRecord, records.RecordRow)
+
+
 async def is_chart_visible(reader: Reader, caller: Caller, patient_id: UUID | None) -> bool:
     """Whether an empty list tells the caller something about the chart, namely that it has no records. A
     patient may name a chart that is not their own; then the same empty list tells nothing."""
@@ -103,7 +107,7 @@ class RecordController(Controller):
             target_ids=ids,
             patient_ids=charts if patient_id is None else (),
         )
-        return RecordPage([MedicalRecord(*row) for row in rows], total)
+        return RecordPage([record_of(row) for row in rows], total)
 
     @post(operation_id="createRecord", action=Action.RECORD_CREATE, guards=[requires(Role.DOCTOR)])
     async def create_record(
@@ -127,7 +131,7 @@ class RecordController(Controller):
         )
         if row is None:
             raise NotFound("Patient not found", field="patientId")
-        return MedicalRecord(*row)
+        return record_of(row)
 
     @get(
         "/{id:str}",
@@ -142,4 +146,4 @@ class RecordController(Controller):
         if row is None:
             raise NotFoundException("Record not found")
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
-        return MedicalRecord(*row)
+        return record_of(row)

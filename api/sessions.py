@@ -29,7 +29,9 @@ from api.http.requests import StrictRequest
 from persistence import sessions, users
 from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
+from persistence.sessions import SessionRow
 from security.policy import Counter
+from security.roles import Caller
 
 
 class Session(Output):
@@ -47,6 +49,18 @@ class SessionPage(Output):
     total: Count
 
 
+def session_of(row: SessionRow, caller: Caller) -> Session:
+    return Session(
+        id=row.id,
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        expires_at=row.expires_at,
+        address=row.address,
+        user_agent=row.user_agent,
+        current=row.id == caller.session_id,
+    )
+
+
 class SessionController(Controller):
     path = "/api/users/me/sessions"
 
@@ -61,8 +75,8 @@ class SessionController(Controller):
     ) -> SessionPage:
         caller = request.user
         rows, total = await sessions.page(reader, page, limit, caller.id, session_service.idle_lifetime)
-        await record_read(request, target_ids=[row[0] for row in rows])
-        return SessionPage([Session(*(*row, row[0] == caller.session_id)) for row in rows], total)
+        await record_read(request, target_ids=[row.id for row in rows])
+        return SessionPage([session_of(row, caller) for row in rows], total)
 
     @delete(
         "/{id:str}",

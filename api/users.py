@@ -1,7 +1,7 @@
 """Accounts: the caller's own (requirement, section 2), and all of them for administrators and staff."""
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 from litestar import Controller, Response
 from litestar.di import NamedDependency
@@ -16,9 +16,9 @@ from api.accounts import (
     SessionService,
     User,
     account_of,
-    fields_of,
     find_role_faults,
     require_settable_password,
+    user_of,
 )
 from api.http.auditing import record_read, record_write
 from api.http.errors import BadRequest, InvalidInput
@@ -36,14 +36,13 @@ from api.http.fields import (
     PathId,
     Phone,
     Search,
-    changed_fields,
     path_id,
-    sent_fields,
 )
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.reauthorization import require_signed_in
 from api.http.requests import Given, StrictRequest
+from api.http.structs import changed_fields, sent_fields_of
 from persistence import users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
@@ -83,19 +82,15 @@ class AccountUpdate(Input):
 
 WRONG_PASSWORD = "currentPassword: is not the current password"  # noqa: S105  # an error's detail
 NULLABLE_FIELDS = frozenset({"phone", "specialization", "department"})
-
-
-def user_of(row: Sequence[Any]) -> User:
-    shown = fields_of(row)
-    del shown["status"]
-    return User(**shown)
+sent_fields_of_own = sent_fields_of(UserUpdate, users.UserChanges, NULLABLE_FIELDS)
+sent_fields = sent_fields_of(AccountUpdate, users.UserChanges)
 
 
 def require_fields_of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
     yield from find_role_faults(request.user.role, given)
 
 
-def require_allowed_change(changed: dict[str, Any], *, last_admin: bool) -> None:
+def require_allowed_change(changed: users.UserChanges, *, last_admin: bool) -> None:
     """Raise 400 where an account would be pending again, and where no administrator would be left."""
     if changed.get("status") is AccountStatus.PENDING:
         raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
@@ -121,7 +116,7 @@ class UserController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> User:
-        sent = sent_fields(data, NULLABLE_FIELDS)
+        sent = sent_fields_of_own(data)
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotFoundException("User not found")
@@ -155,7 +150,7 @@ class UserController(Controller):
             await record_read(request, Outcome.FAILURE, target_id=caller.id)
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
         hashed = await passwords.hash(data.new_password)
-        user = await users.keeping_password(transaction, caller.id, stored)
+        user = await users.lock_if_password_unchanged(transaction, caller.id, stored)
         await require_signed_in(transaction, request)  # 401 if another request has changed it
         if user is None:
             raise BadRequest(WRONG_PASSWORD, ErrorCode.WRONG_PASSWORD)
@@ -212,7 +207,8 @@ class UserController(Controller):
         changed = changed_fields(sent_fields(data), current)
         require_allowed_change(changed, last_admin=last_admin)
         if "role" in changed:
-            changed |= dict.fromkeys(FIELDS_NOT_OF_ROLE[changed["role"]])
+            for name in FIELDS_NOT_OF_ROLE[changed["role"]]:
+                changed[name] = None
         row = await users.change(transaction, current, **changed)
         if changed:
             await session_service.revoke_all(transaction, user_id)

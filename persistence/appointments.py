@@ -1,7 +1,6 @@
-from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Required, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import (
@@ -20,31 +19,115 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
-from persistence.models import Appointment, AppointmentStatus, Patient, User
-from persistence.postgres.calendar import Span, spans_of, within_day
+from persistence.models import Appointment, AppointmentStatus, Instant, Patient, User
+from persistence.postgres.calendar import DayBounds, Span, bounds_of, within_day
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import AnyColumn, columns_of, require_parameters
 from persistence.postgres.paging import Found, PagedQuery
-from persistence.postgres.statements import AnyRow
-from persistence.relations import ACTIVE_DOCTOR, CALLER, OWN_CHART, charts_readable_by
+from persistence.postgres.statements import Query
+from persistence.relations import ACTIVE_DOCTOR, CALLER, OWN_CHART, Seen, SeenById, charts_readable_by
 from security.roles import Caller, Role
 
 
-def columns_of(appointment: Any, patient_name: Any = Patient.name, doctor_name: Any = User.name) -> Any:
-    return (
-        appointment.id,
-        appointment.patient_id,
-        patient_name.label("patient_name"),
-        appointment.doctor_id,
-        doctor_name.label("doctor_name"),
-        appointment.date,
-        appointment.status,
-        appointment.reason,
-        appointment.notes,
-    )
+class AppointmentRow(NamedTuple):
+    id: UUID
+    patient_id: UUID
+    patient_name: str
+    doctor_id: UUID
+    doctor_name: str
+    date: datetime
+    status: AppointmentStatus
+    reason: str
+    notes: str | None
 
 
-COLUMNS = columns_of(Appointment)
+class Standing(NamedTuple):
+    """How things stand for a booking or a change of one, once they stay so until the transaction ends."""
+
+    sees_patient: bool
+    doctor_is_active: bool
+    now: datetime
+
+
+class Booking(NamedTuple):
+    """`taken`: `"doctor"` or `"patient"`, whoever has another scheduled appointment in that time. `row`: None
+    where anything speaks against it."""
+
+    standing: Standing
+    taken: str | None
+    row: AppointmentRow | None
+
+
+class Settled(NamedTuple):
+    """An appointment that nobody else changes until the transaction ends."""
+
+    standing: Standing
+    appointment: AppointmentRow
+    ends_at: datetime
+
+
+class Clash(NamedTuple):
+    """As `Booking.taken`."""
+
+    taken: str | None
+
+
+class People(TypedDict):
+    doctor: UUID
+    patient: UUID
+
+
+class NewAppointment(TypedDict):
+    id: UUID
+    date: datetime
+    ends_at: datetime
+    reason: str
+    notes: str | None
+    fee: int
+
+
+class Slot(People):
+    """`itself`: the appointment that is moved, which is not in its own way."""
+
+    date: datetime
+    ends_at: datetime
+    itself: UUID | None
+
+
+class Booked(Slot, NewAppointment, Seen):
+    """`people`: what bookings of these two wait for."""
+
+    people: list[int]
+
+
+class Settling(People, SeenById):
+    pass
+
+
+class AppointmentChanges(TypedDict, total=False):
+    date: datetime
+    ends_at: datetime
+    status: AppointmentStatus
+    notes: str | None
+
+
+class Changed(AppointmentChanges):
+    appointment: Required[UUID]
+
+
+class Listed(DayBounds, Seen):
+    status: AppointmentStatus | None
+
+
+def columns_from(
+    appointment: AnyColumn, patient_name: AnyColumn = Patient.name, doctor_name: AnyColumn = User.name
+) -> tuple[AnyColumn, ...]:
+    """`appointment`: where the columns of the table are."""
+    return columns_of(AppointmentRow, appointment, patient_name=patient_name, doctor_name=doctor_name)
+
+
+COLUMNS = columns_from(Appointment)
 SOURCE = Appointment.__table__.join(Patient.__table__).join(User.__table__, User.id == Appointment.doctor_id)
 ORDER = (Appointment.date, Appointment.id)
 STATUS = array([cast(bindparam("status", type_=Appointment.status.type), Text)])
@@ -63,8 +146,9 @@ TAKEN = func.booked_meanwhile(
     bindparam("date", type_=TABLE.c.date.type),
     bindparam("ends_at", type_=TABLE.c.ends_at.type),
     bindparam("itself", type_=TABLE.c.id.type),
+    type_=Text,
 ).label("taken")
-CLASH = select(TAKEN)
+CLASH = Query(Clash, Slot, select(TAKEN))
 # Bookings of the same people wait for each other here, in the order of the keys.
 WAITED = (
     select(
@@ -95,36 +179,15 @@ BOOKED = {
 }
 
 
-class Standing(NamedTuple):
-    """How things stand for a booking or a change of one, once they stay so until the transaction ends."""
-
-    sees_patient: bool
-    doctor_is_active: bool
-    now: datetime
-
-
-class Booking(NamedTuple):
-    """`taken`: `"doctor"` or `"patient"`, whoever has another scheduled appointment in that time. `row`: the
-    appointment in COLUMNS; None where anything speaks against it."""
-
-    standing: Standing
-    taken: str | None
-    row: Sequence[Any] | None
-
-
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
     """Administrators and staff see every appointment, doctors and patients their own."""
     return SEEN_BY[role]
 
 
-def of(caller: Caller) -> dict[str, Any]:
-    return {"caller": caller.id} if readable_by(caller.role) else {}
-
-
 @lru_cache
-def single(role: Role) -> Any:
-    columns = (*COLUMNS, Appointment.ends_at)
-    return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
+def single(role: Role) -> Query[SeenById, AppointmentRow]:
+    where = (Appointment.id == bindparam("id"), *readable_by(role))
+    return Query(AppointmentRow, SeenById, select(*COLUMNS).select_from(SOURCE).where(*where))
 
 
 def held(role: Role, *after: Any) -> tuple[CTE, CTE]:
@@ -144,20 +207,19 @@ def standing_of(chart: CTE, doctor: CTE) -> tuple[Any, ...]:
     return (
         chart.select().exists().label("sees_patient"),
         doctor.select().exists().label("doctor_is_active"),
-        func.clock_timestamp().label("now"),
+        func.clock_timestamp(type_=Instant).label("now"),
     )
 
 
 @lru_cache
-def changing(role: Role) -> Any:
-    """Standing, and the appointment itself with `ends_at` behind its columns."""
+def settling(role: Role) -> Query[Settling, Settled]:
     columns = (*standing_of(*held(role)), *COLUMNS, Appointment.ends_at)
-    return select(*columns).select_from(SOURCE).where(Appointment.id == bindparam("id"), *readable_by(role))
+    where = (Appointment.id == bindparam("id"), *readable_by(role))
+    return Query(Settled, Settling, select(*columns).select_from(SOURCE).where(*where))
 
 
 @lru_cache
-def booking(role: Role) -> tuple[Any, CTE]:
-    """The statement of `book`, and the part of it that writes."""
+def booking(role: Role) -> Query[Booked, Booking]:
     has_waited = select(WAITED).scalar_subquery() > 0
     chart, doctor = held(role, has_waited)
     columns = (*standing_of(chart, doctor), case((has_waited, TAKEN)).label("taken"))
@@ -167,13 +229,14 @@ def booking(role: Role) -> tuple[Any, CTE]:
         conditions.append(BOOKED["date"] >= standing.c.now)
     values = select(*BOOKED.values()).select_from(standing).where(*conditions)
     booked = insert(Appointment).from_select([*BOOKED], values).returning(*TABLE.c).cte("booked")
-    shown = columns_of(booked.c, chart.c.name, doctor.c.name)
+    shown = columns_from(booked.c, chart.c.name, doctor.c.name)
     joined = standing.outerjoin(booked.join(chart, true()).join(doctor, true()), true())
-    return select(*standing.c, *shown).select_from(joined), booked
+    statement = select(*standing.c, *shown).select_from(joined)
+    return Query(Booking, Booked, statement, only_if=booked)
 
 
 @lru_cache
-def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
+def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery[Listed, AppointmentRow]:
     where = list(readable_by(role))
     total = None
     if not where and not on_a_day:
@@ -184,6 +247,8 @@ def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
         where.append(Appointment.status == bindparam("status", type_=Appointment.status.type))
     names = (Appointment.id, Appointment.patient_id)
     return PagedQuery(
+        AppointmentRow,
+        Listed,
         Appointment.id,
         COLUMNS,
         SOURCE,
@@ -197,10 +262,9 @@ def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery:
     )
 
 
-async def one(source: Source, caller: Caller, appointment_id: UUID) -> AnyRow | None:
-    """The appointment, and `ends_at` behind its columns, if the caller may see it."""
-    rows = await source.rows(single(caller.role), id=appointment_id, **of(caller))
-    return next(iter(rows), None)
+async def one(source: Source, caller: Caller, appointment_id: UUID) -> AppointmentRow | None:
+    """The appointment, if the caller may see it."""
+    return await source.first(single(caller.role), SeenById(id=appointment_id, caller=caller.id))
 
 
 async def page(
@@ -211,15 +275,11 @@ async def page(
     *,
     spans: list[Span] | None,
     status: AppointmentStatus | None,
-) -> Found:
+) -> Found[AppointmentRow]:
     """Appointments by date, then id. `spans`: those of the one day that is asked for."""
-    parameters = of(caller)
-    if spans:
-        parameters |= spans_of(spans)
-    if status:
-        parameters["status"] = status
+    parameters = Listed(caller=caller.id, status=status, **bounds_of(spans or []))
     query = listing(caller.role, spans is not None, status is not None)
-    return await query.find(source, page, limit, **parameters)
+    return await query.find(source, page, limit, parameters)
 
 
 def keys_of(doctor: UUID, patient: UUID) -> list[int]:
@@ -233,54 +293,50 @@ def keys_of(doctor: UUID, patient: UUID) -> list[int]:
 
 
 async def book(
-    transaction: Transaction, caller: Caller, doctor: UUID, patient: UUID, **values: Any
+    transaction: Transaction, caller: Caller, doctor: UUID, patient: UUID, **values: Unpack[NewAppointment]
 ) -> Booking:
     """Book if nothing speaks against it, by the clock that every instance shares, and conclude the
     transaction."""
-    people = {"doctor": doctor, "patient": patient, "people": keys_of(doctor, patient)}
-    statement, booked = booking(caller.role)
-    [row] = await transaction.conclude(statement, booked, **people, itself=None, **values, **of(caller))
-    return Booking(Standing(*row[:3]), row[3], row[4:] if row[4] is not None else None)
-
-
-async def settle(
-    transaction: Transaction, caller: Caller, appointment: AnyRow
-) -> tuple[Standing, AnyRow] | None:
-    """How things stand for a change of the appointment, and the appointment as in `one`, now that nobody else
-    changes it; None where the caller may not see it any more."""
-    await transaction.lock(*keys_of(appointment.doctor_id, appointment.patient_id))
-    people = {"doctor": appointment.doctor_id, "patient": appointment.patient_id}
-    rows = await transaction.rows(changing(caller.role), id=appointment.id, **people, **of(caller))
-    return next(((Standing(*row[:3]), row) for row in rows if row.sees_patient), None)
-
-
-async def clash(
-    transaction: Transaction,
-    *,
-    doctor: UUID,
-    patient: UUID,
-    date: datetime,
-    ends_at: datetime,
-    itself: UUID,
-) -> str | None:
-    """As Booking.taken, for an appointment that is moved."""
-    taken: str | None
-    [(taken,)] = await transaction.rows(
-        CLASH, doctor=doctor, patient=patient, date=date, ends_at=ends_at, itself=itself
+    people = keys_of(doctor, patient)
+    parameters = Booked(
+        caller=caller.id, doctor=doctor, patient=patient, people=people, itself=None, **values
     )
-    return taken
+    [booked] = await transaction.conclude(booking(caller.role), parameters)
+    return booked
 
 
-async def change(transaction: Transaction, appointment_id: UUID, **values: Any) -> AnyRow:
-    """The appointment in COLUMNS, with these values; concludes the transaction."""
-    [row] = await transaction.conclude(changed(frozenset(values)), appointment=appointment_id, **values)
+async def settle(transaction: Transaction, caller: Caller, appointment: AppointmentRow) -> Settled | None:
+    """How things stand for a change of the appointment, now that nobody else changes it; None where the
+    caller may not see it any more."""
+    doctor, patient = appointment.doctor_id, appointment.patient_id
+    await transaction.lock(*keys_of(doctor, patient))
+    parameters = Settling(id=appointment.id, caller=caller.id, doctor=doctor, patient=patient)
+    settled = await transaction.first(settling(caller.role), parameters)
+    return settled if settled and settled.standing.sees_patient else None
+
+
+async def clash(transaction: Transaction, **slot: Unpack[Slot]) -> str | None:
+    """As Booking.taken, for an appointment that is moved."""
+    [clash] = await transaction.rows(CLASH, slot)
+    return clash.taken
+
+
+async def change(
+    transaction: Transaction, appointment_id: UUID, **values: Unpack[AppointmentChanges]
+) -> AppointmentRow:
+    """The appointment with these values; concludes the transaction."""
+    parameters = Changed(appointment=appointment_id, **values)
+    [row] = await transaction.conclude(changed(frozenset(values)), parameters)
     return row
 
 
+THE_APPOINTMENT = update(Appointment).where(Appointment.id == bindparam("appointment"))
+require_parameters([Changed], THE_APPOINTMENT)
+
+
 @lru_cache
-def changed(names: frozenset[str]) -> Any:
+def changed(names: frozenset[str]) -> Query[Changed, AppointmentRow]:
     values = {name: bindparam(name, type_=TABLE.c[name].type) for name in names}
-    statement = update(Appointment).where(Appointment.id == bindparam("appointment")).values(values)
-    row = statement.returning(*TABLE.c).cte("changed")
+    row = THE_APPOINTMENT.values(values).returning(*TABLE.c).cte("changed")
     people = row.join(Patient, Patient.id == row.c.patient_id).join(User, User.id == row.c.doctor_id)
-    return select(*columns_of(row.c)).select_from(people)
+    return Query(AppointmentRow, Changed, select(*columns_from(row.c)).select_from(people))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,9 @@ from sqlalchemy.types import Uuid
 from persistence.models import AuditEvent
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Reader, Source
+from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Ids, PagedQuery
+from persistence.postgres.statements import Query, Statement
 
 
 class Action(StrEnum):
@@ -74,6 +76,66 @@ class Event(Struct, frozen=True, kw_only=True):
     request_id: UUID
 
 
+class EventRow(NamedTuple):
+    """What a later release writes as a role, an action or an outcome may be none of ours."""
+
+    id: int
+    at: datetime
+    user_id: UUID | None
+    email: str | None
+    role: str | None
+    session_id: UUID | None
+    action: str
+    outcome: str
+    patient_id: UUID | None
+    target_id: UUID | None
+    target_ids: list[UUID]
+    address: str
+    request_id: UUID
+
+
+class AccessRow(NamedTuple):
+    at: datetime
+    first_at: datetime
+    count: int  # type: ignore[assignment]  # the contract's word; a row's method of that name is not used
+    user_id: UUID
+    name: str
+    role: str
+    action: str
+
+
+class AccessPageRow(NamedTuple):
+    """`access`: None in the one row of a page past the end. `total`: of all pages."""
+
+    access: AccessRow | None
+    total: int
+
+
+class Stored(TypedDict):
+    """`events`: as JSON."""
+
+    events: str
+
+
+class Listed(TypedDict):
+    """`patient`: an array of the one chart that is asked for."""
+
+    user: UUID | None
+    patient: list[UUID] | None
+    action: Action | None
+    since: datetime | None
+    until: datetime | None
+
+
+class OfChart(TypedDict):
+    """`left_out`: whose accesses are not asked for."""
+
+    patient: UUID
+    left_out: UUID | None
+    limit: int
+    offset: int
+
+
 # Any number of events as one value, so that one statement, prepared once, stores them.
 EVENTS = (
     func.jsonb_to_recordset(cast(bindparam("events", type_=Text), JSONB))
@@ -87,26 +149,11 @@ def storing(*conditions: ColumnElement[bool]) -> Insert:
     return insert(AuditEvent).from_select(Event.__struct_fields__, select(EVENTS).where(*conditions))
 
 
-STORE = storing()
-COLUMNS = (
-    AuditEvent.id,
-    AuditEvent.at,
-    AuditEvent.user_id,
-    AuditEvent.email,
-    AuditEvent.role,
-    AuditEvent.session_id,
-    AuditEvent.action,
-    AuditEvent.outcome,
-    AuditEvent.patient_id,
-    AuditEvent.target_id,
-    AuditEvent.target_ids,
-    AuditEvent.address,
-    AuditEvent.request_id,
-)
+STORE = Statement(Stored, storing())
 ORDER = (AuditEvent.at.desc(), AuditEvent.id.desc())
 SHOWS_CHART = AuditEvent.patient_ids.contains(bindparam("patient", type_=ARRAY(Uuid)))
 # What one person did in one operation within ten minutes of the first time is one row.
-ACCESSES = text(
+ACCESSES_SQL = text(
     """
     WITH looks AS (
         SELECT id, at, user_id, role, action,
@@ -127,11 +174,12 @@ ACCESSES = text(
     ORDER BY page.at DESC, page.last_id DESC
     """
 )
+ACCESSES = Query(AccessPageRow, OfChart, ACCESSES_SQL)
 
 
 async def add(source: Source, *events: Event) -> None:
     """Store events; with a Transaction they stand or fall with what it writes."""
-    await source.rows(STORE, events=as_json(events))
+    await source.run(STORE, Stored(events=as_json(events)))
 
 
 def as_json(events: Sequence[Event]) -> str:
@@ -164,7 +212,8 @@ class Journal:
         while self.waiting:
             batch, self.waiting = self.waiting, []
             try:
-                await self.reader.once(STORE, {"events": as_json([event for event, _ in batch])}, alive=True)
+                events = as_json([event for event, _ in batch])
+                await self.reader.once(STORE, Stored(events=events), alive=True)
             except Exception as error:  # whoever waits is told, and answers 503 or 500
                 settle(batch, error)
             else:
@@ -191,21 +240,21 @@ async def page(
     action: Action | None,
     since: datetime | None,
     until: datetime | None,
-) -> tuple[list[Sequence[Any]], int]:
+) -> tuple[list[EventRow], int]:
     """Events, newest first; `since` is included, `until` is not."""
-    filters: dict[str, Any] = {
-        "user": user_id,
-        "patient": None if patient_id is None else [patient_id],
-        "action": action,
-        "since": since,
-        "until": until,
-    }
-    parameters = {name: value for name, value in filters.items() if value is not None}
-    return await listing(frozenset(parameters)).fetch(source, page, limit, **parameters)
+    parameters = Listed(
+        user=user_id,
+        patient=None if patient_id is None else [patient_id],
+        action=action,
+        since=since,
+        until=until,
+    )
+    filters = frozenset(name for name, value in parameters.items() if value is not None)
+    return await listing(filters).fetch(source, page, limit, parameters)
 
 
 @lru_cache
-def listing(filters: frozenset[str]) -> PagedQuery:
+def listing(filters: frozenset[str]) -> PagedQuery[Listed, EventRow]:
     conditions: dict[str, ColumnElement[bool]] = {
         "user": AuditEvent.user_id == bindparam("user"),
         "patient": SHOWS_CHART,
@@ -215,15 +264,16 @@ def listing(filters: frozenset[str]) -> PagedQuery:
     }
     where = [conditions[name] for name in sorted(filters)]
     total = None if where else number_of(AuditEvent)
-    return PagedQuery(AuditEvent.id, COLUMNS, AuditEvent.__table__, ORDER, where, total=total)
+    columns = columns_of(EventRow, AuditEvent)
+    return PagedQuery(
+        EventRow, Listed, AuditEvent.id, columns, AuditEvent.__table__, ORDER, where, total=total
+    )
 
 
 async def accesses(
     source: Source, page: int, limit: int, patient_id: UUID, *, but: UUID | None
-) -> tuple[list[Sequence[Any]], int]:
-    """(at, first at, count, user id, name, role, action) of what showed or changed something of the chart,
-    newest first, without what `but` did."""
-    found = await source.rows(
-        ACCESSES, patient=patient_id, left_out=but, limit=limit, offset=(page - 1) * limit
-    )
-    return [row[:-1] for row in found if row.at is not None], found[0].total
+) -> tuple[list[AccessRow], int]:
+    """What showed or changed something of the chart, newest first, without what `but` did."""
+    parameters = OfChart(patient=patient_id, left_out=but, limit=limit, offset=(page - 1) * limit)
+    found = await source.rows(ACCESSES, parameters)
+    return [row.access for row in found if row.access is not None], found[0].total

@@ -12,44 +12,131 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import zip_longest
-from typing import Any
+from typing import NamedTuple, TypedDict
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct
-from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, cast, func, select, text
+from sqlalchemy import BigInteger, Boolean, LargeBinary, Text, bindparam, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import AuditEvent, AuditSeal
 from persistence.postgres.background import keep
 from persistence.postgres.database import Database, Source, Transaction
-from persistence.postgres.statements import AnyRow
+from persistence.postgres.declared import columns_of
+from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
 
 EVERY = 2.0  # seconds between two looks for something to seal
 LATE = 60.0  # seconds after which an unsealed event is worth a warning
 MOST = 5000  # events in a seal, but for the rest of the last transaction in it
+
+
+class Block(NamedTuple):
+    """What the next seal covers. `begins_anew`: it is the first after a restore of the database."""
+
+    number: int
+    previous: bytes
+    ids: list[int]
+    begins_anew: bool
+
+
+class Appended(NamedTuple):
+    """`is_ours`: no other sealer was first."""
+
+    is_ours: bool
+
+
+class SealedRow(NamedTuple):
+    """An event with all that its digest is over, which is every column but xid; that one a restore of the
+    database may change. The lists are JSON: Python need not read and write hundreds of ids."""
+
+    id: int
+    at: datetime
+    user_id: UUID | None
+    email: str | None
+    role: str | None
+    session_id: UUID | None
+    action: str
+    outcome: str
+    patient_id: UUID | None
+    target_id: UUID | None
+    target_ids: str
+    patient_ids: str
+    address: str
+    request_id: UUID
+
+
+class SealRow(NamedTuple):
+    number: int
+    event_ids: list[int]
+    until_xid: int
+    within_id: int
+    after_id: int
+    digests: list[bytes]
+    key_id: str
+    mac: bytes
+    sealed_at: datetime
+
+
+class WaitingRow(NamedTuple):
+    """The age of the first event behind the newest seal."""
+
+    age: timedelta
+
+
+class TailRow(NamedTuple):
+    """`age`: of the oldest event that is in no seal."""
+
+    unsealed: int
+    age: timedelta | None
+
+
+class Most(TypedDict):
+    most: int
+
+
+class NewSeal(TypedDict):
+    number: int
+    digests: list[bytes]
+    key_id: str
+    mac: bytes
+
+
+class EventIds(TypedDict):
+    ids: list[int]
+
+
+class After(TypedDict):
+    after: int
+
+
 # Of one snapshot, so that the block which is computed is the block which is appended.
-SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-NEXT = text("SELECT number, previous, ids, begins_anew FROM next_audit_seal(:most)")
-APPEND = select(
-    func.append_audit_seal(
-        MOST,
-        bindparam("number", type_=BigInteger),
-        bindparam("digests", type_=ARRAY(LargeBinary)),
-        bindparam("key_id", type_=Text),
-        bindparam("mac", type_=LargeBinary),
-    )
+SNAPSHOT = Statement(Nothing, text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+NEXT = Query(Block, Most, text("SELECT number, previous, ids, begins_anew FROM next_audit_seal(:most)"))
+APPENDING = func.append_audit_seal(
+    MOST,
+    bindparam("number", type_=BigInteger),
+    bindparam("digests", type_=ARRAY(LargeBinary)),
+    bindparam("key_id", type_=Text),
+    bindparam("mac", type_=LargeBinary),
+    type_=Boolean,
 )
+APPEND = Query(Appended, NewSeal, select(APPENDING.label("is_ours")))
 SEALED_COLUMNS = tuple(column for column in AuditEvent.__table__.columns if column.name != "xid")
-# A search names two hundred ids. Python need not read and write them: PostgreSQL writes the same JSON.
-LISTS = tuple(at for at, column in enumerate(SEALED_COLUMNS) if isinstance(column.type, ARRAY))
-EVENTS = select(
-    *(
-        cast(func.array_to_json(column), Text).label(column.name) if at in LISTS else column
-        for at, column in enumerate(SEALED_COLUMNS)
-    )
-).where(AuditEvent.id == func.any(bindparam("ids", type_=ARRAY(BigInteger))))
+LISTS = tuple(column.name for column in SEALED_COLUMNS if isinstance(column.type, ARRAY))
+EVENTS = Query(
+    SealedRow,
+    EventIds,
+    select(
+        *(
+            cast(func.array_to_json(column), Text).label(column.name) if column.name in LISTS else column
+            for column in SEALED_COLUMNS
+        )
+    ).where(AuditEvent.id == func.any(bindparam("ids", type_=ARRAY(BigInteger)))),
+)
 WAITING = text(
     """
     WITH last AS (SELECT until_xid, within_id, after_id FROM audit_seals ORDER BY number DESC LIMIT 1)
@@ -60,6 +147,7 @@ WAITING = text(
     ORDER BY event.xid, event.id LIMIT 1
     """
 )
+FIRST_WAITING = Query(WaitingRow, Nothing, WAITING)
 SEALED = select(func.unnest(AuditSeal.event_ids).label("id")).subquery()
 
 log = logging.getLogger("medisecure.audit")
@@ -78,11 +166,9 @@ class Key(Struct, frozen=True):
     def id(self) -> str:
         return hmac.digest(self.secret, b"id", sha256).hex()[:16]
 
-    def digest(self, event: AnyRow) -> bytes:
-        """Over every column but xid, which a restore of the database may change."""
-        values: list[Any] = list(event)[: len(SEALED_COLUMNS)]
-        for at in LISTS:
-            values[at] = Raw(values[at].encode())
+    def digest(self, event: SealedRow) -> bytes:
+        lists = {name: Raw(getattr(event, name).encode()) for name in LISTS}
+        values = list({**event._asdict(), **lists}.values())
         return hmac.digest(self.secret, msgspec.json.encode(values), sha256)
 
     def mac(self, before: bytes, number: int, event_ids: Sequence[int], digests: Sequence[bytes]) -> bytes:
@@ -93,21 +179,20 @@ class Key(Struct, frozen=True):
 async def seal(transaction: Transaction, key: Key) -> int:
     """Append one seal over what is committed and unsealed, in a transaction that has done nothing else.
     Returns how many events it covers, 0 also where another sealer was first. No event is in two seals."""
-    await transaction.run(SNAPSHOT)
-    [block] = await transaction.rows(NEXT, most=MOST)
+    await transaction.run(SNAPSHOT, NOTHING)
+    [block] = await transaction.rows(NEXT, Most(most=MOST))
     if not block.ids and not block.begins_anew:
         return 0
-    events = {event.id: event for event in await transaction.rows(EVENTS, ids=block.ids)}
+    events = {event.id: event for event in await transaction.rows(EVENTS, EventIds(ids=block.ids))}
     digests = []
     for done, id in enumerate(block.ids):
         if done % 100 == 0:
             await asyncio.sleep(0)  # requests go on meanwhile
         digests.append(key.digest(events[id]))
     mac = key.mac(block.previous, block.number, block.ids, digests)
-    [(is_ours,)] = await transaction.rows(
-        APPEND, number=block.number, digests=digests, key_id=key.id, mac=mac
-    )
-    return len(digests) if is_ours else 0
+    new = NewSeal(number=block.number, digests=digests, key_id=key.id, mac=mac)
+    [appended] = await transaction.rows(APPEND, new)
+    return len(digests) if appended.is_ours else 0
 
 
 async def keep_sealing(database: Database, key: Key) -> None:
@@ -124,8 +209,8 @@ async def keep_sealing(database: Database, key: Key) -> None:
 
 async def waiting_seconds(source: Source) -> float:
     """The age of the first event behind the newest seal, 0 where there is none."""
-    rows = await source.rows(WAITING)
-    return next((float(row.age.total_seconds()) for row in rows), 0.0)
+    first = await source.first(FIRST_WAITING, NOTHING)
+    return first.age.total_seconds() if first else 0.0
 
 
 def lateness(seconds: float) -> str:
@@ -151,17 +236,21 @@ class Report(Struct):
         return [*self.damage, *self.not_given]
 
 
-SEALS = (
-    select(*AuditSeal.__table__.columns)
+SEALS = Query(
+    SealRow,
+    After,
+    select(*columns_of(SealRow, AuditSeal))
     .where(AuditSeal.number > bindparam("after"))
     .order_by(AuditSeal.number)
-    .limit(10)  # each may hold MOST events
+    .limit(10),  # each may hold MOST events
 )
-TAIL = (
-    select(func.count(), (func.now() - func.min(AuditEvent.at)).label("age"))
+TAIL = Query(
+    TailRow,
+    Nothing,
+    select(func.count().label("unsealed"), (func.now() - func.min(AuditEvent.at)).label("age"))
     .select_from(AuditEvent)
     .outerjoin(SEALED, SEALED.c.id == AuditEvent.id)
-    .where(SEALED.c.id.is_(None))
+    .where(SEALED.c.id.is_(None)),
 )
 
 
@@ -171,7 +260,7 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
     strange: dict[str, list[int]] = {}  # what the key is called -> the numbers of its seals
     report = Report()
     before, number, noted = b"", 0, noted_head in (None, "0:")
-    while seals := await source.rows(SEALS, after=number):
+    while seals := await source.rows(SEALS, After(after=number)):
         for block in seals:
             if block.number != number + 1:
                 report.damage.append(f"seals {number + 1} to {block.number - 1} are missing")
@@ -191,15 +280,16 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
         f"{len(numbers)} seals, {numbers[0]} to {numbers[-1]}, are under a key that was not given ({key_id})"
         for key_id, numbers in strange.items()
     ]
-    [(report.unsealed, age)] = await source.rows(TAIL)
-    report.oldest_unsealed_seconds = age.total_seconds() if age else 0.0
+    [tail] = await source.rows(TAIL, NOTHING)
+    report.unsealed = tail.unsealed
+    report.oldest_unsealed_seconds = tail.age.total_seconds() if tail.age else 0.0
     return report
 
 
-async def damage_in(source: Source, key: Key | None, block: Any, before: bytes) -> list[str]:
+async def damage_in(source: Source, key: Key | None, block: SealRow, before: bytes) -> list[str]:
     """What is wrong with a seal. Without its key, what can be seen all the same: that an event is gone."""
     damage = []
-    found = {event.id: event for event in await source.rows(EVENTS, ids=block.event_ids)}
+    found = {event.id: event for event in await source.rows(EVENTS, EventIds(ids=block.event_ids))}
     if key and not hmac.compare_digest(
         key.mac(before, block.number, block.event_ids, block.digests), block.mac
     ):

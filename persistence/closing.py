@@ -4,12 +4,20 @@ they were when they asked (ASVS 5.0, 7.4.1 and 8.3.2)."""
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import CTE, Executable, Insert, Select, case, func, select, true
+from sqlalchemy import CTE, Boolean, Insert, case, func, select, true
 
-from persistence.audit import Event, as_json, storing
-from persistence.postgres.statements import KEPT
-from persistence.sessions import Sessions, same_as
+from persistence.audit import Event, Stored, as_json, storing
+from persistence.postgres.declared import AnyColumn
+from persistence.postgres.statements import IdRow, Query, R, Statement, T, Values
+from persistence.sessions import SameCaller, Sessions, same_as
 from security.roles import Caller
+
+MAX_JOINED = 1000  # queries that are kept with their rider; those of the service are some dozens
+Same = Query[SameCaller, IdRow]
+
+
+class Riding(Stored, SameCaller):
+    """Values of a rider, or of a part of it."""
 
 
 class Closing:
@@ -31,47 +39,52 @@ class Closing:
         """Have the event stored with what the transaction writes: both or neither."""
         self.events.append(event)
 
-    def beside(self, statement: Executable, only_if: CTE | None) -> tuple[Executable, dict[str, Any]] | None:
+    def beside(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
         if not self.events:
             return None  # it is the rows of the trail that wait for the look at the session
-        return joined(statement, only_if, self.same()), self.parameters()
+        return joined(query, self.same()), self.parameters()
 
-    def alone(self, *, is_first: bool) -> tuple[Executable, dict[str, Any]] | None:
+    def alone(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
         same = self.same()
         if self.events:
             return stored(same), self.parameters()
         return None if is_first or same is None else (looked(same), self.parameters())
 
-    def same(self) -> Select[Any] | None:
+    def same(self) -> Same | None:
         return None if self.caller is None else self.sessions.same
 
-    def parameters(self) -> dict[str, Any]:
-        riding: dict[str, Any] = {"events": as_json(self.events)} if self.events else {}
+    def parameters(self) -> Values:
+        riding: dict[str, object] = {"events": as_json(self.events)} if self.events else {}
         if self.caller is not None:
             self.has_asked = True
             riding |= same_as(self.caller)
         return riding
 
 
-def is_same_caller(same: Select[Any]) -> Any:
+def is_same_caller(same: Same) -> AnyColumn:
     """True, or PostgreSQL's error for a caller who is signed out or of another role by now (failures.py)."""
-    return case((same.cte("same").select().exists(), true()), else_=func.refuse_ended_session())
+    is_there = same.statement.cte("same").select().exists()
+    return case((is_there, true()), else_=func.refuse_ended_session(type_=Boolean))
 
 
 @lru_cache
-def looked(same: Select[Any]) -> Select[Any]:
-    return select(is_same_caller(same))
+def looked(same: Same) -> Statement[SameCaller]:
+    return Statement(SameCaller, select(is_same_caller(same)))
 
 
 @lru_cache
-def stored(same: Select[Any] | None, only_if: CTE | None = None) -> Insert:
+def stored(same: Same | None) -> Statement[Riding]:
+    return Statement(Riding, storing_for(same))
+
+
+def storing_for(same: Same | None, only_if: CTE | None = None) -> Insert:
     """The rows of the trail; `only_if`: where that has a row."""
-    conditions = [only_if.select().exists()] if only_if is not None else []
+    conditions: list[AnyColumn] = [only_if.select().exists()] if only_if is not None else []
     if same is not None:
         conditions.append(is_same_caller(same))
     return storing(*conditions)
 
 
-@lru_cache(KEPT)
-def joined(statement: Any, only_if: CTE | None, same: Select[Any] | None) -> Any:
-    return statement.add_cte(stored(same, only_if).cte("closing"))
+@lru_cache(MAX_JOINED)
+def joined(query: Query[T, R], same: Same | None) -> Query[T, R]:
+    return query.with_part(storing_for(same, query.only_if).cte("closing"))

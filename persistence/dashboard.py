@@ -1,18 +1,61 @@
 """The figures of each role's dashboard, as the contract's table defines them; one statement each."""
 
-from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Interval, Select, and_, exists, func, literal_column, not_, or_, select
+from sqlalchemy import Interval, and_, exists, func, literal_column, not_, or_, select
 
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
 from persistence.postgres import counters
-from persistence.postgres.calendar import Calendar, day_of, spans_of, table_of, within_day
+from persistence.postgres.calendar import (
+    Calendar,
+    ClockTable,
+    DayBounds,
+    bounds_of,
+    day_of,
+    table_of,
+    within_day,
+)
 from persistence.postgres.database import Source
-from persistence.relations import CALLER, HAS_CHART, OWN_CHART, assigned_patients
+from persistence.postgres.statements import NOTHING, Nothing, Query
+from persistence.relations import CALLER, HAS_CHART, OWN_CHART, Seen, assigned_patients
 from security.roles import Role
+
+
+class AdminRow(NamedTuple):
+    """`revenue`: of completed appointments."""
+
+    total_patients: int
+    total_doctors: int
+    total_appointments: int
+    revenue: int
+
+
+class DoctorRow(NamedTuple):
+    assigned_patients: int
+    today_appointments: int
+    pending_reports: int
+
+
+class StaffRow(NamedTuple):
+    """`pending_registrations`: patient accounts that no chart is linked to."""
+
+    managed_patients: int
+    scheduled_appointments: int
+    pending_registrations: int
+
+
+class PatientRow(NamedTuple):
+    """`prescriptions`: records that prescribe something."""
+
+    upcoming_appointments: int
+    medical_records: int
+    prescriptions: int
+
+
+class OfDoctor(DayBounds, ClockTable, Seen):
+    pass
 
 
 def number_of(model: Any, *where: Any) -> Any:
@@ -43,64 +86,74 @@ REPORTED = exists().where(
         day_of(MedicalRecord.date) >= day_of(Appointment.date),
     )
 )
-ADMIN = select(
-    counters.number_of(Patient),
-    counters.number_of(User, "doctor active"),
-    counters.number_of(Appointment),
-    counters.sum_of(Appointment, "completed"),
-)
-DOCTOR = select(
-    assigned_patients(CALLER),
-    number_of(
-        Appointment,
-        THEIRS,
-        *within_day(Appointment.date),
-        Appointment.status != AppointmentStatus.CANCELLED,
+ADMIN = Query(
+    AdminRow,
+    Nothing,
+    select(
+        counters.number_of(Patient).label("total_patients"),
+        counters.number_of(User, "doctor active").label("total_doctors"),
+        counters.number_of(Appointment).label("total_appointments"),
+        counters.sum_of(Appointment, "completed").label("revenue"),
     ),
-    number_of(Appointment, THEIRS, COMPLETED, not_(REPORTED)),
+)
+NOT_CANCELLED = Appointment.status != AppointmentStatus.CANCELLED
+DOCTOR = Query(
+    DoctorRow,
+    OfDoctor,
+    select(
+        assigned_patients(CALLER).label("assigned_patients"),
+        number_of(Appointment, THEIRS, *within_day(Appointment.date), NOT_CANCELLED).label(
+            "today_appointments"
+        ),
+        number_of(Appointment, THEIRS, COMPLETED, not_(REPORTED)).label("pending_reports"),
+    ),
 )
 # Nearly all charts that are linked are linked to the account of an active patient; the others are looked for.
-STAFF = select(
-    counters.number_of(Patient),
-    counters.number_of(Appointment, "scheduled"),
+UNLINKED = (
     counters.number_of(User, "patient active")
     - counters.number_of(Patient, "linked")
-    + number_of(User, NO_ACTIVE_PATIENT, HAS_CHART),
+    + number_of(User, NO_ACTIVE_PATIENT, HAS_CHART)
 )
-PATIENT = select(
-    number_of(
-        Appointment,
-        Appointment.patient_id == OWN_CHART,
-        SCHEDULED,
-        Appointment.date > func.now(),
+STAFF = Query(
+    StaffRow,
+    Nothing,
+    select(
+        counters.number_of(Patient).label("managed_patients"),
+        counters.number_of(Appointment, "scheduled").label("scheduled_appointments"),
+        UNLINKED.label("pending_registrations"),
     ),
-    number_of(MedicalRecord, MedicalRecord.patient_id == OWN_CHART),
-    number_of(MedicalRecord, MedicalRecord.patient_id == OWN_CHART, MedicalRecord.prescription != ""),
+)
+UPCOMING = (Appointment.patient_id == OWN_CHART, SCHEDULED, Appointment.date > func.now())
+OWN_RECORD = MedicalRecord.patient_id == OWN_CHART
+PATIENT = Query(
+    PatientRow,
+    Seen,
+    select(
+        number_of(Appointment, *UPCOMING).label("upcoming_appointments"),
+        number_of(MedicalRecord, OWN_RECORD).label("medical_records"),
+        number_of(MedicalRecord, OWN_RECORD, MedicalRecord.prescription != "").label("prescriptions"),
+    ),
 )
 
 
-async def admin(source: Source) -> Sequence[int]:
-    """(patients, active doctors, appointments, revenue)"""
-    return await figures(source, ADMIN)
+async def admin(source: Source) -> AdminRow:
+    [row] = await source.rows(ADMIN, NOTHING)
+    return row
 
 
-async def doctor(source: Source, user_id: UUID, calendar: Calendar, today: date) -> Sequence[int]:
-    """(assigned patients, today's appointments, pending reports); `today` at the clinic, by its calendar."""
-    days = spans_of(calendar.spans(today)) | table_of(calendar)
-    return await figures(source, DOCTOR, caller=user_id, **days)
+async def doctor(source: Source, user_id: UUID, calendar: Calendar, today: date) -> DoctorRow:
+    """`today` at the clinic, by its calendar."""
+    days = bounds_of(calendar.spans(today))
+    parameters = OfDoctor(caller=user_id, **days, **table_of(calendar))
+    [row] = await source.rows(DOCTOR, parameters)
+    return row
 
 
-async def staff(source: Source) -> Sequence[int]:
-    """(charts, scheduled appointments, patient accounts that no chart is linked to)"""
-    return await figures(source, STAFF)
+async def staff(source: Source) -> StaffRow:
+    [row] = await source.rows(STAFF, NOTHING)
+    return row
 
 
-async def patient(source: Source, user_id: UUID) -> Sequence[int]:
-    """(upcoming appointments, records, records that prescribe something)"""
-    return await figures(source, PATIENT, caller=user_id)
-
-
-async def figures(source: Source, statement: Select[Any], **parameters: Any) -> Sequence[int]:
-    row: Sequence[int]
-    [row] = await source.rows(statement, **parameters)
+async def patient(source: Source, user_id: UUID) -> PatientRow:
+    [row] = await source.rows(PATIENT, Seen(caller=user_id))
     return row

@@ -1,7 +1,7 @@
 """Demo data: four accounts with a known password, and a small clinic in which each of them sees something."""
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import NamedTuple, TypedDict
 from uuid import UUID, uuid5
 
 from sqlalchemy import Text, Uuid, bindparam, func, insert, select
@@ -18,7 +18,9 @@ from persistence.models import (
     User,
 )
 from persistence.postgres.database import Source, Transaction
-from persistence.postgres.text import keys_of
+from persistence.postgres.statements import NOTHING, IdRow, Nothing, Query, Statement
+from persistence.postgres.text import Keys, keys_of
+from persistence.records import NewRecord
 from security.roles import Role
 
 PASSWORD = "medisecure-demo"  # noqa: S105  # known to everyone, that is its purpose
@@ -30,75 +32,171 @@ CHART = UUID("1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05")
 VISIT = UUID("2b3c4d5e-6f70-4b2c-9d3e-6ea0504a4a06")
 RECORD = UUID("3c4d5e6f-7081-4c3d-8e4f-7fb1615b4a07")
 
+
+class Account(NamedTuple):
+    id: UUID | None
+    email: str
+    name: str
+    role: Role
+    status: AccountStatus
+    specialization: str | None
+    department: str | None
+
+
+class Chart(NamedTuple):
+    id: UUID | None
+    name: str
+    email: str
+    date_of_birth: str
+    gender: Gender
+    address: str
+    blood_type: str | None
+    allergies: str | None
+    medical_history: str | None
+
+
+class Visit(NamedTuple):
+    """An appointment with Dr. Demir. `days` from today, `hour` at the clinic, `chart` as in CHARTS."""
+
+    days: int
+    hour: int
+    chart: int
+    status: AppointmentStatus
+    reason: str
+
+
+class Record(NamedTuple):
+    """`days` from today, `chart` as in CHARTS."""
+
+    days: int
+    chart: int
+    diagnosis: str
+    prescription: str
+    notes: str
+    attachments: list[str]
+
+
 # openapi.yaml shows this clinic in its examples; tests/contract/test_examples.py holds the two together.
-# (id, e-mail, name, role, status, specialization, department)
 ACCOUNTS = (
-    (ADMIN, "admin@example.com", "Ada Admin", Role.ADMIN, AccountStatus.ACTIVE, None, None),
-    (DOCTOR, "doctor@example.com", "Dr. Dora Demir", Role.DOCTOR, AccountStatus.ACTIVE, "Cardiology", None),
-    (STAFF, "staff@example.com", "Sam Staff", Role.STAFF, AccountStatus.ACTIVE, None, "Front desk"),
-    (PATIENT, "patient@example.com", "Paula Patient", Role.PATIENT, AccountStatus.ACTIVE, None, None),
-    (None, "emil@example.com", "Dr. Émile Durand", Role.DOCTOR, AccountStatus.ACTIVE, "Paediatrics", None),
-    (None, "new.doctor@example.com", "Dr. Nina Nowak", Role.DOCTOR, AccountStatus.PENDING, "Surgery", None),
-    (None, "otto@example.com", "Otto Okafor", Role.PATIENT, AccountStatus.ACTIVE, None, None),
+    Account(ADMIN, "admin@example.com", "Ada Admin", Role.ADMIN, AccountStatus.ACTIVE, None, None),
+    Account(
+        DOCTOR, "doctor@example.com", "Dr. Dora Demir", Role.DOCTOR, AccountStatus.ACTIVE, "Cardiology", None
+    ),
+    Account(STAFF, "staff@example.com", "Sam Staff", Role.STAFF, AccountStatus.ACTIVE, None, "Front desk"),
+    Account(PATIENT, "patient@example.com", "Paula Patient", Role.PATIENT, AccountStatus.ACTIVE, None, None),
+    Account(
+        None, "emil@example.com", "Dr. Émile Durand", Role.DOCTOR, AccountStatus.ACTIVE, "Paediatrics", None
+    ),
+    Account(
+        None, "new.doctor@example.com", "Dr. Nina Nowak", Role.DOCTOR, AccountStatus.PENDING, "Surgery", None
+    ),
+    Account(None, "otto@example.com", "Otto Okafor", Role.PATIENT, AccountStatus.ACTIVE, None, None),
 )
-# (id, name, e-mail, birth date, gender, address, blood type, allergies, history); Paula's account is above.
+# Paula's account is above.
 CHARTS = (
-    (CHART, "Paula Patient", "patient@example.com", "1988-03-14", Gender.FEMALE,
+    Chart(CHART, "Paula Patient", "patient@example.com", "1988-03-14", Gender.FEMALE,
      "12 Garden Street, Istanbul", "A+", "Penicillin", "Appendectomy in 2004."),
-    (None, "Ángel Álvarez", "angel@example.org", "1954-11-02", Gender.MALE,
+    Chart(None, "Ángel Álvarez", "angel@example.org", "1954-11-02", Gender.MALE,
      "3 Harbour Street", "O-", None, None),
-    (None, "Brigitte Becker", "brigitte@example.org", "1972-06-21", Gender.FEMALE,
+    Chart(None, "Brigitte Becker", "brigitte@example.org", "1972-06-21", Gender.FEMALE,
      "77 Mill Lane", "B+", "Latex", "Hypertension since 2015."),
-    (None, "Chidi Chukwu", "chidi@example.org", "2014-01-30", Gender.MALE,
+    Chart(None, "Chidi Chukwu", "chidi@example.org", "2014-01-30", Gender.MALE,
      "5 School Road", None, "Peanuts", None),
-    (None, "Deniz Doğan", "deniz@example.org", "1999-09-09", Gender.OTHER,
+    Chart(None, "Deniz Doğan", "deniz@example.org", "1999-09-09", Gender.OTHER,
      "41 Station Square", "AB+", None, None),
-    (None, "Elif Erdem", "elif@example.org", "2001-12-24", Gender.FEMALE,
+    Chart(None, "Elif Erdem", "elif@example.org", "2001-12-24", Gender.FEMALE,
      "8 Garden Close", None, None, None),
 )  # fmt: skip
-# (days from today, hour at the clinic, chart, status, reason); the doctor is Dr. Demir.
 VISITS = (
-    (-21, 9, 0, AppointmentStatus.COMPLETED, "Palpitations"),
-    (-14, 10, 1, AppointmentStatus.COMPLETED, "Chest pain on effort"),
-    (-7, 9, 2, AppointmentStatus.COMPLETED, "Blood pressure check"),
-    (-3, 11, 4, AppointmentStatus.CANCELLED, "Holter monitor"),
-    (0, 9, 1, AppointmentStatus.SCHEDULED, "Follow-up"),
-    (0, 15, 2, AppointmentStatus.SCHEDULED, "Blood pressure check"),
-    (2, 10, 3, AppointmentStatus.SCHEDULED, "Heart murmur"),
-    (5, 14, 0, AppointmentStatus.SCHEDULED, "Follow-up of palpitations"),
+    Visit(-21, 9, 0, AppointmentStatus.COMPLETED, "Palpitations"),
+    Visit(-14, 10, 1, AppointmentStatus.COMPLETED, "Chest pain on effort"),
+    Visit(-7, 9, 2, AppointmentStatus.COMPLETED, "Blood pressure check"),
+    Visit(-3, 11, 4, AppointmentStatus.CANCELLED, "Holter monitor"),
+    Visit(0, 9, 1, AppointmentStatus.SCHEDULED, "Follow-up"),
+    Visit(0, 15, 2, AppointmentStatus.SCHEDULED, "Blood pressure check"),
+    Visit(2, 10, 3, AppointmentStatus.SCHEDULED, "Heart murmur"),
+    Visit(5, 14, 0, AppointmentStatus.SCHEDULED, "Follow-up of palpitations"),
 )
-# (days from today, chart, diagnosis, prescription, notes, attachments); the visit of Brigitte Becker still
-# waits for its report.
-RECORDS: tuple[tuple[int, int, str, str, str, list[str]], ...] = (
-    (-21, 0, "Supraventricular extrasystoles, benign", "Magnesium 300 mg, once a day for four weeks",
+# The visit of Brigitte Becker still waits for its report.
+RECORDS = (
+    Record(-21, 0, "Supraventricular extrasystoles, benign", "Magnesium 300 mg, once a day for four weeks",
      "Less coffee; a diary of the palpitations.", ["ecg/24-hours.pdf"]),
-    (-20, 0, "Blood test: potassium and thyroid normal", "", "", ["labs/electrolytes.pdf"]),
-    (-14, 1, "Stable angina", "Bisoprolol 2.5 mg in the morning; glyceryl trinitrate spray when needed",
+    Record(-20, 0, "Blood test: potassium and thyroid normal", "", "", ["labs/electrolytes.pdf"]),
+    Record(-14, 1, "Stable angina", "Bisoprolol 2.5 mg in the morning; glyceryl trinitrate spray when needed",
      "", []),
 )  # fmt: skip
 
-FILLED = select(select(User.id).exists(), select(Patient.id).exists())
-KNOWN = select(User.id).where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
-HASHES = select(User.email, User.password_hash).where(
-    User.email == func.any(bindparam("emails", type_=ARRAY(Text)))
+
+class Filled(NamedTuple):
+    has_accounts: bool
+    has_charts: bool
+
+
+class HashRow(NamedTuple):
+    email: str
+    password_hash: str
+
+
+class ByIds(TypedDict):
+    ids: list[UUID]
+
+
+class ByEmails(TypedDict):
+    emails: list[str]
+
+
+class AddedChart(patients.NewPatient, Keys):
+    medical_history: str | None
+
+
+class AddedVisit(TypedDict):
+    id: UUID
+    patient_id: UUID
+    doctor_id: UUID
+    date: datetime
+    ends_at: datetime
+    status: AppointmentStatus
+    reason: str
+    fee: int
+
+
+class AddedRecord(NewRecord):
+    date: datetime
+
+
+FILLED = Query(
+    Filled,
+    Nothing,
+    select(select(User.id).exists().label("has_accounts"), select(Patient.id).exists().label("has_charts")),
 )
+KNOWN = Query(IdRow, ByIds, select(User.id).where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid)))))
+HASHES = Query(
+    HashRow,
+    ByEmails,
+    select(User.email, User.password_hash).where(
+        User.email == func.any(bindparam("emails", type_=ARRAY(Text)))
+    ),
+)
+ADD_CHART = Statement(AddedChart, insert(Patient))
+ADD_VISIT = Statement(AddedVisit, insert(Appointment))
+ADD_RECORD = Statement(AddedRecord, insert(MedicalRecord))
 
 
 async def is_empty(transaction: Transaction) -> bool:
     """Whether nobody has an account and nobody a chart."""
-    [(accounts, charts)] = await transaction.rows(FILLED)
-    return not accounts and not charts
+    [filled] = await transaction.rows(FILLED, NOTHING)
+    return not (filled.has_accounts or filled.has_charts)
 
 
 async def has_known_passwords(transaction: Transaction) -> bool:
     """Whether the demo accounts are in this database."""
-    return bool(await transaction.rows(KNOWN, ids=[ADMIN, DOCTOR, STAFF, PATIENT]))
+    return bool(await transaction.rows(KNOWN, ByIds(ids=[ADMIN, DOCTOR, STAFF, PATIENT])))
 
 
 async def password_hashes(source: Source) -> dict[str, str]:
     """The e-mails and password hashes of the demo accounts that are in this database."""
     emails = [account[1] for account in ACCOUNTS]
-    rows = await source.rows(HASHES, emails=emails)
+    rows = await source.rows(HASHES, ByEmails(emails=emails))
     return {row.email: row.password_hash for row in rows}
 
 
@@ -109,60 +207,75 @@ def phone(number: int) -> str:
 async def load(
     transaction: Transaction, password_hash: str, *, midnight: datetime, visit: timedelta, fee: int
 ) -> None:
-    """Put the demo data into an empty database. `midnight` is the start of today at the clinic."""
-    for number, (chosen, email, name, role, status, specialization, department) in enumerate(ACCOUNTS, 1):
-        await users.add(
-            transaction,
-            id=chosen or uuid5(ADMIN, email),
-            email=email,
-            name=name,
-            role=role,
-            status=status,
-            phone=phone(number),
-            specialization=specialization,
-            department=department,
-            password_hash=password_hash,
-        )
-    charts: list[UUID] = []
-    for number, row in enumerate(CHARTS):
-        chosen, name, email, born, gender, address, blood_type, allergies, history = row
-        values: dict[str, Any] = {
-            "id": chosen or uuid5(CHART, name),
-            "name": name,
-            "email": email,
-            "phone": phone(10 + number) if number else phone(4),
-            "date_of_birth": date.fromisoformat(born),
-            "gender": gender,
-            "address": address,
-            "blood_type": blood_type,
-            "allergies": allergies,
-            "medical_history": history,
-        }
-        [chart] = await transaction.rows(patients.ADD, **values, **keys_of(values))
-        charts.append(chart.id)
+    """Put the demo data into an empty database. `midnight` is the start of today at the clinic, `visit` how
+    long an appointment takes, `fee` what it costs."""
+    for number, account in enumerate(ACCOUNTS, 1):
+        await add_account(transaction, account, phone(number), password_hash)
+    charts = [await add_chart(transaction, number, chart) for number, chart in enumerate(CHARTS)]
     await patients.link(transaction, CHART, PATIENT)
-    for number, (days, hour, who, stage, reason) in enumerate(VISITS):
-        begins = (midnight + timedelta(days=days, hours=hour)).astimezone(UTC)
-        await transaction.run(
-            insert(Appointment),
+    for number, each in enumerate(VISITS):
+        begins = (midnight + timedelta(days=each.days, hours=each.hour)).astimezone(UTC)
+        appointment = AddedVisit(
             id=VISIT if number == len(VISITS) - 1 else uuid5(VISIT, str(number)),
-            patient_id=charts[who],
+            patient_id=charts[each.chart],
             doctor_id=DOCTOR,
             date=begins,
             ends_at=begins + visit,
-            status=stage,
-            reason=reason,
+            status=each.status,
+            reason=each.reason,
             fee=fee,
         )
-    for number, (days, who, diagnosis, prescription, notes, attachments) in enumerate(RECORDS):
-        await transaction.run(
-            insert(MedicalRecord),
-            id=RECORD if number == 0 else uuid5(RECORD, str(number)),
-            patient_id=charts[who],
-            doctor_id=DOCTOR,
-            date=(midnight + timedelta(days=days, hours=17)).astimezone(UTC),
-            diagnosis=diagnosis,
-            prescription=prescription,
-            notes=notes,
-            attachments=attachments,
-        )
+        await transaction.run(ADD_VISIT, appointment)
+    for number, record in enumerate(RECORDS):
+        await add_record(transaction, number, record, charts[record.chart], midnight)
+
+
+async def add_account(transaction: Transaction, account: Account, phone: str, password_hash: str) -> None:
+    await users.add(
+        transaction,
+        id=account.id or uuid5(ADMIN, account.email),
+        email=account.email,
+        name=account.name,
+        role=account.role,
+        status=account.status,
+        phone=phone,
+        specialization=account.specialization,
+        department=account.department,
+        password_hash=password_hash,
+    )
+
+
+async def add_chart(transaction: Transaction, number: int, chart: Chart) -> UUID:
+    telephone = phone(10 + number) if number else phone(4)
+    keys = keys_of(chart.name, chart.email, telephone)
+    values = AddedChart(
+        id=chart.id or uuid5(CHART, chart.name),
+        name=chart.name,
+        email=chart.email,
+        phone=telephone,
+        date_of_birth=date.fromisoformat(chart.date_of_birth),
+        gender=chart.gender,
+        address=chart.address,
+        blood_type=chart.blood_type,
+        allergies=chart.allergies,
+        medical_history=chart.medical_history,
+        **keys,
+    )
+    await transaction.run(ADD_CHART, values)
+    return values["id"]
+
+
+async def add_record(
+    transaction: Transaction, number: int, record: Record, chart: UUID, midnight: datetime
+) -> None:
+    values = AddedRecord(
+        id=RECORD if number == 0 else uuid5(RECORD, str(number)),
+        patient_id=chart,
+        doctor_id=DOCTOR,
+        date=(midnight + timedelta(days=record.days, hours=17)).astimezone(UTC),
+        diagnosis=record.diagnosis,
+        prescription=record.prescription,
+        notes=record.notes,
+        attachments=record.attachments,
+    )
+    await transaction.run(ADD_RECORD, values)

@@ -1,16 +1,64 @@
 """Whether this PostgreSQL can carry the service as it is set up: asked before the service is let loose on it,
 and by /health/ready."""
 
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 from sqlalchemy import text
 
 from persistence.migrations.revisions import is_behind
 from persistence.postgres.database import Reader, Source
+from persistence.postgres.statements import NOTHING, Nothing, Query
 
 OLDEST = 15
 BEHIND = "the database is older than this release; run `medisecure migrate` first"
-SERVER = text(
+
+
+class Server(NamedTuple):
+    version: str
+    major: int
+    encoding: str
+    only_reads: bool
+
+
+class Room(NamedTuple):
+    """How many connections may be open at once."""
+
+    connections: int
+
+
+class Access(NamedTuple):
+    """`is_empty`: nothing was ever migrated, or the role does not see that it was."""
+
+    role: str
+    is_empty: bool
+    sees_them: bool
+    sees_version: bool
+
+
+class Lack(NamedTuple):
+    what: str
+
+
+class Function(NamedTuple):
+    name: str
+
+
+class Zones(NamedTuple):
+    name: str
+
+
+class Rights(TypedDict):
+    """Pairs of a table and a privilege."""
+
+    tables: list[str]
+    privileges: list[str]
+
+
+class Zone(TypedDict):
+    name: str
+
+
+SERVER_SQL = text(
     """
     SELECT current_setting('server_version') AS version,
            current_setting('server_version_num')::int / 10000 AS major,
@@ -18,14 +66,14 @@ SERVER = text(
            current_setting('transaction_read_only') = 'on' AS only_reads
     """
 )
-MOST = text(
+ROOM_SQL = text(
     """
     SELECT least(
                current_setting('max_connections')::int
                - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true)::int, 0),
                (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
-               (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user))
+               (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user)) AS connections
     """
 )
 # What the service does with each table; `medisecure migrate --grant-to` grants that, and more only where it
@@ -45,11 +93,11 @@ NEEDED = {
     "recounted": ("SELECT",),
     "alembic_version": ("SELECT",),
 }
-RIGHTS: dict[str, Any] = {
-    "tables": [table for table, privileges in NEEDED.items() for _ in privileges],
-    "privileges": [privilege for privileges in NEEDED.values() for privilege in privileges],
-}
-TABLES = text(
+RIGHTS = Rights(
+    tables=[table for table, privileges in NEEDED.items() for _ in privileges],
+    privileges=[privilege for privileges in NEEDED.values() for privilege in privileges],
+)
+ACCESS_SQL = text(
     """
     SELECT current_user AS role,
            to_regclass('alembic_version') IS NULL AS is_empty,
@@ -57,9 +105,9 @@ TABLES = text(
            coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false) AS sees_version
     """
 )
-LACKING = text(
+LACKING_SQL = text(
     """
-    SELECT string_agg(privilege, ', ') || ' on ' || name
+    SELECT string_agg(privilege, ', ') || ' on ' || name AS what
     FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) AS needed(name, privilege)
     WHERE (has_table_privilege(to_regclass(name), privilege)
            -- of an event, which has columns that are PostgreSQL's to say, only the others may be written
@@ -68,19 +116,24 @@ LACKING = text(
     ORDER BY name
     """
 )
-CALLS = text(
+FORBIDDEN_SQL = text(
     """
     SELECT proname AS name FROM pg_proc
     WHERE proname IN ('append_audit_seal', 'fold_counts') AND NOT has_function_privilege(oid, 'EXECUTE')
     """
 )
 MAY_NOT = {"append_audit_seal": "seal the audit trail", "fold_counts": "keep the counters"}
-ZONE = text("SELECT 1 FROM pg_timezone_names WHERE name = :name")
+SERVER = Query(Server, Nothing, SERVER_SQL)
+ROOM = Query(Room, Nothing, ROOM_SQL)
+ACCESS = Query(Access, Nothing, ACCESS_SQL)
+LACKING = Query(Lack, Rights, LACKING_SQL)
+FORBIDDEN = Query(Function, Nothing, FORBIDDEN_SQL)
+ZONE = Query(Zones, Zone, text("SELECT name FROM pg_timezone_names WHERE name = :name"))
 
 
 async def objection_to_server(source: Source) -> str | None:
     """What no migration mends."""
-    [server] = await source.rows(SERVER)
+    [server] = await source.rows(SERVER, NOTHING)
     if server.major < OLDEST:
         return f"PostgreSQL {server.version} is too old; the service needs {OLDEST} or newer"
     if server.encoding != "UTF8":
@@ -98,30 +151,30 @@ async def objection_to_server(source: Source) -> str | None:
 
 async def objection_to_room(source: Source, connections: int) -> str | None:
     """`connections`: how many may be open at once."""
-    [(most,)] = await source.rows(MOST)
-    if most >= connections:
+    [room] = await source.rows(ROOM, NOTHING)
+    if room.connections >= connections:
         return None
     return (
-        f"PostgreSQL allows {most} connections, and the service may need {connections}; allow more "
-        "(max_connections, the CONNECTION LIMIT of the database or the role), take fewer --workers, or put "
-        "PgBouncer between"
+        f"PostgreSQL allows {room.connections} connections, and the service may need {connections}; allow "
+        "more (max_connections, the CONNECTION LIMIT of the database or the role), take fewer --workers, or "
+        "put PgBouncer between"
     )
 
 
 async def objection_to_tables(reader: Reader) -> str | None:
-    [state] = await reader.rows(TABLES)
+    [state] = await reader.rows(ACCESS, NOTHING)
     if state.is_empty and state.sees_them:
         return BEHIND
     if state.is_empty:
         return lack(state.role, "USAGE on the schema public")
     if state.sees_version and await is_behind(reader):
         return BEHIND
-    for function in await reader.rows(CALLS):
+    for function in await reader.rows(FORBIDDEN, NOTHING):
         return (
             f"this role may not {MAY_NOT[function.name]}; run `medisecure migrate --grant-to` with its name"
         )
-    lacking = await reader.rows(LACKING, **RIGHTS)
-    return lack(state.role, "; ".join(row[0] for row in lacking)) if lacking else None
+    lacking = await reader.rows(LACKING, RIGHTS)
+    return lack(state.role, "; ".join(row.what for row in lacking)) if lacking else None
 
 
 def lack(role: str, what: str) -> str:
@@ -129,6 +182,6 @@ def lack(role: str, what: str) -> str:
 
 
 async def objection_to_zone(reader: Reader, zone: str) -> str | None:
-    if await reader.rows(ZONE, name=zone):
+    if await reader.rows(ZONE, Zone(name=zone)):
         return None
     return f"PostgreSQL does not know the time zone {zone}; update its zone data"

@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from persistence.models import AuditEvent
 from persistence.postgres.database import Transaction
+from persistence.postgres.statements import NOTHING, Nothing, Statement
 
 FUNCTIONS = (
     "next_audit_seal",
@@ -38,4 +39,4 @@ async def grant_to(transaction: Transaction, role: str) -> None:
         f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
     ):
-        await transaction.run(text(statement))
+        await transaction.run(Statement(Nothing, text(statement)), NOTHING)

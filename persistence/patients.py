@@ -1,56 +1,114 @@
+from datetime import date, datetime
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, Required, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
-from persistence.models import Patient
+from persistence.models import Gender, Patient
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.searching import SearchQuery
-from persistence.postgres.statements import AnyRow
-from persistence.postgres.text import keys_of, words_of
+from persistence.postgres.statements import ById, Query, Statement
+from persistence.postgres.text import Keys, keys_of, words_of
+from persistence.relations import Seen, SeenById
 from persistence.relations import charts_readable_by as readable_by
 from security.roles import Caller, Role
 
-SUMMARY = (
-    Patient.id,
-    Patient.name,
-    Patient.email,
-    Patient.phone,
-    Patient.date_of_birth,
-    Patient.gender,
-    Patient.address,
-    Patient.created_at,
-)
-COLUMNS = (
-    *SUMMARY[:-1],
-    Patient.blood_type,
-    Patient.allergies,
-    Patient.medical_history,
-    Patient.created_at,
-)
-LOCKED = select(*COLUMNS).where(Patient.id == bindparam("id")).with_for_update(key_share=True)
-ADD = insert(Patient).returning(*COLUMNS)
-CHANGE = update(Patient).where(Patient.id == bindparam("chart")).returning(*COLUMNS)
-LINK_TO = update(Patient).where(Patient.id == bindparam("chart"))
-LINK = select(Patient.user_id, Patient.ever_linked).where(Patient.id == bindparam("id"))
+
+class SummaryRow(NamedTuple):
+    id: UUID
+    name: str
+    email: str
+    phone: str
+    date_of_birth: date
+    gender: Gender
+    address: str
+    created_at: datetime
 
 
-def of(caller: Caller) -> dict[str, Any]:
-    return {"caller": caller.id} if readable_by(caller.role) else {}
+class PatientRow(NamedTuple):
+    id: UUID
+    name: str
+    email: str
+    phone: str
+    date_of_birth: date
+    gender: Gender
+    address: str
+    blood_type: str | None
+    allergies: str | None
+    medical_history: str | None
+    created_at: datetime
+
+
+class LinkRow(NamedTuple):
+    """The account that is linked to a chart, and whether any ever was."""
+
+    user_id: UUID | None
+    ever_linked: bool
+
+
+class NewPatient(TypedDict):
+    id: UUID
+    name: str
+    email: str
+    phone: str
+    date_of_birth: date
+    gender: Gender
+    address: str
+    blood_type: str | None
+    allergies: str | None
+
+
+class PatientChanges(TypedDict, total=False):
+    name: str
+    email: str
+    phone: str
+    date_of_birth: date
+    gender: Gender
+    address: str
+    blood_type: str | None
+    allergies: str | None
+    medical_history: str | None
+
+
+class Added(NewPatient, Keys):
+    pass
+
+
+class Changed(PatientChanges, Keys):
+    chart: Required[UUID]
+
+
+class Linked(TypedDict):
+    chart: UUID
+    user_id: UUID | None
+
+
+SUMMARY = columns_of(SummaryRow, Patient)
+COLUMNS = columns_of(PatientRow, Patient)
+BY_ID = Patient.id == bindparam("id")
+LOCKED = Query(PatientRow, ById, select(*COLUMNS).where(BY_ID).with_for_update(key_share=True))
+ADD = Query(PatientRow, Added, insert(Patient).returning(*COLUMNS))
+THE_CHART = update(Patient).where(Patient.id == bindparam("chart"))
+CHANGE = Query(PatientRow, Changed, THE_CHART.returning(*COLUMNS))
+LINK_TO = Statement(Linked, THE_CHART)
+LINK = Query(LinkRow, ById, select(*columns_of(LinkRow, Patient)).where(BY_ID))
 
 
 @lru_cache
-def single(role: Role) -> Any:
-    return select(*COLUMNS).where(Patient.id == bindparam("id"), *readable_by(role))
+def single(role: Role) -> Query[SeenById, PatientRow]:
+    return Query(PatientRow, SeenById, select(*COLUMNS).where(BY_ID, *readable_by(role)))
 
 
 @lru_cache
-def listing(role: Role) -> PagedQuery:
+def listing(role: Role) -> PagedQuery[Seen, SummaryRow]:
     where = readable_by(role)
     return PagedQuery(
+        SummaryRow,
+        Seen,
         Patient.id,
         SUMMARY,
         Patient.__table__,
@@ -63,55 +121,57 @@ def listing(role: Role) -> PagedQuery:
 
 
 @lru_cache
-def searching(role: Role) -> SearchQuery:
-    return SearchQuery(Patient, SUMMARY, readable_by(role))
+def searching(role: Role) -> SearchQuery[Seen, SummaryRow]:
+    return SearchQuery(SummaryRow, Seen, Patient, SUMMARY, readable_by(role))
 
 
-async def one(source: Source, caller: Caller, patient_id: UUID) -> AnyRow | None:
-    rows = await source.rows(single(caller.role), id=patient_id, **of(caller))
-    return next(iter(rows), None)
+async def one(source: Source, caller: Caller, patient_id: UUID) -> PatientRow | None:
+    return await source.first(single(caller.role), SeenById(id=patient_id, caller=caller.id))
 
 
-async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found:
+async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found[SummaryRow]:
     """Charts by name, then id, whose name, e-mail or phone contains every word of `search`."""
+    seen = Seen(caller=caller.id)
     words = words_of(search)
     if words:
-        return await searching(caller.role).find(source, page, limit, words, **of(caller))
-    return await listing(caller.role).find(source, page, limit, **of(caller))
+        return await searching(caller.role).find(source, page, limit, words, seen)
+    return await listing(caller.role).find(source, page, limit, seen)
 
 
-async def locked(transaction: Transaction, patient_id: UUID) -> AnyRow | None:
+async def locked(transaction: Transaction, patient_id: UUID) -> PatientRow | None:
     """The chart, which nobody else changes until the transaction ends. For callers who may see them all."""
-    rows = await transaction.rows(LOCKED, id=patient_id)
-    return next(iter(rows), None)
+    return await transaction.first(LOCKED, ById(id=patient_id))
 
 
-async def add(transaction: Transaction, **values: Any) -> AnyRow:
+async def add(transaction: Transaction, **values: Unpack[NewPatient]) -> PatientRow:
     """Concludes the transaction."""
-    [row] = await transaction.conclude(ADD, **values, **keys_of(values))
+    keys = keys_of(values["name"], values["email"], values["phone"])
+    [row] = await transaction.conclude(ADD, Added(**values, **keys))
     return row
 
 
-async def change(transaction: Transaction, current: AnyRow, **values: Any) -> AnyRow:
+async def change(
+    transaction: Transaction, current: PatientRow, **values: Unpack[PatientChanges]
+) -> PatientRow:
     """Store `values` over `current`, a locked row, and conclude the transaction."""
     if not values:
         return current
-    keys = keys_of({**current._asdict(), **values})
-    [row] = await transaction.conclude(CHANGE, chart=current.id, **values, **keys)
+    after = current._replace(**values)
+    keys = keys_of(after.name, after.email, after.phone)
+    [row] = await transaction.conclude(CHANGE, Changed(chart=current.id, **values, **keys))
     return row
 
 
 async def linked_account(source: Source, patient_id: UUID) -> UUID | None:
     """The id of the account linked to the chart, None where there is none (or no such chart)."""
-    rows = await source.rows(LINK, id=patient_id)
-    return next((row.user_id for row in rows), None)
+    link = await source.first(LINK, ById(id=patient_id))
+    return link and link.user_id
 
 
-async def link_of(transaction: Transaction, patient_id: UUID) -> AnyRow:
-    """(user_id, ever_linked): the account that is linked to the chart, and whether any ever was."""
-    [row] = await transaction.rows(LINK, id=patient_id)
+async def link_of(transaction: Transaction, patient_id: UUID) -> LinkRow:
+    [row] = await transaction.rows(LINK, ById(id=patient_id))
     return row
 
 
 async def link(transaction: Transaction, patient_id: UUID, user_id: UUID | None) -> None:
-    await transaction.run(LINK_TO, chart=patient_id, user_id=user_id)
+    await transaction.run(LINK_TO, Linked(chart=patient_id, user_id=user_id))

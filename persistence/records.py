@@ -1,7 +1,8 @@
 """Medical records: added and read, never changed or deleted."""
 
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
@@ -9,35 +10,61 @@ from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, s
 from persistence.models import MedicalRecord, Patient, User
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.paging import Found, PagedQuery
-from persistence.postgres.statements import AnyRow
-from persistence.relations import OWN_CHART
+from persistence.postgres.statements import Query
+from persistence.relations import OWN_CHART, Seen, SeenById
 from security.roles import Caller, Role
 
 
-def columns_of(record: Any) -> tuple[Any, ...]:
-    return (
-        record.id,
-        record.patient_id,
-        Patient.name.label("patient_name"),
-        record.doctor_id,
-        User.name.label("doctor_name"),
-        record.date,
-        record.diagnosis,
-        record.prescription,
-        func.coalesce(record.notes, "").label("notes"),
-        func.coalesce(record.attachments, literal_column("'[]'::jsonb")).label("attachments"),
+class RecordRow(NamedTuple):
+    id: UUID
+    patient_id: UUID
+    patient_name: str
+    doctor_id: UUID
+    doctor_name: str
+    date: datetime
+    diagnosis: str
+    prescription: str
+    notes: str
+    attachments: list[str]
+
+
+class NewRecord(TypedDict):
+    id: UUID
+    patient_id: UUID
+    doctor_id: UUID
+    diagnosis: str
+    prescription: str
+    notes: str
+    attachments: list[str]
+
+
+class Listed(Seen):
+    """`patient`: the one chart that is asked for."""
+
+    patient: UUID | None
+
+
+def columns_from(record: AnyColumn) -> tuple[AnyColumn, ...]:
+    """`record`: where the columns of the table are."""
+    return columns_of(
+        RecordRow,
+        record,
+        patient_name=Patient.name,
+        doctor_name=User.name,
+        notes=func.coalesce(record.notes, ""),
+        attachments=func.coalesce(record.attachments, literal_column("'[]'::jsonb")),
     )
 
 
-COLUMNS = columns_of(MedicalRecord)
+COLUMNS = columns_from(MedicalRecord)
 SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
     User.__table__, User.id == MedicalRecord.doctor_id
 )
 ORDER = (MedicalRecord.date.desc(), MedicalRecord.id.desc())
 SENT = {
-    name: bindparam(name, type_=MedicalRecord.__table__.c[name].type)
-    for name in ("id", "patient_id", "doctor_id", "diagnosis", "prescription", "notes", "attachments")
+    name: bindparam(name, type_=MedicalRecord.__table__.c[name].type) for name in NewRecord.__annotations__
 }
 # Dated now, by the clock that every instance shares; nothing where there is no such chart.
 ADDED = (
@@ -49,9 +76,8 @@ ADDED = (
     .returning(*MedicalRecord.__table__.c)
     .cte("added")
 )
-ADD = select(*columns_of(ADDED.c)).select_from(
-    ADDED.join(Patient, Patient.id == ADDED.c.patient_id).join(User, User.id == ADDED.c.doctor_id)
-)
+PEOPLE = ADDED.join(Patient, Patient.id == ADDED.c.patient_id).join(User, User.id == ADDED.c.doctor_id)
+ADD = Query(RecordRow, NewRecord, select(*columns_from(ADDED.c)).select_from(PEOPLE), only_if=ADDED)
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
@@ -59,24 +85,22 @@ def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
     return (MedicalRecord.patient_id == OWN_CHART,) if role is Role.PATIENT else ()
 
 
-def of(caller: Caller) -> dict[str, Any]:
-    return {"caller": caller.id} if readable_by(caller.role) else {}
+@lru_cache
+def single(role: Role) -> Query[SeenById, RecordRow]:
+    where = (MedicalRecord.id == bindparam("id"), *readable_by(role))
+    return Query(RecordRow, SeenById, select(*COLUMNS).select_from(SOURCE).where(*where))
 
 
 @lru_cache
-def single(role: Role) -> Any:
-    query = select(*COLUMNS).select_from(SOURCE)
-    return query.where(MedicalRecord.id == bindparam("id"), *readable_by(role))
-
-
-@lru_cache
-def listing(role: Role, of_one_patient: bool) -> PagedQuery:
+def listing(role: Role, of_one_patient: bool) -> PagedQuery[Listed, RecordRow]:
     where = list(readable_by(role))
     if of_one_patient:
         where.append(MedicalRecord.patient_id == bindparam("patient"))
     names = (MedicalRecord.id, MedicalRecord.patient_id)
     total = None if where else number_of(MedicalRecord)
     return PagedQuery(
+        RecordRow,
+        Listed,
         MedicalRecord.id,
         COLUMNS,
         SOURCE,
@@ -89,20 +113,18 @@ def listing(role: Role, of_one_patient: bool) -> PagedQuery:
     )
 
 
-async def one(source: Source, caller: Caller, record_id: UUID) -> AnyRow | None:
-    rows = await source.rows(single(caller.role), id=record_id, **of(caller))
-    return next(iter(rows), None)
+async def one(source: Source, caller: Caller, record_id: UUID) -> RecordRow | None:
+    return await source.first(single(caller.role), SeenById(id=record_id, caller=caller.id))
 
 
-async def page(source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None) -> Found:
+async def page(
+    source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None
+) -> Found[RecordRow]:
     """Records, newest first, of one chart where `patient_id` is given."""
-    parameters = of(caller)
-    if patient_id is not None:
-        parameters["patient"] = patient_id
     query = listing(caller.role, patient_id is not None)
-    return await query.find(source, page, limit, **parameters)
+    return await query.find(source, page, limit, Listed(caller=caller.id, patient=patient_id))
 
 
-async def add(transaction: Transaction, **values: Any) -> AnyRow | None:
-    """The record in COLUMNS, which concludes the transaction; None where there is no such chart."""
-    return next(iter(await transaction.conclude(ADD, ADDED, **values)), None)
+async def add(transaction: Transaction, **values: Unpack[NewRecord]) -> RecordRow | None:
+    """Concludes the transaction. None where there is no such chart."""
+    return next(iter(await transaction.conclude(ADD, values)), None)

@@ -1,11 +1,13 @@
 """Who is what to whom, said once for every query that asks: who is a doctor, whose chart it is, whose patient
 somebody is."""
 
-from typing import Any
+from typing import Any, TypedDict
+from uuid import UUID
 
 from sqlalchemy import BindParameter, ColumnElement, bindparam, exists, func, select, union
 
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
+from persistence.postgres.statements import ById
 from security.roles import Role
 
 CALLER: BindParameter[Any] = bindparam("caller")
@@ -13,6 +15,16 @@ ACTIVE_DOCTOR = (User.role == Role.DOCTOR, User.status == AccountStatus.ACTIVE)
 OWN = Patient.user_id == CALLER  # of a chart: a person has linked it to the caller's account
 OWN_CHART = select(Patient.id).where(OWN).scalar_subquery()
 HAS_CHART = exists().where(Patient.user_id == User.id)
+
+
+class Seen(TypedDict):
+    """What a statement takes that begins with what its caller may see."""
+
+    caller: UUID
+
+
+class SeenById(Seen, ById):
+    """What a statement takes that reads one row, if its caller may see it."""
 
 
 def charts_readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:

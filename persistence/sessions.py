@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Executable,
     Interval,
     Text,
     Uuid,
@@ -25,12 +24,89 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from persistence.models import AccountStatus, Session, User
 from persistence.postgres.database import Reader, Source, Transaction
+from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import PagedQuery
-from persistence.postgres.statements import AnyRow
-from security.roles import Caller
+from persistence.postgres.statements import ById, IdRow, Query, Statement, T
+from security.roles import Caller, Role
 
 # How exact `last_seen_at` is, and so the idle limit, but for the 5 s that a session is believed in unasked.
 SEEN_EVERY = timedelta(seconds=15)
+
+
+class CallerRow(NamedTuple):
+    """`stale`: the session was last seen longer than SEEN_EVERY ago."""
+
+    id: UUID
+    email: str
+    role: Role
+    session_id: UUID
+    stale: bool
+
+
+class RefreshRow(NamedTuple):
+    """A session, its user, and PostgreSQL's clock, the one that every instance shares."""
+
+    id: UUID
+    refresh_jti: UUID
+    used_refreshes: dict[str, float]
+    expires_at: datetime
+    user_id: UUID
+    email: str
+    role: Role
+    now: datetime
+
+
+class SessionRow(NamedTuple):
+    id: UUID
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    address: str
+    user_agent: str
+
+
+class OpenedRow(NamedTuple):
+    id: UUID
+    expires_at: datetime
+
+
+class BySession(TypedDict):
+    session: UUID
+
+
+class BySessions(TypedDict):
+    sessions: list[UUID]
+
+
+class OfUser(TypedDict):
+    user: UUID
+
+
+class OwnSession(BySession, OfUser):
+    pass
+
+
+class NewSession(TypedDict):
+    user_id: UUID
+    refresh_jti: UUID
+    address: str
+    user_agent: str
+    lifetime: timedelta
+
+
+class Rotated(BySession):
+    """`current`: the token that is used from now on, as those in `used` are; `refresh_jti`: the next one."""
+
+    current: str
+    used: dict[str, float]
+    refresh_jti: UUID
+
+
+class SameCaller(TypedDict):
+    same_session: UUID
+    same_user: UUID
+    same_email: str
+    same_role: Role
 
 
 def living(idle: timedelta | None) -> tuple[ColumnElement[bool], ...]:
@@ -39,83 +115,65 @@ def living(idle: timedelta | None) -> tuple[ColumnElement[bool], ...]:
     return alive if idle is None else (*alive, Session.last_seen_at > func.now() - idle)
 
 
+IS_STALE = Session.last_seen_at < func.now() - SEEN_EVERY
 CALLER = (
-    select(
-        User.id,
-        User.email,
-        User.role,
-        Session.id,
-        (Session.last_seen_at < func.now() - SEEN_EVERY).label("stale"),
-    )
+    select(*columns_of(CallerRow, User, session_id=Session.id, stale=IS_STALE))
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("id"), User.status == AccountStatus.ACTIVE)
 )
-SEEN = update(Session).where(Session.id == bindparam("session")).values(last_seen_at=func.now())
-LOCKED = (
-    select(
-        Session.id,
-        Session.refresh_jti,
-        Session.used_refreshes,
-        Session.expires_at,
-        User.id.label("user_id"),
-        User.email,
-        User.role,
-        func.now().label("now"),
-    )
+THE_SESSION = update(Session).where(Session.id == bindparam("session"))
+SEEN = Statement(BySession, THE_SESSION.values(last_seen_at=func.now()))
+REFRESHED = columns_of(RefreshRow, Session, user_id=User.id, email=User.email, role=User.role, now=func.now())
+LOCKED = Query(
+    RefreshRow,
+    ById,
+    select(*REFRESHED)
     .join(User, User.id == Session.user_id)
     .where(Session.id == bindparam("id"), User.status == AccountStatus.ACTIVE, *living(None))
-    .with_for_update(of=Session)
+    .with_for_update(of=Session),
 )
-COLUMNS = (
-    Session.id,
-    Session.created_at,
-    Session.last_seen_at,
-    Session.expires_at,
-    Session.address,
-    Session.user_agent,
+COLUMNS = columns_of(SessionRow, Session)
+DELETE_EXPIRED = Statement(
+    OfUser, delete(Session).where(Session.user_id == bindparam("user"), Session.expires_at < func.now())
 )
-DELETE_EXPIRED = delete(Session).where(Session.user_id == bindparam("user"), Session.expires_at < func.now())
-ADD = (
+ADD = Query(
+    OpenedRow,
+    NewSession,
     insert(Session)
     .values(expires_at=func.now() + bindparam("lifetime", type_=Interval))
-    .returning(Session.id, Session.expires_at)
+    .returning(*columns_of(OpenedRow, Session)),
 )
-ROTATE = (
-    update(Session)
-    .where(Session.id == bindparam("session"))
-    .values(
-        used_refreshes=cast(bindparam("used", type_=JSONB), JSONB).concat(
-            func.jsonb_build_object(
-                bindparam("current", type_=Text), extract("epoch", func.clock_timestamp())
-            )
-        ),
-        last_seen_at=func.now(),
-    )
+USED_NOW = func.jsonb_build_object(bindparam("current", type_=Text), extract("epoch", func.clock_timestamp()))
+ROTATE = Statement(
+    Rotated,
+    THE_SESSION.values(
+        used_refreshes=cast(bindparam("used", type_=JSONB), JSONB).concat(USED_NOW), last_seen_at=func.now()
+    ),
 )
 ENDING = update(Session).where(Session.ended_at.is_(None)).values(ended_at=func.now()).returning(Session.id)
-END = ENDING.where(Session.id == func.any(bindparam("sessions", type_=ARRAY(Uuid))))
-END_ALL = ENDING.where(Session.user_id == bindparam("user"))
+THESE = Session.id == func.any(bindparam("sessions", type_=ARRAY(Uuid)))
+END = Query(IdRow, BySessions, ENDING.where(THESE))
+END_ALL = Query(IdRow, OfUser, ENDING.where(Session.user_id == bindparam("user")))
 
 
 @lru_cache
-def ending_own(idle: timedelta | None) -> Any:
-    return ENDING.where(
-        Session.id == bindparam("session"), Session.user_id == bindparam("user"), *living(idle)
-    )
+def ending_own(idle: timedelta | None) -> Query[OwnSession, IdRow]:
+    own = (Session.id == bindparam("session"), Session.user_id == bindparam("user"))
+    return Query(IdRow, OwnSession, ENDING.where(*own, *living(idle)))
 
 
 @lru_cache
-def own(idle: timedelta | None) -> PagedQuery:
+def own(idle: timedelta | None) -> PagedQuery[OfUser, SessionRow]:
     newest_first = (Session.created_at.desc(), Session.id.desc())
     where = (Session.user_id == bindparam("user"), *living(idle))
-    return PagedQuery(Session.id, COLUMNS, Session.__table__, newest_first, where)
+    return PagedQuery(SessionRow, OfUser, Session.id, COLUMNS, Session.__table__, newest_first, where)
 
 
 @lru_cache
-def same_caller(idle: timedelta | None) -> Any:
+def same_caller(idle: timedelta | None) -> Query[SameCaller, IdRow]:
     """A row where the caller's session is alive, and they are who they were; nobody ends it then before the
     transaction ends."""
-    return (
+    statement = (
         select(Session.id)
         .join(User, User.id == Session.user_id)
         .where(
@@ -128,16 +186,13 @@ def same_caller(idle: timedelta | None) -> Any:
         )
         .with_for_update(read=True, of=Session)
     )
+    return Query(IdRow, SameCaller, statement)
 
 
-def same_as(caller: Caller) -> dict[str, Any]:
-    """As `same_caller` takes it."""
-    return {
-        "same_session": caller.session_id,
-        "same_user": caller.id,
-        "same_email": caller.email,
-        "same_role": caller.role,
-    }
+def same_as(caller: Caller) -> SameCaller:
+    return SameCaller(
+        same_session=caller.session_id, same_user=caller.id, same_email=caller.email, same_role=caller.role
+    )
 
 
 class Sessions:
@@ -145,74 +200,82 @@ class Sessions:
 
     def __init__(self, reader: Reader, idle: timedelta | None) -> None:
         self.reader = reader
-        self.alive = CALLER.where(*living(idle))
+        self.alive = Query(CallerRow, ById, CALLER.where(*living(idle)))
         self.same = same_caller(idle)
 
     async def find(self, session_id: UUID) -> Caller | None:
         """Who the session belongs to, or None where it has ended, expired, idled out or its account is
         not active."""
-        row = next(iter(await self.reader.rows(self.alive, id=session_id)), None)
+        row = await self.reader.first(self.alive, ById(id=session_id))
         if row is None:
             return None
         if row.stale:
-            await self.reader.rows(SEEN, session=session_id)
-        return Caller(*row[:4])
+            await self.reader.run(SEEN, BySession(session=session_id))
+        return Caller(row.id, row.email, row.role, row.session_id)
 
     async def holds(self, transaction: Transaction, caller: Caller) -> bool:
         """Whether the caller's session is alive, and they are who they were; if so, so it stays until the
         transaction ends."""
-        return bool(await transaction.rows(self.same, **same_as(caller)))
+        return await transaction.first(self.same, same_as(caller)) is not None
 
 
 async def add(
-    transaction: Transaction, *, user_id: UUID, refresh_jti: UUID, lifetime: timedelta, **seen: str
-) -> AnyRow:
-    """Open a session; it ends `lifetime` from now whatever happens. Returns (id, expires_at)."""
-    await transaction.run(DELETE_EXPIRED, user=user_id)
-    [row] = await transaction.rows(ADD, lifetime=lifetime, user_id=user_id, refresh_jti=refresh_jti, **seen)
+    transaction: Transaction,
+    *,
+    user_id: UUID,
+    refresh_jti: UUID,
+    lifetime: timedelta,
+    address: str,
+    user_agent: str,
+) -> OpenedRow:
+    """Open a session; it ends `lifetime` from now whatever happens."""
+    await transaction.run(DELETE_EXPIRED, OfUser(user=user_id))
+    values = NewSession(
+        user_id=user_id, refresh_jti=refresh_jti, lifetime=lifetime, address=address, user_agent=user_agent
+    )
+    [row] = await transaction.rows(ADD, values)
     return row
 
 
-async def locked(transaction: Transaction, session_id: UUID) -> AnyRow | None:
-    """The living session, which no other refresh changes until the transaction ends; `now` is PostgreSQL's
-    clock, the one that every instance shares."""
-    return next(iter(await transaction.rows(LOCKED, id=session_id)), None)
+async def locked(transaction: Transaction, session_id: UUID) -> RefreshRow | None:
+    """The living session, which no other refresh changes until the transaction ends."""
+    return await transaction.first(LOCKED, ById(id=session_id))
 
 
 async def rotate(
-    transaction: Transaction, session: AnyRow, used: dict[str, float], refresh_jti: UUID
+    transaction: Transaction, session: RefreshRow, used: dict[str, float], refresh_jti: UUID
 ) -> None:
     """Put `refresh_jti` in the place of the current token, which is used from now on, as `used` are."""
-    await transaction.run(
-        ROTATE, session=session.id, current=str(session.refresh_jti), used=used, refresh_jti=refresh_jti
-    )
+    current = str(session.refresh_jti)
+    values = Rotated(session=session.id, current=current, used=used, refresh_jti=refresh_jti)
+    await transaction.run(ROTATE, values)
 
 
 async def end(transaction: Transaction, *session_ids: UUID) -> Sequence[UUID]:
-    return await ended(transaction, END, sessions=list(session_ids))
+    return await ended(transaction, END, BySessions(sessions=list(session_ids)))
 
 
 async def end_own(
     transaction: Transaction, user_id: UUID, session_id: UUID, idle: timedelta | None
 ) -> Sequence[UUID]:
     """End the session if it is the user's and alive."""
-    return await ended(transaction, ending_own(idle), session=session_id, user=user_id)
+    return await ended(transaction, ending_own(idle), OwnSession(session=session_id, user=user_id))
 
 
 async def page(
     source: Source, page: int, limit: int, user_id: UUID, idle: timedelta | None
-) -> tuple[list[Sequence[Any]], int]:
+) -> tuple[list[SessionRow], int]:
     """The user's living sessions, the newest sign-in first."""
-    return await own(idle).fetch(source, page, limit, user=user_id)
+    return await own(idle).fetch(source, page, limit, OfUser(user=user_id))
 
 
 async def end_all(transaction: Transaction, user_id: UUID) -> Sequence[UUID]:
     """End the user's sessions; returns the ids of those that were alive."""
-    return await ended(transaction, END_ALL, user=user_id)
+    return await ended(transaction, END_ALL, OfUser(user=user_id))
 
 
-async def ended(transaction: Transaction, which: Executable, **parameters: Any) -> Sequence[UUID]:
-    return [row.id for row in await transaction.rows(which, **parameters)]
+async def ended(transaction: Transaction, which: Query[T, IdRow], parameters: T) -> Sequence[UUID]:
+    return [row.id for row in await transaction.rows(which, parameters)]
 
 
 def seconds_left(expires_at: datetime, now: datetime) -> int:

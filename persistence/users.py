@@ -1,10 +1,10 @@
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, Required, TypedDict, Unpack
 from unicodedata import normalize
 from uuid import UUID
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Text,
     Uuid,
@@ -22,60 +22,153 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from persistence.models import AccountStatus, User
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.searching import SearchQuery
-from persistence.postgres.statements import AnyRow
-from persistence.postgres.text import keys_of, trimmed, words_of
+from persistence.postgres.statements import ById, IdRow, Query, Statement
+from persistence.postgres.text import Keys, keys_of, trimmed, words_of
 from persistence.relations import HAS_CHART
 from security.roles import Caller, Role
 
-COLUMNS = (
-    User.id,
-    User.email,
-    User.name,
-    User.role,
-    User.phone,
-    User.specialization,
-    User.department,
-    User.created_at,
-    User.status,
-)
-ONE = select(*COLUMNS).where(User.id == bindparam("id"))
+
+class UserRow(NamedTuple):
+    id: UUID
+    email: str
+    name: str
+    role: Role
+    phone: str | None
+    specialization: str | None
+    department: str | None
+    created_at: datetime
+    status: AccountStatus
+
+
+class HolderRow(NamedTuple):
+    """An account, as far as it signs in."""
+
+    id: UUID
+    email: str
+    name: str
+    role: Role
+    status: AccountStatus
+
+
+class CredentialsRow(NamedTuple):
+    id: UUID
+    email: str
+    role: Role
+    password_hash: str
+
+
+class PasswordRow(NamedTuple):
+    password_hash: str
+
+
+class RoleRow(NamedTuple):
+    id: UUID
+    role: Role
+    status: AccountStatus
+
+
+class OptionalOfNewUser(TypedDict, total=False):
+    id: UUID
+    specialization: str | None
+    department: str | None
+
+
+class NewUser(OptionalOfNewUser):
+    email: str
+    name: str
+    role: Role
+    status: AccountStatus
+    phone: str | None
+    password_hash: str
+
+
+class UserChanges(TypedDict, total=False):
+    name: str
+    role: Role
+    phone: str | None
+    specialization: str | None
+    department: str | None
+    status: AccountStatus
+
+
+class ByEmail(TypedDict):
+    email: str
+
+
+class ByIds(TypedDict):
+    ids: list[UUID]
+
+
+class WithPassword(ById):
+    hashed: str
+
+
+class Added(NewUser, Keys):
+    pass
+
+
+class Changed(UserChanges, Keys):
+    account: Required[UUID]
+
+
+class NewPassword(TypedDict):
+    account: UUID
+    password_hash: str
+
+
+class Listed(TypedDict):
+    """`kinds`: what the counters call the accounts that are asked for."""
+
+    role: Role | None
+    status: AccountStatus | None
+    kinds: list[str]
+
+
+COLUMNS = columns_of(UserRow, User)
+BY_ID = User.id == bindparam("id")
+THE_USER = update(User).where(User.id == bindparam("account"))
+ONE = Query(UserRow, ById, select(*COLUMNS).where(BY_ID))
 # No KEY UPDATE: an insert that refers to the row (FOR KEY SHARE) need not wait for us. A booking does: it
 # holds its doctor's row (FOR SHARE), so that nobody leaves while they are booked.
-LOCKED = ONE.with_for_update(key_share=True)
-CREDENTIALS = select(User.id, User.email, User.name, User.role, User.status, User.password_hash).where(
-    User.email == bindparam("email")
+LOCKED = Query(UserRow, ById, select(*COLUMNS).where(BY_ID).with_for_update(key_share=True))
+CREDENTIALS = Query(
+    CredentialsRow,
+    ByEmail,
+    select(*columns_of(CredentialsRow, User)).where(User.email == bindparam("email")),
 )
-PASSWORD = select(User.password_hash).where(User.id == bindparam("id"))
-KEEPING = (
-    select(User.id, User.email, User.name, User.role, User.status)
-    .where(User.id == bindparam("id"), User.password_hash == bindparam("hashed"))
-    .with_for_update(key_share=True)
+PASSWORD = Query(PasswordRow, ById, select(User.password_hash).where(BY_ID))
+LOCK_WITH_PASSWORD = Query(
+    HolderRow,
+    WithPassword,
+    select(*columns_of(HolderRow, User))
+    .where(BY_ID, User.password_hash == bindparam("hashed"))
+    .with_for_update(key_share=True),
 )
 # Several accounts are always locked in the order of their ids, so that nobody waits for each other.
-ACTIVE_ADMINS = (
-    select(User.id, User.role, User.status)
-    .where(
-        or_(
-            and_(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE),
-            User.id == bindparam("id"),
-        )
-    )
+ACTIVE_ADMINS = Query(
+    RoleRow,
+    ById,
+    select(*columns_of(RoleRow, User))
+    .where(or_(and_(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE), BY_ID))
     .order_by(User.id)
-    .with_for_update(key_share=True)
+    .with_for_update(key_share=True),
 )
-TOGETHER = (
+TOGETHER = Query(
+    IdRow,
+    ByIds,
     select(User.id)
     .where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
     .order_by(User.id)
-    .with_for_update(key_share=True)
+    .with_for_update(key_share=True),
 )
-ADD = insert(User).returning(*COLUMNS)
-CHANGE = update(User).where(User.id == bindparam("account")).returning(*COLUMNS)
-SET_PASSWORD = update(User).where(User.id == bindparam("account")).values(updated_at=func.now())
+ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
+CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))
+SET_PASSWORD = Statement(NewPassword, THE_USER.values(updated_at=func.now()))
 
-KINDS: BindParameter[Any] = bindparam("kinds", type_=ARRAY(Text))
+KINDS = bindparam("kinds", type_=ARRAY(Text))
 
 
 def normal_email(email: str) -> str:
@@ -83,54 +176,58 @@ def normal_email(email: str) -> str:
     return normalize("NFC", normalize("NFC", trimmed(email)).lower())
 
 
-async def one(source: Source, user_id: UUID) -> AnyRow | None:
-    return next(iter(await source.rows(ONE, id=user_id)), None)
+async def one(source: Source, user_id: UUID) -> UserRow | None:
+    return await source.first(ONE, ById(id=user_id))
 
 
-async def locked(transaction: Transaction, user_id: UUID) -> AnyRow | None:
+async def locked(transaction: Transaction, user_id: UUID) -> UserRow | None:
     """The account, which nobody else changes until the transaction ends."""
-    return next(iter(await transaction.rows(LOCKED, id=user_id)), None)
+    return await transaction.first(LOCKED, ById(id=user_id))
 
 
 async def lock(transaction: Transaction, *user_ids: UUID) -> None:
     """Let nobody else change these accounts until the transaction ends."""
-    await transaction.rows(TOGETHER, ids=list(user_ids))
+    await transaction.run(TOGETHER, ByIds(ids=list(user_ids)))
 
 
-async def credentials(source: Source, email: str) -> AnyRow | None:
-    """(id, email, name, role, status, password_hash) of the account with this normal e-mail."""
-    return next(iter(await source.rows(CREDENTIALS, email=email)), None)
+async def credentials(source: Source, email: str) -> CredentialsRow | None:
+    """Of the account with this normal e-mail."""
+    return await source.first(CREDENTIALS, ByEmail(email=email))
 
 
 async def password_hash(source: Source, user_id: UUID) -> str:
-    [(hashed,)] = await source.rows(PASSWORD, id=user_id)
-    return str(hashed)
+    [row] = await source.rows(PASSWORD, ById(id=user_id))
+    return row.password_hash
 
 
-async def keeping_password(transaction: Transaction, user_id: UUID, hashed: str) -> AnyRow | None:
-    """(id, email, name, role, status) of the account as it is now, if `hashed`, against which a password
-    was checked, is still its own; nobody changes it until the transaction ends."""
-    return next(iter(await transaction.rows(KEEPING, id=user_id, hashed=hashed)), None)
+async def lock_if_password_unchanged(
+    transaction: Transaction, user_id: UUID, hashed: str
+) -> HolderRow | None:
+    """The account as it is now, if `hashed`, against which a password was checked, is still its own; nobody
+    changes it until the transaction ends."""
+    return await transaction.first(LOCK_WITH_PASSWORD, WithPassword(id=user_id, hashed=hashed))
 
 
-async def add(transaction: Transaction, **values: Any) -> AnyRow:
-    [row] = await transaction.rows(ADD, **values, **keys_of(values))
+async def add(transaction: Transaction, **values: Unpack[NewUser]) -> UserRow:
+    keys = keys_of(values["name"], values["email"], values["phone"])
+    [row] = await transaction.rows(ADD, Added(**values, **keys))
     return row
 
 
-async def change(transaction: Transaction, current: AnyRow, **values: Any) -> AnyRow:
+async def change(transaction: Transaction, current: UserRow, **values: Unpack[UserChanges]) -> UserRow:
     """Store `values` over `current`, a locked row."""
     if not values:
         return current
-    keys = keys_of({**current._asdict(), **values})
-    [row] = await transaction.rows(CHANGE, account=current.id, **values, **keys)
+    after = current._replace(**values)
+    keys = keys_of(after.name, after.email, after.phone)
+    [row] = await transaction.rows(CHANGE, Changed(account=current.id, **values, **keys))
     return row
 
 
 async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:
     """Locks the account and every active administrator, so that two of them cannot demote each other at
     once."""
-    rows = await transaction.rows(ACTIVE_ADMINS, id=user_id)
+    rows = await transaction.rows(ACTIVE_ADMINS, ById(id=user_id))
     active = [row.id for row in rows if (row.role, row.status) == (Role.ADMIN, AccountStatus.ACTIVE)]
     return active == [user_id]
 
@@ -150,19 +247,15 @@ async def page(
     status: AccountStatus | None,
     linked: bool | None,
     search: str,
-) -> Found:
+) -> Found[UserRow]:
     """Accounts by name, then id. `linked`: whether a chart is linked to the account."""
-    parameters: dict[str, Any] = {}
-    if role is not None:
-        parameters["role"] = role
-    if status is not None:
-        parameters["status"] = status
-    filters = frozenset(parameters)
-    parameters["kinds"] = kinds_of(caller.role, role, status)
+    given = {"role": role, "status": status}
+    filters = frozenset(name for name, value in given.items() if value is not None)
+    parameters = Listed(role=role, status=status, kinds=kinds_of(caller.role, role, status))
     words = words_of(search)
     if words:
-        return await searching(caller.role, filters, linked).find(source, page, limit, words, **parameters)
-    return await listing(caller.role, filters, linked).find(source, page, limit, **parameters)
+        return await searching(caller.role, filters, linked).find(source, page, limit, words, parameters)
+    return await listing(caller.role, filters, linked).find(source, page, limit, parameters)
 
 
 def chosen(caller: Role, filters: frozenset[str], linked: bool | None) -> list[ColumnElement[bool]]:
@@ -188,10 +281,12 @@ def kinds_of(caller: Role, role: Role | None, status: AccountStatus | None) -> l
 
 
 @lru_cache
-def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery:
+def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery[Listed, UserRow]:
     where = chosen(caller, filters, linked)
     order = (User.sort_name, User.id)
     return PagedQuery(
+        UserRow,
+        Listed,
         User.id,
         COLUMNS,
         User.__table__,
@@ -205,9 +300,9 @@ def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> Paged
 
 
 @lru_cache
-def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> SearchQuery:
-    return SearchQuery(User, COLUMNS, chosen(caller, filters, linked))
+def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> SearchQuery[Listed, UserRow]:
+    return SearchQuery(UserRow, Listed, User, COLUMNS, chosen(caller, filters, linked))
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:
-    await transaction.run(SET_PASSWORD, account=user_id, password_hash=hashed)
+    await transaction.run(SET_PASSWORD, NewPassword(account=user_id, password_hash=hashed))

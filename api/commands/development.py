@@ -96,7 +96,7 @@ def print_welcome(settings: Settings, port: int, is_embedded: bool) -> None:
 async def print_accounts(transaction: Transaction) -> None:
     if await demo.has_known_passwords(transaction):
         print(f"Demo accounts, all with the password {demo.PASSWORD}:")
-        print(*(f"  {account[1]}" for account in demo.ACCOUNTS[:4]), sep="\n", flush=True)
+        print(*(f"  {account.email}" for account in demo.ACCOUNTS[:4]), sep="\n", flush=True)
 
 
 def load_demo(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,6 @@ from persistence import audit_chain, grants
 from persistence.audit_chain import Key, Report
 from persistence.postgres import counters
 from persistence.postgres.database import Database
-from persistence.postgres.statements import AnyRow
 
 DAMAGED, UNSEALED, UNCHECKED = 1, 2, 3  # exit statuses of verify-audit
 
@@ -96,7 +95,7 @@ def check_counters(arguments: argparse.Namespace) -> None:
         )
 
 
-async def compare_counters(url: str, *, repair: bool) -> Sequence[AnyRow]:
+async def compare_counters(url: str, *, repair: bool) -> Sequence[counters.Count]:
     """The counters beside the rows; with `repair`, after all rows were counted again."""
     async with Database(url, command_timeout=None) as database:
         if repair:

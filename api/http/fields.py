@@ -3,13 +3,13 @@ limit."""
 
 import re
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated
 from unicodedata import category
 from uuid import UUID
 
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, QueryParameter
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct, UnsetType
 
 from security.authentication import MAX_ADDRESS_LENGTH
 from security.passwords import MAX_BYTES, MIN_CHARACTERS
@@ -105,17 +105,6 @@ Search = Annotated[
     Meta(max_length=MAX_SEARCH_LENGTH, pattern=TEXT),
     QueryParameter(max_length=MAX_SEARCH_LENGTH, pattern=TEXT),
 ]
-
-
-def sent_fields(body: Struct, nullable: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The fields of a PATCH body that were sent. `""` becomes None in the `nullable` ones."""
-    sent = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
-    return {name: None if value == "" and name in nullable else value for name, value in sent.items()}
-
-
-def changed_fields(sent: dict[str, Any], stored: Any) -> dict[str, Any]:
-    """The fields of `sent` whose value differs from the stored one."""
-    return {name: value for name, value in sent.items() if value != getattr(stored, name)}
 
 
 def or_none(text: str | UnsetType | None) -> str | None:

@@ -50,7 +50,7 @@ def passes(connection: Connection, table: str) -> Iterator[int]:
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(texts, ("were", "sorts", "searches")))
     after = "00000000-0000-0000-0000-000000000000"
     while rows := connection.execute(following, {"after": after}).all():
-        keys = [keys_of(row._asdict()) for row in rows]
+        keys = [keys_of(row.name, row.email, row.phone) for row in rows]
         renewed = connection.execute(
             renewing,
             {

@@ -4,13 +4,22 @@ without Alembic, which takes long to load."""
 import re
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import text
 
 from persistence.postgres.database import Reader
+from persistence.postgres.statements import NOTHING, Nothing, Query
 
 HERE = Path(__file__).parent
 NAMED = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
+
+
+class Stamp(NamedTuple):
+    version_num: str
+
+
+STAMPS = Query(Stamp, Nothing, text("SELECT version_num FROM alembic_version"))
 
 
 class UnknownRevisionError(Exception):
@@ -20,7 +29,7 @@ class UnknownRevisionError(Exception):
 async def is_behind(reader: Reader) -> bool:
     """Whether a migration of ours is missing. One of a later release is no harm: instances of two releases
     share a database while an operator replaces the older ones."""
-    stamped = {row[0] for row in await reader.rows(text("SELECT version_num FROM alembic_version"))}
+    stamped = {stamp.version_num for stamp in await reader.rows(STAMPS, NOTHING)}
     ours, heads = revisions()
     return not stamped or (stamped <= ours and stamped != heads)
 

@@ -6,10 +6,10 @@ database, and do not agree on a midnight that comes twice. A day need not be in 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
@@ -99,8 +99,24 @@ def calendar_of(zone: ZoneInfo) -> Calendar:
     return Calendar(tuple(changes), tuple(offsets))
 
 
+class ClockTable(TypedDict):
+    """A Calendar, as a statement with `day_of` takes it."""
+
+    clock_changes: Sequence[float]
+    clock_offsets: Sequence[int]
+
+
+class DayBounds(TypedDict, total=False):
+    """A day, as a statement with `within_day` takes it."""
+
+    day_begins: datetime
+    day_ends: datetime
+    gap_begins: datetime
+    gap_ends: datetime
+
+
 def day_of(instant: Any) -> ColumnElement[date]:
-    """Calendar.day_of for a column, by the same table: a statement with it takes `table_of`'s parameters."""
+    """Calendar.day_of for a column, by the same table."""
     place = func.width_bucket(
         func.date_part("epoch", instant), bindparam("clock_changes", type_=ARRAY(Float(53)))
     )
@@ -110,12 +126,12 @@ def day_of(instant: Any) -> ColumnElement[date]:
     return cast(shown, Date)
 
 
-def table_of(calendar: Calendar) -> dict[str, Any]:
-    return {"clock_changes": calendar.changes, "clock_offsets": calendar.offsets}
+def table_of(calendar: Calendar) -> ClockTable:
+    return ClockTable(clock_changes=calendar.changes, clock_offsets=calendar.offsets)
 
 
 def within_day(instant: Any) -> tuple[ColumnElement[bool], ...]:
-    """Whether a column is of the day whose spans `spans_of` gives as parameters. The outer bounds are apart,
+    """Whether a column is of a day, whose bounds `bounds_of` gives. The outer bounds are apart,
     for the index; and hidden, because PostgreSQL would plan anew for each day, which takes longer than to
     read it."""
     begins, ends, gap_begins, gap_ends = (
@@ -125,7 +141,10 @@ def within_day(instant: Any) -> tuple[ColumnElement[bool], ...]:
     return (instant >= begins, instant < ends, not_((instant >= gap_begins) & (instant < gap_ends)))
 
 
-def spans_of(spans: list[Span]) -> dict[str, datetime]:
+def bounds_of(spans: list[Span]) -> DayBounds:
+    """`spans`: a day's; of none, no bounds."""
+    if not spans:
+        return DayBounds()
     begins, ends = spans[0][0], spans[-1][1]
     gap = (spans[0][1], spans[1][0]) if len(spans) > 1 else (begins, begins)
-    return {"day_begins": begins, "day_ends": ends, "gap_begins": gap[0], "gap_ends": gap[1]}
+    return DayBounds(day_begins=begins, day_ends=ends, gap_begins=gap[0], gap_ends=gap[1])

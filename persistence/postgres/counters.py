@@ -6,22 +6,57 @@ in its snapshot just what `count(*)` would find there.
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
-from sqlalchemy import BigInteger, Integer, bindparam, column, func, literal_column, null, select, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Integer,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+)
 
 from persistence.models import count_marks
 from persistence.postgres.background import keep
 from persistence.postgres.database import Database, Source
-from persistence.postgres.statements import AnyRow
+from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
 
 FEWEST = 100  # changes that are worth to be moved
 EVERY = 3.0  # seconds between two looks for them
 
-FOLD = select(func.fold_counts(bindparam("fewest", type_=Integer)))
-FORGET = (text("DELETE FROM counted_lists"), text("UPDATE audit_count SET until_xid = NULL"))
-VACUUM = text("VACUUM count_changes")
+
+class Fewest(TypedDict):
+    fewest: int
+
+
+class Folded(NamedTuple):
+    is_more: bool
+
+
+class Count(NamedTuple):
+    """Of one kind of row in a list: `n` and `amount` by the counters, `rows` and `sum` counted afresh."""
+
+    list: str
+    kind: str
+    n: int
+    rows: int
+    amount: int
+    sum: int
+    is_counted: bool
+
+
+FOLD = select(func.fold_counts(bindparam("fewest", type_=Integer), type_=Boolean).label("is_more"))
+FOLDED = Query(Folded, Fewest, FOLD)
+FORGET = (
+    Statement(Nothing, text("DELETE FROM counted_lists")),
+    Statement(Nothing, text("UPDATE audit_count SET until_xid = NULL")),
+)
+VACUUM = Statement(Nothing, text("VACUUM count_changes"))
 BOTH = text(
     """
     SELECT list, kind, coalesce(counted.n, 0) AS n, coalesce(recounted.n, 0) AS rows,
@@ -31,6 +66,7 @@ BOTH = text(
     ORDER BY list, kind
     """
 )
+COUNTED = Query(Count, Nothing, BOTH)
 
 log = logging.getLogger("medisecure.counters")
 
@@ -71,15 +107,15 @@ def place_of(model: Any, backwards: bool) -> Any:
 
 async def fold(source: Source, fewest: int = FEWEST) -> bool:
     """Move changes into the counts, if there are `fewest` of them. Returns whether to go on at once."""
-    [(more,)] = await source.rows(FOLD, fewest=fewest)
-    return bool(more)
+    [folded] = await source.rows(FOLDED, Fewest(fewest=fewest))
+    return folded.is_more
 
 
 async def fold_all(database: Database) -> None:
     """For the owner of the database: readers pass over nothing that is left of the changes, either."""
     while await fold(database.reader, 1):
         pass
-    await database.reader.rows(VACUUM)
+    await database.reader.run(VACUUM, NOTHING)
 
 
 async def keep_folding(database: Database) -> None:
@@ -92,15 +128,14 @@ async def keep_folding(database: Database) -> None:
     await keep(act, EVERY, log, "Changes could not be added to the counters: %s")
 
 
-async def check(source: Source) -> Sequence[AnyRow]:
-    """Of each kind of row in each list (list, kind, n, rows, amount, sum, is_counted): `n` and `amount` by
-    the counters, `rows` and `sum` counted afresh in the same snapshot."""
-    return await source.rows(BOTH)
+async def check(source: Source) -> list[Count]:
+    """What the counters say and what is there, in one snapshot."""
+    return await source.rows(COUNTED, NOTHING)
 
 
 async def repair(database: Database) -> None:
     """Count all lists afresh. Nobody waits; whoever reads meanwhile counts for themselves."""
     async with database.transaction() as transaction:
         for statement in FORGET:
-            await transaction.run(statement)
+            await transaction.run(statement, NOTHING)
     await fold_all(database)

@@ -1,16 +1,15 @@
 """The two ways to PostgreSQL: a read connection and a write transaction."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self
-
-from sqlalchemy import CTE, Executable
 
 from persistence.postgres import statements
 from persistence.postgres.connecting import Connector
 from persistence.postgres.failures import is_lost
 from persistence.postgres.pool import Pool
-from persistence.postgres.statements import AnyRow
+from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
 COMMAND_TIMEOUT = 30  # seconds for a statement of a request
 JOURNALS = 2  # connections that nothing but the audit trail's rows use
@@ -18,13 +17,31 @@ JOURNALS = 2  # connections that nothing but the audit trail's rows use
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
-class Reader:
+class Source(ABC):
+    """Where a statement is run."""
+
+    @abstractmethod
+    async def records(self, statement: Statement[T], parameters: T) -> Sequence[Record]:
+        """What PostgreSQL answers."""
+
+    async def rows(self, query: Query[T, R], parameters: T) -> list[R]:
+        return query.rows(await self.records(query, parameters))
+
+    async def first(self, query: Query[T, R], parameters: T) -> R | None:
+        """The one row, or the first; None where there is none."""
+        return next(iter(await self.rows(query, parameters)), None)
+
+    async def run(self, statement: Statement[T], parameters: T) -> None:
+        await self.records(statement, parameters)
+
+
+class Reader(Source):
     """Reads, each statement on a connection of its own, and in a transaction of its own."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
-    async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+    async def records(self, statement: Statement[T], parameters: T) -> Sequence[Record]:
         """Ask once more where the connection had died in the pool, as after a restart of the server."""
         try:
             return await self.once(statement, parameters)
@@ -33,13 +50,11 @@ class Reader:
                 raise
             return await self.once(statement, parameters, alive=True)
 
-    async def once(
-        self, statement: Executable, parameters: dict[str, Any], *, alive: bool = False
-    ) -> list[AnyRow]:
+    async def once(self, statement: Statement[T], parameters: T, *, alive: bool = False) -> Sequence[Record]:
         """`alive` as in Pool.take, for what must not be asked twice."""
         connection = await self.pool.take(alive=alive)
         try:
-            found = await statements.rows(connection, statement, parameters)
+            found = await statements.fetch(connection, statement, parameters)
         except BaseException as error:
             self.pool.give_back(connection, error)
             raise
@@ -55,16 +70,15 @@ class Rider(Protocol):
 
     def settle_caller(self) -> None: ...
 
-    def alone(self, *, is_first: bool) -> tuple[Executable, dict[str, Any]] | None:
+    def alone(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
         """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
         before it."""
 
-    def beside(self, statement: Executable, only_if: CTE | None) -> tuple[Executable, dict[str, Any]] | None:
-        """`statement` and this in one, the same object each time. `only_if`: a part of it without whose rows
-        this comes to nothing."""
+    def beside(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
+        """`query` and this in one, the same object each time, and this one's values."""
 
 
-class Transaction:
+class Transaction(Source):
     """The one transaction of a request. It begins at the first statement, so that a slow password hash
     before it, or a request refused before it, holds no connection."""
 
@@ -92,45 +106,38 @@ class Transaction:
         if self.rider is not None:
             self.rider.settle_caller()
 
-    async def rows(self, statement: Executable, **parameters: Any) -> list[AnyRow]:
+    async def records(self, statement: Statement[T], parameters: T) -> Sequence[Record]:
         if self.connection is None:
             await self.begin()
         return await self.ask(statement, parameters)
 
-    async def run(self, statement: Executable, **parameters: Any) -> None:
-        await self.rows(statement, **parameters)
-
-    async def conclude(
-        self, statement: Executable, only_if: CTE | None = None, /, **parameters: Any
-    ) -> list[AnyRow]:
+    async def conclude(self, query: Query[T, R], parameters: T) -> list[R]:
         """The last statement, what rides with it, and the commit; where it is the first one, too, all of
-        that is one message to PostgreSQL. Nothing can be run after it.
-
-        `only_if`: the part of the statement that writes, where it may come to nothing by its own conditions;
-        nothing rides then.
-        """
+        that is one message to PostgreSQL. Nothing can be run after it, and nothing rides where it writes
+        nothing by its own conditions (`only_if`)."""
         keys = tuple(parameters)
-        joined = self.rider.beside(statement, only_if) if self.rider else None
+        values: Values = parameters
+        joined = self.rider.beside(query) if self.rider else None
         if joined is not None:
             self.rider = None
-            statement, riding = joined
-            parameters = {**parameters, **riding}
+            query, riding = joined
+            values = {**parameters, **riding}
         is_whole = self.connection is None and self.rider is None and not self.is_committed
         if is_whole and self.pool.connector.is_pooled is False:
-            return await self.store_at_once(statement, parameters, keys)
+            return query.rows(await self.store_at_once(query, values, keys))
         if self.connection is None:
             await self.begin()
-        found = await self.ask(statement, parameters, keys)
+        found = await self.ask(query, values, keys)
         await self.commit()
-        return found
+        return query.rows(found)
 
     async def store_at_once(
-        self, statement: Executable, parameters: dict[str, Any], keys: tuple[str, ...]
-    ) -> list[AnyRow]:
+        self, statement: Statement[Any], values: Values, keys: tuple[str, ...]
+    ) -> Sequence[Record]:
         """PostgreSQL's own transaction around a single statement, which must not be sent twice."""
         self.connection = await self.pool.take(alive=True)
         try:
-            found = await self.ask(statement, parameters, keys)
+            found = await self.ask(statement, values, keys)
         finally:
             self.release()
         self.is_committed = True
@@ -140,8 +147,7 @@ class Transaction:
         alone = self.rider.alone(is_first=not self.has_begun) if self.rider else None
         self.rider = None
         if alone is not None:
-            statement, parameters = alone
-            await self.rows(statement, **parameters)
+            await self.run(*alone)
         if self.connection is not None:
             if await self.send("COMMIT") != "COMMIT":  # what it says where a statement before has failed
                 raise RuntimeError("a statement of the transaction has failed")
@@ -188,10 +194,10 @@ class Transaction:
             raise
 
     async def ask(
-        self, statement: Executable, parameters: dict[str, Any], keys: tuple[str, ...] | None = None
-    ) -> list[AnyRow]:
+        self, statement: Statement[Any], values: Values, keys: tuple[str, ...] | None = None
+    ) -> Sequence[Record]:
         try:
-            return await statements.rows(self.connection, statement, parameters, keys)
+            return await statements.fetch(self.connection, statement, values, keys)
         except BaseException as error:
             self.failure = error
             raise
@@ -221,9 +227,6 @@ class Transaction:
 def is_unfinished(failure: BaseException | None) -> bool:
     """Whether a statement may still run, as after a time-out or a cancellation: nothing is sent behind it."""
     return failure is not None and (isinstance(failure, TimeoutError) or not isinstance(failure, Exception))
-
-
-Source = Reader | Transaction
 
 
 class Database:

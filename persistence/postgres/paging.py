@@ -1,7 +1,7 @@
 """Lists: one page and the exact total in one statement."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypedDict
 from uuid import UUID
 
 from msgspec import Raw
@@ -23,7 +23,8 @@ from sqlalchemy.sql.expression import UnaryExpression
 
 from persistence.postgres.counters import place_of
 from persistence.postgres.database import Source
-from persistence.postgres.statements import AnyRow
+from persistence.postgres.declared import AnyColumn, require_row
+from persistence.postgres.statements import R, Record, Rows, Statement, T
 
 MOST_NAMED = 100  # what one event of the audit trail names at most
 FAR = 1000  # rows to skip, beyond which it is worth to look for a mark
@@ -32,16 +33,23 @@ FAR = 1000  # rows to skip, beyond which it is worth to look for a mark
 Ids = Sequence[UUID] | Raw  # or as the JSON that the trail keeps of them
 
 
-class Found(NamedTuple):
+class Found(NamedTuple, Generic[R]):
     """A page of a list that leaves a trace. `named`: whom the audit trail names, by each of the query's
     `names`."""
 
-    rows: list[Sequence[Any]]
+    rows: list[R]
     total: int
     named: Sequence[Ids]
 
 
-class PagedQuery:
+class Window(TypedDict):
+    """Which rows of a list are its page."""
+
+    limit: int
+    offset: int
+
+
+class PagedQuery(Generic[T, R]):
     """The keys of the page first, out of an index alone, then the columns of those few rows. So a deep page
     costs an index walk and not the rows that it skips.
 
@@ -49,15 +57,17 @@ class PagedQuery:
     page is read from the nearer end. `marked`: the database keeps marks of the list, which is the whole
     table; then it costs no more than the way from the mark before it.
 
-    `names`: by which columns, the first of `columns`, the audit trail names a row. `by_filter`: the caller
+    `names`: by which columns, which are among `columns`, the audit trail names a row. `by_filter`: the caller
     searches or filters, so that the total, and a page past the end, tell of rows which are not shown. `few`:
     there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all.
     """
 
     def __init__(
         self,
+        row: type[R],
+        takes: type[T],
         key: InstrumentedAttribute[Any],
-        columns: Sequence[Any],
+        columns: Sequence[AnyColumn],
         source: FromClause,
         order: Sequence[Any],
         where: Sequence[ColumnElement[bool]] = (),
@@ -68,7 +78,9 @@ class PagedQuery:
         marked: bool = False,
         few: bool = False,
     ) -> None:
-        self.width, self.names = len(columns), len(names)
+        require_row(row, select(*columns))
+        self.rows_of = Rows(row, columns)
+        self.names = [column.key for column in names]
         binds: list[Any] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
         limit, offset = binds
         if few:
@@ -83,7 +95,7 @@ class PagedQuery:
             total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
         total = total.label("total")
 
-        def page_of(keys: Any, named: FromClause | None) -> Any:
+        def page_of(keys: Any, named: FromClause | None) -> Statement[Any]:
             shown = keys.subquery("keys")
             rows: FromClause = source.join(shown, shown.c.id == key)
             facts = [total]
@@ -92,49 +104,64 @@ class PagedQuery:
                 is_first = func.row_number().over(order_by=order) == 1
                 facts += (case((is_first, column)).label(column.name) for column in named.c)
                 rows = rows.join(named, true())
-            return select(*columns, *facts).select_from(rows).order_by(*order)
+            statement = select(*columns, *facts).select_from(rows).order_by(*order)
+            return Statement(takes, statement, besides=Window)
 
-        self.beyond = select(total)
+        beyond = select(total)
         matches: FromClause | None = None
         if by_filter:
             first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).cte("first")
             ids, *others = first.c
-            matches = select(*(func.array_agg(column).label(column.name) for column in first.c)).subquery()
-            self.beyond = select(total, *matches.c).select_from(matches)
+            lists = (func.array_agg(column).label(named_by(n)) for n, column in enumerate(first.c))
+            matches = select(*lists).subquery()
+            beyond = select(total, *matches.c).select_from(matches)
             # As the trail keeps it: hundreds of ids are nothing that Python needs to read and write.
             written = [func.json_agg(ids), *(func.json_agg(distinct(column)) for column in others)]
-            lists = (select(one).scalar_subquery().label(f"list_{n}") for n, one in enumerate(written))
-            self.first_page = page_of(keys, select(*lists).subquery())
+            texts = (select(one).scalar_subquery().label(named_by(n)) for n, one in enumerate(written))
+            self.first_page = page_of(keys, select(*texts).subquery())
+        self.names_matches = by_filter
+        self.beyond: Statement[Any] = Statement(takes, beyond)
         self.page, self.deep_page = page_of(keys, matches), page_of(deep_keys, matches)
         if not by_filter:
             self.first_page = self.page
 
-    async def fetch(
-        self, source: Source, page: int, limit: int, **parameters: Any
-    ) -> tuple[list[Sequence[Any]], int]:
-        """The rows of page `page` (from 1), each in the order of `columns`, and the total of all pages."""
-        return (await self.find(source, page, limit, **parameters))[:2]
+    async def fetch(self, source: Source, page: int, limit: int, parameters: T) -> tuple[list[R], int]:
+        """The rows of page `page` (from 1), and the total of all pages."""
+        rows, total, _ = await self.find(source, page, limit, parameters)
+        return rows, total
 
-    async def find(self, source: Source, page: int, limit: int, **parameters: Any) -> Found:
+    async def find(self, source: Source, page: int, limit: int, parameters: T) -> Found[R]:
         """As `fetch`, and what the trail names: the rows shown, and `by_filter` further matches in the list's
         order, MOST_NAMED in all."""
         offset = (page - 1) * limit
         statement = self.first_page if page == 1 else self.page if offset <= FAR else self.deep_page
-        rows: Sequence[AnyRow] = await source.rows(statement, limit=limit, offset=offset, **parameters)
-        shown: list[Sequence[Any]] = [row[: self.width] for row in rows]
-        named: list[list[Any]] = [[row[at] for row in shown] for at in range(self.names)]
-        if not rows and page == 1:
+        window = Window(limit=limit, offset=offset)
+        records = await source.records(statement, {**parameters, **window})
+        shown = self.rows_of(records)
+        named: list[list[UUID]] = [[getattr(row, name) for row in shown] for name in self.names]
+        if not records and page == 1:
             return Found([], 0, named)
-        facts = rows[0][self.width :] if rows else (await source.rows(self.beyond, **parameters))[0]
-        total, *matches = facts
-        if page == 1 and matches:
-            return Found(shown, total, [Raw(ids.encode()) for ids in matches])
-        if total and matches:
-            already = set(named[0])
-            further = [at for at, match in enumerate(matches[0]) if match not in already]
-            for names, match in zip(named, matches, strict=True):
-                names += [match[at] for at in further[: MOST_NAMED - len(shown)]]
-        return Found(shown, total, named)
+        facts = records[0] if records else (await source.records(self.beyond, parameters))[0]
+        if self.names_matches and page == 1:
+            ids = [Raw(facts[named_by(n)].encode()) for n in range(len(self.names))]
+            return Found(shown, facts["total"], ids)
+        if self.names_matches and facts["total"]:
+            self.add_further(named, facts)
+        return Found(shown, facts["total"], named)
+
+    def add_further(self, named: list[list[UUID]], facts: Record) -> None:
+        """Add matches that are not on the page, up to MOST_NAMED."""
+        already = set(named[0])
+        room = MOST_NAMED - len(named[0])
+        further = [at for at, match in enumerate(facts[named_by(0)]) if match not in already][:room]
+        for n, names in enumerate(named):
+            matches = facts[named_by(n)]
+            names += [matches[at] for at in further]
+
+
+def named_by(number: int) -> str:
+    """The column that has whom the trail names by the `number`th of the query's `names`."""
+    return f"named_{number}"
 
 
 def from_nearer_end(key: Any, where: Sequence[Any], order: Sequence[Any], total: Any) -> Any:
@@ -166,10 +193,11 @@ def from_mark(key: InstrumentedAttribute[Any], order: Sequence[Any]) -> Any:
     place = mark.c.at if isinstance(by.type, type(mark.c.at.type)) else mark.c.name
     mark_place, mark_id, before = (select(of).scalar_subquery() for of in (place, mark.c.id, mark.c.n))
     here, there = tuple_(by, key), tuple_(mark_place, mark_id)
+    limit, offset = (bindparam(name, type_=BigInteger) for name in ("limit", "offset"))
     return (
         select(key)
         .where(here < there if backwards else here >= there)
         .order_by(*order)
-        .limit(bindparam("limit"))
-        .offset(bindparam("offset") - before)
+        .limit(limit)
+        .offset(offset - before)
     )

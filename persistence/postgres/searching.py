@@ -1,7 +1,7 @@
 """Lists searched by words in names, e-mails and phones."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic
 
 from msgspec import Raw
 from sqlalchemy import (
@@ -11,7 +11,6 @@ from sqlalchemy import (
     Float,
     Integer,
     MetaData,
-    Select,
     Table,
     Text,
     bindparam,
@@ -28,7 +27,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import Patient, User
 from persistence.postgres.database import Source
-from persistence.postgres.paging import MOST_NAMED, Found
+from persistence.postgres.declared import AnyColumn, fields_of, require_row
+from persistence.postgres.paging import MOST_NAMED, Found, Window
+from persistence.postgres.statements import R, Rows, Statement, T
 from persistence.postgres.text import substring_pattern, trigrams
 
 # A trigram that more than this share of the rows have is quicker looked for in the rows than in the index.
@@ -44,7 +45,14 @@ STATISTICS = Table(
 )
 
 
-class SearchQuery:
+class Words(Window):
+    """What is searched for, and which rows of it are the page."""
+
+    patterns: list[str]
+    trigrams: list[int]
+
+
+class SearchQuery(Generic[T, R]):
     """One page of the rows in which every word is found, by name, then id; their exact total; and whom the
     audit trail names. All of it in one statement, which looks for the rows once.
 
@@ -55,10 +63,16 @@ class SearchQuery:
 
     def __init__(
         self,
+        row: type[R],
+        takes: type[T],
         model: type[Patient] | type[User],
-        columns: Sequence[Any],
+        columns: Sequence[AnyColumn],
         where: Sequence[ColumnElement[bool]] = (),
     ) -> None:
+        """`columns`: the first is one that no row lacks."""
+        require_row(row, select(*columns))
+        self.rows_of = Rows(row, columns)
+        self.key = next(fields_of(row)).name
         offset = bindparam("offset", type_=BigInteger)
         last = offset + bindparam("limit", type_=BigInteger)
         asked = (
@@ -100,26 +114,26 @@ class SearchQuery:
         )
         # Once, with the first row: a page past the end is one row, of the facts alone.
         is_first = ordered.c.place.is_(None) | (ordered.c.place == offset + 1)
-        self.statement: Select[Any] = (
+        statement = (
             select(*columns, facts.c.total, case((is_first, facts.c.named)).label("named"))
             .select_from(facts)
             .outerjoin(ordered, on_page)
             .outerjoin(model, model.id == ordered.c.id)
             .order_by(ordered.c.place)
         )
+        self.statement: Statement[Any] = Statement(takes, statement, besides=Words)
 
-    async def find(self, source: Source, page: int, limit: int, words: list[str], **parameters: Any) -> Found:
-        rows = await source.rows(
-            self.statement,
+    async def find(self, source: Source, page: int, limit: int, words: list[str], parameters: T) -> Found[R]:
+        searched = Words(
             patterns=[substring_pattern(word) for word in words],
             trigrams=list({trigram for word in words for trigram in trigrams(word)}),
             offset=(page - 1) * limit,
             limit=limit,
-            **parameters,
         )
-        *_, total, named = rows[0]
-        shown: list[Sequence[Any]] = [row[:-2] for row in rows if row[0] is not None]
-        return Found(shown, total, [Raw(named.encode()) if named else []])
+        records = await source.records(self.statement, {**parameters, **searched})
+        facts = records[0]
+        shown = self.rows_of([record for record in records if record[self.key] is not None])
+        return Found(shown, facts["total"], [Raw(facts["named"].encode()) if facts["named"] else []])
 
 
 def rare_trigrams(model: type[Patient] | type[User]) -> Any:

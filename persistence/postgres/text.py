@@ -5,8 +5,7 @@ text: upper case, lower case, NFC and NFD (tests/persistence/test_folding.py tri
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 from unicodedata import category, combining, decimal, normalize
 
 from persistence.postgres.letters import ACCENTS, ALIKE
@@ -78,13 +77,15 @@ def search_key(*fields: str | None) -> str:
     return " ".join([MARK, *texts, *(text.replace(MARK, "") for text in older if text not in together)])
 
 
-def keys_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """The columns by which a chart or an account with these values is found and sorted."""
-    name = values["name"]
-    return {
-        "sort_name": sort_key(name),
-        "search_text": search_key(name, values["email"], values.get("phone")),
-    }
+class Keys(TypedDict):
+    """The columns by which a chart or an account is found and sorted."""
+
+    sort_name: str
+    search_text: str
+
+
+def keys_of(name: str, email: str, phone: str | None) -> Keys:
+    return Keys(sort_name=sort_key(name), search_text=search_key(name, email, phone))
 
 
 def words_of(search: str) -> list[str]:

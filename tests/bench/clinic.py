@@ -126,7 +126,7 @@ class Clinic:
         department: str | None = None,
         kind: str = "",
     ) -> Row:
-        keys = keys_of({"name": name, "email": email, "phone": phone})
+        keys = keys_of(name, email, phone)
         own = (uid(kind or role, number), email, HASH, name, role, "active", phone)
         return (*own, specialization, department, NOW, NOW, *keys.values())
 
@@ -146,7 +146,7 @@ class Clinic:
             history = f"Prior surgery in {1990 + int(draw() * 34)}; no complications."
             minutes, seconds, micros = int(draw() * 80_000), int(draw() * 60), int(draw() * 999_999)
             made = NOW - timedelta(minutes=7 * minutes) + timedelta(seconds=seconds, microseconds=micros)
-            keys = keys_of({"name": name, "email": email, "phone": phone})
+            keys = keys_of(name, email, phone)
             own = (chart_id, account, name, email, phone, born, gender, address)
             yield (*own, blood_type, allergies, history, made, *keys.values())
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
 
 from persistence.migrations.revisions import is_behind
 from persistence.postgres.database import Database
 from tests.support.command import Refusal, find_problem_of, granted_role, medisecure, settings_of
 from tests.support.service import Backend, Service
+from tests.support.statements import run_sql
 
 
 def name_of(backend: Backend) -> str:
@@ -139,7 +139,7 @@ async def is_behind_after(backend: Backend, statement: str) -> bool:
     database = Database(backend.database_url)
     try:
         async with database.transaction() as transaction:
-            await transaction.run(text(statement))
+            await run_sql(transaction, statement)
         return await is_behind(database.reader)
     finally:
         await database.close()

@@ -83,12 +83,12 @@ def template(servers: Backend) -> tuple[Backend, dict[Role, JAR]]:
     run_transaction(backend.database_url, lambda transaction: add_demo(transaction, chosen))
     with Service(backend, chosen) as service:
         jars = {}
-        for _, email, _, role, *_ in demo.ACCOUNTS[:4]:
+        for account in demo.ACCOUNTS[:4]:
             browser = service.browser()
-            body = {"email": email, "password": demo.PASSWORD}
+            body = {"email": account.email, "password": demo.PASSWORD}
             signed_in = browser.post("/api/auth/login", body, headers={"user-agent": "Mozilla/5.0"})
             assert signed_in.status_code == 200, signed_in.text
-            jars[role] = browser.cookies
+            jars[account.role] = browser.cookies
     return backend, jars
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,8 +17,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from api.settings import iana_zone_names
 from persistence.models import Instant
-from persistence.postgres.calendar import calendar_of, day_of, table_of
+from persistence.postgres.calendar import ClockTable, calendar_of, day_of, table_of
 from persistence.postgres.database import Database
+from persistence.postgres.statements import Query
 from security.roles import Role
 from tests.support.factories import PASSWORD, World
 from tests.support.service import Backend, Service
@@ -70,7 +71,17 @@ def by_the_clocks(instant: datetime, zone: ZoneInfo) -> date:
     return instant.astimezone(zone).date()
 
 
-GIVEN = func.unnest(bindparam("instants", type_=ARRAY(Instant))).column_valued("instant")
+class Given(ClockTable):
+    instants: list[datetime]
+
+
+class Day(NamedTuple):
+    instant: datetime
+    day: date
+
+
+GIVEN = func.unnest(bindparam("instants", type_=ARRAY(Instant)), type_=Instant).column_valued("instant")
+DAYS = Query(Day, Given, select(GIVEN, day_of(GIVEN).label("day")))
 
 
 def test_python_and_postgresql_say_what_the_clocks_showed(backend: Backend) -> None:
@@ -82,10 +93,10 @@ def test_python_and_postgresql_say_what_the_clocks_showed(backend: Backend) -> N
                 calendar = calendar_of(zone)
                 expected = [by_the_clocks(instant, zone) for instant in instants]
                 assert [calendar.day_of(instant) for instant in instants] == expected, name
-                rows = await database.reader.rows(
-                    select(GIVEN, day_of(GIVEN)), instants=instants, **table_of(calendar)
-                )
-                assert {row[0]: row[1] for row in rows} == dict(zip(instants, expected, strict=True)), name
+                given = Given(instants=instants, **table_of(calendar))
+                rows = await database.reader.rows(DAYS, given)
+                found = {row.instant: row.day for row in rows}
+                assert found == dict(zip(instants, expected, strict=True)), name
         finally:
             await database.close()
 

@@ -2,38 +2,47 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from msgspec import structs
 
 from api.http.auditing import command_event
 from persistence import patients, records
 from persistence.audit import Action
 from persistence.closing import Closing
+from persistence.models import Gender
+from persistence.patients import NewPatient
 from persistence.postgres.database import Database, Transaction
 from persistence.postgres.text import keys_of
 from persistence.sessions import Sessions
 from security.roles import Caller, Role
 from tests.support.factories import World
 from tests.support.service import Backend
+from tests.support.statements import run_sql
 
 NOTHING_WRITTEN = (0, 0)
 
 
-def chart(chart_id: UUID) -> dict[str, Any]:
-    return {
-        "id": chart_id,
-        "name": "Ada",
-        "email": "ada@example.com",
-        "phone": "1",
-        "date_of_birth": datetime(1980, 1, 1, tzinfo=UTC).date(),
-        "gender": "female",
-        "address": "Here",
-    }
+def chart(chart_id: UUID) -> NewPatient:
+    return NewPatient(
+        id=chart_id,
+        name="Ada",
+        email="ada@example.com",
+        phone="1",
+        date_of_birth=date(1980, 1, 1),
+        gender=Gender.FEMALE,
+        address="Here",
+        blood_type=None,
+        allergies=None,
+    )
+
+
+def with_keys(chart: NewPatient) -> patients.Added:
+    return patients.Added(**chart, **keys_of(chart["name"], chart["email"], chart["phone"]))
 
 
 @pytest.fixture
@@ -75,7 +84,7 @@ def run(backend: Backend, caller: Caller | None, act: Callable[[Transaction], Aw
 
 
 WAYS = {
-    "alone": text("SELECT 1"),  # the chart comes behind another statement
+    "alone": "SELECT 1",  # the chart comes behind another statement
     "first": None,  # and here it is the only one
 }
 
@@ -86,7 +95,7 @@ def test_a_write_and_its_row_are_stored_together(
 ) -> None:
     async def act(transaction: Transaction) -> None:
         if before is not None:
-            await transaction.run(before)
+            await run_sql(transaction, before)
         transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         assert (await patients.add(transaction, **chart(chart_id))).name == "Ada"
 
@@ -97,18 +106,17 @@ def test_a_write_and_its_row_are_stored_together(
 @pytest.mark.parametrize("before", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize(
     "change",
-    [{"session_id": uuid4()}, {"role": Role.ADMIN}, {"email": "old@test.example"}, {"id": uuid4()}],
-    ids=lambda change: next(iter(change)),
+    [("session_id", uuid4()), ("role", Role.ADMIN), ("email", "old@test.example"), ("id", uuid4())],
+    ids=lambda change: change[0] if isinstance(change, tuple) else None,
 )
 def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
-    backend: Backend, staff: Caller, chart_id: UUID, stored: Any, before: Any, change: dict[str, Any]
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any, before: Any, change: tuple[str, Any]
 ) -> None:
-    facts = {"id": staff.id, "email": staff.email, "role": staff.role, "session_id": staff.session_id}
-    other = Caller(**(facts | change))
+    other = structs.replace(staff, **dict([change]))
 
     async def act(transaction: Transaction) -> None:
         if before is not None:
-            await transaction.run(before)
+            await run_sql(transaction, before)
         transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))
 
@@ -124,8 +132,7 @@ def test_a_write_that_is_not_the_last_statement_is_looked_at_too(
     gone = Caller(staff.id, staff.email, staff.role, uuid4())
 
     async def act(transaction: Transaction) -> None:
-        values = chart(chart_id)
-        await transaction.run(patients.ADD, **values, **keys_of(values))
+        await transaction.run(patients.ADD, with_keys(chart(chart_id)))
 
     with pytest.raises(asyncpg.PostgresError):
         run(backend, gone, act)
@@ -137,9 +144,16 @@ def test_what_comes_to_nothing_leaves_no_row(
 ) -> None:
     async def act(transaction: Transaction) -> None:
         transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
-        values = {"id": chart_id, "patient_id": chart_id, "doctor_id": staff.id, "diagnosis": "Flu"}
-        values |= {"prescription": "", "notes": "", "attachments": []}
-        assert await records.add(transaction, **values) is None  # there is no such chart
+        record = records.NewRecord(
+            id=chart_id,
+            patient_id=chart_id,
+            doctor_id=staff.id,
+            diagnosis="Flu",
+            prescription="",
+            notes="",
+            attachments=[],
+        )
+        assert await records.add(transaction, **record) is None  # there is no such chart
 
     run(backend, staff, act)
     assert stored() == NOTHING_WRITTEN
@@ -150,8 +164,7 @@ def test_a_refusal_behind_the_note_leaves_no_row(
 ) -> None:
     async def act(transaction: Transaction) -> None:
         transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
-        values = chart(chart_id)
-        await transaction.run(patients.ADD, **values, **keys_of(values))
+        await transaction.run(patients.ADD, with_keys(chart(chart_id)))
         raise LookupError
 
     with pytest.raises(LookupError):
@@ -165,10 +178,9 @@ def test_a_statement_that_failed_is_never_taken_for_stored(
     """PostgreSQL answers COMMIT with ROLLBACK then, and no error."""
 
     async def act(transaction: Transaction) -> None:
-        values = chart(chart_id)
-        await transaction.run(patients.ADD, **values, **keys_of(values))
+        await transaction.run(patients.ADD, with_keys(chart(chart_id)))
         with pytest.raises(asyncpg.PostgresError):
-            await transaction.run(text("SELECT 1 / 0"))
+            await run_sql(transaction, "SELECT 1 / 0")
 
     with pytest.raises(RuntimeError, match="has failed"):
         run(backend, None, act)
@@ -180,7 +192,7 @@ def test_nothing_follows_the_conclusion(backend: Backend, chart_id: UUID, stored
         transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))
         with pytest.raises(RuntimeError, match="is over"):
-            await transaction.run(text("SELECT 1"))
+            await run_sql(transaction, "SELECT 1")
         with pytest.raises(RuntimeError, match="nothing can be noted"):
             transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
 

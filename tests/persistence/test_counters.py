@@ -4,6 +4,7 @@ killed meanwhile; and a deep page is that of the order, wherever the marks stand
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -324,12 +325,12 @@ async def listed(backend: Backend) -> None:
         where = f"WHERE status = '{status}'" if status else ""
         await check(
             f"appointments {where} ORDER BY date, id",
-            lambda p, n, s=status: appointments.page(reader, ADMIN, p, n, spans=None, status=s),
+            partial(appointments.page, reader, ADMIN, spans=None, status=status),
         )
     all_accounts: dict[str, Any] = {"role": None, "status": None, "linked": None, "search": ""}
     await check(
         "users ORDER BY sort_name, id",
-        lambda p, n: users.page(reader, ADMIN, p, n, **all_accounts),
+        partial(users.page, reader, ADMIN, **all_accounts),
     )
     for role, status in (
         (Role.PATIENT, None),
@@ -340,7 +341,7 @@ async def listed(backend: Backend) -> None:
         asked = {**all_accounts, "role": role, "status": status}
         await check(
             f"users WHERE {' AND '.join(conditions)} ORDER BY sort_name, id",
-            lambda p, n, asked=asked: users.page(reader, ADMIN, p, n, **asked),
+            partial(users.page, reader, ADMIN, **asked),
         )
     staff = Caller(uuid4(), "staff@test.example", Role.STAFF, uuid4())
     await check(
@@ -391,9 +392,8 @@ def test_a_deep_page_of_a_filtered_list_names_what_it_tells_of(backend: Backend)
     ids = [row["id"] for row in backend.sql("SELECT id FROM appointments ORDER BY date, id")]
     completed = AppointmentStatus.COMPLETED
     for page in (2, 110, 200, 301, 302):
-        found = figures(
-            backend, lambda r, n=page: appointments.page(r, ADMIN, n, 10, spans=None, status=completed)
-        )
+        asked = partial(appointments.page, caller=ADMIN, page=page, limit=10, spans=None, status=completed)
+        found = figures(backend, asked)
         shown = ids[(page - 1) * 10 : page * 10]
         assert [row[0] for row in found.rows] == shown
         others = [one for one in ids[:100] if one not in shown]

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import alembic.command
 import asyncpg
+import httpx
 import pytest
 from alembic.config import Config
 from sqlalchemy import text
@@ -20,13 +21,27 @@ from sqlalchemy import text
 import persistence
 from persistence.migrations.commands import commands
 from persistence.postgres.database import Database
+from persistence.postgres.statements import NOTHING, Nothing, Query
 from tests.support.command import medisecure
 from tests.support.factories import PASSWORD, World, chart
 from tests.support.locks import transaction
 from tests.support.service import Backend, Service
+from tests.support.statements import SLEEP, Seconds
 
 PYPROJECT = Path(persistence.__file__).parents[1] / "pyproject.toml"
 LOCK = 0x6D656469  # of persistence/migrations/env.py
+
+
+class Isolation(NamedTuple):
+    transaction_isolation: str
+
+
+class Prepared(NamedTuple):
+    name: str
+
+
+ISOLATION = Query(Isolation, Nothing, text("SHOW transaction_isolation"))
+PREPARED = Query(Prepared, Nothing, text("SELECT name FROM pg_prepared_statements"))
 # Who tries again and again for a lock is nearly always between two tries.
 TRYING = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
@@ -101,11 +116,12 @@ def test_a_read_whose_journal_lost_its_connection_is_on_record_once(
 
 def test_a_restart_of_postgresql_costs_nobody_an_error(world: World, backend: Backend) -> None:
     """Every connection of the pools is dead then; a read, its journal and a write open new ones."""
-    for ask in (
+    asks: tuple[Callable[[], httpx.Response], ...] = (
         lambda: world.staff.get("/api/patients"),
         lambda: world.staff.post("/api/patients", chart()),
         lambda: world.staff.get("/api/doctors"),
-    ):
+    )
+    for ask in asks:
         assert ask().is_success
         backend.sql(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
@@ -138,7 +154,7 @@ def test_a_statement_gives_up_unless_it_may_take_its_time(servers: Backend) -> N
     async def sleep(seconds: float, **options: Any) -> int:
         database = Database(servers.database_url, **options)
         try:
-            return len(await database.reader.rows(text("SELECT pg_sleep(:seconds)"), seconds=seconds))
+            return len(await database.reader.records(SLEEP, Seconds(seconds=seconds)))
         finally:
             await database.close()
 
@@ -158,8 +174,8 @@ def test_a_write_sees_what_was_stored_while_it_waited(servers: Backend, default:
         database = Database(backend.database_url)
         try:
             async with database.transaction() as opened:
-                [(level,)] = await opened.rows(text("SHOW transaction_isolation"))
-            return str(level)
+                [level] = await opened.rows(ISOLATION, NOTHING)
+            return level.transaction_isolation
         finally:
             await database.close()
 
@@ -223,9 +239,8 @@ def test_a_direct_connection_keeps_its_prepared_statements(empty: Backend) -> No
     async def names() -> set[str]:
         database = Database(empty.database_url, readers=1)
         try:
-            statement = text("SELECT name FROM pg_prepared_statements")
-            await database.reader.rows(statement)
-            return {row.name for row in await database.reader.rows(statement)}
+            await database.reader.run(PREPARED, NOTHING)
+            return {row.name for row in await database.reader.rows(PREPARED, NOTHING)}
         finally:
             await database.close()
 

@@ -55,7 +55,7 @@ PERSON = (
 
 
 @pytest.fixture(scope="module", params=[18, 16])
-def server(request, tmp_path_factory) -> Iterator[Backend]:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """PostgreSQL 18, that of the other tests, and a 16."""
     with ExitStack() as ending:
         if request.param == 18:
@@ -81,7 +81,7 @@ def column(backend: Backend, query: str) -> list[str]:
     return [row[0] for row in backend.sql(query)]
 
 
-def test_there_and_back_and_there_again(server, empty):
+def test_there_and_back_and_there_again(server: Backend, empty: Backend) -> None:
     assert column(empty, "SHOW server_version")[0].split(".")[0] in {"16", "18"}
     assert column(empty, RELATIONS) == []
     alembic = commands(empty.database_url)
@@ -103,7 +103,7 @@ def test_there_and_back_and_there_again(server, empty):
     assert column(empty, SCHEMA) == made
 
 
-def test_the_migrations_make_what_the_models_say(server, empty):
+def test_the_migrations_make_what_the_models_say(server: Backend, empty: Backend) -> None:
     """Alembic's own check does not look at exclusion and check constraints, nor into indexes on
     expressions; so compare with what the models alone make."""
     name = f"models_{uuid4().hex}"
@@ -123,7 +123,7 @@ def test_the_migrations_make_what_the_models_say(server, empty):
     assert sum("EXCLUDE USING gist" in line for line in migrated) == 2
 
 
-def test_charts_that_were_linked_before_the_upgrade_are_known(empty):
+def test_charts_that_were_linked_before_the_upgrade_are_known(empty: Backend) -> None:
     """Those that are, and those of which the trail says so; a refused link is none."""
     alembic = commands(empty.database_url)
     alembic.upgrade("0003")
@@ -155,7 +155,7 @@ def test_charts_that_were_linked_before_the_upgrade_are_known(empty):
     assert known == ["by event", "by undoing", "linked"]
 
 
-def test_emails_become_what_the_service_compares(empty):
+def test_emails_become_what_the_service_compares(empty: Backend) -> None:
     """NFC, where no other account has that; of several the oldest. A chart's loses the white space around."""
     alembic = commands(empty.database_url)
     alembic.upgrade("0006")
@@ -190,7 +190,7 @@ def names(backend: Backend, word: str) -> list[str]:
     return [row[0] for row in backend.sql(WORDS, word)]
 
 
-def test_keys_are_made_anew(empty):
+def test_keys_are_made_anew(empty: Backend) -> None:
     """Of every row; an older release that still runs finds them as it did, and what it stores from then on is
     made anew by the next `medisecure migrate`."""
     alembic = commands(empty.database_url)
@@ -218,7 +218,7 @@ def test_keys_are_made_anew(empty):
     assert names(empty, "+123") == ["\u00c1ngel", "\u00c9mile", "\u00d6zge"]
 
 
-def test_keys_are_made_anew_while_others_write(empty):
+def test_keys_are_made_anew_while_others_write(empty: Backend) -> None:
     """A table or a row that somebody holds is waited for, and a row's keys are made of what they wrote.
     Others can write meanwhile; and after a migration that was killed two at once end it."""
     commands(empty.database_url).upgrade("0009")
@@ -270,7 +270,7 @@ async def until(connection: asyncpg.Connection, query: str) -> None:
         await asyncio.sleep(0.05)
 
 
-def test_a_migrated_database_is_left_alone(empty):
+def test_a_migrated_database_is_left_alone(empty: Backend) -> None:
     for _ in range(2):
         migrated = medisecure("migrate", DATABASE_URL=empty.database_url)
         assert migrated.returncode == 0, migrated.stderr
@@ -278,7 +278,7 @@ def test_a_migrated_database_is_left_alone(empty):
     assert column(empty, "SELECT name FROM users") == ["Ada", "Ada"]
 
 
-def test_two_processes_may_migrate_at_once(empty):
+def test_two_processes_may_migrate_at_once(empty: Backend) -> None:
     """Hold them both at the lock, so that they meet every time and not once in a while."""
     trying = (
         "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_try_advisory_xact_lock|ROLLBACK' "
@@ -306,7 +306,7 @@ def test_two_processes_may_migrate_at_once(empty):
     commands(empty.database_url).check()
 
 
-def test_the_plain_alembic_command_reads_the_same_variable(empty):
+def test_the_plain_alembic_command_reads_the_same_variable(empty: Backend) -> None:
     commands(empty.database_url).upgrade()
     checked = subprocess.run(
         [SCRIPTS / "alembic", "check"],

@@ -7,17 +7,15 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, func, select, text
 
 from persistence.postgres import pool as pools
 from persistence.postgres.connecting import Connector
 from persistence.postgres.database import Reader
 from persistence.postgres.failures import PoolTimeoutError
 from persistence.postgres.pool import Pool
+from persistence.postgres.statements import NOTHING
 from tests.support.service import Backend
-
-PID = select(func.pg_backend_pid())
-SLEEP = select(func.pg_sleep(bindparam("seconds")))
+from tests.support.statements import PID, SLEEP, Seconds, pid, run_sql
 
 
 @asynccontextmanager
@@ -35,11 +33,6 @@ async def used(pool: Pool) -> AsyncIterator[None]:
     connection = await pool.take()
     yield
     pool.give_back(connection)
-
-
-async def pid(reader: Reader) -> int:
-    [(number,)] = await reader.rows(PID)
-    return int(number)
 
 
 def test_connections_are_used_again_and_never_more_than_its_size(backend: Backend) -> None:
@@ -90,7 +83,7 @@ def test_a_cancelled_statement_costs_its_connection_and_stops_in_postgresql(back
         async with opened(backend, 1) as pool:
             reader = Reader(pool)
             before = await pid(reader)
-            asking = asyncio.create_task(reader.rows(SLEEP, seconds=60))
+            asking = asyncio.create_task(reader.run(SLEEP, Seconds(seconds=60)))
             await asyncio.sleep(0.1)
             asking.cancel()
             with suppress(asyncio.CancelledError):
@@ -188,7 +181,7 @@ def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) 
             reader = Reader(pool)
             before = await pid(reader)
             with pytest.raises(TimeoutError):
-                await reader.rows(SLEEP, seconds=60)
+                await reader.run(SLEEP, Seconds(seconds=60))
             assert await pid(reader) != before
 
     asyncio.run(main())
@@ -201,7 +194,7 @@ def test_a_statement_that_is_refused_does_not(backend: Backend) -> None:
             before = await pid(reader)
             for _ in range(3):
                 with pytest.raises(Exception, match="division by zero"):
-                    await reader.rows(text("SELECT 1 / 0"))
+                    await run_sql(reader, "SELECT 1 / 0")
             assert await pid(reader) == before
 
     asyncio.run(main())
@@ -247,7 +240,7 @@ def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
             ending.start()
             ending.join()  # the event loop stands still meanwhile
             assert not pool.idle[0][0].is_closed()
-            rows = await reader.once(PID, {}, alive=True)
-            assert rows[0][0] != before
+            [record] = await reader.once(PID, NOTHING, alive=True)
+            assert record["pid"] != before
 
     asyncio.run(main())

@@ -98,9 +98,8 @@ def append(backend: Backend, number: int, digests: list[bytes], key_id: str = OU
 
 def verified(backend: Backend, *arguments: str, **keys: str) -> tuple[int, str]:
     """(exit status, all that it says) of `medisecure verify-audit`."""
-    done = medisecure(
-        "verify-audit", *arguments, DATABASE_URL=backend.database_url, **(keys or {"SECRET_KEY": KEY})
-    )
+    settings = {"DATABASE_URL": backend.database_url, **(keys or {"SECRET_KEY": KEY})}
+    done = medisecure("verify-audit", *arguments, **settings)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import text
 
 from persistence.postgres.database import Database
 from security.counters import CounterStore
@@ -19,6 +18,7 @@ from tests.support.client import Browser, standing
 from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
+from tests.support.statements import run_sql
 
 LOCKED = "Too many failed attempts. Please try again in {} minute(s)."
 
@@ -325,7 +325,7 @@ def test_whatever_ends_a_request_gives_back(backend: Backend, gone: type[BaseExc
             async with database.transaction() as transaction:
                 transaction.unless_committed(lambda: note("given back"))
                 transaction.after_commit(lambda: note("cleared"))
-                await transaction.rows(text("SELECT 1"))
+                await run_sql(transaction, "SELECT 1")
                 raise gone
         finally:
             await database.close()

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from persistence.postgres.statements import compiled
+from persistence.postgres.database import Source
+from persistence.postgres.statements import Record, Statement, T
 
 TRIES = 6  # after five times PostgreSQL may take a plan that suits all values, if it is no dearer
 Node = dict[str, Any]
@@ -52,15 +53,15 @@ def below(node: Node) -> Iterator[Node]:
         yield from below(child)
 
 
-class Planner:
+class Planner(Source):
     """Runs each statement as a pool's connection does that has run it before, and keeps the plans."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
         self.plans: list[Plan] = []  # TRIES of each statement
 
-    async def rows(self, statement: Any, **parameters: Any) -> Sequence[Any]:
-        ready = compiled(statement, None)
+    async def records(self, statement: Statement[T], parameters: T) -> Sequence[Record]:
+        ready = statement.compiled(())
         name = f"statement_{next(numbers)}"
         execute = f"EXECUTE {name}"
         if values := ready.arguments(parameters):
@@ -70,4 +71,5 @@ class Planner:
         for _ in range(TRIES):
             explained = await self.connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}")
             self.plans.append(Plan(ready.sql, list(below(json.loads(explained)[0]["Plan"]))))
-        return ready.rows(await self.connection.fetch(execute))
+        records: Sequence[Record] = await self.connection.fetch(execute)
+        return records
