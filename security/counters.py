@@ -108,8 +108,7 @@ class CounterStore(RedisStore):
         return await self.pipeline.execute(encode_command(*command))
 
     async def _shutdown(self) -> None:
-        if self.handle_client_shutdown:
-            await self.pipeline.close()
+        await self.pipeline.close()
         await super()._shutdown()
 
 

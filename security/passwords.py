@@ -98,5 +98,5 @@ def is_common(password: str) -> bool:
 
 
 def lower_priority() -> None:
-    if hasattr(os, "setpriority"):
+    if hasattr(os, "setpriority"):  # pragma: no branch  # Windows has none
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)

@@ -152,7 +152,7 @@ def build_error_response(request: Request[Any, Any, Any], description: ErrorDesc
 
 
 def faults_in_detail(request: Request[Any, Any, Any], description: ErrorDescription) -> list[Fault]:
-    """The fault in the field or parameter that the detail begins with, or in the body as a whole."""
+    """The fault in the field that the detail begins with, or in the body as a whole."""
     handler: Any = request.scope.get("route_handler")
     if handler is None or description.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
         return []
@@ -164,8 +164,6 @@ def faults_in_detail(request: Request[Any, Any, Any], description: ErrorDescript
         return [Fault(pointer=f"/{named['name']}", code=code, detail=named["detail"])]
     if named and named["name"] == "body":
         return [Fault(pointer="", code=code, detail=named["detail"])]
-    if named and description.status == HTTPStatus.BAD_REQUEST:
-        return [Fault(parameter=named["name"], code=code, detail=named["detail"])]
     if body and description.status == HTTPStatus.BAD_REQUEST:
         return [Fault(pointer="", code=code, detail=description.detail)]
     return []

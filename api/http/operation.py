@@ -14,7 +14,6 @@ from litestar._kwargs.parameter_definition import ParameterDefinition
 from litestar._signature import SignatureModel
 from litestar.connection import ASGIConnection
 from litestar.enums import HttpMethod, MediaType
-from litestar.exceptions import ValidationException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, ExceptionHandlersMap, Guard, Receive, Scope, Send
 from msgspec import Struct, defstruct
@@ -158,10 +157,7 @@ class FastKwargsModel:
     def query_arguments(self, given: list[tuple[str, str]] | None) -> dict[str, Any]:
         if not given:
             return self.defaults.copy()
-        try:
-            return msgspec.structs.asdict(msgspec.convert(dict(given), self.query, strict=False))
-        except msgspec.ValidationError as error:
-            raise ValidationException from error
+        return msgspec.structs.asdict(msgspec.convert(dict(given), self.query, strict=False))
 
     async def resolve_dependencies(
         self, connection: AnyConnection, kwargs: dict[str, Any]

@@ -33,9 +33,6 @@ class OutermostMiddleware:
         self.proxies = proxies
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         self.proxies.apply_forwarded(scope)
         origin = header_value(scope, b"origin")
         ours = self.headers_of(scope, origin)

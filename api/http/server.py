@@ -42,11 +42,11 @@ def listen_on_loopback(port: int) -> Sequence[socket.socket]:
     try:
         return [ipv4, open_listener(socket.AF_INET6, "::1", ipv4.getsockname()[1])]
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:  # this machine has no IPv6
-            return [ipv4]
+        if error.errno != errno.EADDRINUSE:
+            return [ipv4]  # pragma: no cover  # only on a machine without IPv6
         ipv4.close()
         if port == 0:
-            return listen_on_loopback(0)
+            return listen_on_loopback(0)  # pragma: no cover  # only if IPv6 has the free port of IPv4 in use
         raise
 
 
@@ -63,7 +63,7 @@ def listen_on(host: str, port: int) -> list[socket.socket]:
             port = listeners[0].getsockname()[1]
     except OSError:
         for listener in listeners:
-            listener.close()
+            listener.close()  # pragma: no cover  # only if `host` has several addresses
         raise
     return listeners
 
@@ -122,4 +122,4 @@ def serve(settings: Settings, sockets: list[socket.socket], workers: int) -> Non
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)
     if not server.started:
-        sys.exit(STARTUP_FAILURE)
+        sys.exit(STARTUP_FAILURE)  # pragma: no cover  # only if the signal comes before the service is up
