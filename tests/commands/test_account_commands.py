@@ -116,6 +116,22 @@ def test_a_command_says_in_one_line_why_the_database_cannot_be_used(
     assert nothing == "medisecure: set DATABASE_URL, such as postgresql://user:pass@localhost/medisecure"
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://127.0.0.1:1/x", "cannot be reached: "),
+        ("postgresql://no.such.host.invalid/x", "cannot be reached: "),
+        (
+            f"postgresql://127.0.0.1:1/x?sslmode=verify-ca&sslrootcert={__file__}",
+            "cannot be used: TLS: NO_CERTIFICATE_OR_CRL_FOUND",
+        ),
+    ],
+)
+def test_a_command_says_in_one_line_why_it_got_no_connection(refusal: Refusal, url: str, reason: str) -> None:
+    refused = refusal("create-admin", "a@b.example", "A", stdin=PASSWORD, DATABASE_URL=url)
+    assert refused.startswith(f"medisecure: the database {reason}")
+
+
 @pytest.mark.parametrize("command", [("create-admin", "b@clinic.example", "Bo"), ("set-password", "b@c.d")])
 def test_a_password_that_is_not_text_is_refused_after_the_database_was_asked_for(
     refusal: Refusal, command: tuple[str, ...]
@@ -130,6 +146,20 @@ def test_a_password_that_is_not_text_is_refused_after_the_database_was_asked_for
     ("key", "said", "status"), [(b"\x03", b"", 130), (b"\x04", b"no password was given", 1)]
 )
 def test_ctrl_c_and_ctrl_d_at_the_password_prompt_show_no_stack(key: bytes, said: bytes, status: int) -> None:
+    shown, ended = type_at_the_prompt(key)
+    assert said in shown
+    assert b"Traceback" not in shown
+    assert ended == status
+
+
+def test_two_new_passwords_that_differ_are_refused() -> None:
+    shown, ended = type_at_the_prompt(b"a good one\n", b"another one\n")
+    assert b"medisecure: the two are not the same" in shown
+    assert ended == 1
+
+
+def type_at_the_prompt(*keys: bytes) -> tuple[bytes, int]:
+    """What a terminal shows, and the exit status, when each prompt of `set-password` gets these keys."""
     spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
     with subprocess.Popen(
         [sys.executable, "-c", spawn, COMMAND, "set-password", "b@c.example"],
@@ -141,14 +171,26 @@ def test_ctrl_c_and_ctrl_d_at_the_password_prompt_show_no_stack(key: bytes, said
         assert terminal.stdin
         assert terminal.stdout
         shown = b""
-        while not shown.endswith(b"New password: "):
-            shown += terminal.stdout.read(4096)
-        terminal.stdin.write(key)
+        for prompt, typed in zip((b"New password: ", b"Once more: "), keys, strict=False):
+            while not shown.endswith(prompt):
+                shown += terminal.stdout.read(4096)
+            terminal.stdin.write(typed)
         while chunk := terminal.stdout.read(4096):
             shown += chunk
-    assert said in shown
-    assert b"Traceback" not in shown
-    assert terminal.returncode == status
+    return shown, terminal.returncode
+
+
+def test_without_a_standard_input_there_is_no_password() -> None:
+    """As some supervisors start a process."""
+    closed = subprocess.run(
+        ["/bin/sh", "-c", f"exec {COMMAND} set-password b@c.example <&-"],
+        env=environment(**NOWHERE),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (closed.returncode, closed.stderr) == (1, "medisecure: no password was given\n")
 
 
 def test_arguments_and_settings_that_are_not_text_are_refused_in_one_line(refusal: Refusal) -> None:

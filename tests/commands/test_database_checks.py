@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from api.commands.checks import ask_database, first_problem
 from persistence.migrations.revisions import is_behind
 from persistence.postgres.database import Database
 from tests.support.command import Refusal, find_problem_of, granted_role, medisecure, settings_of
@@ -150,3 +151,22 @@ def test_migrate_refuses_a_database_of_a_later_release(migrated: Backend, refusa
     refused = refusal("migrate", DATABASE_URL=migrated.database_url)
     assert refused.startswith("medisecure: the database is not one of this release: ")
     assert migrated.sql("SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_what_postgresql_refuses_the_checks_is_a_problem(migrated: Backend) -> None:
+    async def ask_too_much(database: Database) -> None:
+        await database.reader.rows(text("SELECT 1 / 0"))
+
+    problem = asyncio.run(ask_database(migrated.database_url, ask_too_much))
+    assert problem == "the database cannot be used: division by zero"
+
+
+def test_a_defect_of_a_check_is_not_hidden() -> None:
+    async def fail() -> None:
+        raise LookupError("a defect")
+
+    async def find_nothing() -> None:
+        return None
+
+    with pytest.raises(LookupError, match="a defect"):
+        asyncio.run(first_problem(find_nothing(), fail()))

@@ -11,6 +11,8 @@ import httpx
 import psutil
 import pytest
 
+from api.commands.development import read_or_make_key
+from api.commands.environment import CommandError
 from api.http.server import listen_on_loopback
 from persistence import demo, embedded
 from tests.support.client import Browser
@@ -87,6 +89,14 @@ def test_dev_keeps_a_private_key_in_its_folder(running: tuple[Running, Path]) ->
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert len(file.read_bytes()) >= 32
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff" * 40])
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "secret_key"
+    file.write_bytes(content)
+    with pytest.raises(CommandError, match="holds no key; delete it, and the next start makes a new one"):
+        read_or_make_key(file)
 
 
 def test_dev_writes_into_its_data_folder_only(running: tuple[Running, Path]) -> None:

@@ -36,3 +36,9 @@ def test_load_demo_refuses_a_database_with_a_chart(unmigrated: Backend, refusal:
     )
     assert refusal("load-demo", "--yes-known-passwords", DATABASE_URL=unmigrated.database_url) == NOT_EMPTY
     assert unmigrated.sql("SELECT 1 FROM users") == []
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(refusal: Refusal) -> None:
+    assert refusal("load-demo", "--data-dir", "/dev/null/data") == (
+        "medisecure: [Errno 20] Not a directory: '/dev/null/data'"
+    )

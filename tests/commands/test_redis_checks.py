@@ -1,5 +1,6 @@
 """What `serve` and `dev` ask of Redis before they start (api/commands/checks.py), and /health/ready again."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ import redis
 from api.commands.checks import UnreachableError
 from persistence import embedded
 from persistence.embedded.valkey import find_program
+from security import redis_check
 from tests.support.command import find_problem_of, medisecure
 from tests.support.factories import PASSWORD, registration
 from tests.support.running import free_port, wait_until
@@ -93,6 +95,15 @@ def test_serve_asks_for_the_password_that_redis_wants(servers: Backend, valkey: 
     assert "name a database in REDIS_URL that it has" in find_problem_of(
         Backend(servers.database_url, f"{valkey}?db=99")
     )
+
+
+def test_serve_refuses_a_redis_that_is_too_old(
+    servers: Backend, valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is at hand, so the service asks for more than there is."""
+    monkeypatch.setattr(redis_check, "MIN_VERSION", (99, 0))
+    refused = find_problem_of(Backend(servers.database_url, valkey))
+    assert re.fullmatch(r"Redis [0-9.]+ is too old; the service needs 99\.0 or newer", refused)
 
 
 def test_serve_takes_a_redis_without_info(servers: Backend, valkey: str) -> None:

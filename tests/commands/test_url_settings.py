@@ -2,6 +2,8 @@
 
 import pytest
 
+from persistence.postgres import database_url
+from security import redis_url
 from tests.support.settings import read, refusal
 
 
@@ -121,3 +123,9 @@ def test_an_option_of_the_redis_url_that_cannot_work_is_named(url: str, problem:
 )
 def test_a_redis_url_that_is_not_redis_is_refused(url: str) -> None:
     assert refusal(REDIS_URL=url).startswith("REDIS_URL must be a Redis URL, such as")
+
+
+def test_of_a_url_that_is_none_nothing_more_is_said() -> None:
+    """What would be wrong with its options does not matter."""
+    assert len(list(database_url.problems("localhost?sslmode=always"))) == 1
+    assert len(list(redis_url.problems("localhost:6379"))) == 1

@@ -24,8 +24,9 @@ class Refusal(Protocol):
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Nothing of the environment that the tests run in but what every program needs."""
-    return {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/"), **settings}
+    """Nothing of the environment that the tests run in but what every program, and coverage, needs."""
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/"), **measured, **settings}
 
 
 def settings_of(backend: Backend, **changes: str) -> dict[str, str]:
