@@ -155,7 +155,7 @@ def test_migrate_refuses_a_database_of_a_later_release(migrated: Backend, refusa
 
 def test_what_postgresql_refuses_the_checks_is_a_problem(migrated: Backend) -> None:
     async def ask_too_much(database: Database) -> None:
-        await database.reader.rows(text("SELECT 1 / 0"))
+        await run_sql(database.reader, "SELECT 1 / 0")
 
     problem = asyncio.run(ask_database(migrated.database_url, ask_too_much))
     assert problem == "the database cannot be used: division by zero"
