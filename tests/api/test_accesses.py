@@ -66,7 +66,7 @@ def chart(backend: Backend, world: World) -> Chart:
 
 
 def test_searches_while_typing_make_one_access_row(world: World) -> None:
-    """Through the front door: ten letters, ten searches that find the chart, one row."""
+    """Through the API: ten letters typed make ten searches that find the chart, and one row."""
     name = "Quirinal Q"
     patient = world.chart(name=name)
     for length in range(1, len(name) + 1):
@@ -89,7 +89,7 @@ def test_searches_while_typing_make_one_access_row(world: World) -> None:
 
 
 def test_an_access_row_spans_ten_minutes_from_its_first_event(chart: Chart) -> None:
-    """Ten minutes and no more, however close each time is to the one before; wherever the hour is."""
+    """Ten minutes and no more, however close the events are to each other, at any time of the hour."""
     for minute in (0, 4, 9.5, 10, 10.001, 14, 20, 20.002, 31):
         chart.look(minute)
     assert chart.rows() == [(31, 31, 1), (20.002, 20.002, 1), (10.001, 20, 3), (0, 10, 4)]
@@ -107,7 +107,7 @@ def test_another_person_operation_or_role_makes_another_access_row(chart: Chart,
         chart.look(minute)
         chart.look(minute, action="patient.read")
         chart.look(minute, by=world.doctor)
-        chart.look(minute, role="admin")  # who was given another role meanwhile
+        chart.look(minute, role="admin")  # the same person has another role now
     assert chart.rows() == [(0, 2, 3)] * 4
     shown, _ = chart.accesses()
     assert len({(row["userId"], row["role"], row["action"]) for row in shown}) == 4

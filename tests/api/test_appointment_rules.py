@@ -36,7 +36,7 @@ def change(browser: Browser, appointment: dict[str, Any], **changes: Any) -> htt
     return browser.patch(f"/api/appointments/{appointment['id']}", changes)
 
 
-def told(answer: httpx.Response) -> tuple[int, Any]:
+def outcome(answer: httpx.Response) -> tuple[int, Any]:
     return answer.status_code, answer.json()
 
 
@@ -57,8 +57,10 @@ def successes(backend: Backend) -> int:
 
 
 @contextmanager
-def held_up(backend: Backend, doctor: str, *calls: Call) -> Iterator[list[Future[httpx.Response]]]:
-    """The calls, once they wait for the doctor's calendar, which is theirs when the block ends."""
+def waiting_for_the_calendar(
+    backend: Backend, doctor: str, *calls: Call
+) -> Iterator[list[Future[httpx.Response]]]:
+    """The calls, once all wait for the lock of the doctor's calendar, which is freed when the block ends."""
     key = int.from_bytes(UUID(doctor).bytes[8:], signed=True)
     with ThreadPoolExecutor(len(calls)) as pool, transaction(backend) as beside:
         beside("SELECT pg_advisory_xact_lock($1)", key)
@@ -68,14 +70,14 @@ def held_up(backend: Backend, doctor: str, *calls: Call) -> Iterator[list[Future
         yield waiting
 
 
-# The doctor, by then
+# The doctor has left
 
 
 @pytest.mark.parametrize("departure", [{"status": "disabled"}, {"role": "staff"}])
 def test_bookings_are_refused_when_the_doctor_leaves_while_they_wait(
     world: World, backend: Backend, departure: dict[str, str]
 ) -> None:
-    """No booking and no move into their calendar; what is there can end."""
+    """Nothing is booked or moved into their calendar; what is there can be completed or cancelled."""
     _, doctor = world.account(Role.DOCTOR)
     moving, ending, annotated = (world.appointment(doctorId=doctor["id"]) for _ in range(3))
     some, before = world.chart()["id"], successes(backend)
@@ -86,21 +88,21 @@ def test_bookings_are_refused_when_the_doctor_leaves_while_they_wait(
         partial(change, world.staff, ending, status="cancelled"),
         partial(change, world.staff, annotated, notes="Rings back"),
     )
-    with held_up(backend, doctor["id"], *calls) as waiting:
+    with waiting_for_the_calendar(backend, doctor["id"], *calls) as waiting:
         left = world.admin.patch(f"/api/users/{doctor['id']}", departure)
         assert left.status_code == 200
     booked, moved, completed, ended, noted = (call.result() for call in waiting)
-    assert told(booked) == (404, {"detail": "Doctor not found"})
-    assert told(moved) == told(completed) == (400, DEPARTED)
+    assert outcome(booked) == (404, {"detail": "Doctor not found"})
+    assert outcome(moved) == outcome(completed) == (400, DEPARTED)
     assert (ended.status_code, noted.status_code) == (200, 200)
     assert read(world, moving) == moving
     assert successes(backend) == before + 2
     same = change(world.staff, moving, date=moving["date"], status="scheduled")
-    assert told(same) == (200, moving)  # a value that is so already is no move
+    assert outcome(same) == (200, moving)  # an equal value is no move
 
 
 def test_a_booking_waits_for_a_doctors_departure_under_way(world: World, backend: Backend) -> None:
-    """Nobody knows yet how it ends: when it is stored, the booking is refused."""
+    """Until the departure is stored or rolled back. Once it is stored, the booking is refused."""
     _, doctor = world.account(Role.DOCTOR)
     moving, some = world.appointment(doctorId=doctor["id"]), world.chart()["id"]
     with ThreadPoolExecutor(2) as pool:
@@ -110,16 +112,16 @@ def test_a_booking_waits_for_a_doctors_departure_under_way(world: World, backend
             move = pool.submit(change, world.staff, moving, date=world.slot())
             until_they_wait(backend, booking, move)
             assert not booking.done()
-        assert told(booking.result()) == (404, {"detail": "Doctor not found"})
-        assert told(move.result()) == (400, DEPARTED)
+        assert outcome(booking.result()) == (404, {"detail": "Doctor not found"})
+        assert outcome(move.result()) == (400, DEPARTED)
 
 
 def test_a_doctors_departure_waits_for_a_booking_under_way(world: World, backend: Backend) -> None:
-    """Whoever is let in is stored before the doctor has left."""
+    """A booking that is allowed is stored before the departure is."""
     _, doctor = world.account(Role.DOCTOR)
     first, some = world.appointment(doctorId=doctor["id"]), world.chart()["id"]
     with ThreadPoolExecutor(2) as pool:
-        with transaction(backend) as beside:  # beside the service, so the booking meets it when it is stored
+        with transaction(backend) as beside:  # not through the service, so the booking meets it when stored
             beside(
                 "INSERT INTO appointments (id, patient_id, doctor_id, date, ends_at, reason, fee) "
                 "SELECT gen_random_uuid(), patient_id, doctor_id, $2, $3, 'SQL', 0 "
@@ -137,11 +139,11 @@ def test_a_doctors_departure_waits_for_a_booking_under_way(world: World, backend
         assert leaving.result().status_code == 200
 
 
-# The patient, by then
+# The patient is linked or unlinked
 
 
 def test_a_patient_who_is_unlinked_while_waiting_gets_404(world: World, backend: Backend) -> None:
-    """Their world has changed: the chart and its appointments are 404, like what does not exist."""
+    """The chart and its appointments are 404 for them now, like what does not exist."""
     patient, linked = world.linked_patient()
     doctor = world.doctor.me()["id"]
     own = world.appointment(patientId=linked["id"])
@@ -152,11 +154,11 @@ def test_a_patient_who_is_unlinked_while_waiting_gets_404(world: World, backend:
         partial(change, patient, own, status="cancelled"),
         partial(change, patient, own),
     )
-    with held_up(backend, doctor, *calls) as waiting:
+    with waiting_for_the_calendar(backend, doctor, *calls) as waiting:
         assert world.staff.delete(f"/api/patients/{linked['id']}/account").status_code == 200
     booked, *changed = (call.result() for call in waiting)
-    assert told(booked) == (404, {"detail": "Patient not found"})
-    assert [told(answer) for answer in changed] == [(404, {"detail": "Appointment not found"})] * 3
+    assert outcome(booked) == (404, {"detail": "Patient not found"})
+    assert [outcome(answer) for answer in changed] == [(404, {"detail": "Appointment not found"})] * 3
     assert (read(world, own), successes(backend)) == (own, before)
 
 
@@ -170,17 +172,17 @@ def test_a_booking_waits_for_a_link_under_way(world: World, backend: Backend) ->
             move = pool.submit(change, patient, own, date=world.slot())
             until_they_wait(backend, booking, move)
             assert not booking.done()
-        assert told(booking.result()) == (404, {"detail": "Patient not found"})
-        assert told(move.result()) == (404, {"detail": "Appointment not found"})
+        assert outcome(booking.result()) == (404, {"detail": "Patient not found"})
+        assert outcome(move.result()) == (404, {"detail": "Appointment not found"})
 
 
-# The clock, by then
+# Time has passed
 
 
 def test_a_patient_is_refused_if_the_appointment_begins_while_they_wait(
     world: World, backend: Backend
 ) -> None:
-    """What lay ahead when they asked has begun by the time that it is their turn."""
+    """The appointment was ahead when they asked, and has begun when the lock is theirs."""
     patient, linked = world.linked_patient()
     _, doctor = world.account(Role.DOCTOR)
     soon = datetime.now(UTC) + timedelta(seconds=4)
@@ -194,12 +196,12 @@ def test_a_patient_is_refused_if_the_appointment_begins_while_they_wait(
         partial(change, patient, far, date=date),
         partial(change, world.staff, own, notes="Is late"),
     )
-    with held_up(backend, doctor["id"], *calls) as waiting:
+    with waiting_for_the_calendar(backend, doctor["id"], *calls) as waiting:
         while datetime.now(UTC) <= soon:
             time.sleep(0.05)
     booked, moved, cancelled, moved_there, noted = (call.result() for call in waiting)
-    assert told(booked) == told(moved_there) == (400, PAST)
-    assert told(moved) == told(cancelled) == (400, BEGUN)
+    assert outcome(booked) == outcome(moved_there) == (400, PAST)
+    assert outcome(moved) == outcome(cancelled) == (400, BEGUN)
     assert noted.status_code == 200
     assert read(world, own) == {**own, "notes": "Is late"}
 
@@ -210,29 +212,29 @@ def test_a_patient_moves_and_cancels_future_appointments_only(world: World) -> N
     for begun in (now(minutes=-1), now(days=-1), "1999-12-31T23:00:00Z"):
         some = world.appointment(patientId=linked["id"], date=begun)
         for changes in ({"status": "cancelled"}, {"date": world.slot()}, {"date": now(days=-2)}):
-            assert told(change(patient, some, **changes)) == (400, BEGUN)
-        assert told(change(patient, some, status="scheduled", date=begun)) == (200, some)
-        assert told(change(patient, some, notes="x"))[0] == 403  # the role before the state
+            assert outcome(change(patient, some, **changes)) == (400, BEGUN)
+        assert outcome(change(patient, some, status="scheduled", date=begun)) == (200, some)
+        assert outcome(change(patient, some, notes="x"))[0] == 403  # the role is checked before the state
         assert change(world.doctor, some, date=world.past_slot()).status_code == 200
         assert change(world.staff, some, status="cancelled").status_code == 200
     ahead = world.appointment(patientId=linked["id"])
-    assert told(change(patient, ahead, date=now(minutes=-1), status="cancelled")) == (400, PAST)
+    assert outcome(change(patient, ahead, date=now(minutes=-1), status="cancelled")) == (400, PAST)
     assert change(patient, ahead, status="cancelled").status_code == 200
 
 
-# Completed, when its day has come
+# Completed on its day
 
 
 def test_no_appointment_is_completed_before_its_day(world: World) -> None:
     some = world.appointment(date="2042-05-20T10:00:00Z")
     for browser in (world.admin, world.staff, world.doctor):
         for more in ({}, {"notes": "x"}, {"date": "2042-05-21T10:00:00Z"}):
-            assert told(change(browser, some, status="completed", **more)) == (400, TOO_EARLY)
+            assert outcome(change(browser, some, status="completed", **more)) == (400, TOO_EARLY)
     assert read(world, some) == some
     came = now(minutes=-5)
     assert change(world.doctor, some, status="completed", date=came).json()["status"] == "completed"
     late = world.appointment(date=world.past_slot())
-    assert told(change(world.staff, late, status="completed", date=world.slot())) == (400, TOO_EARLY)
+    assert outcome(change(world.staff, late, status="completed", date=world.slot())) == (400, TOO_EARLY)
     assert change(world.staff, late, status="completed").status_code == 200
 
 
@@ -240,7 +242,7 @@ def test_no_appointment_is_completed_before_its_day(world: World) -> None:
 def test_an_appointment_may_be_completed_from_midnight_at_the_clinic(
     world: World, backend: Backend, hours: int
 ) -> None:
-    """From the first instant of the day there on, whatever the hour of the visit; not an hour before."""
+    """From the first instant of the day there, whatever the hour of the appointment; not an hour before."""
     zone = f"Etc/GMT{-hours:+d}"
     today = datetime.now(ZoneInfo(zone)).date()
     last = datetime.combine(today, datetime.max.time(), ZoneInfo(zone)).replace(microsecond=0)
@@ -252,13 +254,13 @@ def test_an_appointment_may_be_completed_from_midnight_at_the_clinic(
         )
         answers = [change(doctor, some, status="completed") for some in (tomorrow, at_its_end)]
     if datetime.now(ZoneInfo(zone)).date() == today:
-        assert told(answers[0]) == (400, TOO_EARLY)
+        assert outcome(answers[0]) == (400, TOO_EARLY)
     assert answers[1].status_code == 200
     for some in (at_its_end, tomorrow):
         change(world.staff, some, status="cancelled")
 
 
-# Locks in one order
+# Locks are taken in one order
 
 
 def test_concurrent_bookings_links_and_departures_do_not_deadlock(world: World) -> None:

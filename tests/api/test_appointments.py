@@ -1,7 +1,7 @@
 """Appointments (requirement, section 5; contract, "Appointments"): booking, moving, and the two ends."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -43,13 +43,6 @@ def doctors(world: World) -> list[str]:
     return [world.doctor.me()["id"], world.other_doctor.me()["id"], *(doctor["id"] for doctor in made)]
 
 
-@pytest.fixture(scope="module")
-def second(backend: Backend, service: Service) -> Iterator[Service]:
-    """Another instance beside `service`, on the same PostgreSQL and Redis."""
-    with Service(backend, backend.settings()) as running:
-        yield running
-
-
 def book(browser: Browser, patient: str, doctor: str, date: str, **more: Any) -> httpx.Response:
     body = {"patientId": patient, "doctorId": doctor, "date": date, "reason": "Check-up", **more}
     return browser.post("/api/appointments", body)
@@ -79,8 +72,8 @@ def listed(browser: Browser, **params: Any) -> list[dict[str, Any]]:
     return list(page["appointments"])
 
 
-def at_once(calls: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
-    """Make all calls together and collect the answers, none of which may be our fault."""
+def concurrently(calls: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
+    """Make all calls at the same time; the answers, none of which may be a server error."""
     gate = threading.Barrier(len(calls))
 
     def made(call: Callable[[], httpx.Response]) -> httpx.Response:
@@ -93,7 +86,7 @@ def at_once(calls: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
     return answers
 
 
-# Section 5: shape
+# Requirement, section 5: shape
 
 
 def test_a_booking_has_every_key_in_the_order_of_the_requirement(world: World) -> None:
@@ -176,7 +169,7 @@ def test_unknown_patients_and_inactive_doctors_cannot_be_booked(world: World, an
     assert booked.status_code == 201
     assert world.admin.patch(account, {"status": "disabled"}).status_code == 200
     assert book(world.staff, some, pending, world.slot()).status_code == 404
-    moved = change(world.staff, booked.json(), date=world.slot())  # it stays, and does not move
+    moved = change(world.staff, booked.json(), date=world.slot())  # the appointment stays where it is
     assert (moved.status_code, moved.json()) == (400, DEPARTED)
     assert read(world, booked.json())["doctorId"] == pending
 
@@ -261,8 +254,8 @@ def test_appointment_dates_with_an_offset_are_answered_in_utc(
         "+292277026596-12-04T15:30:07Z", "0000-01-01T00:00:00Z", "2150-02-01T12:00:00Z\u0000",
     ],
 )  # fmt: skip
-def test_appointment_dates_without_an_offset_are_400(world: World, doctors: list[str], date: Any) -> None:
-    """A naive time above all: 400 on POST and PATCH."""
+def test_invalid_appointment_dates_are_400(world: World, doctors: list[str], date: Any) -> None:
+    """Above all a time without an offset: 400 on POST and PATCH."""
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
     assert (refused.status_code, refused.json()) == (400, NO_DATE)
     moved = world.staff.patch(f"/api/appointments/{uuid4()}", {"date": date})
@@ -281,7 +274,7 @@ def test_a_leap_second_is_400_with_its_own_detail(world: World, doctors: list[st
 
 @pytest.mark.parametrize("date", ["", " ", None])
 def test_an_empty_appointment_date_is_400(world: World, doctors: list[str], date: Any) -> None:
-    """A form sends an empty field so: it is missing where it is required, and no date elsewhere."""
+    """As a form sends an empty field: missing where it is required, and no date elsewhere."""
     refused = book(world.staff, world.chart()["id"], doctors[0], date)
     assert (refused.status_code, refused.json()) == (400, {"detail": "date: is required"})
     moved = world.staff.patch(f"/api/appointments/{uuid4()}", {"date": date})
@@ -306,7 +299,7 @@ def test_appointment_dates_beyond_the_calendar_are_400(world: World, doctors: li
     assert read(world, booked) == booked
 
 
-# Contract, "Appointments": nobody is in two at once
+# Contract, "Appointments": nobody has two at the same time
 
 
 @pytest.mark.parametrize(
@@ -386,97 +379,97 @@ def test_a_moved_appointment_keeps_the_length_it_was_booked_with(
 # The same, under any concurrency and on two instances
 
 
-def won(answers: list[httpx.Response], status: int = 201) -> list[int]:
-    """The numbers of the winners; every loser was told whose time was taken."""
+def winners(answers: list[httpx.Response], status: int = 201) -> list[int]:
+    """The indexes of the calls that succeeded; all others were told whose time was taken."""
     for answer in answers:
         assert answer.status_code == status or answer.json() in (DOCTOR_TAKEN, PATIENT_TAKEN)
     return [number for number, answer in enumerate(answers) if answer.status_code == status]
 
 
 def test_of_twenty_concurrent_bookings_of_one_slot_one_is_stored(
-    world: World, second: Service, doctors: list[str]
+    world: World, second_instance: Service, doctors: list[str]
 ) -> None:
     """The same doctor and the same patient: one 201 and nineteen 400."""
     some, date = world.chart()["id"], world.slot()
-    browsers = [world.staff, second.browser(world.staff.cookies)] * 10
-    answers = at_once([partial(book, browser, some, doctors[0], date) for browser in browsers])
-    assert len(won(answers)) == 1
+    browsers = [world.staff, second_instance.browser(world.staff.cookies)] * 10
+    answers = concurrently([partial(book, browser, some, doctors[0], date) for browser in browsers])
+    assert len(winners(answers)) == 1
     [booked] = [a for a in listed(world.admin, date=date[:10]) if a["patientId"] == some]
     assert booked["date"] == date
 
 
 def test_of_twenty_concurrent_overlapping_bookings_with_one_doctor_one_is_stored(
-    world: World, second: Service, doctors: list[str]
+    world: World, second_instance: Service, doctors: list[str]
 ) -> None:
-    """Overlapping, not just equal, times: whoever wins, nobody else of the twenty does."""
+    """Overlapping times, not just equal ones."""
     charts, date = [world.chart()["id"] for _ in range(20)], world.slot()
-    browsers = [world.staff, second.browser(world.staff.cookies)] * 10
-    answers = at_once(
+    browsers = [world.staff, second_instance.browser(world.staff.cookies)] * 10
+    answers = concurrently(
         [
             partial(book, browser, patient, doctors[0], later(date, minutes=number % 10))
             for number, (browser, patient) in enumerate(zip(browsers, charts, strict=True))
         ]
     )
-    assert len(won(answers)) == 1
+    assert len(winners(answers)) == 1
 
 
 def test_of_concurrent_bookings_of_one_patient_with_many_doctors_one_is_stored(
-    world: World, second: Service, doctors: list[str]
+    world: World, second_instance: Service, doctors: list[str]
 ) -> None:
     some, date = world.chart()["id"], world.slot()
-    browsers = [world.staff, second.browser(world.staff.cookies)] * 10
-    answers = at_once(
+    browsers = [world.staff, second_instance.browser(world.staff.cookies)] * 10
+    answers = concurrently(
         [
             partial(book, browser, some, doctors[number % len(doctors)], date)
             for number, browser in enumerate(browsers)
         ]
     )
-    assert len(won(answers)) == 1
+    assert len(winners(answers)) == 1
 
 
 def test_concurrent_bookings_at_one_time_never_double_book_a_doctor_or_patient(
-    world: World, second: Service, doctors: list[str]
+    world: World, second_instance: Service, doctors: list[str]
 ) -> None:
-    """Five doctors and four patients at one time: every doctor wants every patient, and nobody twice."""
+    """Five doctors and four patients at one time: every pair is tried, and nobody is booked twice."""
     charts, date = [world.chart()["id"] for _ in range(4)], world.slot()
-    browsers = [world.staff, second.browser(world.staff.cookies)]
+    browsers = [world.staff, second_instance.browser(world.staff.cookies)]
     pairs = [(patient, doctor) for patient in charts for doctor in doctors]
-    answers = at_once(
+    answers = concurrently(
         [
             partial(book, browsers[number % 2], patient, doctor, date)
             for number, (patient, doctor) in enumerate(pairs)
         ]
     )
-    winners = [pairs[number] for number in won(answers)]
-    assert winners
-    assert len({patient for patient, _ in winners}) == len({doctor for _, doctor in winners}) == len(winners)
-    free_patients = set(charts) - {patient for patient, _ in winners}
-    free_doctors = set(doctors) - {doctor for _, doctor in winners}
+    booked = [pairs[number] for number in winners(answers)]
+    assert booked
+    assert len({patient for patient, _ in booked}) == len({doctor for _, doctor in booked}) == len(booked)
+    free_patients = set(charts) - {patient for patient, _ in booked}
+    free_doctors = set(doctors) - {doctor for _, doctor in booked}
     assert not (free_patients and free_doctors), "two who both were free have been refused"
 
 
-def test_of_twenty_concurrent_moves_to_one_slot_one_is_stored(world: World, second: Service) -> None:
+def test_of_twenty_concurrent_moves_to_one_slot_one_is_stored(world: World, second_instance: Service) -> None:
     """Concurrent moves of twenty appointments of one doctor: one 200, and the rest stand where they were."""
     moving, date = [world.appointment() for _ in range(20)], world.slot()
-    browsers = [world.staff, second.browser(world.staff.cookies)] * 10
-    answers = at_once(
+    browsers = [world.staff, second_instance.browser(world.staff.cookies)] * 10
+    answers = concurrently(
         [
             partial(change, browser, appointment, date=date)
             for browser, appointment in zip(browsers, moving, strict=True)
         ]
     )
-    [winner] = won(answers, 200)
+    [winner] = winners(answers, 200)
     for number, appointment in enumerate(moving):
         assert read(world, appointment)["date"] == (date if number == winner else appointment["date"])
 
 
 def test_concurrent_swaps_of_two_slots_are_refused_without_deadlock(
-    world: World, second: Service, doctors: list[str]
+    world: World, second_instance: Service, doctors: list[str]
 ) -> None:
     """Two who would swap places are both refused, and neither waits for the other for ever."""
     first, other = world.appointment(), world.appointment()
-    there = second.browser(world.staff.cookies)
-    answers = at_once(
+    there = second_instance.browser(world.staff.cookies)
+    answers = concurrently(
         [
             partial(change, world.staff, first, date=other["date"]),
             partial(change, there, other, date=first["date"]),
@@ -485,16 +478,18 @@ def test_concurrent_swaps_of_two_slots_are_refused_without_deadlock(
         ]
         * 3
     )
-    assert won(answers) == []
+    assert winners(answers) == []
     assert (read(world, first), read(world, other)) == (first, other)
 
 
-def test_of_concurrent_completion_and_cancellation_the_first_is_final(world: World, second: Service) -> None:
+def test_of_concurrent_completion_and_cancellation_the_first_is_final(
+    world: World, second_instance: Service
+) -> None:
     """Completed here and cancelled there: the first is final for the second."""
     some = world.appointment(date=world.past_slot())
-    there = second.browser(world.doctor.cookies)
+    there = second_instance.browser(world.doctor.cookies)
     ends = ["completed", "cancelled"] * 5
-    answers = at_once(
+    answers = concurrently(
         [
             partial(change, browser, some, status=end)
             for browser, end in zip([world.staff, there] * 5, ends, strict=True)
@@ -502,13 +497,13 @@ def test_of_concurrent_completion_and_cancellation_the_first_is_final(world: Wor
     )
     stored = read(world, some)["status"]
     for end, answer in zip(ends, answers, strict=True):
-        if end == stored:  # the winner, and whoever says the same again
+        if end == stored:  # the winner, and an equal change after it
             assert (answer.status_code, answer.json()["status"]) == (200, stored)
         else:
             assert (answer.status_code, answer.json()) == (400, FINAL)
 
 
-# The backstop in the database
+# The constraints of the database
 
 INSERT = (
     "INSERT INTO appointments (id, patient_id, doctor_id, date, ends_at, status, reason, fee) "
@@ -553,7 +548,8 @@ def test_the_database_itself_refuses_overlapping_and_endless_appointments(
 
 
 def test_a_slot_taken_by_direct_sql_is_400(world: World, backend: Backend, doctors: list[str]) -> None:
-    """Somebody who takes no lock, and commits in between: the backstop answers, and that is a 400 too."""
+    """SQL that takes no lock is committed in between: the constraint refuses the booking, which is a 400
+    too."""
     some, other, date = world.appointment(), world.chart()["id"], world.slot()
     with ThreadPoolExecutor(1) as pool:
         with transaction(backend) as beside:
@@ -612,7 +608,8 @@ def test_equal_values_in_an_appointment_change_count_as_absent(world: World, end
 
 
 def test_an_appointment_may_be_completed_and_moved_in_one_change(world: World, doctors: list[str]) -> None:
-    """What happened at another time than planned: nothing overlaps that is not scheduled."""
+    """It took place at another time than planned, when others have appointments: only scheduled ones
+    overlap."""
     taken, some = world.appointment(date=world.past_slot()), world.appointment()
     done = change(world.doctor, some, status="completed", date=taken["date"])
     assert done.json() == {**some, "status": "completed", "date": taken["date"]}
@@ -661,7 +658,8 @@ def test_patients_cannot_complete_appointments_or_change_notes(world: World, own
     assert read(world, some) == some
     assert change(world.patient, some, notes="by staff", status="scheduled").json() == some
     assert change(world.staff, some, status="completed").status_code == 200
-    assert change(world.patient, some, notes="mine").status_code == 403  # the role before the state
+    # The role is checked before the state.
+    assert change(world.patient, some, notes="mine").status_code == 403
     assert change(world.patient, some, status="scheduled").status_code == 403
     assert change(world.patient, some, status="cancelled").json() == FINAL
 
@@ -696,7 +694,7 @@ def test_appointments_become_visible_and_invisible_with_the_link_of_their_chart(
     assert change(world.other_patient, some, status="cancelled").status_code == 404
 
 
-# Section 5, GET: filters and order
+# Requirement, section 5, GET: filters and order
 
 
 def test_appointments_are_ordered_by_date_then_id(world: World, doctors: list[str]) -> None:

@@ -95,7 +95,7 @@ def test_the_audit_event_of_a_search_names_every_chart_that_matched(
 def test_the_audit_event_of_a_search_by_phone_or_email_names_the_charts(
     world: World, backend: Backend
 ) -> None:
-    """What somebody guesses digit by digit from the totals."""
+    """Totals alone let somebody guess a number digit by digit."""
     patient = world.chart(phone="+44 7700 900461")
     for term in ("900461", patient["email"][:12]):
         since = newest(backend)
@@ -200,7 +200,7 @@ def test_the_audit_event_of_filtered_records_names_what_matched(
 
 
 def test_the_audit_event_of_filtered_accounts_names_what_matched(world: World, backend: Backend) -> None:
-    """The accounts; of a chart that one is linked to, nothing was shown."""
+    """Only the accounts: nothing of the charts that are linked to them was shown."""
     term = f"account{uuid4().hex[:8]}"
     _, first = world.account(name=f"A {term}")
     second, third = (world.account(role, name=f"B {term}")[1] for role in (Role.PATIENT, Role.DOCTOR))
@@ -351,7 +351,7 @@ def test_a_chart_is_not_shown_if_the_audit_event_cannot_be_stored(world: World, 
     try:
         assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 500
         assert world.staff.post("/api/patients", chart(name="Never Stored")).status_code == 500
-        # a refusal stays a refusal
+        # The caller is refused all the same.
         assert world.patient.get(f"/api/patients/{patient['id']}").status_code == 404
     finally:
         backend.sql("ALTER TABLE audit_events DROP CONSTRAINT broken")
@@ -448,7 +448,7 @@ def test_patients_see_who_opened_their_chart(world: World) -> None:
 
 
 def test_an_empty_list_of_records_counts_as_an_access_to_the_chart(world: World) -> None:
-    """That there are none shows something of it, and so does the total of a page past the end."""
+    """An empty list says something about the chart, and so does the total of a page past the end."""
     patient = world.chart()
     for query in ("", "&page=1000"):
         assert world.doctor.get(f"/api/records?patientId={patient['id']}{query}").json()["records"] == []
@@ -470,6 +470,5 @@ def test_a_patient_asking_for_records_of_a_foreign_chart_is_no_access_to_it(worl
     _, patient = world.linked_patient()
     total = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"]
     assert world.other_patient.get(f"/api/records?patientId={patient['id']}").json()["total"] == 0
-    assert (
-        world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"] == total + 1
-    )  # admin's look
+    after = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"]
+    assert after == total + 1  # the administrator's own access

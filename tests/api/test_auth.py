@@ -47,14 +47,8 @@ def signed_in(service: Service, address: str) -> Browser:
 
 
 @pytest.fixture(scope="module")
-def second_instance(backend: Backend) -> Iterator[Service]:
-    with Service(backend, backend.settings()) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def instances(backend: Backend) -> Iterator[tuple[str, str]]:
-    """One whose clock is 40 s behind, and one 40 s ahead."""
+    """One instance whose clock is 40 s behind, and one whose clock is 40 s ahead."""
     with shifted.instance(backend, -40) as behind, shifted.instance(backend, 40) as ahead:
         yield behind, ahead
 
@@ -72,7 +66,7 @@ def session_of(browser: Browser) -> str:
 
 
 def forget(backend: Backend, browser: Browser) -> None:
-    """What five seconds do: no instance remembers the session, and PostgreSQL is asked again."""
+    """As after five seconds: no instance remembers the session, and PostgreSQL is asked again."""
     with backend.redis as connection:
         connection.delete(f"session:{session_of(browser)}")
 
@@ -83,7 +77,7 @@ def stored(backend: Backend, account: str) -> dict[str, Any]:
 
 
 def login_while(backend: Backend, browser: Browser, me: dict[str, Any], *statements: str) -> Any:
-    """What a login answers when these change the account, $1, after its password was read."""
+    """What login answers if these statements change the account, $1, after its password hash was read."""
     browser.cookies.clear()
     with ThreadPoolExecutor(1) as pool:
         with transaction(backend) as run:
@@ -220,7 +214,7 @@ class TestRefresh:
         lost = service.browser(dict(signed_in.cookies))
         assert signed_in.post("/api/auth/refresh").status_code == 200
         current = claims(signed_in.cookies["refresh_token"])
-        let_pass(backend, signed_in, seconds=25)
+        age_refreshes(backend, signed_in, seconds=25)
         for _ in range(2):  # the second answer may be lost as well
             again = service.browser(dict(lost.cookies))
             assert_refreshed(again.post("/api/auth/refresh"))
@@ -272,7 +266,7 @@ class TestRefresh:
         elsewhere.login(address, PASSWORD)
         for _ in range(rotations):
             assert signed_in.post("/api/auth/refresh").status_code == 200
-            let_pass(backend, signed_in, seconds=31)
+            age_refreshes(backend, signed_in, seconds=31)
 
         answer = thief.post("/api/auth/refresh")
         assert (answer.status_code, answer.json()) == (401, NOT_SIGNED_IN)
@@ -330,7 +324,7 @@ class TestClocks:
         first, again, thief = (shifted.elsewhere(url, signed_in) for url in (one, other, other))
         assert first.get("/api/users/me").status_code == 200
         assert first.post("/api/auth/refresh").status_code == 200
-        let_pass(backend, signed_in, seconds=20)
+        age_refreshes(backend, signed_in, seconds=20)
         answer = again.post("/api/auth/refresh")
         assert (answer.status_code, len(cookies_set(answer))) == (200, 2)
         left = re.search(r"Path=/api/auth/refresh; Max-Age=(\d+)", cookies_set(answer)[1])
@@ -338,7 +332,7 @@ class TestClocks:
         assert 604_760 < int(left[1]) <= 604_800
         for browser, url in ((first, other), (again, one)):
             assert shifted.elsewhere(url, browser).get("/api/users/me").status_code == 200
-        let_pass(backend, signed_in, seconds=11)
+        age_refreshes(backend, signed_in, seconds=11)
         assert thief.post("/api/auth/refresh").status_code == 401
         assert first.post("/api/auth/refresh").status_code == 401
 
@@ -448,7 +442,7 @@ class TestLogout:
         assert thief.get("/api/users/me").status_code == (401 if planted else 200)
 
 
-def let_pass(backend: Backend, browser: Browser, *, seconds: int) -> None:
+def age_refreshes(backend: Backend, browser: Browser, *, seconds: int) -> None:
     """Move the moments at which the session's refresh tokens were used into the past."""
     backend.sql(
         "UPDATE sessions SET used_refreshes = (SELECT coalesce(jsonb_object_agg(key, value::float - $2), "

@@ -64,7 +64,7 @@ def test_the_clinic_is_as_the_settings_say(world: World, backend: Backend) -> No
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
 def test_today_is_the_date_in_the_clinics_time_zone(world: World, backend: Backend, zone: str) -> None:
-    """Some hours of every day it is another at the ends of the world."""
+    """The time zones furthest east and west have another date for some hours of every day."""
     with Service(backend, backend.settings(clinic_timezone=zone)) as other:
         before = datetime.now(ZoneInfo(zone)).date()
         told = clinic(other.browser(world.staff.cookies))
@@ -73,7 +73,7 @@ def test_today_is_the_date_in_the_clinics_time_zone(world: World, backend: Backe
 
 
 def test_the_clinics_appointment_minutes_are_what_a_booking_takes(world: World) -> None:
-    """A visit right behind another one, and not a minute before its end."""
+    """The next slot begins where an appointment ends, and not a minute earlier."""
     told = clinic(world.staff)
     first = world.appointment()
     begins = datetime.fromisoformat(first["date"]) + timedelta(minutes=told["appointmentMinutes"])

@@ -18,7 +18,7 @@ KEYS = {
     Role.STAFF: ["managedPatients", "scheduledAppointments", "pendingRegistrations"],
     Role.PATIENT: ["upcomingAppointments", "medicalRecords", "prescriptions"],
 }
-# Where it is about noon now, so that neither midnight comes near while a test runs.
+# A time zone where it is about noon now, so that no midnight is near while a test runs.
 NOON = ZoneInfo(f"Etc/GMT{datetime.now(UTC).hour - 12:+d}")
 
 
@@ -66,14 +66,14 @@ def at_noon(backend: Backend, service: Service) -> Iterator[Service]:
 
 
 def at(day: int, clock: str) -> str:
-    """The instant of `clock` at noon's clinic, `day` days from today there."""
+    """The instant of `clock` in the time zone NOON, `day` days from today there."""
     today = datetime.now(NOON).date() + timedelta(days=day)
     local = datetime.combine(today, time.fromisoformat(clock), NOON)
     return local.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def end(world: World, appointment: dict[str, Any], status: str, clinic: Service | None = None) -> None:
-    """At another instance where the day is `clinic`'s."""
+    """End the appointment: through `clinic`, where its day is the clinic's day, if it is given."""
     staff = clinic.browser(world.staff.cookies) if clinic else world.staff
     answer = staff.patch(f"/api/appointments/{appointment['id']}", {"status": status})
     assert answer.status_code == 200
@@ -105,7 +105,7 @@ def test_the_dashboard_of_a_patient_without_a_chart_is_all_zero(world: World) ->
 def test_total_patients_counts_charts_and_not_accounts(
     world: World, moved: Callable[[Browser], Moved]
 ) -> None:
-    """Rows; an account alone is no chart, and a link makes none."""
+    """An account alone is no chart, and linking makes none."""
     check = moved(world.admin)
     some = world.chart()
     check(totalPatients=1)
@@ -254,10 +254,10 @@ def test_pending_reports_counts_completed_appointments_without_a_record(
         world.appointment(patientId=patient, date=at(day, clock))
         for patient, day, clock in [(first, -3, "10:00"), (first, 0, "06:00"), (second, 1, "10:00")]
     ]
-    check(assignedPatients=2, todayAppointments=1)  # scheduled ones wait for no report
+    check(assignedPatients=2, todayAppointments=1)  # scheduled appointments need no report
     for visit in visits[:2]:
         end(world, visit, "completed", at_noon)
-    # As a release could that did not ask yet whether the day had come.
+    # As an earlier release could, which did not check whether the day had come.
     backend.sql("UPDATE appointments SET status = 'completed' WHERE id = $1", visits[2]["id"])
     check(pendingReports=3)
 
@@ -363,10 +363,10 @@ def test_pending_registrations_counts_active_patient_accounts_without_a_chart(
         assert world.admin.patch(account, changed).status_code == 200
         check(pendingRegistrations=by)
     anonymous.post("/api/auth/register", registration(Role.STAFF))
-    check()  # whoever waits for approval is no patient
+    check()  # a pending account is not counted
     with Service(backend, backend.settings(auto_approve_roles=())) as strict:
         strict.browser().post("/api/auth/register", registration())
-    check()  # nor is a patient active who waits for it
+    check()  # and a pending patient account is not active
 
 
 # Patients

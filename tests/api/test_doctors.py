@@ -8,7 +8,7 @@ from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, registration
 
-NOBODY = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"  # an id that nothing has
+UNKNOWN_ID = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"
 
 KEYS = ["id", "name", "email", "specialization", "phone"]
 
@@ -89,7 +89,7 @@ def test_accounts_of_other_roles_are_no_doctors(world: World, role: Role) -> Non
     assert world.staff.get(f"/api/doctors/{id}").json() == {"detail": "Doctor not found"}
 
 
-@pytest.mark.parametrize("id", [NOBODY, "1", "me", "not-a-uuid", "null", NOBODY.replace("-", "")])
+@pytest.mark.parametrize("id", [UNKNOWN_ID, "1", "me", "not-a-uuid", "null", UNKNOWN_ID.replace("-", "")])
 def test_an_unknown_or_malformed_doctor_id_is_404(world: World, id: str) -> None:
     answer = world.patient.get(f"/api/doctors/{id}")
     assert answer.status_code == 404

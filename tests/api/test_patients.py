@@ -14,7 +14,7 @@ from tests.support.factories import World, chart, email, registration
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
 
-NOBODY = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"  # an id that nothing has
+UNKNOWN_ID = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"
 
 KEYS = [
     "id", "name", "email", "phone", "dateOfBirth", "gender", "address",
@@ -201,7 +201,9 @@ def test_an_equal_email_address_links_no_chart(world: World) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/account"])
-@pytest.mark.parametrize("id", [NOBODY, "1", "null", "not-a-uuid", "%00", "💉", NOBODY.replace("-", "")])
+@pytest.mark.parametrize(
+    "id", [UNKNOWN_ID, "1", "null", "not-a-uuid", "%00", "💉", UNKNOWN_ID.replace("-", "")]
+)
 def test_an_unknown_or_malformed_chart_id_is_404(world: World, path: str, id: str) -> None:
     """Contract: an unknown id and a malformed one in a path are 404."""
     assert world.staff.get(f"/api/patients/{id}{path}").status_code == 404
@@ -290,7 +292,7 @@ def test_an_invalid_body_is_400_before_an_unknown_chart_is_404(world: World) -> 
 
 
 def test_concurrent_changes_of_one_chart_are_all_kept(world: World, backend: Backend) -> None:
-    """Concurrent changes of different fields of one chart: nobody's is lost, and the search finds each."""
+    """Concurrent changes of different fields of one chart: none is lost, and the search finds each."""
     some = world.chart()
     changes = [
         (world.staff, {"phone": "+1 555 0177"}),
@@ -432,13 +434,14 @@ def test_staff_cannot_read_a_linked_account_that_is_no_longer_a_patients(world: 
     assert world.admin.get(path).status_code == 404
 
 
-# A chart that was ever linked is linked again by an administrator only.
+# Only an administrator links a chart again that was ever linked
 
 AGAIN = {"detail": "This chart was linked before: only admin may link it again"}
 
 
 def test_staff_cannot_link_a_chart_that_was_linked_before(world: World) -> None:
-    """Neither to the same account nor to another, and before either is looked up; what was unlinked too."""
+    """Neither to the same account nor to another, also if it was unlinked; refused before either is looked
+    up."""
     patient, me = world.account()
     thief, _ = world.account()
     some = world.chart()
@@ -453,7 +456,7 @@ def test_staff_cannot_link_a_chart_that_was_linked_before(world: World) -> None:
     assert patients_of(thief) == []
     assert world.admin.put(path, {"userId": me["id"]}).status_code == 200
     assert [seen["id"] for seen in patients_of(patient)] == [some["id"]]
-    # the body and an unknown chart come first
+    # An invalid body and an unknown chart are refused before that.
     assert world.staff.put(path, {"userId": "x"}).status_code == 400
     assert world.staff.put(f"/api/patients/{uuid4()}/account", {"userId": me["id"]}).status_code == 404
 
@@ -514,12 +517,14 @@ def test_the_first_link_by_staff_is_shown_with_who_made_it(world: World) -> None
     ]
 
 
-def test_concurrent_links_give_an_account_one_chart(world: World, backend: Backend) -> None:
+def test_concurrent_links_give_an_account_one_chart(
+    world: World, backend: Backend, second_instance: Service
+) -> None:
     """One chart per account under concurrency, over two instances: one 200, the rest 400."""
     user_id = world.other_patient.me()["id"]
     paths = [f"/api/patients/{world.chart()['id']}/account" for _ in range(8)]
-    with Service(backend, backend.settings()) as second, ThreadPoolExecutor(len(paths)) as pool:
-        browsers = [world.staff, second.browser(world.staff.cookies)] * 4
+    with ThreadPoolExecutor(len(paths)) as pool:
+        browsers = [world.staff, second_instance.browser(world.staff.cookies)] * 4
         with transaction(backend) as hold:
             hold("SELECT FROM users WHERE id = $1 FOR UPDATE", user_id)
             asked = [

@@ -146,7 +146,7 @@ def test_attachments_without_a_scheme_or_with_https_are_stored(world: World, ref
     ],
 )  # fmt: skip
 def test_attachments_with_another_scheme_are_400(world: World, reference: str) -> None:
-    """Nor anything that a browser would read as one: it skips blanks before, and line breaks within."""
+    """Also where only a browser reads one: it skips blanks before the scheme and line breaks within."""
     refused = write(world.doctor, world.chart()["id"], attachments=["first.pdf", reference])
     assert refused.status_code == 400
     assert refused.json() == {
@@ -221,7 +221,7 @@ def test_staff_and_anonymous_callers_cannot_read_records(world: World) -> None:
 
 
 def test_patients_read_their_own_records_only(world: World, own: dict[str, Any]) -> None:
-    """Everything else is not there: 404, an empty list, and a total that does not count it."""
+    """Those of others do not exist for them: 404, an empty list, and a total that does not count them."""
     mine, foreign = world.record(own["id"]), world.record(world.chart()["id"])
     seen = listed(world.patient)
     assert mine in seen

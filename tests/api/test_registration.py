@@ -1,6 +1,5 @@
 """Registering an account (requirement, section 1)."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,12 +21,6 @@ def registered(anonymous: Browser) -> str:
     body = registration()
     assert anonymous.post("/api/auth/register", body).status_code == 201
     return str(body["email"])
-
-
-@pytest.fixture(scope="module")
-def second_instance(backend: Backend) -> Iterator[Service]:
-    with Service(backend, backend.settings()) as running:
-        yield running
 
 
 def stored(backend: Backend, account: str) -> dict[str, Any]:

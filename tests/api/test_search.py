@@ -35,7 +35,7 @@ def found(browser: Browser, term: str) -> list[str]:
     return [patient["name"] for patient in page["patients"]]
 
 
-# What is found
+# What a search finds
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_search_term_is_matched_literally(world: World, term: str, names: list
     ],
 )
 def test_search_ignores_case_accents_width_and_word_order(world: World, term: str, names: list[str]) -> None:
-    """`É` finds `e`, however either is encoded, and a word another one before it."""
+    """`É` finds `e`, however either is encoded, and words are found in any order."""
     assert found(world.staff, term) == names
 
 
@@ -125,7 +125,7 @@ def test_a_search_term_does_not_match_across_two_fields(world: World, between: s
 
 @pytest.mark.parametrize("term", ["\uffff", "\ufffe", "\ufdd0"])
 def test_a_noncharacter_in_a_search_matches_only_itself(world: World, term: str) -> None:
-    """Whatever separates the fields inside must not be found by asking for it."""
+    """The character that separates the stored fields must not match a search."""
     assert found(world.staff, term) == []
     name = f"Non{term}character {uuid4().hex}"
     world.chart(name=name)
@@ -244,7 +244,7 @@ def test_search_terms_out_of_bounds_are_400(world: World) -> None:
     assert found(world.staff, "%41") == []
 
 
-# In what order
+# The order of lists
 
 
 ORDERED = [
@@ -299,7 +299,7 @@ def test_accounts_and_doctors_are_ordered_and_searched_alike(world: World) -> No
     assert world.staff.get("/api/users?search=uberall").json() == {"users": [], "total": 0}
 
 
-# Page by page
+# Pages
 
 
 def test_pages_join_up_without_gaps_or_duplicates(world: World) -> None:
@@ -321,7 +321,7 @@ def test_pages_join_up_without_gaps_or_duplicates(world: World) -> None:
         assert (last["total"], last["limit"]) == (25, limit)
 
 
-def test_deep_pages_stand_where_counting_says(world: World, backend: Backend) -> None:
+def test_deep_pages_begin_at_the_right_row(world: World, backend: Backend) -> None:
     """Thousands of charts: each page stands where counting says, and the total stays exact."""
     backend.sql(
         "INSERT INTO patients "

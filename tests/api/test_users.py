@@ -1,6 +1,6 @@
 """Accounts: one's own (requirement, section 2), and those that an administrator looks after (contract)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.factories import PASSWORD, World, registration
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
 
-NOBODY = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"  # an id that nothing has
+UNKNOWN_ID = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"
 
 ME = "/api/users/me"
 OTHER = "another horse"
@@ -22,15 +22,9 @@ LAST_ADMIN = {"detail": "The last active administrator cannot be disabled or dem
 Sessions = list[Browser]
 
 
-@pytest.fixture(scope="module")
-def second_instance(backend: Backend) -> Iterator[Service]:
-    with Service(backend, backend.settings()) as running:
-        yield running
-
-
 @pytest.fixture
 def at_both(service: Service, second_instance: Service) -> Callable[[Browser], Sessions]:
-    """The same session at two instances, both of which have just seen it alive."""
+    """The same session at two instances, both of which have just found it alive."""
 
     def copies(browser: Browser) -> Sessions:
         both = [instance.browser(dict(browser.cookies)) for instance in (service, second_instance)]
@@ -282,7 +276,7 @@ class TestPasswordSetByAnAdministrator:
             assert set_anew.status_code == 200
             assert door.login(me["email"], OTHER).status_code == 200
 
-    @pytest.mark.parametrize("user_id", [NOBODY, "x", "00000000000000000000000000000000"])
+    @pytest.mark.parametrize("user_id", [UNKNOWN_ID, "x", "00000000000000000000000000000000"])
     def test_setting_the_password_of_an_unknown_account_is_404(self, world: World, user_id: str) -> None:
         """Contract, order: "A malformed id in a path is 404 after sign-in"."""
         for answer in (
@@ -296,7 +290,7 @@ class TestPasswordSetByAnAdministrator:
         """Requirement, Password Requirements."""
         path = f"/api/users/{world.patient.me()['id']}/password"
         for password in ("12345", "a" * 73, "\u00e9" * 37):
-            for some in (path, f"/api/users/{NOBODY}/password", "/api/users/x/password"):
+            for some in (path, f"/api/users/{UNKNOWN_ID}/password", "/api/users/x/password"):
                 assert world.admin.post(some, {"newPassword": password}).status_code == 400
 
 
