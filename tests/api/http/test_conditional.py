@@ -53,7 +53,7 @@ def lines(name: str, form: tuple[str, ...], tag: str) -> list[tuple[str, Any]]:
     return [(name, line.encode("latin-1")) for line in filled]
 
 
-def test_what_is_held_is_not_sent_again(ask: Ask) -> None:
+def test_if_none_match_with_the_current_tag_is_304(ask: Ask) -> None:
     """13.1.2: a list, in one line or several, compares weakly; 15.4.5: 304, no content."""
     whole = ask()
     tag = whole.headers["etag"]
@@ -67,7 +67,7 @@ def test_what_is_held_is_not_sent_again(ask: Ask) -> None:
                 assert answer.headers.get(name) == whole.headers.get(name), (form, name)
 
 
-def test_anything_else_is_sent(ask: Ask) -> None:
+def test_if_none_match_with_another_tag_or_malformed_is_200(ask: Ask) -> None:
     """What is no list of tags is ignored, and a part of a tag, or one within another, is another tag."""
     whole = ask()
     for form in NOT_HELD:
@@ -75,7 +75,7 @@ def test_anything_else_is_sent(ask: Ask) -> None:
         assert (answer.status_code, answer.content) == (200, whole.content), form
 
 
-def test_if_match_is_for_what_is_still_here(ask: Ask) -> None:
+def test_if_match_without_the_current_tag_is_412(ask: Ask) -> None:
     """13.1.1: compares strongly; 13.2.2: goes before If-None-Match. What nobody can read matches nothing."""
     tag = ask().headers["etag"]
     for form in HELD:
@@ -96,7 +96,9 @@ def tag_for(browser: Browser) -> str:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_the_tag_moves_with_the_figures(world: World, backend: Backend, role: Role) -> None:
+def test_the_entity_tag_of_a_dashboard_changes_with_its_figures(
+    world: World, backend: Backend, role: Role
+) -> None:
     """And stays while they do, on every instance."""
     browser = world.people[role]
     patient = world.chart()
@@ -114,7 +116,7 @@ def test_the_tag_moves_with_the_figures(world: World, backend: Backend, role: Ro
     assert world.staff.delete(f"/api/patients/{patient['id']}/account").status_code == 200
 
 
-def test_a_tag_is_one_callers_in_one_role(world: World) -> None:
+def test_callers_with_equal_dashboards_have_unequal_entity_tags(world: World) -> None:
     """Equal figures have unequal tags, so that nobody is told that theirs are another's."""
     first, other = (world.account(Role.DOCTOR)[0] for _ in range(2))
     assert first.get(STATS).json() == other.get(STATS).json()
@@ -124,7 +126,7 @@ def test_a_tag_is_one_callers_in_one_role(world: World) -> None:
         assert other.get(STATS, headers={"if-none-match": tag}).status_code == 200
 
 
-def test_only_a_success_is_conditional(world: World, anonymous: Browser) -> None:
+def test_conditions_are_ignored_where_the_answer_is_an_error(world: World, anonymous: Browser) -> None:
     """13.2.1: where the answer would not be 2xx, the conditions are ignored."""
     for name in ("if-none-match", "if-match"):
         for value in ("*", '"other"'):
@@ -136,7 +138,7 @@ def test_only_a_success_is_conditional(world: World, anonymous: Browser) -> None
     )  # has no validator
 
 
-def test_pages_may_read_the_tag_and_a_304(world: World) -> None:
+def test_listed_pages_may_read_the_entity_tag_and_a_304(world: World) -> None:
     origin = {"origin": "http://localhost:5173"}
     tag = world.staff.get(STATS, headers=origin).headers["etag"]
     answer = world.staff.get(STATS, headers={**origin, "if-none-match": tag})
@@ -146,7 +148,7 @@ def test_pages_may_read_the_tag_and_a_304(world: World) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_contract_says_it_of_every_operation_with_a_validator() -> None:
+def test_the_contract_declares_etag_if_none_match_304_and_412_together() -> None:
     """ETag, the parameter, 304 and 412 stand together."""
     document = contract()
     conditional = set()

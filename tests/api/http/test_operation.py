@@ -22,7 +22,7 @@ def test_every_operation_is_written_with_our_decorators(service: Service) -> Non
     assert not others
 
 
-def test_the_garbage_collector_leaves_the_application_alone(
+def test_the_garbage_collector_does_not_scan_the_application(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A collection of everything would hold up whoever is asking just then for a tenth of a second."""

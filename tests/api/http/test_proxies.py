@@ -41,14 +41,18 @@ from tests.support.wire import (
         ("127.0.0.1", "127.0.0.1", "192.0.2.9,", "127.0.0.1"),
     ],
 )
-def test_a_mapped_address_is_that_ipv4_address(trusted: str, peer: str, entry: str, address: str) -> None:
+def test_an_ipv4_mapped_address_counts_as_the_ipv4_address(
+    trusted: str, peer: str, entry: str, address: str
+) -> None:
     """Of the peer, in TRUSTED_PROXIES and in X-Forwarded-For; what counts is the last entry of no proxy."""
     scope: dict[str, Any] = {"client": (peer, 1), "headers": [(b"x-forwarded-for", entry.encode())]}
     TrustedProxies(trusted.split(",") if trusted else ()).apply_forwarded(scope)
     assert scope["client"][0] == address
 
 
-def test_a_mapped_address_on_a_listener_of_both_families(world: World, backend: Backend) -> None:
+def test_an_ipv4_client_of_a_dual_stack_listener_keeps_its_ipv4_address(
+    world: World, backend: Backend
+) -> None:
     """In the trail, in the list of sessions and in the limit, directly and through a trusted proxy."""
     _, account = world.account()
     body = json.dumps({"email": account["email"], "password": PASSWORD}).encode()

@@ -61,7 +61,9 @@ LISTS = [call for call in calls() if queries(call[2])]
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), CALLS)
-def test_an_unknown_parameter_is_400(world: World, method: str, path: str, operation: dict[str, Any]) -> None:
+def test_an_unknown_query_parameter_is_400(
+    world: World, method: str, path: str, operation: dict[str, Any]
+) -> None:
     """On every operation under /api, those included that know none; the detail says which are known."""
     browser, known = caller(world, operation), set(queries(operation))
     for name in ("foo", "Page", "x.y", "since", "data", "request", "n" * 64, "id"):
@@ -75,7 +77,7 @@ def test_an_unknown_parameter_is_400(world: World, method: str, path: str, opera
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), CALLS)
-def test_nothing_happens_with_an_unknown_parameter(
+def test_401_and_403_come_before_an_unknown_query_parameter(
     world: World, method: str, path: str, operation: dict[str, Any]
 ) -> None:
     """Nor is anybody told of it who may not call at all."""
@@ -85,14 +87,14 @@ def test_nothing_happens_with_an_unknown_parameter(
         assert answer.status_code == 401
 
 
-def test_a_write_with_an_unknown_parameter_writes_nothing(world: World) -> None:
+def test_a_write_with_an_unknown_query_parameter_writes_nothing(world: World) -> None:
     before = world.staff.get("/api/patients").json()["total"]
     assert world.staff.post("/api/patients?notify=true", chart()).status_code == 400
     assert world.staff.get("/api/patients").json()["total"] == before
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_outside_the_api_only_repetition_is_refused(anonymous: Browser, path: str) -> None:
+def test_outside_the_api_only_repeated_query_parameters_are_refused(anonymous: Browser, path: str) -> None:
     """A cache's or a monitor's parameter does no harm there."""
     assert anonymous.get(f"{path}?cache-buster=1&x").status_code == 200
     refused = anonymous.get(f"{path}?x=1&x=2")
@@ -103,7 +105,9 @@ def test_outside_the_api_only_repetition_is_refused(anonymous: Browser, path: st
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), CALLS)
-def test_a_repeated_parameter_is_400(world: World, method: str, path: str, operation: dict[str, Any]) -> None:
+def test_a_repeated_query_parameter_is_400(
+    world: World, method: str, path: str, operation: dict[str, Any]
+) -> None:
     for query in ("x=1&x=1", "x&x", *(f"{name}=&{name}=" for name in queries(operation))):
         refused = caller(world, operation).request(method, f"{path}?{query}", **options(operation))
         assert (refused.status_code, refused.json()) == (
@@ -113,7 +117,7 @@ def test_a_repeated_parameter_is_400(world: World, method: str, path: str, opera
 
 
 @pytest.mark.parametrize("query", ["", "&", "&&", "&page=1&&limit=10&"])
-def test_a_query_that_says_nothing(world: World, query: str) -> None:
+def test_a_query_without_a_parameter_is_ignored(world: World, query: str) -> None:
     """A bare question mark, and pairs that are none."""
     assert world.staff.get(f"/api/patients?{query}").json() == world.staff.get("/api/patients").json()
     if not query.strip("&"):
@@ -121,12 +125,12 @@ def test_a_query_that_says_nothing(world: World, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["page=1;limit=5", "page=1%26limit=5", "page=1,2", "page", "page="])
-def test_other_separators_are_none(world: World, query: str) -> None:
+def test_only_an_ampersand_separates_query_parameters(world: World, query: str) -> None:
     refused = world.staff.get(f"/api/patients?{query}")
     assert refused.json() == {"detail": "page: must be an integer from 1 to 2147483647"}
 
 
-def test_an_empty_filter_is_none(world: World) -> None:
+def test_an_empty_filter_filters_nothing(world: World) -> None:
     """A form sends every field. Of each list, each filter alone, all of them, and with no `=`."""
     for _, path, operation in LISTS:
         if "{id}" in path or NOBODY in path:
@@ -145,7 +149,7 @@ def test_an_empty_filter_is_none(world: World) -> None:
             assert answer.json()["total"] == total or path == "/api/audit", query
 
 
-def test_an_empty_filter_leaves_the_others_on(world: World) -> None:
+def test_an_empty_filter_leaves_the_other_filters_on(world: World) -> None:
     doctors = world.admin.get("/api/users?role=doctor").json()
     assert world.admin.get("/api/users?role=doctor&status=&linked=&search=").json() == doctors
     assert {user["role"] for user in doctors["users"]} == {"doctor"}
@@ -204,7 +208,7 @@ def kind(rules: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), [pytest.param(*c, id=c[1]) for c in LISTS])
-def test_every_parameter_is_written_as_its_type_is(
+def test_every_malformed_query_parameter_is_400(
     world: World, method: str, path: str, operation: dict[str, Any]
 ) -> None:
     browser = caller(world, operation)
@@ -218,7 +222,7 @@ def test_every_parameter_is_written_as_its_type_is(
                 assert browser.request(method, f"{path}?{name}={other}").status_code == 400, other
 
 
-def test_all_parameters_at_fault_at_once(world: World) -> None:
+def test_all_invalid_query_parameters_are_told_at_once(world: World) -> None:
     """With the body's fields behind them, in one problem; the default body has the first."""
     query = "/api/users?role=nurse&linked=1&foo=2&limit=0&%3Cb%3E=1&status=active"
     refused = world.admin.get(query, headers={"accept": "application/problem+json"}).json()
@@ -239,7 +243,7 @@ def test_all_parameters_at_fault_at_once(world: World) -> None:
     ]
 
 
-def test_what_is_repeated_is_told_with_what_else_is_at_fault(world: World) -> None:
+def test_a_repeated_query_parameter_is_told_with_all_other_faults(world: World) -> None:
     """So is a body that is missing, or that nobody can read."""
     asked = {"accept": "application/problem+json", "content-type": "application/json"}
     refused = world.staff.get("/api/patients?page=0&foo=1&page=1&limit=0", headers=asked).json()
@@ -259,3 +263,25 @@ def test_what_is_repeated_is_told_with_what_else_is_at_fault(world: World) -> No
                 (None, first),
                 ("", second),
             ]
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/patients", "page=1&page=1"),
+        ("/api/patients", "page=1&page=2"),
+        ("/api/patients", "search=a&search=b"),
+        ("/api/patients", "search=&search="),
+        ("/api/patients", "page=1&p%61ge=1"),
+        ("/api/patients", "page=1&limit=5&page=2"),
+        ("/api/doctors", "limit=1&limit=2"),
+        ("/api/appointments", "status=scheduled&status=cancelled"),
+        ("/api/appointments", "unknown=1&unknown=2"),
+        ("/api/users/me", "x&x"),
+        ("/api/dashboard/stats", "x=1&x=1"),
+    ],
+)
+def test_a_query_parameter_given_twice_is_400(world: World, path: str, query: str) -> None:
+    refused = world.staff.get(f"{path}?{query}")
+    assert refused.status_code == 400
+    assert refused.json() == {"detail": "A query parameter may be given only once"}

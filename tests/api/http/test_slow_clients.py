@@ -27,7 +27,9 @@ def drop(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "fields"), bodies())
-def test_a_body_that_drips_is_ended(hasty: Service, kind: str, fields: bytes) -> None:
+def test_a_body_that_trickles_in_is_ended_at_the_body_timeout(
+    hasty: Service, kind: str, fields: bytes
+) -> None:
     """Contract: it must be whole within BODY_TIMEOUT_SECONDS from the end of the head, however it drips."""
     with connected(hasty) as connection:
         began = time.monotonic()
@@ -40,7 +42,7 @@ def test_a_body_that_drips_is_ended(hasty: Service, kind: str, fields: bytes) ->
 
 
 @pytest.mark.parametrize(("kind", "fields"), bodies())
-def test_a_body_that_stops_is_ended(hasty: Service, kind: str, fields: bytes) -> None:
+def test_a_body_that_stops_is_ended_at_the_body_timeout(hasty: Service, kind: str, fields: bytes) -> None:
     with connected(hasty) as connection:
         connection.send(LOGIN + fields + drop(kind))
         assert connection.answers() == [(400, LATE)]
@@ -58,7 +60,7 @@ def test_a_body_that_stops_is_ended(hasty: Service, kind: str, fields: bytes) ->
         (b"OPTIONS /api/users HTTP/1.1\r\nHost: x\r\n", 204),
     ],
 )
-def test_a_body_that_nobody_reads_is_ended_too(
+def test_a_body_that_no_handler_reads_is_ended_at_the_body_timeout(
     hasty: Service, head: bytes, status: int, kind: str, fields: bytes
 ) -> None:
     """It has its answer already; there is no second one, and the connection does not stay."""
@@ -69,7 +71,7 @@ def test_a_body_that_nobody_reads_is_ended_too(
         assert connection.answers() == []
 
 
-def test_every_operation_ends_it(hasty: Service, world: World) -> None:
+def test_every_operation_ends_a_slow_body_at_the_body_timeout(hasty: Service, world: World) -> None:
     """Whoever asks, whatever it does with a body: closed within the time and a moment."""
     cookie = b"Cookie: access_token=" + world.staff.cookies["access_token"].encode()
     for line in (
@@ -92,7 +94,7 @@ def test_every_operation_ends_it(hasty: Service, world: World) -> None:
             assert (status, said) == (400, LATE) or status in {200, 401}
 
 
-def test_a_page_may_read_that_its_body_was_late(hasty: Service) -> None:
+def test_listed_origins_may_read_the_answer_to_a_late_body(hasty: Service) -> None:
     with connected(hasty) as connection:
         connection.send(LOGIN + b"Origin: http://localhost:5173\r\nContent-Length: 50\r\n\r\n")
         head = connection.socket.recv(65536).lower()
@@ -102,7 +104,7 @@ def test_a_page_may_read_that_its_body_was_late(hasty: Service) -> None:
     assert b"connection: close\r\n" in head
 
 
-def test_a_head_that_drips_is_ended(hasty: Service) -> None:
+def test_a_head_that_trickles_in_is_ended_at_the_body_timeout(hasty: Service) -> None:
     for begun, drop in ((b"GET /health/live HTTP/1.1\r\nHost: x\r\n", b"a: b\r\n"), (b"GET /", b"a")):
         with connected(hasty) as connection:
             connection.send(begun)
@@ -110,7 +112,7 @@ def test_a_head_that_drips_is_ended(hasty: Service) -> None:
             assert connection.answers() == [(400, INVALID)]
 
 
-def test_a_body_in_time_has_its_time(hasty: Service) -> None:
+def test_each_request_of_a_connection_has_its_own_body_timeout(hasty: Service) -> None:
     """Each has its own: the connection may be older than that."""
     body = credentials(email())
     with connected(hasty) as connection:
@@ -119,7 +121,7 @@ def test_a_body_in_time_has_its_time(hasty: Service) -> None:
             assert [status for status, _ in connection.answers(1)] == [401]
 
 
-def test_pipelined_behind_a_body(hasty: Service) -> None:
+def test_requests_pipelined_behind_a_late_body_are_not_answered(hasty: Service) -> None:
     """What is behind a body in time is answered; a late one behind another has its 400 in its turn; what is
     behind a late one is no request."""
     body = credentials(email())
@@ -129,7 +131,7 @@ def test_pipelined_behind_a_body(hasty: Service) -> None:
     assert answers(hasty, late + b" " * 20 + b"}")[-1] == (400, LATE)
 
 
-def test_an_idle_connection_is_not_a_body(hasty: Service) -> None:
+def test_an_idle_connection_is_closed_at_the_keep_alive_timeout(hasty: Service) -> None:
     """It outlives the time for bodies, and ends without a word; so does one that never said anything."""
     with connected(hasty) as idle, connected(hasty) as silent:
         idle.send(LIVE + b"\r\n")
@@ -139,7 +141,7 @@ def test_an_idle_connection_is_not_a_body(hasty: Service) -> None:
         assert silent.is_closed(2)
 
 
-def test_an_early_answer_leaves_the_connection_usable(hasty: Service) -> None:
+def test_a_connection_is_usable_after_an_answer_before_the_end_of_the_body(hasty: Service) -> None:
     """The rest of a body that came too late to matter is read, and the next request is served."""
     with connected(hasty) as connection:
         connection.send(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b" " * 1000)
@@ -151,7 +153,9 @@ def test_an_early_answer_leaves_the_connection_usable(hasty: Service) -> None:
 
 
 @pytest.mark.parametrize("connection_field", [b"", b"Connection: close\r\n"])
-def test_an_early_answer_is_not_reset_away(service: Service, connection_field: bytes) -> None:
+def test_an_answer_before_the_end_of_the_body_is_not_lost_by_a_reset(
+    service: Service, connection_field: bytes
+) -> None:
     """Though the client sends all of its body before it reads."""
     size = 8 * KIB * KIB
     head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\n" + connection_field + b"Content-Length: %d\r\n\r\n" % size
@@ -188,7 +192,7 @@ def whole_login() -> bytes:
         ([LIVE.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n")], [200]),
     ],
 )
-def test_who_only_stops_sending_is_answered(service: Service, sent: list[bytes], status: list[int]) -> None:
+def test_a_half_closed_connection_is_answered(service: Service, sent: list[bytes], status: list[int]) -> None:
     """RFC 9112, 9.6: to end one direction of a connection is not to hang up."""
     with connected(service) as connection:
         connection.send(*sent)
@@ -196,7 +200,7 @@ def test_who_only_stops_sending_is_answered(service: Service, sent: list[bytes],
         assert [got for got, _ in connection.answers()] == status
 
 
-def test_a_body_that_ends_early_is_told_so(service: Service) -> None:
+def test_a_half_closed_connection_with_an_incomplete_body_is_400(service: Service) -> None:
     with connected(service) as connection:
         connection.send(whole_login()[:-1])
         connection.half_close()
@@ -224,7 +228,7 @@ def left_over(hasty: Service) -> tuple[int, int]:
     ],
 )
 @pytest.mark.parametrize("is_answered", [True, False], ids=["after the answer", "before"])
-def test_who_ends_what_was_refused_already(
+def test_a_half_close_after_a_refusal_adds_no_answer(
     hasty: Service, sent: bytes, status: list[int], is_answered: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connected(hasty) as connection:
@@ -240,7 +244,7 @@ def test_who_ends_what_was_refused_already(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_nothing_is_left_of_them(hasty: Service) -> None:
+def test_slow_clients_leave_no_connections_or_tasks_behind(hasty: Service) -> None:
     """Neither connections nor tasks."""
     opened = []
     for request in (

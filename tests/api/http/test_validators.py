@@ -44,7 +44,7 @@ TEXTS = st.one_of(NASTY.map(str), st.text(max_size=12))
 @pytest.mark.parametrize("kind", BODIES)
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_field_that_is_accepted_has_no_fault(kind: type[Struct], data: st.DataObject) -> None:
+def test_a_field_that_the_validators_accept_has_no_violation(kind: type[Struct], data: st.DataObject) -> None:
     field = data.draw(st.sampled_from(msgspec.structs.fields(kind)))
     only_this = msgspec.defstruct(
         "Only", [(field.name, field.type)], bases=(Input,), rename={field.name: field.encode_name}
@@ -58,7 +58,9 @@ def test_a_field_that_is_accepted_has_no_fault(kind: type[Struct], data: st.Data
 
 @settings(max_examples=1000, deadline=None)
 @given(data=st.data())
-def test_a_parameter_that_is_accepted_has_no_fault(service: Service, data: st.DataObject) -> None:
+def test_a_query_parameter_that_the_validators_accept_has_no_violation(
+    service: Service, data: st.DataObject
+) -> None:
     routes = (route for route in service.app.routes if isinstance(route, HTTPRoute))
     handlers = [handler for route in routes for handler in route.route_handlers if query_schemas(handler)]
     known = query_schemas(data.draw(st.sampled_from(handlers)))
