@@ -32,7 +32,7 @@ def pieces(body: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("value", [5, 5.0, True, False, ["A+"], {"A": "+"}, 1e308, -0.0, 10**30], ids=repr)
 def test_numbers_booleans_and_null_are_not_taken_for_text(world: World, value: Any) -> None:
-    """Nothing is taken for what it resembles: no 5 for "5", no true for "true"."""
+    """No value is converted: 5 is not taken for "5", nor true for "true"."""
     for field in ("name", "bloodType"):
         refused = world.staff.post("/api/patients", chart(**{field: value}))
         assert refused.status_code == 400
@@ -66,7 +66,8 @@ def test_a_body_of_null_is_400(world: World) -> None:
 
 
 def test_unknown_and_missing_fields_of_a_body_are_400(world: World) -> None:
-    """The detail names the field, and of what was sent nothing else; not even that, if it may be no name."""
+    """The detail names the field and repeats nothing else that was sent; a field name that may be data is not
+    repeated either."""
     known = "known are name, email, phone, dateOfBirth, gender, address, bloodType, allergies"
     for name in ("confirmPassword", "Name", "name.first", "x-y", "_", "n" * 64):
         unknown = world.staff.post("/api/patients", chart(**{name: 1}))
@@ -126,7 +127,7 @@ def test_data_after_the_json_object_is_400(world: World) -> None:
     "body", [b'{"name": "A", "name": "B"}', b'{"name": "A", "phone": "1", "n\\u0061me": "A"}']
 )
 def test_a_repeated_field_of_a_body_is_400(world: World, body: bytes) -> None:
-    """Which of the two would count is anybody's guess (RFC 8259, 4)."""
+    """RFC 8259, 4: parsers disagree on which of the two counts."""
     refused = world.staff.request("PATCH", UNKNOWN, content=body, headers=JSON)
     assert (refused.status_code, refused.json()) == (400, {"detail": "body: a field may be given only once"})
 
@@ -143,13 +144,13 @@ def test_a_repeated_field_of_a_body_is_400(world: World, body: bytes) -> None:
     ids=["arrays", "objects", "in a field", "in an unknown field", "in a list"],
 )
 def test_deeply_nested_json_is_400(world: World, body: bytes) -> None:
-    """A stack that would overflow is 400 like anything else, never 500."""
+    """Nesting that would overflow the stack is 400, not 500."""
     for browser, path in ((world.staff, "/api/patients"), (world.doctor, "/api/records")):
         assert browser.request("POST", path, content=body, headers=JSON).status_code == 400
 
 
 def test_escaped_json_text_is_stored_unescaped(world: World) -> None:
-    """Escapes, pairs of surrogates and blanks around are JSON like any other."""
+    """Escapes, surrogate pairs and surrounding white space are ordinary JSON."""
     body = json.dumps(chart(name="Zoë 💉 ‮end")).encode()
     assert b"\\ud83d\\udc89" in body
     for sent in (body, json.dumps(json.loads(body), ensure_ascii=False).encode(), b" \n" + body + b"\t"):
@@ -176,7 +177,7 @@ def test_an_empty_body_is_400(world: World, path: str) -> None:
     ],
 )  # fmt: skip
 def test_a_content_type_other_than_json_is_415(world: World, kind: str | None) -> None:
-    """415: a form or text/plain would need no preflight, and so come from any page."""
+    """Browsers send a form or text/plain from any page without a preflight."""
     headers = {} if kind is None else {"content-type": kind}
     body = json.dumps(chart()).encode()
     refused = world.staff.request("POST", "/api/patients", content=body, headers=headers)
@@ -197,7 +198,7 @@ def bodies() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(("role", "method", "path"), bodies())
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "identity, gzip", "GZIP", "x", "*"])
 def test_a_compressed_body_is_415(world: World, role: str, method: str, path: str, coding: str) -> None:
-    """415, as RFC 9110, 8.4 has it: not a body of ours that happens not to be JSON."""
+    """RFC 9110, 8.4: 415 says that the coding is not supported; 400 would say that the JSON is malformed."""
     headers = {**JSON, "content-encoding": coding}
     refused = world.people[Role(role)].request(method, path, content=b"{}", headers=headers)
     assert refused.status_code == 415
@@ -231,7 +232,7 @@ def test_json_content_types_with_parameters_are_accepted(world: World, kind: str
 
 
 def test_a_body_longer_than_256_kib_is_413(world: World) -> None:
-    """256 KiB is the limit, to the byte; the connection is good for the next request."""
+    """The limit is exact to the byte, and the connection can be used for the next request."""
     body = b'{"name":"' + b"x" * (LIMIT - 11) + b'"}'
     assert len(body) == LIMIT
     at_the_limit = world.staff.request("POST", "/api/patients", content=body, headers=JSON)
@@ -243,7 +244,7 @@ def test_a_body_longer_than_256_kib_is_413(world: World) -> None:
 
 
 def test_a_chunked_body_longer_than_256_kib_is_413(world: World) -> None:
-    """What gives no length is counted as it arrives."""
+    """A body without a length is counted as it arrives."""
     refused = world.staff.request("POST", "/api/patients", content=pieces(LARGE), headers=JSON)
     assert (refused.status_code, refused.json()) == (413, TOO_LARGE)
     made = world.staff.request(
@@ -271,7 +272,7 @@ def test_every_operation_that_takes_a_body_refuses_a_large_one(world: World, ano
 
 
 def test_get_and_delete_ignore_a_body(world: World) -> None:
-    """GET and DELETE take none, whatever its type and size."""
+    """Whatever its type and size."""
     assert world.staff.request("GET", "/api/patients", content=LARGE, headers=TEXT).status_code == 200
     path = f"/api/patients/{world.chart()['id']}/account"
     assert world.staff.request("DELETE", path, content=b"{", headers=TEXT).status_code == 200
@@ -280,7 +281,7 @@ def test_get_and_delete_ignore_a_body(world: World) -> None:
 def test_a_client_that_disconnects_mid_body_is_no_server_error(
     service: Service, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a body and then nothing: no 500 is logged, and the service goes on."""
+    """After half a body: no 500 is logged, and the service goes on."""
     host, port = service.url.removeprefix("http://").split(":")
     head = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     for half in (b"", b'{"email":'):

@@ -68,7 +68,7 @@ def test_if_none_match_with_the_current_tag_is_304(ask: Ask) -> None:
 
 
 def test_if_none_match_with_another_tag_or_malformed_is_200(ask: Ask) -> None:
-    """What is no list of tags is ignored, and a part of a tag, or one within another, is another tag."""
+    """A malformed list is ignored, and a part of a tag is another tag."""
     whole = ask()
     for form in NOT_HELD:
         answer = ask(*lines("If-None-Match", form, whole.headers["etag"]))
@@ -76,7 +76,8 @@ def test_if_none_match_with_another_tag_or_malformed_is_200(ask: Ask) -> None:
 
 
 def test_if_match_without_the_current_tag_is_412(ask: Ask) -> None:
-    """13.1.1: compares strongly; 13.2.2: goes before If-None-Match. What nobody can read matches nothing."""
+    """13.1.1: it compares strongly; 13.2.2: it is evaluated before If-None-Match. A malformed one matches
+    nothing."""
     tag = ask().headers["etag"]
     for form in HELD:
         expected = 412 if any("W/{tag}" in line for line in form) else 200
@@ -99,7 +100,7 @@ def tag_for(browser: Browser) -> str:
 def test_the_entity_tag_of_a_dashboard_changes_with_its_figures(
     world: World, backend: Backend, role: Role
 ) -> None:
-    """And stays while they do, on every instance."""
+    """While they stay the same, so does the tag, on every instance."""
     browser = world.people[role]
     patient = world.chart()
     world.link(patient["id"], world.patient)
@@ -117,7 +118,7 @@ def test_the_entity_tag_of_a_dashboard_changes_with_its_figures(
 
 
 def test_callers_with_equal_dashboards_have_unequal_entity_tags(world: World) -> None:
-    """Equal figures have unequal tags, so that nobody is told that theirs are another's."""
+    """So that the tag does not tell a caller that their figures are another caller's."""
     first, other = (world.account(Role.DOCTOR)[0] for _ in range(2))
     assert first.get(STATS).json() == other.get(STATS).json()
     tags = {tag_for(first), tag_for(other)}
@@ -149,7 +150,7 @@ def test_listed_pages_may_read_the_entity_tag_and_a_304(world: World) -> None:
 
 
 def test_the_contract_declares_etag_if_none_match_304_and_412_together() -> None:
-    """ETag, the parameter, 304 and 412 stand together."""
+    """On each operation that has one of them."""
     document = contract()
     conditional = set()
     for _, path, operation in operations(document):

@@ -1,4 +1,4 @@
-"""How an operation runs, underneath."""
+"""The handlers of operations, and the garbage collector."""
 
 import gc
 
@@ -25,7 +25,7 @@ def test_every_operation_is_written_with_our_decorators(service: Service) -> Non
 def test_the_garbage_collector_does_not_scan_the_application(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A collection of everything would hold up whoever is asking just then for a tenth of a second."""
+    """A full collection would delay all requests by a tenth of a second."""
     for name, value in {"DATABASE_URL": backend.database_url, "REDIS_URL": backend.redis_url}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SECRET_KEY", KEY)

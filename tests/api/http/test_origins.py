@@ -57,7 +57,7 @@ FOREIGN_ORIGINS = [
 
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
 def test_foreign_origins_cannot_write(world: World, origin: str) -> None:
-    """403 for every unsafe method, nothing changes, and no CORS header tells the page anything."""
+    """403 for every unsafe method; nothing changes, and no CORS header lets the page read the answer."""
     some = world.chart()
     headers: Any = {"origin": origin.encode("latin-1")}  # bytes, because httpx encodes text as ASCII
     for method, path, body in [
@@ -76,7 +76,8 @@ def test_foreign_origins_cannot_write(world: World, origin: str) -> None:
 
 
 def test_our_own_origin_is_the_one_of_the_host_header(service: Service, world: World) -> None:
-    """Behind a proxy the host is another name; a page of any other host, or of another port, is foreign."""
+    """A page of another host or port is foreign; behind a proxy, the host is the one that the proxy passes
+    on."""
     cookie = f"Cookie: access_token={world.staff.cookies['access_token']}"
     for host, origin, status in [
         ("clinic.example", "https://clinic.example", 415),
@@ -109,7 +110,7 @@ def test_a_request_with_two_origins_is_403(service: Service) -> None:
 
 @pytest.mark.parametrize("origin", ["null", FOREIGN, "http://["])
 def test_foreign_origins_may_send_safe_methods_but_not_read_the_answer(world: World, origin: str) -> None:
-    """A safe method passes from anywhere; the page cannot read the answer, because no header lets it."""
+    """No CORS header lets the page read the answer."""
     for method, path, status in [("GET", "/api/patients", 200), ("OPTIONS", "/api/patients", 204)]:
         answer = world.staff.request(method, path, headers={"origin": origin})
         assert answer.status_code == status
@@ -120,7 +121,7 @@ def test_foreign_origins_may_send_safe_methods_but_not_read_the_answer(world: Wo
 
 
 def assert_shared(headers: Any, origin: str) -> None:
-    """What a browser needs before a page at `origin` may read the answer and use the cookies (requirement,
+    """The headers with which a browser lets a page at `origin` read the answer and use cookies (requirement,
     CORS Settings, "CRITICAL for HttpOnly Cookies": `allow_credentials=True`)."""
     assert headers["access-control-allow-origin"] == origin
     assert headers["access-control-allow-credentials"] == "true"
@@ -166,7 +167,7 @@ def test_listed_origins_may_read_every_answer(world: World, anonymous: Browser, 
 
 
 def test_listed_origins_may_read_a_429(world: World, backend: Backend) -> None:
-    """Retry-After among what they may read."""
+    """Its Retry-After as well."""
     with Service(backend, backend.settings(rate_limit_per_minute=1)) as strict:
         browser = strict.browser(world.other_doctor.cookies)
         browser.get("/api/users/me")
@@ -220,7 +221,7 @@ def test_a_preflight_that_asks_for_no_header_allows_none(anonymous: Browser) -> 
 @pytest.mark.parametrize("path", ["/api/patients", *NO_PATHS])
 @pytest.mark.parametrize("origin", [FOREIGN, "null", "", "http://localhost:5174", "http://["])
 def test_preflights_from_foreign_origins_are_400(anonymous: Browser, origin: str, path: str) -> None:
-    """Contract, "Errors": 400 as JSON, and no header that lets anybody in."""
+    """Contract, "Errors": 400 as JSON, without CORS headers."""
     answer = preflight(anonymous, path, origin, "POST")
     assert (answer.status_code, answer.json()) == (400, {"detail": "This origin is not allowed"})
     assert not [name for name in answer.headers if name.startswith("access-control-")]

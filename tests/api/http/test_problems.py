@@ -101,7 +101,7 @@ def test_any_accept_header_is_answered(anonymous: Browser, accept: str) -> None:
 
 
 def test_a_long_accept_header_is_read_in_linear_time(anonymous: Browser) -> None:
-    """Nothing in the reading of it grows faster than its length, or the client gives up waiting."""
+    """Otherwise the client of this test times out."""
     for piece in ("; ", ';a="\\', ", ", "a/b;", f"{PROBLEM};q=0.1,", ' ;a="b"', "; ;\t"):
         accept = (piece * 20_000)[:40_000].strip() + "!"
         answer = anonymous.get("/api/users/me", headers={"accept": accept})
@@ -211,7 +211,7 @@ def test_the_http_parser_answers_with_the_default_error(service: Service) -> Non
 
 
 def test_the_error_codes_of_contract_and_code_are_the_same() -> None:
-    """So that the contract's list is neither too long nor too short."""
+    """So the contract's list is complete, and no code in it is unused."""
     source = (
         "".join(file.read_text() for file in (ROOT / "api").rglob("*.py") if file.name != "problems.py")
         + (ROOT / "api/http/problems.py").read_text().partition("BY_STATUS")[2]

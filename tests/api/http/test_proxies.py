@@ -44,7 +44,8 @@ from tests.support.wire import (
 def test_an_ipv4_mapped_address_counts_as_the_ipv4_address(
     trusted: str, peer: str, entry: str, address: str
 ) -> None:
-    """Of the peer, in TRUSTED_PROXIES and in X-Forwarded-For; what counts is the last entry of no proxy."""
+    """As the peer, in TRUSTED_PROXIES and in X-Forwarded-For. The client is the last entry that is not a
+    trusted proxy."""
     scope: dict[str, Any] = {"client": (peer, 1), "headers": [(b"x-forwarded-for", entry.encode())]}
     TrustedProxies(trusted.split(",") if trusted else ()).apply_forwarded(scope)
     assert scope["client"][0] == address
@@ -53,7 +54,7 @@ def test_an_ipv4_mapped_address_counts_as_the_ipv4_address(
 def test_an_ipv4_client_of_a_dual_stack_listener_keeps_its_ipv4_address(
     world: World, backend: Backend
 ) -> None:
-    """In the trail, in the list of sessions and in the limit, directly and through a trusted proxy."""
+    """In the audit trail, in the list of sessions and for the limit, directly and through a trusted proxy."""
     _, account = world.account()
     body = json.dumps({"email": account["email"], "password": PASSWORD}).encode()
     me = b"GET /api/users/me/sessions HTTP/1.1\r\nHost: x\r\nCookie: access_token="

@@ -1,5 +1,5 @@
-"""How a query is read, whatever the resource (contract, "Values", "Paging and search"): nothing unknown,
-nothing twice, every parameter as its format is; an empty filter is none."""
+"""How queries are read, whatever the resource (contract, "Values", "Paging and search"): no unknown and no
+repeated parameter, strict formats, and an empty filter filters nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +32,7 @@ def calls() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def caller(world: World, operation: dict[str, Any]) -> Browser:
-    """Somebody whom the operation lets in."""
+    """A user who may call the operation."""
     if operation["operationId"] == "refresh":
         return world.admin
     return world.people[Role(operation.get("x-roles", ["admin"])[0])]
@@ -49,7 +49,7 @@ def options(operation: dict[str, Any]) -> dict[str, Any]:
 
 
 def knows(refused: httpx.Response, opening: str) -> set[str]:
-    """The parameters that the answer says are known, behind what it says of the unknown one."""
+    """The parameters that the answer lists as known, after its sentence about the unknown one."""
     detail: str = refused.json()["detail"]
     assert detail.startswith(opening)
     said = detail.removeprefix(opening)
@@ -64,7 +64,7 @@ LISTS = [call for call in calls() if queries(call[2])]
 def test_an_unknown_query_parameter_is_400(
     world: World, method: str, path: str, operation: dict[str, Any]
 ) -> None:
-    """On every operation under /api, those included that know none; the detail says which are known."""
+    """On every operation under /api, also those without parameters. The detail lists the known ones."""
     browser, known = caller(world, operation), set(queries(operation))
     for name in ("foo", "Page", "x.y", "since", "data", "request", "n" * 64, "id"):
         refused = browser.request(method, f"{path}?{name}=1", **options(operation))
@@ -80,7 +80,7 @@ def test_an_unknown_query_parameter_is_400(
 def test_401_and_403_come_before_an_unknown_query_parameter(
     world: World, method: str, path: str, operation: dict[str, Any]
 ) -> None:
-    """Nor is anybody told of it who may not call at all."""
+    """Those who may not call the operation are not told about its parameters."""
     secured = operation.get("security", contract()["security"]) and {} not in operation.get("security", [])
     if secured:
         answer = world.service.browser().request(method, f"{path}?foo=1", **options(operation))
@@ -95,7 +95,7 @@ def test_a_write_with_an_unknown_query_parameter_writes_nothing(world: World) ->
 
 @pytest.mark.parametrize("path", OPEN)
 def test_outside_the_api_only_repeated_query_parameters_are_refused(anonymous: Browser, path: str) -> None:
-    """A cache's or a monitor's parameter does no harm there."""
+    """A parameter that a cache or a monitor adds is ignored there."""
     assert anonymous.get(f"{path}?cache-buster=1&x").status_code == 200
     refused = anonymous.get(f"{path}?x=1&x=2")
     assert (refused.status_code, refused.json()) == (
@@ -118,7 +118,7 @@ def test_a_repeated_query_parameter_is_400(
 
 @pytest.mark.parametrize("query", ["", "&", "&&", "&page=1&&limit=10&"])
 def test_a_query_without_a_parameter_is_ignored(world: World, query: str) -> None:
-    """A bare question mark, and pairs that are none."""
+    """A bare question mark, or empty pairs."""
     assert world.staff.get(f"/api/patients?{query}").json() == world.staff.get("/api/patients").json()
     if not query.strip("&"):
         assert world.staff.get(f"/api/users/me?{query}").status_code == 200
@@ -131,7 +131,7 @@ def test_only_an_ampersand_separates_query_parameters(world: World, query: str) 
 
 
 def test_an_empty_filter_filters_nothing(world: World) -> None:
-    """A form sends every field. Of each list, each filter alone, all of them, and with no `=`."""
+    """A form sends every field. For each list: each filter alone, all of them, and without `=`."""
     for _, path, operation in LISTS:
         if "{id}" in path or NOBODY in path:
             continue
@@ -223,7 +223,7 @@ def test_every_malformed_query_parameter_is_400(
 
 
 def test_all_invalid_query_parameters_are_told_at_once(world: World) -> None:
-    """With the body's fields behind them, in one problem; the default body has the first."""
+    """In one problem, followed by the faults of the body. The default error has the first of them."""
     query = "/api/users?role=nurse&linked=1&foo=2&limit=0&%3Cb%3E=1&status=active"
     refused = world.admin.get(query, headers={"accept": "application/problem+json"}).json()
     assert [(fault["parameter"], fault["code"]) for fault in refused["errors"]] == [
@@ -244,7 +244,7 @@ def test_all_invalid_query_parameters_are_told_at_once(world: World) -> None:
 
 
 def test_a_repeated_query_parameter_is_told_with_all_other_faults(world: World) -> None:
-    """So is a body that is missing, or that nobody can read."""
+    """Also with a missing or unreadable body."""
     asked = {"accept": "application/problem+json", "content-type": "application/json"}
     refused = world.staff.get("/api/patients?page=0&foo=1&page=1&limit=0", headers=asked).json()
     assert [(fault["parameter"], fault["code"]) for fault in refused["errors"]] == [

@@ -51,7 +51,7 @@ def calls_of_every_kind(
 
 
 def test_every_answer_has_the_security_headers(world: World, anonymous: Browser) -> None:
-    """Contract, "Browsers": no-store, nosniff, a CSP, no server name, `Vary: Origin`, whoever asks."""
+    """Contract, "Browsers": no-store, nosniff, a CSP, no server name, `Vary: Origin`, for every caller."""
     for browser, method, path, options, status in calls_of_every_kind(world, anonymous):
         for origin in ({}, {"origin": LISTED}):
             headers = {**options.get("headers", {}), **origin}

@@ -50,7 +50,7 @@ def pieces(body: bytes) -> Iterator[bytes]:
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_path_is_404(world: World, anonymous: Browser, method: str, path: str) -> None:
-    """404 as JSON, before anything else is asked."""
+    """As JSON, before anything else is checked."""
     for browser in (world.admin, anonymous):
         missing = browser.request(method, path, headers={"origin": FOREIGN})
         assert (missing.status_code, missing.json()) == (404, {"detail": "Not found"})
@@ -60,7 +60,7 @@ def test_an_unknown_path_is_404(world: World, anonymous: Browser, method: str, p
 def test_every_path_allows_exactly_the_methods_of_the_contract(
     world: World, anonymous: Browser, path: str
 ) -> None:
-    """As openapi.yaml has them: OPTIONS lists them, any other is 405 with them in Allow, for anybody."""
+    """OPTIONS lists them; any other method is 405 with them in Allow, for every caller."""
     methods = contract_paths()[path] | {"OPTIONS"}
     for browser in (anonymous, world.admin):
         answer = browser.request("OPTIONS", path)
@@ -123,7 +123,7 @@ UPGRADES = (b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", b"upgra
 
 @pytest.mark.parametrize("upgrade", UPGRADES)
 def test_an_upgrade_header_is_ignored(service: Service, upgrade: bytes) -> None:
-    """RFC 9110, 7.8: a server may ignore it. `curl --http2` sends one, with the body in the same breath."""
+    """RFC 9110, 7.8: a server may ignore it. `curl --http2` sends one, with the body in the same packet."""
     body = json.dumps({"email": "nobody@example.com", "password": "\r\nUpgrade: x"}).encode()
     request = b"\r\n".join(
         (
@@ -200,7 +200,7 @@ def test_a_request_is_checked_in_the_order_of_the_contract(world: World, anonymo
 @pytest.mark.parametrize("path", [path for path in contract()["paths"] if "{id}" in path])
 @pytest.mark.parametrize("id", ["1", "not-a-uuid", "null", "a" * 1000, "x;y", "x\\y", "urn:uuid:1"])
 def test_a_malformed_id_in_a_path_is_404(world: World, anonymous: Browser, path: str, id: str) -> None:
-    """An id that does not exist: 404 once signed in and entitled, 401 before."""
+    """As an id that does not exist: 404 for those who may call the operation, 401 and 403 before."""
     operations = contract()["paths"][path]
     for method in METHODS & {name.upper() for name in operations}:
         options = {"json": BODIES[path, method]} if "requestBody" in operations[method.lower()] else {}

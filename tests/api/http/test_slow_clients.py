@@ -1,4 +1,4 @@
-"""How long a request may take to arrive, and what becomes of the connection (BODY_TIMEOUT_SECONDS,
+"""How long a request may take to arrive, and what happens to the connection then (BODY_TIMEOUT_SECONDS,
 KEEP_ALIVE_SECONDS)."""
 
 import time
@@ -13,7 +13,7 @@ from tests.support.wire import CHUNKED, INVALID, KIB, LATE, LIVE, LOGIN, answers
 
 @pytest.fixture(scope="module")
 def hasty(backend: Backend) -> Iterator[Service]:
-    """Bodies have a second, idle connections two."""
+    """A service with a body timeout of one second and a keep-alive timeout of two."""
     with Service(backend, backend.settings(body_timeout_seconds=1, keep_alive_seconds=2)) as running:
         yield running
 
@@ -30,7 +30,8 @@ def drop(kind: str) -> bytes:
 def test_a_body_that_trickles_in_is_ended_at_the_body_timeout(
     hasty: Service, kind: str, fields: bytes
 ) -> None:
-    """Contract: it must be whole within BODY_TIMEOUT_SECONDS from the end of the head, however it drips."""
+    """Contract: it must be whole within BODY_TIMEOUT_SECONDS from the end of the head, even if bytes keep
+    arriving."""
     with connected(hasty) as connection:
         began = time.monotonic()
         connection.send(LOGIN + fields)
@@ -63,7 +64,7 @@ def test_a_body_that_stops_is_ended_at_the_body_timeout(hasty: Service, kind: st
 def test_a_body_that_no_handler_reads_is_ended_at_the_body_timeout(
     hasty: Service, head: bytes, status: int, kind: str, fields: bytes
 ) -> None:
-    """It has its answer already; there is no second one, and the connection does not stay."""
+    """The request is answered already, so there is no second answer, and the connection is closed."""
     with connected(hasty) as connection:
         connection.send(head + fields)
         assert [answer[0] for answer in connection.answers(1)] == [status]
@@ -72,7 +73,7 @@ def test_a_body_that_no_handler_reads_is_ended_at_the_body_timeout(
 
 
 def test_every_operation_ends_a_slow_body_at_the_body_timeout(hasty: Service, world: World) -> None:
-    """Whoever asks, whatever it does with a body: closed within the time and a moment."""
+    """For every caller, whether or not the operation takes a body."""
     cookie = b"Cookie: access_token=" + world.staff.cookies["access_token"].encode()
     for line in (
         b"POST /api/patients",
@@ -113,7 +114,7 @@ def test_a_head_that_trickles_in_is_ended_at_the_body_timeout(hasty: Service) ->
 
 
 def test_each_request_of_a_connection_has_its_own_body_timeout(hasty: Service) -> None:
-    """Each has its own: the connection may be older than that."""
+    """The connection may be older than that."""
     body = credentials(email())
     with connected(hasty) as connection:
         for _ in range(3):
@@ -132,7 +133,8 @@ def test_requests_pipelined_behind_a_late_body_are_not_answered(hasty: Service) 
 
 
 def test_an_idle_connection_is_closed_at_the_keep_alive_timeout(hasty: Service) -> None:
-    """It outlives the time for bodies, and ends without a word; so does one that never said anything."""
+    """It stays open longer than the body timeout and is closed without an answer, also if it never sent
+    anything."""
     with connected(hasty) as idle, connected(hasty) as silent:
         idle.send(LIVE + b"\r\n")
         assert idle.answers(1) == [(200, {"status": "ok"})]
@@ -142,7 +144,7 @@ def test_an_idle_connection_is_closed_at_the_keep_alive_timeout(hasty: Service) 
 
 
 def test_a_connection_is_usable_after_an_answer_before_the_end_of_the_body(hasty: Service) -> None:
-    """The rest of a body that came too late to matter is read, and the next request is served."""
+    """The rest of the body is read, and the next request is answered."""
     with connected(hasty) as connection:
         connection.send(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b" " * 1000)
         assert [status for status, _ in connection.answers(1)] == [404]
@@ -156,7 +158,7 @@ def test_a_connection_is_usable_after_an_answer_before_the_end_of_the_body(hasty
 def test_an_answer_before_the_end_of_the_body_is_not_lost_by_a_reset(
     service: Service, connection_field: bytes
 ) -> None:
-    """Though the client sends all of its body before it reads."""
+    """The client sends all of its body before it reads."""
     size = 8 * KIB * KIB
     head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\n" + connection_field + b"Content-Length: %d\r\n\r\n" % size
     with connected(service) as connection:
@@ -168,7 +170,7 @@ def test_an_answer_before_the_end_of_the_body_is_not_lost_by_a_reset(
 
 
 def whole_login() -> bytes:
-    """It takes a while: a hash is computed."""
+    """A sign-in, which takes a while because it computes a hash."""
     body = credentials(email())
     return LOGIN + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
@@ -193,7 +195,7 @@ def whole_login() -> bytes:
     ],
 )
 def test_a_half_closed_connection_is_answered(service: Service, sent: list[bytes], status: list[int]) -> None:
-    """RFC 9112, 9.6: to end one direction of a connection is not to hang up."""
+    """RFC 9112, 9.6: a client that closes its sending side may still read."""
     with connected(service) as connection:
         connection.send(*sent)
         connection.half_close()
@@ -208,7 +210,7 @@ def test_a_half_closed_connection_with_an_incomplete_body_is_400(service: Servic
 
 
 def left_over(hasty: Service) -> tuple[int, int]:
-    """Connections and tasks, once there was time to end them."""
+    """(connections, tasks) of the service, after some time for them to end."""
     state = hasty.server.server_state
     deadline = time.monotonic() + 15
     while (state.connections or state.tasks) and time.monotonic() < deadline:

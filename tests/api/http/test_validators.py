@@ -1,4 +1,4 @@
-"""What is accepted at once has no fault: api/http/validators.py against api/http/violations.py."""
+"""What api/http/validators.py accepts, api/http/violations.py has nothing against."""
 
 import json
 from contextlib import suppress

@@ -24,7 +24,7 @@ from tests.support.shapes import structs
 
 
 def test_all_invalid_fields_are_told_at_once(anonymous: Browser) -> None:
-    """In the order of the fields, the unknown ones last; the default body has the first."""
+    """In the order of the fields, unknown fields last. The default error has the first of them."""
     body = {
         "confirmPassword": "x", "<b>": 1, "phone": 5, "email": "nobody", "name": " ", "password": "short",
         "specialization": "x" * 121,
@@ -98,7 +98,7 @@ def invalid_requests(
 
 
 def test_violations_of_schemas_and_of_rules_are_told_together(world: World, anonymous: Browser) -> None:
-    """Whatever needs no look at what is stored: one field may break a schema, another a rule of ours."""
+    """One field breaks its schema, another one of our own rules that need no stored data."""
     for browser, method, path, body, expected in invalid_requests(world, anonymous):
         options = {} if body is None else {"json": body}
         answer = browser.request(method, path, headers=ASKED, **options)
@@ -167,7 +167,8 @@ def test_a_number_of_thousands_of_digits_is_400(world: World) -> None:
 
 
 def required_texts() -> list[Any]:
-    """Every text of a body that must be there and not be empty: (operationId, schema, field, its rules)."""
+    """(operationId, schema, field, its rules) of every text of a body that is required and must not be
+    empty."""
     found = []
     for path, item in contract()["paths"].items():
         for method, operation in item.items():
@@ -193,7 +194,7 @@ MAY_BE_EMPTY = {
 def test_an_absent_null_empty_or_blank_required_field_is_required(
     world: World, method: str, path: str, operation: dict[str, Any], field: str
 ) -> None:
-    """Not there, null, empty or blank: a form's empty field is all of these."""
+    """An empty field of a form may be sent as any of these."""
     role = Role(operation.get("x-roles", ["admin"])[0])
     target = path.replace("{id}", NOBODY)
     values: list[Any] = [None]
@@ -239,7 +240,7 @@ def test_the_detail_describes_only_the_broken_rule(world: World) -> None:
 
 
 def test_no_example_of_an_error_describes_an_unbroken_rule() -> None:
-    """Nowhere in the contract's examples, either."""
+    """In the contract."""
     shown = json.dumps(contract()["components"]["responses"])
     assert not re.search(r"NUL|leap second", shown)
 
@@ -269,7 +270,7 @@ def test_a_duplicate_email_names_the_field(world: World, anonymous: Browser) -> 
 def test_rules_about_stored_data_name_the_field(
     world: World, who: str, method: str, path: str, body: dict[str, Any], status: int, expected: Places
 ) -> None:
-    """They name the field too, whatever the status."""
+    """Whatever the status."""
     whole: dict[str, dict[str, Any]] = {
         "/api/appointments": {
             "patientId": world.chart()["id"], "doctorId": world.doctor.me()["id"], "date": world.slot(),
@@ -283,7 +284,7 @@ def test_rules_about_stored_data_name_the_field(
 
 
 def test_a_taken_slot_says_whether_the_doctor_or_the_patient_is_busy(world: World) -> None:
-    """A page may offer the doctor's next free hour, or tell the patient."""
+    """So that a page can offer the doctor's next free slot, or tell the patient."""
     booked = world.appointment()
     again = {"date": booked["date"], "reason": "x", "patientId": world.chart()["id"]}
     doctor = world.staff.post("/api/appointments", {**again, "doctorId": booked["doctorId"]}, headers=ASKED)
@@ -295,7 +296,7 @@ def test_a_taken_slot_says_whether_the_doctor_or_the_patient_is_busy(world: Worl
 
 
 def test_fields_that_a_role_may_not_set_are_all_named(world: World) -> None:
-    """Every such field at once, with who may; nothing is told of a field that it may set."""
+    """With the roles that may. Fields that the role may set are not mentioned."""
     some = world.chart()
     body = {"phone": "0", "allergies": "Latex", "name": "X"}
     answer = world.doctor.patch(f"/api/patients/{some['id']}", body, headers=ASKED)
@@ -310,7 +311,7 @@ def test_fields_that_a_role_may_not_set_are_all_named(world: World) -> None:
 
 
 def test_pending_and_disabled_accounts_have_their_own_error_codes(world: World, anonymous: Browser) -> None:
-    """A page tells the two apart without reading English."""
+    """So that a page can tell the two apart without reading English."""
     body = registration(Role.DOCTOR)
     assert anonymous.post("/api/auth/register", body).status_code == 201
     credentials = {"email": body["email"], "password": body["password"]}

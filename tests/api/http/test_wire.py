@@ -1,5 +1,5 @@
-"""What comes over the wire and is no request, or more than one, or none of ours (RFC 9112; contract,
-"Browsers", "Errors", "In what order a request is judged")."""
+"""HTTP/1.1 as bytes: trailers, hosts, limits of size, pipelining, garbage, other spellings of a path (RFC
+9112; contract, "Browsers", "Errors", "In what order a request is judged")."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -30,7 +30,7 @@ from tests.support.wire import (
 
 @pytest.fixture(scope="module")
 def trusting(backend: Backend) -> Iterator[Service]:
-    """Behind a proxy."""
+    """A service behind a trusted proxy."""
     with Service(backend, backend.settings(trusted_proxies=("127.0.0.1", "::1"))) as running:
         yield running
 
@@ -59,7 +59,7 @@ def trusting(backend: Backend) -> Iterator[Service]:
     ],
 )
 def test_a_trailer_field_is_ignored(world: World, trusting: Service, backend: Backend, field: bytes) -> None:
-    """Whatever it says, the request is what its head says, and the connection stays in step."""
+    """The request is what its head says, and the next request on the connection is read correctly."""
     if b"%s" in field:
         field %= world.staff.cookies["access_token"].encode()
     with connected(trusting) as connection:
@@ -104,7 +104,7 @@ def test_a_trailer_that_comes_byte_by_byte_is_ignored(service: Service) -> None:
     ids=["no colon", "a blank", "folded", "NUL", "bare LF", "no name", "huge"],
 )
 def test_a_malformed_trailer_is_400(service: Service, trailer: bytes) -> None:
-    """The request never was complete; nothing behind it is believed."""
+    """The request is not complete, and nothing after it is read as a request."""
     request = LOGIN + CHUNKED + b"\r\n" + chunks(credentials(email()), trailer)
     assert answers(service, request + LIVE) == [(400, INVALID)]
 
@@ -190,7 +190,7 @@ def cut(data: bytes, begins: list[int]) -> list[bytes]:
 
 @pytest.mark.parametrize("in_line", [True, False])
 def test_a_head_of_more_than_64_kib_is_400(service: Service, in_line: bool) -> None:
-    """Request line, headers and all, to the byte; however it arrives."""
+    """Request line and headers together, exact to the byte, in whatever pieces it arrives."""
     fits, too_large = (head_of(size, in_line=in_line) for size in (64 * KIB, 64 * KIB + 1))
     for cuts in ([0], [0, 7, -3]):
         assert statuses(service, *cut(fits, cuts)) == [200]
@@ -204,14 +204,14 @@ def test_many_small_headers_of_more_than_64_kib_are_400(service: Service) -> Non
 
 @pytest.mark.parametrize("size", [100 * KIB, 8 * KIB * KIB])
 def test_the_answer_to_a_body_that_is_too_large_can_be_read(service: Service, size: int) -> None:
-    """It is not reset away, though the client sends all of it before it reads."""
+    """The connection is not reset, although the client sends all of the body before it reads."""
     head = b"GET /health/live HTTP/1.1\r\nHost: x\r\nA: "
     for request in (head + b"a" * size, b"BREW / HTTP/1.1\r\n\r\n" + b"a" * size):
         assert answers(service, request) == [(400, INVALID)]
 
 
 def test_a_request_pipelined_behind_a_large_body_is_answered(service: Service) -> None:
-    """The bytes of a body are not those of the head behind it."""
+    """The bytes of a body do not count for the head behind it."""
     body = b'{"email": "' + b"x" * 200 * KIB + b'"}'
     length = b"Content-Length: %d\r\n\r\n" % len(body) + body
     in_chunks = CHUNKED + b"\r\n" + chunks(b"x" * 150 * KIB)
@@ -243,7 +243,7 @@ def test_no_request_behind_garbage_is_answered(service: Service) -> None:
 
 
 class Events:
-    """What the parser makes of a stream."""
+    """The events of the parser for a stream in these packets."""
 
     def __init__(self, packets: list[bytes]) -> None:
         self.framing, self.told = Framing(), list[Any]()
@@ -323,7 +323,7 @@ SPELLINGS = [
 def test_no_other_spelling_of_a_path_reaches_an_operation(
     service: Service, world: World, spelling: bytes
 ) -> None:
-    """A proxy in front, with rules by path, would have let it pass. What is no target at all is 400."""
+    """A proxy in front with rules by path would let it pass. A malformed target is 400."""
     malformed = spelling.startswith(b"\\")
     [(status, said)] = answers(service, target(spelling, world.admin.cookies["access_token"]))
     assert (status, said) == ((400, INVALID) if malformed else (404, {"detail": "Not found"}))
