@@ -143,7 +143,7 @@ def test_an_upgrade_header_is_ignored(service: Service, upgrade: bytes) -> None:
 
 
 def test_an_upgrade_header_that_comes_in_pieces_is_refused(service: Service) -> None:
-    """Its body must not be read as a request of its own: one answer, after that to what came
+    """Its body must not be read as the next request: one answer, after that to what came
     before it, and the connection ends."""
     host, port = service.url.removeprefix("http://").split(":")
     head = b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
@@ -165,7 +165,7 @@ def test_an_upgrade_header_that_comes_in_pieces_is_refused(service: Service) -> 
 
 
 def test_a_request_is_checked_in_the_order_of_the_contract(world: World, anonymous: Browser) -> None:
-    """Each answer hides what would be wrong next: path, method, origin, sign-in, role, type, size, body,
+    """Each step hides the ones after it: path, method, origin, sign-in, role, type, size, body,
     object."""
     foreign = {"origin": FOREIGN}
     large_text = {"headers": {**TEXT}, "content": LARGE}
