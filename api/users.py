@@ -99,6 +99,13 @@ def require_allowed_change(changed: users.UserChanges, *, last_admin: bool) -> N
         raise BadRequest(detail, ErrorCode.LAST_ADMIN)
 
 
+def clear_fields_not_of_role(changed: users.UserChanges) -> None:
+    """With a change of role, clear the fields that people of the new role do not have."""
+    if "role" in changed:
+        for name in FIELDS_NOT_OF_ROLE[changed["role"]]:
+            changed[name] = None
+
+
 class UserController(Controller):
     path = "/api/users"
 
@@ -206,9 +213,7 @@ class UserController(Controller):
             raise NotFoundException("User not found")
         changed = changed_fields(sent_fields(data), current)
         require_allowed_change(changed, last_admin=last_admin)
-        if "role" in changed:
-            for name in FIELDS_NOT_OF_ROLE[changed["role"]]:
-                changed[name] = None
+        clear_fields_not_of_role(changed)
         row = await users.change(transaction, current, **changed)
         if changed:
             await session_service.revoke_all(transaction, user_id)
