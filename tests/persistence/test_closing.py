@@ -126,6 +126,20 @@ def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
     assert stored() == NOTHING_WRITTEN
 
 
+def test_a_write_without_a_row_of_the_trail_is_looked_at_too(
+    backend: Backend, staff: Caller, chart_id: UUID, stored: Any
+) -> None:
+    async def act(transaction: Transaction) -> None:
+        await patients.add(transaction, **chart(chart_id))
+
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        run(backend, structs.replace(staff, role=Role.ADMIN), act)
+    assert refused.value.sqlstate == "MS401"
+    assert stored() == NOTHING_WRITTEN
+    run(backend, staff, act)
+    assert stored() == (1, 0)
+
+
 def test_a_write_that_is_not_the_last_statement_is_looked_at_too(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:

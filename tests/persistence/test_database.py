@@ -1,12 +1,9 @@
 """Connections that break and statements that take long: what is stored once, what waits, what gives up."""
 
 import asyncio
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -19,14 +16,17 @@ from alembic.config import Config
 from sqlalchemy import text
 
 import persistence
+from api.http.auditing import command_event
+from persistence.audit import Action, Journal
 from persistence.migrations.commands import commands
-from persistence.postgres.database import Database
+from persistence.postgres.database import Database, Reader
 from persistence.postgres.statements import NOTHING, Nothing, Query
-from tests.support.command import medisecure
+from tests.support.command import find_problem_of, medisecure
 from tests.support.factories import PASSWORD, World, chart
 from tests.support.locks import transaction
+from tests.support.postgres_wire import Wire
 from tests.support.service import Backend, Service
-from tests.support.statements import SLEEP, Seconds
+from tests.support.statements import SLEEP, Seconds, pid, run_sql
 
 PYPROJECT = Path(persistence.__file__).parents[1] / "pyproject.toml"
 LOCK = 0x6D656469  # of persistence/migrations/env.py
@@ -47,52 +47,6 @@ TRYING = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
     "AND (query LIKE '%pg_try_advisory%' OR query LIKE 'ROLLBACK%')"
 )
-# PostgreSQL's answer to an INSERT outside a transaction, which only the journal does: stored, and idle again.
-STORED = b"INSERT 0 1\0Z\0\0\0\5I"
-
-
-class Wire:
-    """A socket before PostgreSQL's own. It can be cut once: when the journal's INSERT is stored, and the
-    answer is on its way."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.cut = False
-
-    @contextmanager
-    def laid(self) -> Iterator[Backend]:
-        """The same database at the other end of the wire."""
-        self.up, self.over = threading.Event(), asyncio.Event()
-        _, server = self.backend.database_url.split("host=")
-        with tempfile.TemporaryDirectory() as folder:
-            thread = threading.Thread(target=lambda: asyncio.run(self.run(folder, server)))
-            thread.start()
-            self.up.wait()
-            try:
-                yield Backend(self.backend.database_url.replace(server, folder), self.backend.redis_url)
-            finally:
-                self.loop.call_soon_threadsafe(self.over.set)
-                thread.join()
-
-    async def run(self, folder: str, server: str) -> None:
-        self.loop = asyncio.get_running_loop()
-
-        async def connected(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-            from_server, to_server = await asyncio.open_unix_connection(f"{server}/.s.PGSQL.5432")
-            await asyncio.gather(self.pump(from_client, to_server), self.pump(from_server, to_client))
-
-        async with await asyncio.start_unix_server(connected, f"{folder}/.s.PGSQL.5432"):
-            self.up.set()
-            await self.over.wait()
-
-    async def pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(65536):
-                if self.cut and STORED in data:
-                    self.cut = False
-                    break
-                target.write(data)
-        target.close()
 
 
 def test_a_read_whose_journal_lost_its_connection_is_on_record_once(
@@ -233,18 +187,95 @@ def test_no_sign_in_reads_the_sessions_of_others(
     assert own.sql(walks) == before
 
 
+async def prepared_names(backend: Backend) -> set[str]:
+    async with Database(backend.database_url, readers=1) as database:
+        await database.reader.run(PREPARED, NOTHING)
+        return {row.name for row in await database.reader.rows(PREPARED, NOTHING)}
+
+
 def test_a_direct_connection_keeps_its_prepared_statements(empty: Backend) -> None:
-    """Only a pooler's are left unnamed (tests/external/test_pgbouncer.py)."""
+    assert any(asyncio.run(prepared_names(empty)))
 
-    async def names() -> set[str]:
-        database = Database(empty.database_url, readers=1)
-        try:
-            await database.reader.run(PREPARED, NOTHING)
-            return {row.name for row in await database.reader.rows(PREPARED, NOTHING)}
-        finally:
-            await database.close()
 
-    assert any(asyncio.run(names()))
+def test_behind_a_pooler_everything_works_and_no_statement_has_a_name(
+    populated: tuple[Backend, dict[str, dict[str, str]], float],
+) -> None:
+    """The next statement may be on another connection of PostgreSQL (with a real pooler:
+    tests/external/test_pgbouncer.py)."""
+    with Wire(populated[0].copy(), is_pooler=True).laid() as pooled:
+        commands(pooled.database_url).upgrade()
+        assert find_problem_of(pooled) == ""
+        with Service(pooled, pooled.settings()) as service:
+            staff = service.browser()
+            assert staff.login("staff@test.example", PASSWORD).status_code == 200
+            assert staff.post("/api/patients", chart()).status_code == 201
+        assert not any(asyncio.run(prepared_names(pooled)))
+
+
+def test_a_transaction_takes_locks_behind_other_statements_too(empty: Backend) -> None:
+    async def hold_two() -> list[bool]:
+        async with Database(empty.database_url) as database, database.transaction() as opened:
+            await opened.lock(1)
+            await opened.lock(2)
+            other = await asyncpg.connect(empty.database_url)
+            try:
+                return [await other.fetchval("SELECT pg_try_advisory_lock($1)", key) for key in (1, 2, 3)]
+            finally:
+                await other.close()
+
+    assert asyncio.run(hold_two()) == [False, False, True]
+
+
+def test_a_lock_that_is_never_free_is_given_up(empty: Backend) -> None:
+    """And its connection with it: the statement may still wait there."""
+
+    async def wait_in_vain() -> int:
+        async with Database(empty.database_url, writers=1, command_timeout=0.3) as database:
+            async with database.transaction() as holder:
+                await run_sql(holder, "SELECT 1")
+            other = await asyncpg.connect(empty.database_url)
+            try:
+                await other.execute("SELECT pg_advisory_lock(1)")
+                with pytest.raises(TimeoutError):
+                    async with database.transaction() as waiting:
+                        await waiting.lock(1)
+                async with database.transaction() as later:
+                    return await pid(later)
+            finally:
+                await other.close()
+
+    assert asyncio.run(wait_in_vain()) > 0
+
+
+def test_a_command_has_no_caller_whose_session_could_end(empty: Backend) -> None:
+    async def settle() -> int:
+        async with Database(empty.database_url) as database, database.transaction() as opened:
+            opened.settle_caller()
+            return await pid(opened)
+
+    assert asyncio.run(settle()) > 0
+
+
+def test_a_reader_who_disconnects_does_not_keep_the_rows_of_others_from_the_trail(
+    populated: tuple[Backend, dict[str, dict[str, str]], float],
+) -> None:
+    """They are stored with the same commit."""
+    own, read = populated[0].copy(), [uuid4(), uuid4()]
+
+    async def write() -> None:
+        async with Database(own.database_url) as database:
+            journal = Journal(Reader(database.journal))
+            gone, waiting = (
+                asyncio.create_task(journal.write(command_event(Action.PATIENT_READ, chart_id)))
+                for chart_id in read
+            )
+            await asyncio.sleep(0)
+            gone.cancel()
+            await waiting
+
+    asyncio.run(write())
+    stored = own.sql("SELECT target_id FROM audit_events WHERE target_id = ANY ($1)", read)
+    assert {row["target_id"] for row in stored} == set(read)
 
 
 @pytest.mark.parametrize(

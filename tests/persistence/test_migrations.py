@@ -2,6 +2,7 @@
 processes that migrate at once."""
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from alembic.util import CommandError
 import persistence
 from persistence import embedded
 from persistence.migrations.commands import commands, create_engine
+from persistence.migrations.refolding import show
 from persistence.migrations.revisions import HERE, revisions
 from persistence.models import Base
 from tests.support.command import COMMAND, SCRIPTS, environment, medisecure
@@ -326,3 +328,13 @@ def test_the_files_name_the_revisions_as_alembic_does() -> None:
     script = ScriptDirectory(str(HERE))
     ours = {revision.revision for revision in script.walk_revisions()}
     assert revisions() == (ours, set(script.get_heads()))
+
+
+def test_a_terminal_sees_how_far_the_search_keys_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, ours = os.openpty()
+    with os.fdopen(ours, "w") as screen:
+        monkeypatch.setattr("sys.stderr", screen)
+        show("patients: 1,000 of 2,000", is_last=False)
+        show("patients: 2,000 of 2,000", is_last=True)
+        assert os.read(terminal, 1000) == b"\rpatients: 1,000 of 2,000\rpatients: 2,000 of 2,000\r\n"
+    os.close(terminal)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from threading import Thread
 from typing import Any
 
+import asyncpg
 import pytest
 
 from persistence.postgres import pool as pools
@@ -242,5 +243,35 @@ def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
             assert not pool.idle[0][0].is_closed()
             [record] = await reader.once(PID, NOTHING, alive=True)
             assert record["pid"] != before
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_comes_at_the_last_moment_is_not_lost() -> None:
+    """It was handed over, and then the time to wait for it ended."""
+
+    async def main() -> str:
+        turn = asyncio.get_running_loop().create_future()
+        turn.set_result("a connection")
+        pools.fail(turn)
+        return str(await turn)
+
+    assert asyncio.run(main()) == "a connection"
+
+
+def test_a_connection_in_a_failed_transaction_is_no_lost_one(backend: Backend) -> None:
+    """Somebody left it so: that is a defect, which another connection would hide."""
+
+    async def main() -> None:
+        async with opened(backend, 1) as pool:
+            connection = await pool.take()
+            with suppress(asyncpg.PostgresError):
+                await connection.execute("BEGIN; SELECT 1 / 0")
+            try:
+                with pytest.raises(asyncpg.InFailedSQLTransactionError):
+                    await pools.is_usable(connection, used=0, alive=True)
+            finally:
+                await connection.execute("ROLLBACK")
+                pool.give_back(connection)
 
     asyncio.run(main())

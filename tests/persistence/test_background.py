@@ -1,0 +1,22 @@
+"""What the service does by itself, again and again (persistence/postgres/background.py)."""
+
+import asyncio
+import logging
+
+from persistence.postgres.background import keep
+
+
+def test_what_has_more_to_do_goes_on_at_once() -> None:
+    acts: list[bool] = []
+
+    async def act() -> tuple[bool, str]:
+        acts.append(True)
+        return len(acts) < 3, ""
+
+    async def run() -> None:
+        keeping = asyncio.create_task(keep(act, 3600.0, logging.getLogger("test"), "%s"))
+        while len(acts) < 3:  # noqa: ASYNC110  # an event would be one more await
+            await asyncio.sleep(0)
+        keeping.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
