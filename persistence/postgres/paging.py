@@ -1,6 +1,7 @@
 """Lists: one page and the exact total in one statement."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypedDict
 from uuid import UUID
 
@@ -138,7 +139,7 @@ class PagedQuery(Generic[T, R]):
         window = Window(limit=limit, offset=offset)
         records = await source.records(statement, {**parameters, **window})
         shown = self.rows_of(records)
-        named: list[list[UUID]] = [[getattr(row, name) for row in shown] for name in self.names]
+        named: list[list[UUID]] = [[*map(attrgetter(name), shown)] for name in self.names]
         if not records and page == 1:
             return Found([], 0, named)
         facts = records[0] if records else (await source.records(self.beyond, parameters))[0]

@@ -7,6 +7,7 @@ then on nothing of SQLAlchemy runs, which would take longer than the query (docs
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from operator import itemgetter
 from types import NoneType
 from typing import Any, Generic, NamedTuple, Self, TypedDict, TypeVar, get_type_hints
@@ -169,7 +170,7 @@ class Query(Statement[T], Generic[T, R]):
 def maker(row: type[R]) -> Callable[[Sequence[object]], R]:
     """Makes a row of the values of its columns, in which those of a nested row stand in its place. Such a
     row is None, where it may be, if its first column is."""
-    make: Callable[[Iterable[object]], R] = row._make  # type: ignore[attr-defined]  # of every NamedTuple
+    make = partial(tuple.__new__, row)  # what `row._make` does, at half the time
     hints = get_type_hints(row)
     if not any(map(nested_row, hints.values())):
         return make

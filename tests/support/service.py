@@ -36,6 +36,19 @@ class Backend:
 
         return asyncio.run(run())
 
+    def attributes(self, statement: str) -> list[tuple[str, str]]:
+        """The names and PostgreSQL's types of what `statement`, with any values, answers."""
+
+        async def run() -> list[tuple[str, str]]:
+            connection = await asyncpg.connect(self.database_url)
+            try:
+                prepared = await connection.prepare(statement)
+                return [(each.name, each.type.name) for each in prepared.get_attributes()]
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
     def as_role(self, role: str) -> "Backend":
         """The same servers, with the database as this role of PostgreSQL."""
         return Backend(self.database_url.replace("postgres@", f"{role}@", 1), self.redis_url)
