@@ -11,12 +11,15 @@ from api import accounts
 from api.commands.accounts import PASSWORD_RULE
 from api.contract import contract
 from api.http import fields
-from api.http.cors import EXPOSED_HEADERS
+from api.http.cors import EXPOSED_HEADERS, LISTED_ORIGIN_HEADERS
+from api.http.outermost import COMMON_HEADERS
+from api.http.security_headers import HSTS
 from api.settings import REQUIRED_SETTINGS, Settings
 from persistence.postgres import calendar, paging
 from security import passwords
 from security.admission import Count
 from security.rate_limit import rate_limit_headers
+from tests.support.headers import OF_BROWSERS
 
 README = Path(__file__).parents[2] / "README.md"
 DEFAULTS = Settings(database_url="", redis_url="", secret_key="")
@@ -63,6 +66,16 @@ FIGURES = [
     f"from {calendar.EARLIEST:%Y} to {calendar.LATEST.year - 1}",
     f"{accounts.REFRESH_REUSE_SECONDS} seconds",
 ]
+
+
+def test_the_guide_tells_the_headers_that_no_operation_declares() -> None:
+    rows = re.findall(r"^\| `([A-Z][A-Za-z-]+)` \| (.+) \|$", GUIDE, re.MULTILINE)
+    told = {name.lower(): value for name, value in rows}
+    sent = {name.decode(): value.decode() for name, value in [*COMMON_HEADERS, HSTS, *LISTED_ORIGIN_HEADERS]}
+    assert told.keys() | {"access-control-expose-headers"} == OF_BROWSERS
+    assert "`Access-Control-Expose-Headers`" in GUIDE
+    for name in told:
+        assert f"`{sent[name]}`" in told[name]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
