@@ -62,6 +62,7 @@ contract-lint: external-tools
 
 # Generate clients and compile them; drive a frontend, the reference page and the published one in Chromium
 external: external-tools
+    mypy --package tests.external
     pytest tests/external
 
 # Run Schemathesis against the service as every role: CASES an operation, and the SEED of an earlier run
@@ -86,7 +87,7 @@ baseline:
 
 # Take docs/reference.png anew
 picture: external-tools
-    python tests/external/picture.py
+    python -m tests.external.picture
 
 [private]
 external-tools:

@@ -4,19 +4,20 @@ import shutil
 from pathlib import Path
 
 import yaml
-from running import CONTRACT, HERE, NODE_MODULES, node, run
+
+from tests.external.running import CONTRACT, HERE, NODE_MODULES, node, run
 
 GUIDE_URL = "http://localhost:8000"
 COMPILER = ["--strict", "--noEmit", "--allowJs", "--target", "es2022", "--module", "esnext",
             "--moduleResolution", "bundler", "--lib", "es2022,dom"]  # fmt: skip
 
 
-def generated(folder: Path, url: str = GUIDE_URL) -> Path:
+def generate_client(folder: Path, url: str = GUIDE_URL) -> Path:
     """`folder` with the generated client for the service at `url`, the types and our own sources."""
     shutil.copytree(HERE / "frontend", folder, dirs_exist_ok=True)
     (folder / "node_modules").symlink_to(NODE_MODULES)
     (folder / "guide.js").write_text(
-        f"import axios from 'axios';\n{guide().replace(GUIDE_URL, url)}export {{ api }};\n"
+        f"import axios from 'axios';\n{signing_in_code().replace(GUIDE_URL, url)}export {{ api }};\n"
     )
     plugins = ["@hey-api/client-axios", "@hey-api/typescript", "@hey-api/sdk"]
     run(node("openapi-ts"), "--input", CONTRACT, "--output", "client", "--plugins", *plugins, cwd=folder)
@@ -24,20 +25,20 @@ def generated(folder: Path, url: str = GUIDE_URL) -> Path:
     return folder
 
 
-def guide() -> str:
+def signing_in_code() -> str:
     """The code that openapi.yaml's description gives to those who write a frontend."""
     description: str = yaml.safe_load(CONTRACT.read_text())["info"]["description"]
     return description.partition("```js\n")[2].partition("```")[0]
 
 
-def sample(path: str) -> str:
+def code_of_operation(path: str) -> str:
     """The code in the description of GET `path`."""
     description: str = yaml.safe_load(CONTRACT.read_text())["paths"][path]["get"]["description"]
     return description.partition("```js\n")[2].partition("```")[0]
 
 
-def compile(folder: Path) -> None:
-    """Let the TypeScript compiler judge everything in `folder`."""
+def compile_types(folder: Path) -> None:
+    """Let the TypeScript compiler check everything in `folder`."""
     run(node("tsc"), *COMPILER, "app.ts", "types.ts", cwd=folder)
 
 

@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from reference import clean_page, open_reference, section
-from running import browser, service
+from tests.external.reference import clean_page, open_reference, section
+from tests.external.running import launch_browser, start_dev
 
 PICTURE = Path(__file__).parents[2] / "docs/reference.png"
 
@@ -12,8 +12,8 @@ PICTURE = Path(__file__).parents[2] / "docs/reference.png"
 def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        service(Path(folder)) as url,
-        browser() as chromium,
+        start_dev(Path(folder)) as url,
+        launch_browser() as chromium,
         clean_page(chromium, url) as page,
     ):
         open_reference(page, f"{url}/docs")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from running import free_port
+from tests.external.running import SHUTDOWN_SECONDS, STARTUP_SECONDS, free_port
 
 CONFIGURATION = """
 [databases]
@@ -29,7 +29,7 @@ logfile =
 
 
 @contextmanager
-def pgbouncer(folder: Path, database_url: str, mode: str, size: int = 4) -> Iterator[str]:
+def start_pgbouncer(folder: Path, database_url: str, mode: str, size: int = 4) -> Iterator[str]:
     """The URL of the same database behind PgBouncer, which has `size` connections to it and gives a client
     the one that was idle for longest: each transaction on another one."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
@@ -38,13 +38,13 @@ def pgbouncer(folder: Path, database_url: str, mode: str, size: int = 4) -> Iter
     parts, port = urlsplit(database_url), free_port()
     host = parse_qs(parts.query)["host"][0]
     owner = Path(host).owner()
-    account = f"user = {owner}" if os.geteuid() == 0 else ""  # it refuses to be root
+    account = f"user = {owner}" if os.geteuid() == 0 else ""  # PgBouncer refuses to run as root
     file = folder / "pgbouncer.ini"
     file.write_text(CONFIGURATION.format(host=host, port=port, mode=mode, size=size, account=account))
     with (folder / "pgbouncer.log").open("w") as log:
         process = subprocess.Popen([program, file], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + STARTUP_SECONDS
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -56,4 +56,4 @@ def pgbouncer(folder: Path, database_url: str, mode: str, size: int = 4) -> Iter
         yield f"postgresql://postgres@127.0.0.1:{port}{parts.path}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(SHUTDOWN_SECONDS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from running import SHUTDOWN, STARTUP, free_port
+from tests.external.running import SHUTDOWN_SECONDS, STARTUP_SECONDS, free_port
 
 HAPROXY = """
 defaults
@@ -57,21 +57,21 @@ http {{
 
 
 @contextmanager
-def haproxy(folder: Path, service: str) -> Iterator[int]:
+def start_haproxy(folder: Path, service: str) -> Iterator[int]:
     """Its port. It denies /api/users by path, and names callers in X-Forwarded-For."""
-    with listening(folder, HAPROXY, service, "haproxy", "-db", "-f") as port:
+    with start_proxy(folder, HAPROXY, service, "haproxy", "-db", "-f") as port:
         yield port
 
 
 @contextmanager
-def nginx(folder: Path, service: str) -> Iterator[int]:
+def start_nginx(folder: Path, service: str) -> Iterator[int]:
     """The same, not waiting for whole bodies; it keeps idle connections to the service for a second."""
-    with listening(folder, NGINX, service, "nginx", "-p", str(folder), "-c") as port:
+    with start_proxy(folder, NGINX, service, "nginx", "-p", str(folder), "-c") as port:
         yield port
 
 
 @contextmanager
-def listening(folder: Path, template: str, service: str, *command: str) -> Iterator[int]:
+def start_proxy(folder: Path, template: str, service: str, *command: str) -> Iterator[int]:
     port, config, log = free_port(), folder / "proxy.conf", folder / "proxy.log"
     user = "user root;" if os.geteuid() == 0 else ""
     config.write_text(
@@ -80,7 +80,7 @@ def listening(folder: Path, template: str, service: str, *command: str) -> Itera
     with log.open("w") as output:
         process = subprocess.Popen([*command, config], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + STARTUP
+        deadline = time.monotonic() + STARTUP_SECONDS
         while not is_listening(port):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()}")
@@ -88,7 +88,7 @@ def listening(folder: Path, template: str, service: str, *command: str) -> Itera
         yield port
     finally:
         process.terminate()
-        process.wait(SHUTDOWN)
+        process.wait(SHUTDOWN_SECONDS)
 
 
 def is_listening(port: int) -> bool:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import yaml
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, ViewportSize
-from running import CONTRACT, NODE_MODULES
+
+from tests.external.running import CONTRACT, NODE_MODULES
 
 AXE = NODE_MODULES / "axe-core/axe.min.js"
 SEVERE = ("serious", "critical")

@@ -5,40 +5,41 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import frontend
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route
-from running import ADMIN, browser, free_port, production, service, web_server
-from running import STAFF as STAFF_IN_PRODUCTION
+
+from tests.external import frontend
+from tests.external.running import ADMIN, free_port, launch_browser, serve_files, start_dev, start_production
+from tests.external.running import STAFF as STAFF_IN_PRODUCTION
 
 PASSWORD = ADMIN["password"]
 STAFF, PATIENT = "staff@example.com", "patient@example.com"
 PAULA = "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"
 DOCTOR = "5e2d9a44-3c1b-4b7e-8f5d-2a6b1c0d4a02"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-LISTED = (5173, 3000)  # of the two origins that the service lists unless told otherwise
-FOREIGN = 5999
+LISTED_PORTS = (5173, 3000)  # of the two origins that the service lists unless told otherwise
+FOREIGN_PORT = 5999
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with service(tmp_path_factory.mktemp("service"), free_port(8000)) as url:
+    with start_dev(tmp_path_factory.mktemp("service"), free_port(8000)) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, url: str) -> Path:
     """The built frontend."""
-    folder = frontend.generated(tmp_path_factory.mktemp("frontend"), url)
+    folder = frontend.generate_client(tmp_path_factory.mktemp("frontend"), url)
     frontend.bundle(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with browser() as chromium:
+    with launch_browser() as chromium:
         yield chromium
 
 
@@ -70,6 +71,11 @@ class Tab:
     def sent_to(self, path: str, method: str = "POST") -> list[Request]:
         return [request for request in self.sent if request.method == method and path in request.url]
 
+    def last_status(self, path: str, method: str = "POST") -> int:
+        response = self.sent_to(path, method)[-1].response()
+        assert response is not None
+        return response.status
+
     def cookies_sent_to(self, path: str, method: str = "POST") -> set[str]:
         sent = self.sent_to(path, method)[-1].all_headers().get("cookie", "")
         return {cookie.split("=")[0] for cookie in sent.split("; ") if cookie}
@@ -78,12 +84,12 @@ class Tab:
 @pytest.fixture
 def tab(chromium: Browser, url: str, files: Path) -> Iterator[Tab]:
     """The frontend at an origin that the service lists."""
-    with web_server(files, free_port(*LISTED)) as port, chromium.new_context() as context:
-        assert port in LISTED, "both ports of the default CORS_ORIGINS are taken"
-        yield opened(context, f"http://localhost:{port}", url)
+    with serve_files(files, free_port(*LISTED_PORTS)) as port, chromium.new_context() as context:
+        assert port in LISTED_PORTS, "both ports of the default CORS_ORIGINS are taken"
+        yield open_tab(context, f"http://localhost:{port}", url)
 
 
-def opened(context: BrowserContext, origin: str, service: str) -> Tab:
+def open_tab(context: BrowserContext, origin: str, service: str) -> Tab:
     tab = Tab(context.new_page())
     tab.page.on("request", lambda request: tab.sent.append(request) if service in request.url else None)
     tab.page.goto(f"{origin}/index.html")
@@ -95,7 +101,7 @@ def booking(date: str) -> dict[str, str]:
     return {"patientId": PAULA, "doctorId": DOCTOR, "date": date, "reason": "Check-up"}
 
 
-def test_script_does_not_see_the_cookies(tab: Tab) -> None:
+def test_scripts_cannot_read_the_session_cookies(tab: Tab) -> None:
     assert tab.sign_in()["role"] == "staff"
     assert tab.page.evaluate("document.cookie") == ""
     cookies = tab.cookies()
@@ -107,7 +113,7 @@ def test_script_does_not_see_the_cookies(tab: Tab) -> None:
         assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
 
 
-def test_each_cookie_goes_to_its_path(tab: Tab) -> None:
+def test_browser_sends_each_cookie_to_its_own_path_only(tab: Tab) -> None:
     tab.sign_in()
     assert tab.cookies_sent_to("/api/auth/login") == set()
     tab.run("patients('')")
@@ -120,9 +126,9 @@ def test_each_cookie_goes_to_its_path(tab: Tab) -> None:
     assert tab.cookies_sent_to("/api/auth/logout") == {"access_token"}
 
 
-def test_a_dashboard_that_asks_again(tab: Tab) -> None:
-    """The sample of the operation: mostly nothing has moved, and the page keeps what it has."""
-    sample = frontend.sample("/api/dashboard/stats")
+def test_dashboard_polled_with_its_etag_is_answered_304(tab: Tab) -> None:
+    """With the code sample of the operation: while nothing has changed, the page keeps what it has."""
+    sample = frontend.code_of_operation("/api/dashboard/stats")
     answers: list[int] = []
     tab.page.on("response", lambda answer: answers.append(answer.status) if "/stats" in answer.url else None)
     tab.sign_in()
@@ -137,7 +143,7 @@ def test_a_dashboard_that_asks_again(tab: Tab) -> None:
     assert [status for status in answers if status != 204] == [200, 304, 200, 304]
 
 
-def test_list_and_create(tab: Tab) -> None:
+def test_generated_client_lists_patients_and_books_an_appointment(tab: Tab) -> None:
     tab.sign_in()
     assert tab.run("headline()") == "1 registrations to link"
     found = tab.run("patients('PAULA')")
@@ -147,8 +153,8 @@ def test_list_and_create(tab: Tab) -> None:
     assert tab.run("appointment(id)", id=made["id"]) == made
 
 
-def test_errors_are_readable(tab: Tab) -> None:
-    """Status, detail, Retry-After and request id; without CORS on errors, axios says "Network Error"."""
+def test_page_reads_status_detail_and_request_id_of_an_error(tab: Tab) -> None:
+    """Without CORS headers on errors, axios would only say "Network Error"."""
     tab.sign_in(PATIENT)
     limit = tab.failure("patients('', 0)")
     assert (limit["status"], limit["detail"]) == (400, "limit: must be an integer from 1 to 100")
@@ -161,7 +167,7 @@ def test_errors_are_readable(tab: Tab) -> None:
     assert len(forbidden["requestId"]) == 36
 
 
-def test_a_locked_email_says_when_to_come_back(tab: Tab) -> None:
+def test_page_reads_how_long_a_locked_email_has_to_wait(tab: Tab) -> None:
     wrong = "signIn('nobody@example.com', 'wrong one')"
     for _ in range(5):
         failed = tab.failure(wrong)
@@ -172,20 +178,19 @@ def test_a_locked_email_says_when_to_come_back(tab: Tab) -> None:
     assert 890 < locked["retryAfter"] <= 900
 
 
-def test_a_wrong_password_is_no_reason_to_refresh(tab: Tab) -> None:
-    """The guide's code passes the login's own error on."""
+def test_wrong_password_does_not_trigger_a_refresh(tab: Tab) -> None:
+    """The guide's code hands the error of the login on to the page."""
     failed = tab.failure("signIn('doctor@example.com', 'wrong one')")
     assert failed["detail"] == "Invalid email or password"
     assert tab.sent_to("/api/auth/refresh") == []
 
 
-def test_a_lapsed_access_cookie_is_renewed_unseen(tab: Tab) -> None:
-    """By the guide's code: calls that find out meanwhile share one refresh, and are repeated, a POST with its
-    body."""
+def test_guide_code_renews_a_lapsed_access_cookie_once_for_all_calls(tab: Tab) -> None:
+    """Calls that get a 401 at the same time share one refresh and are repeated, a POST with its body."""
     tab.sign_in()
     before = tab.cookies()["refresh_token"]
     tab.context.clear_cookies(name="access_token")
-    tab.page.route("**/api/auth/refresh", slowly)
+    tab.page.route("**/api/auth/refresh", delay)
     call = "Promise.all([app.patients('paula'), app.whoAmI(), app.book(body)])"
     found, email, booked = tab.page.evaluate(f"body => {call}", booking("2043-01-07T09:00:00Z"))
     assert (found["total"], email, booked["reason"]) == (1, STAFF, "Check-up")
@@ -195,21 +200,21 @@ def test_a_lapsed_access_cookie_is_renewed_unseen(tab: Tab) -> None:
     assert after["expires"] == pytest.approx(before["expires"], abs=2)  # seven days from login
 
 
-def slowly(route: Route) -> None:
+def delay(route: Route) -> None:
     time.sleep(1)
     route.continue_()
 
 
-def test_signed_out(tab: Tab) -> None:
-    """Both cookies are gone, and what a thief kept of them is worthless."""
+def test_sign_out_clears_the_cookies_and_ends_the_session(tab: Tab) -> None:
+    """Both cookies are gone, and copies of them no longer work."""
     tab.sign_in()
     stolen = tab.context.cookies()
     assert tab.run("signOut()") == "Logged out successfully"
     assert tab.cookies() == {}
     assert tab.failure("whoAmI()")["status"] == 401
-    tab.context.add_cookies([dict(cookie) for cookie in stolen])
+    tab.context.add_cookies(cast(Any, stolen))  # Playwright types what it gives and takes differently
     assert tab.failure("whoAmI()")["status"] == 401
-    assert tab.sent_to("/api/auth/refresh")[-1].response().status == 401
+    assert tab.last_status("/api/auth/refresh") == 401
 
 
 FETCH = """async ([url, options]) => {
@@ -218,19 +223,19 @@ FETCH = """async ([url, options]) => {
 }"""
 
 
-def test_another_port_of_this_host_neither_writes_nor_reads(
+def test_page_on_an_unlisted_port_neither_reads_nor_writes(
     chromium: Browser, files: Path, tmp_path: Path
 ) -> None:
-    """It is the same site, so the browser sends the cookies along; the service looks at the origin. In
-    production: `medisecure dev` knows no other port of localhost as foreign."""
+    """It is the same site, so the browser sends the cookies; the service refuses by the origin. In
+    production, because `medisecure dev` accepts every port of localhost."""
     with (
-        production(tmp_path) as url,
-        web_server(files, free_port(*LISTED)) as listed,
-        web_server(files, free_port(FOREIGN)) as other,
+        start_production(tmp_path) as url,
+        serve_files(files, free_port(*LISTED_PORTS)) as listed,
+        serve_files(files, free_port(FOREIGN_PORT)) as other,
         chromium.new_context() as context,
     ):
-        home = opened(context, f"http://localhost:{listed}", url)
-        foreign = opened(context, f"http://localhost:{other}", url)
+        home = open_tab(context, f"http://localhost:{listed}", url)
+        foreign = open_tab(context, f"http://localhost:{other}", url)
 
         def fetch(tab: Tab, path: str, **options: Any) -> Any:
             return tab.page.evaluate(FETCH, [url + path, options])
@@ -243,10 +248,10 @@ def test_another_port_of_this_host_neither_writes_nor_reads(
                  "gender": "other", "address": "Nowhere 1"}  # fmt: skip
         assert fetch(home, "/api/auth/login", **posted(STAFF_IN_PRODUCTION)) == 200
         assert fetch(foreign, "/api/patients", mode="no-cors") == 0  # sent with cookies, opaque to the page
-        assert foreign.sent_to("/api/patients", "GET")[-1].response().status == 200
+        assert foreign.last_status("/api/patients", "GET") == 200
         body = json.dumps(chart)
         assert fetch(foreign, "/api/patients", mode="no-cors", method="POST", body=body) == 0
-        assert foreign.sent_to("/api/patients")[-1].response().status == 403
+        assert foreign.last_status("/api/patients") == 403
         assert fetch(foreign, "/api/patients", **posted(chart)) == "TypeError"
         assert fetch(foreign, "/api/patients") == "TypeError"
         form = f"<form method=post enctype=text/plain action={url}/api/auth/logout></form>"
@@ -259,26 +264,26 @@ def test_another_port_of_this_host_neither_writes_nor_reads(
         assert fetch(home, "/api/patients", **posted(chart)) == 201
 
 
-def test_a_developers_page_may_come_from_any_port(tab: Tab, url: str, files: Path) -> None:
+def test_dev_accepts_pages_from_any_port_of_localhost(tab: Tab, url: str, files: Path) -> None:
     """Of http://localhost, with `medisecure dev`."""
-    with web_server(files, free_port(FOREIGN)) as port:
-        page = opened(tab.context, f"http://localhost:{port}", url)
+    with serve_files(files, free_port(FOREIGN_PORT)) as port:
+        page = open_tab(tab.context, f"http://localhost:{port}", url)
         assert page.sign_in()["role"] == "staff"
         assert page.run("book(body)", body=booking("2043-01-08T09:00:00Z"))["reason"] == "Check-up"
 
 
-def test_a_page_reads_that_a_path_is_unknown(tab: Tab, url: str) -> None:
-    """Its preflight is 204; were it 404, the page would read of CORS only."""
+def test_page_reads_the_404_of_an_unknown_path(tab: Tab, url: str) -> None:
+    """The preflight is 204. If it were 404, the page would only see a CORS error."""
     for path in ("/api/nothing", "/api/patients/", "/%61pi/patients"):
         options = {"headers": {"X-Anything": "1"}}
         assert tab.page.evaluate(FETCH, [url + path, options]) == 404
 
 
-def test_another_site_gets_nothing(tab: Tab, url: str, files: Path) -> None:
+def test_page_of_another_site_gets_no_cookies_and_no_answer(tab: Tab, url: str, files: Path) -> None:
     """127.0.0.1 is not localhost: no cookies go with a request from there, and no answer gets there."""
     tab.sign_in()
-    with web_server(files) as port:
-        foreign = opened(tab.context, f"http://127.0.0.1:{port}", url)
+    with serve_files(files) as port:
+        foreign = open_tab(tab.context, f"http://127.0.0.1:{port}", url)
         for options in ({}, {"mode": "no-cors"}, {"mode": "no-cors", "method": "POST", "body": "{}"}):
             for path in ("/api/patients", "/api/auth/logout", "/openapi.json"):
                 assert foreign.page.evaluate(FETCH, [url + path, options]) == "TypeError"

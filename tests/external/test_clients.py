@@ -8,29 +8,30 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
-import frontend
 import httpx
 import pytest
-from running import ADMIN, CONTRACT, run, service
-from tls import https
+
+from tests.external import frontend
+from tests.external.running import ADMIN, CONTRACT, run, start_dev
+from tests.external.tls import terminate_tls
 
 DOCTOR = "5e2d9a44-3c1b-4b7e-8f5d-2a6b1c0d4a02"
 PAULA = "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"
 PACKAGE = "medisecure_client"
-# The generator does not know YAML as an answer, which nothing here asks for; nobody reads its code.
+# The generator does not know YAML as an answer, which nothing here asks for; its code is not formatted.
 SETTINGS = "content_type_overrides: { application/yaml: application/octet-stream }\npost_hooks: []\n"
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with service(tmp_path_factory.mktemp("service"), TRUSTED_PROXIES="127.0.0.1") as url:
+    with start_dev(tmp_path_factory.mktemp("service"), TRUSTED_PROXIES="127.0.0.1") as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def secure(url: str) -> Iterator[tuple[str, SSLContext]]:
     """The same service by https."""
-    with https(url) as secure:
+    with terminate_tls(url) as secure:
         yield secure
 
 
@@ -47,29 +48,31 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.remove(str(folder))
 
 
-def module(name: str) -> Any:
+def import_module(name: str) -> Any:
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
-def test_typescript(tmp_path: Path) -> None:
+def test_generated_typescript_compiles_strictly(tmp_path: Path) -> None:
     """`tsc --strict` takes what both generate, and frontend/*.ts, which shows what the types are good for."""
-    frontend.compile(frontend.generated(tmp_path / "frontend"))
+    frontend.compile_types(frontend.generate_client(tmp_path / "frontend"))
 
 
-def test_every_python_module_imports(package: Path) -> None:
+def test_every_generated_python_module_imports(package: Path) -> None:
     files = [file.relative_to(package.parent).with_suffix("") for file in package.rglob("*.py")]
     assert len(files) > 60
     for file in files:
         importlib.import_module(".".join(file.parts))
 
 
-class Calls:
+class GeneratedClient:
     """The operations of the generated client, by name."""
 
     def __init__(self, base_url: str, **options: Any) -> None:
-        self.client = module("client").Client(base_url=base_url, raise_on_unexpected_status=True, **options)
+        self.client = import_module("client").Client(
+            base_url=base_url, raise_on_unexpected_status=True, **options
+        )
 
-    def __enter__(self) -> "Calls":
+    def __enter__(self) -> "GeneratedClient":
         self.client.__enter__()
         return self
 
@@ -80,10 +83,10 @@ class Calls:
         return importlib.import_module(f"{PACKAGE}.api.{tag}.{name}").sync(client=self.client, **options)
 
 
-def test_python_by_https(package: Path, secure: tuple[str, SSLContext]) -> None:
+def test_generated_python_client_works_by_https(package: Path, secure: tuple[str, SSLContext]) -> None:
     """Sign in, read, book, be refused, sign out; every answer is an object of its own type."""
-    models, url, context = module("models"), *secure
-    with Calls(url, verify_ssl=context) as call:
+    models, url, context = import_module("models"), *secure
+    with GeneratedClient(url, verify_ssl=context) as call:
         staff = models.Credentials(email="staff@example.com", password=ADMIN["password"])
         signed_in = call("authentication", "login", body=staff)
         assert isinstance(signed_in, models.LoginResult)
@@ -110,16 +113,16 @@ def test_python_by_https(package: Path, secure: tuple[str, SSLContext]) -> None:
         assert call("users", "get_me").detail == "Not authenticated"
 
 
-def test_python_by_http_is_not_signed_in(package: Path, url: str) -> None:
+def test_generated_python_client_keeps_secure_cookies_from_http(package: Path, url: str) -> None:
     """It keeps Secure cookies to itself, also on localhost, where browsers send them."""
-    models = module("models")
-    with Calls(url) as call:
+    models = import_module("models")
+    with GeneratedClient(url) as call:
         signed_in = call("authentication", "login", body=models.Credentials(**ADMIN))
         assert isinstance(signed_in, models.LoginResult)
         assert call("users", "get_me").detail == "Not authenticated"
 
 
-def test_https_is_asked_for_only_by_https(url: str, secure: tuple[str, SSLContext]) -> None:
+def test_hsts_is_sent_by_https_only(url: str, secure: tuple[str, SSLContext]) -> None:
     """HSTS on every answer by https, errors too; by http browsers must ignore it (RFC 6797, 7.2)."""
     address, context = secure
     for path in ("/health/live", "/docs", "/api/users/me", "/nowhere"):

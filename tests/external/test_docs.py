@@ -1,4 +1,4 @@
-"""The reference page in a real browser: it draws the contract, asks no other host, and its forms work."""
+"""The reference page in a real browser: it shows the contract, asks no other host, and its forms work."""
 
 import json
 import re
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from reference import (
+
+from tests.external.reference import (
     clean_page,
     guides,
     guides_in,
@@ -18,7 +19,7 @@ from reference import (
     section,
     send,
 )
-from running import ADMIN, browser, service
+from tests.external.running import ADMIN, launch_browser, start_dev
 
 RECEIVED_AT_MOST = 1_600_000  # bytes, of all that the page loads
 HEAD_AT_MOST = 1_000  # bytes, of an answer without content
@@ -27,7 +28,7 @@ HEAD_AT_MOST = 1_000  # bytes, of an answer without content
 @pytest.fixture(scope="module")
 def docs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page."""
-    with service(tmp_path_factory.mktemp("service")) as url:
+    with start_dev(tmp_path_factory.mktemp("service")) as url:
         yield f"{url}/docs"
 
 
@@ -38,7 +39,7 @@ def home(docs: str) -> str:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with browser() as chromium:
+    with launch_browser() as chromium:
         yield chromium
 
 
@@ -120,12 +121,12 @@ def test_search_finds_operations_and_guides_by_keyboard_alone(page: Page, docs: 
 
 def test_tab_key_reaches_the_navigation(page: Page) -> None:
     focused = "document.activeElement.textContent.trim()"
-    seen = []
-    while "Read one's own account" not in seen and len(seen) < 60:
+    reached: list[str] = []
+    while "Read one's own account" not in reached and len(reached) < 60:
         page.keyboard.press("Tab")
-        seen.append(page.evaluate(focused).split("HTTP")[0].strip())
-    assert [guide for guide in guides() if guide in seen] == guides()
-    assert "Sign in" in seen
+        reached.append(page.evaluate(focused).split("HTTP")[0].strip())
+    assert [name for name in reached if name in guides()] == guides()
+    assert "Sign in" in reached
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Read one's own account")).to_be_in_viewport()
 

@@ -6,30 +6,39 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import frontend
 import httpx
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page
-from production import KEY, medisecure, served
-from running import CONTRACT, NODE_MODULES, browser, free_port, node, run
+from playwright.sync_api import Browser, FilePayload, Page
 
 from api.http.addresses import parse_origin
 from persistence import embedded
+from tests.external import frontend
+from tests.external.running import (
+    CONTRACT,
+    KEY,
+    NODE_MODULES,
+    free_port,
+    launch_browser,
+    medisecure,
+    node,
+    run,
+    start_serve,
+)
 
 PASSWORD = "correct horse battery"
 ADMIN, DOCTOR, STAFF = (f"{name}@clinic.example" for name in ("admin", "doctor", "staff"))
-NAMES = "api, whoIsThere, instant, afterPause, poll, references"
-TARGET = re.compile(r"http://(localhost|127\.0\.0\.1):8000")
+GUIDE_FUNCTIONS = "api, whoIsThere, instant, afterPause, poll, references"
+UPSTREAM = re.compile(r"http://(localhost|127\.0\.0\.1):8000")
 
 
-def samples(language: str) -> list[str]:
+def code_blocks(language: str) -> list[str]:
     """The code of the section, in its order."""
     guide: str = yaml.safe_load(CONTRACT.read_text())["info"]["description"]
     section = guide.partition("\n## From a browser\n")[2].partition("\n## ")[0]
@@ -45,7 +54,7 @@ class Clinic:
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
-    """In production, where the only pages let in are the two of the default, and the service's own."""
+    """In production, where only pages of the two default origins, and of the service itself, are allowed."""
     folder = tmp_path_factory.mktemp("clinic")
     with embedded.start(folder / "data", durable=False) as servers:
         environment = {
@@ -57,12 +66,12 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
         for command in (("migrate",), ("create-admin", ADMIN, "Ada")):
             done = medisecure(environment, *command, stdin=f"{PASSWORD}\n")
             assert done.returncode == 0, done.stderr
-        with served(environment, folder / "log") as url:
-            yield settled(url)
+        with start_serve(environment, folder / "log") as url:
+            yield fill_clinic(url)
     embedded.discard(folder / "data")
 
 
-def settled(url: str) -> Clinic:
+def fill_clinic(url: str) -> Clinic:
     def call(path: str, body: Any = None, cookies: str = "") -> httpx.Response:
         method = "POST" if body else "GET"
         answer = httpx.request(
@@ -89,9 +98,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with all of the guide's functions in `guide`."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "node_modules").symlink_to(NODE_MODULES)
-    functions = [sample for sample in samples("js") if "vite.config" not in sample]
-    signing_in = frontend.guide().replace(frontend.GUIDE_URL, "/")
-    code = ["import axios from 'axios';", signing_in, *functions, f"window.guide = {{ {NAMES} }};"]
+    functions = [sample for sample in code_blocks("js") if "vite.config" not in sample]
+    signing_in = frontend.signing_in_code().replace(frontend.GUIDE_URL, "/")
+    code = ["import axios from 'axios';", signing_in, *functions, f"window.guide = {{ {GUIDE_FUNCTIONS} }};"]
     (folder / "page.js").write_text("\n".join(code))
     run(node("esbuild"), "page.js", "--bundle", "--format=esm", "--outfile=app.js", cwd=folder)
     (folder / "index.html").write_text(
@@ -103,9 +112,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def answering(command: list[str | Path], folder: Path, port: int) -> Iterator[str]:
+def start_web_server(command: Sequence[str | Path], folder: Path, port: int) -> Iterator[str]:
     """The origin of a web server, once it answers."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # our Node before others
+    path = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ["PATH"]]
+    )  # the Node of requirements.txt before any other
     log = folder / f"{port}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -128,11 +139,11 @@ def answering(command: list[str | Path], folder: Path, port: int) -> Iterator[st
 
 
 @contextmanager
-def vite(folder: Path, configuration: str) -> Iterator[str]:
+def start_vite(folder: Path, configuration: str) -> Iterator[str]:
     port = free_port(5999)  # not among the two that are listed
     (folder / "vite.config.js").write_text(configuration)
-    command = [node("vite"), "--port", str(port), "--strictPort", "--host", "localhost"]
-    with answering(command, folder, port) as url:
+    command = [str(node("vite")), "--port", str(port), "--strictPort", "--host", "localhost"]
+    with start_web_server(command, folder, port) as url:
         yield url
 
 
@@ -156,7 +167,7 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, location: str) -> Iterator[str]:
+def start_nginx(folder: Path, location: str) -> Iterator[str]:
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
         raise RuntimeError("nginx is missing; on Debian `apt-get install nginx-light` brings it")
@@ -171,25 +182,25 @@ def nginx(folder: Path, location: str) -> Iterator[str]:
     )
     file = folder / "nginx.conf"
     file.write_text(configuration)
-    with answering([program, "-c", file, "-p", folder, "-e", "stderr"], folder, port) as url:
+    with start_web_server([program, "-c", file, "-p", folder, "-e", "stderr"], folder, port) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with browser() as chromium:
+    with launch_browser() as chromium:
         yield chromium
 
 
 @pytest.fixture(scope="module")
 def origin_of_vite(files: Path, clinic: Clinic) -> Iterator[str]:
-    [configuration] = [sample for sample in samples("js") if "vite.config" in sample]
-    with vite(files, TARGET.sub(clinic.url, configuration)) as url:
+    [configuration] = [sample for sample in code_blocks("js") if "vite.config" in sample]
+    with start_vite(files, UPSTREAM.sub(clinic.url, configuration)) as url:
         yield url
 
 
 @contextmanager
-def opened(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
+def open_page(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
     with chromium.new_context(**options) as context:
         page = context.new_page()
         page.goto(f"{url}/index.html")
@@ -199,7 +210,7 @@ def opened(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
 
 @pytest.fixture
 def page(chromium: Browser, origin_of_vite: str) -> Iterator[Page]:
-    with opened(chromium, origin_of_vite, timezone_id="Asia/Kolkata") as page:
+    with open_page(chromium, origin_of_vite, timezone_id="Asia/Kolkata") as page:
         yield page
 
 
@@ -218,37 +229,37 @@ def sign_in(page: Page, email: str) -> int:
     return post(page, "/api/auth/login", {"email": email, "password": PASSWORD})[0]
 
 
-def test_the_proxy_of_vite(page: Page) -> None:
+def test_vite_proxy_of_the_guide_signs_in(page: Page) -> None:
     assert sign_in(page, STAFF) == 200
     assert page.evaluate("guide.whoIsThere().then((me) => me.email)") == STAFF
 
 
-def test_a_proxy_of_vite_that_changes_the_origin(
+def test_vite_proxy_that_changes_the_host_is_refused(
     chromium: Browser, files: Path, clinic: Clinic, tmp_path: Path
 ) -> None:
     shutil.copytree(files, tmp_path / "page", symlinks=True)
-    [configuration] = [sample for sample in samples("js") if "vite.config" in sample]
-    changed = TARGET.sub(clinic.url, configuration).replace("changeOrigin: false", "changeOrigin: true")
+    [configuration] = [sample for sample in code_blocks("js") if "vite.config" in sample]
+    changed = UPSTREAM.sub(clinic.url, configuration).replace("changeOrigin: false", "changeOrigin: true")
     assert changed.count("changeOrigin: true") == 1
-    with vite(tmp_path / "page", changed) as url, opened(chromium, url) as page:
+    with start_vite(tmp_path / "page", changed) as url, open_page(chromium, url) as page:
         body = {"email": STAFF, "password": PASSWORD}
         assert post(page, "/api/auth/login", body) == (403, {"detail": "This origin is not allowed"})
 
 
-def test_nginx_with_and_without_the_pages_host(chromium: Browser, files: Path, clinic: Clinic) -> None:
-    [location] = samples("nginx")
-    upstream = TARGET.sub(clinic.url.replace("localhost", "127.0.0.1"), location)
-    with nginx(files, upstream) as url, opened(chromium, url) as page:
+def test_nginx_proxy_must_keep_the_host_of_the_page(chromium: Browser, files: Path, clinic: Clinic) -> None:
+    [location] = code_blocks("nginx")
+    upstream = UPSTREAM.sub(clinic.url.replace("localhost", "127.0.0.1"), location)
+    with start_nginx(files, upstream) as url, open_page(chromium, url) as page:
         assert sign_in(page, STAFF) == 200
         assert page.evaluate("guide.whoIsThere().then((me) => me.email)") == STAFF
     without = upstream.replace("proxy_set_header Host $http_host;", "")
     assert without != upstream
-    with nginx(files, without) as url, opened(chromium, url) as page:
+    with start_nginx(files, without) as url, open_page(chromium, url) as page:
         assert sign_in(page, STAFF) == 403
 
 
-def test_the_first_visit(page: Page) -> None:
-    """Two 401s, and no third question."""
+def test_first_visit_is_two_401s_and_no_third_question(page: Page) -> None:
+    """Two 401s, and no third request."""
     seen: list[tuple[str, int]] = []
     page.on("response", lambda answer: seen.append((answer.url.partition("/api/")[2], answer.status)))
     assert page.evaluate("guide.whoIsThere()") is None
@@ -258,7 +269,7 @@ def test_the_first_visit(page: Page) -> None:
     assert page.evaluate("guide.whoIsThere().then((me) => me.role)") == "doctor"
 
 
-def test_dates(page: Page, clinic: Clinic) -> None:
+def test_datetime_input_becomes_an_instant_with_an_offset(page: Page, clinic: Clinic) -> None:
     sign_in(page, STAFF)
     page.fill("#clock", "2042-05-04T09:30")
     wall = page.evaluate("clock.value")
@@ -268,8 +279,8 @@ def test_dates(page: Page, clinic: Clinic) -> None:
     assert (status, made["date"]) == (201, "2042-05-04T04:00:00Z")
 
 
-def test_a_minute_of_typing_and_polling(page: Page) -> None:
-    """At the pace that costs most: a key whenever the pause is over. Only time is replaced, in the page."""
+def test_a_minute_of_typing_and_polling_stays_under_the_limit(page: Page) -> None:
+    """At the most expensive pace: a key whenever the pause is over. Only the page's clock is replaced."""
     sign_in(page, STAFF)
     page.clock.install(time=0)
     page.clock.pause_at(1000)
@@ -292,10 +303,11 @@ def test_a_minute_of_typing_and_polling(page: Page) -> None:
     assert set(statuses) == {200}
 
 
-def test_attachments(page: Page, clinic: Clinic) -> None:
+def test_file_names_become_attachment_references_and_back(page: Page, clinic: Clinic) -> None:
     sign_in(page, DOCTOR)
     names = ["scan:1.pdf", "C:\\x.pdf", "Röntgen 100 %.png"]
-    page.set_input_files("#chosen", [{"name": name, "mimeType": "a/b", "buffer": b"x"} for name in names])
+    chosen: list[FilePayload] = [{"name": name, "mimeType": "a/b", "buffer": b"x"} for name in names]
+    page.set_input_files("#chosen", chosen)
     record = {"patientId": clinic.chart, "diagnosis": "Flu", "prescription": "", "notes": ""}
     for name in names[:2]:
         assert post(page, "/api/records", {**record, "attachments": [name]})[0] == 400
@@ -324,8 +336,8 @@ ORIGINS = [
 ]
 
 
-def test_origins_are_written_as_the_browser_writes_them(page: Page) -> None:
-    """What CORS_ORIGINS takes, Chromium writes alike; what Chromium cannot read is refused."""
+def test_cors_origins_are_normalised_as_chromium_does(page: Page) -> None:
+    """What CORS_ORIGINS accepts, Chromium writes in the same way; what Chromium cannot parse is refused."""
     theirs = page.evaluate(
         "list => list.map((text) => { try { return new URL(text).origin; } catch { return null; } })", ORIGINS
     )

@@ -8,10 +8,11 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import frontend
 import pytest
 import yaml
-from running import CONTRACT, NODE_MODULES
+
+from tests.external import frontend
+from tests.external.running import CONTRACT, NODE_MODULES
 
 DECLARED = re.compile(
     r"^(?:export )?(?:declare )?(?:abstract )?"
@@ -19,25 +20,34 @@ DECLARED = re.compile(
     re.MULTILINE,
 )
 # What the two clients import beside the models, so that a model of that name would hide it.
-OF_GENERATORS = {"AuthenticatedClient", "Client", "File", "HTTPStatus", "Response", "UNSET", "UUID", "Unset"}
-OF_GENERATORS |= {"ClientOptions", "Options", "components", "datetime", "operations", "paths"}
+GENERATED_IMPORTS = {
+    "AuthenticatedClient",
+    "Client",
+    "File",
+    "HTTPStatus",
+    "Response",
+    "UNSET",
+    "UUID",
+    "Unset",
+}
+GENERATED_IMPORTS |= {"ClientOptions", "Options", "components", "datetime", "operations", "paths"}
 
 
-def of_typescript() -> set[str]:
+def typescript_globals() -> set[str]:
     """Every global of the language and of a browser, workers included, values and types."""
     files = (NODE_MODULES / "typescript/lib").glob("lib.*.d.ts")
     return {name for file in files for name in DECLARED.findall(file.read_text())}
 
 
-def of_python() -> set[str]:
+def python_globals() -> set[str]:
     return {*dir(builtins), *dir(typing), *keyword.kwlist, *keyword.softkwlist}
 
 
-def hidden(names: set[str]) -> set[str]:
-    return names & (of_typescript() | of_python() | OF_GENERATORS)
+def hidden_globals(names: set[str]) -> set[str]:
+    return names & (typescript_globals() | python_globals() | GENERATED_IMPORTS)
 
 
-def of_contract() -> set[str]:
+def contract_names() -> set[str]:
     """The schemas, and the operations, which become functions; also in a case that a generator may choose."""
     contract: dict[str, Any] = yaml.safe_load(CONTRACT.read_text())
     methods = [method for path in contract["paths"].values() for method in path.values()]
@@ -49,13 +59,13 @@ def of_contract() -> set[str]:
     }
 
 
-def test_no_name_of_the_contract_hides_a_global() -> None:
-    assert len(of_contract()) > 60
-    assert hidden(of_contract()) == set()
+def test_no_name_of_the_contract_hides_a_global_of_its_users_languages() -> None:
+    assert len(contract_names()) > 60
+    assert hidden_globals(contract_names()) == set()
 
 
-def test_no_generated_name_hides_a_global(tmp_path: Path) -> None:
-    folder = frontend.generated(tmp_path / "frontend") / "client"
+def test_no_generated_name_hides_a_global_of_typescript(tmp_path: Path) -> None:
+    folder = frontend.generate_client(tmp_path / "frontend") / "client"
     names = {
         name
         for file in ("types.gen.ts", "sdk.gen.ts")
@@ -63,7 +73,7 @@ def test_no_generated_name_hides_a_global(tmp_path: Path) -> None:
     }
     assert {"ErrorDetail", "login", "LoginData"} <= names
     # Both are its own names for what every client of it has.
-    assert hidden(names) <= {"ClientOptions", "Options"}
+    assert hidden_globals(names) <= {"ClientOptions", "Options"}
 
 
 @pytest.mark.parametrize(
@@ -82,5 +92,5 @@ def test_no_generated_name_hides_a_global(tmp_path: Path) -> None:
         "print",
     ],
 )
-def test_a_newcomer_of_such_a_name_is_noticed(name: str) -> None:
-    assert hidden({name}) == {name}
+def test_name_that_hides_a_global_is_noticed(name: str) -> None:
+    assert hidden_globals({name}) == {name}

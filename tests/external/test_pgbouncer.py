@@ -13,14 +13,14 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from pooler import pgbouncer
-from production import KEY, medisecure, served
 
 from persistence import embedded
 from persistence.postgres.connecting import Connector
+from tests.external.pooler import start_pgbouncer
+from tests.external.running import KEY, medisecure, start_serve
 
 PASSWORD = "correct horse battery"
-AT_ONCE = 24
+CONCURRENT = 24
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Clinic:
         first = answer.headers.get_list("set-cookie")[0]
         self.cookies[email] = first.partition(";")[0].partition("=")[2]
 
-    def made(self, path: str, email: str, body: Any) -> Any:
+    def create(self, path: str, email: str, body: Any) -> Any:
         answer = self.call("POST", path, email, body)
         assert answer.status_code == 201, answer.text
         return answer.json()
@@ -66,14 +66,14 @@ def clinic(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clinic]:
     size = 5 if request.param == "transaction" else 60  # in session mode each of ours needs one for itself
     with (
         embedded.start(folder, durable=False) as servers,
-        pgbouncer(tmp_path, servers.database_url, request.param, size) as pooled,
+        start_pgbouncer(tmp_path, servers.database_url, request.param, size) as pooled,
     ):
         environment = {"DATABASE_URL": pooled, "REDIS_URL": servers.redis_url, "SECRET_KEY": KEY}
         yield Clinic(servers.database_url, pooled, environment)
     embedded.discard(folder)
 
 
-def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Path) -> None:
+def test_commands_and_service_work_behind_pgbouncer(clinic: Clinic, tmp_path: Path) -> None:
     """No setting is needed, in either mode of the pooler."""
     with ThreadPoolExecutor() as pool:  # two instances at once, as at a roll-out
         for migrated in [pool.submit(clinic.run, "migrate") for _ in range(2)]:
@@ -84,18 +84,18 @@ def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Pat
     log = tmp_path / "serve.log"
     limits = {"LOGIN_ATTEMPTS": "100", "RATE_LIMIT_PER_MINUTE": "100000"}
     with (
-        served(clinic.environment | limits, log, workers=2) as clinic.url,
-        ThreadPoolExecutor(AT_ONCE) as pool,
+        start_serve(clinic.environment | limits, log, workers=2) as clinic.url,
+        ThreadPoolExecutor(CONCURRENT) as pool,
     ):
         clinic.sign_in("admin@clinic.example")
         people = {"doctor": "doctor@clinic.example", "staff": "staff@clinic.example"}
         for role, email in people.items():
             body = {"name": role, "email": email, "password": PASSWORD, "role": role}
-            clinic.made("/api/auth/register", "admin@clinic.example", body)
+            clinic.create("/api/auth/register", "admin@clinic.example", body)
             clinic.sign_in(email)
         doctor = clinic.call("GET", "/api/users/me", people["doctor"]).json()["id"]
         charts = [
-            clinic.made(
+            clinic.create(
                 "/api/patients",
                 people["staff"],
                 {
@@ -107,23 +107,23 @@ def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Pat
                     "address": "Here",
                 },
             )["id"]
-            for number in range(AT_ONCE)
+            for number in range(CONCURRENT)
         ]
 
         def book(chart: str) -> int:
             body = {"patientId": chart, "doctorId": doctor, "date": "2042-05-04T09:30:00Z", "reason": "Flu"}
             return clinic.call("POST", "/api/appointments", people["staff"], body).status_code
 
-        assert Counter(pool.map(book, charts)) == {201: 1, 400: AT_ONCE - 1}
+        assert Counter(pool.map(book, charts)) == {201: 1, 400: CONCURRENT - 1}
 
         def look(number: int) -> tuple[int, int]:
-            chart = charts[number % AT_ONCE]
+            chart = charts[number % CONCURRENT]
             paths = (f"/api/patients/{chart}", "/api/patients?search=patient", "/api/dashboard/stats",
                      "/api/appointments?status=scheduled", "/api/doctors", "/api/users/me")  # fmt: skip
             answers = [clinic.call("GET", path, people["staff"]) for path in paths]
             return max(answer.status_code for answer in answers), answers[1].json()["total"]
 
-        assert set(pool.map(look, range(60))) == {(200, AT_ONCE)}
+        assert set(pool.map(look, range(60))) == {(200, CONCURRENT)}
         [(backends,)] = clinic.sql(
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -138,7 +138,7 @@ def test_commands_and_service_work_behind_a_pooler(clinic: Clinic, tmp_path: Pat
     assert "Traceback" not in log.read_text()
 
 
-def test_what_the_pooler_refuses_is_said_in_a_line(clinic: Clinic) -> None:
+def test_parameter_that_pgbouncer_refuses_is_reported_in_one_line(clinic: Clinic) -> None:
     clinic.environment["DATABASE_URL"] = f"{clinic.pooled}?options=-cwork_mem%3D8MB"
     refused = clinic.run("migrate")
     assert refused.returncode == 1
@@ -146,7 +146,7 @@ def test_what_the_pooler_refuses_is_said_in_a_line(clinic: Clinic) -> None:
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_connection_finds_out_though_another_did_while_it_was_opened(clinic: Clinic) -> None:
+def test_connection_opened_while_another_finds_the_pooler_works(clinic: Clinic) -> None:
     class Overtaken(Connector):
         async def open(self) -> asyncpg.Connection:
             connection = await super().open()

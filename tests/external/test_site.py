@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from reference import (
+
+from tests.external.reference import (
     clean_page,
     guides,
     guides_in,
@@ -15,7 +16,7 @@ from reference import (
     require_accessible,
     section,
 )
-from running import CONTRACT, ROOT, browser, run, web_server
+from tests.external.running import CONTRACT, ROOT, launch_browser, run, serve_files
 
 PLACE = "some/where"
 
@@ -25,13 +26,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the folder that `just docs` builds."""
     root = tmp_path_factory.mktemp("server")
     run(sys.executable, ROOT / "docs/build.py", root / PLACE)
-    with web_server(root) as port:
+    with serve_files(root) as port:
         yield f"http://localhost:{port}/{PLACE}"
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with browser() as chromium:
+    with launch_browser() as chromium:
         yield chromium
 
 

@@ -1,4 +1,4 @@
-"""TLS in front of the service, as the README has it: a proxy that ends it and says so to the service."""
+"""A proxy that terminates TLS in front of the service, as the README describes, and tells the service so."""
 
 import ssl
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from threading import Thread
 
 import trustme
 
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}  # RFC 9110, 7.6.1; those that occur here
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}  # of RFC 9110, 7.6.1, those that occur here
 
 
 @contextmanager
-def https(service: str) -> Iterator[tuple[str, ssl.SSLContext]]:
+def terminate_tls(service: str) -> Iterator[tuple[str, ssl.SSLContext]]:
     """The https URL of `service`, which must trust the proxy at 127.0.0.1, and a context that knows its
     certificate. Both are thrown away afterwards."""
     authority = trustme.CA()

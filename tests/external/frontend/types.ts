@@ -26,7 +26,7 @@ export const booking: AppointmentCreate = {
 export const nobody: AppointmentCreate = { patientId: '', date: '', reason: '' };
 // @ts-expect-error  no such role
 export const nurse: Role = 'nurse';
-// @ts-expect-error  a new appointment is scheduled, nobody says so
+// @ts-expect-error  a new appointment is always scheduled
 export const closed: AppointmentCreate = { ...booking, status: 'completed' };
 
 export const credentials: Json<NonNullable<Login['requestBody']>> = { email: '', password: '' };
