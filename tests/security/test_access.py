@@ -169,7 +169,7 @@ def expected(operation_id: str, role: Role, whose: str) -> int:
     if role.value not in roles:
         return 403
     if (operation_id, role) == ("linkPatientAccount", Role.STAFF):
-        return 403  # these charts are linked; test_linking_a_chart_that_was_never_linked has the others
+        return 403  # these charts are linked; those that never were have a test of their own
     if whose == FOREIGN and role in ONLY_OWN.get(operation_id, set()):
         # a doctor may not name another doctor in a booking: a value that the role may not set
         return 403 if (operation_id, role) == ("createAppointment", Role.DOCTOR) else 404
@@ -182,9 +182,7 @@ SIGNED_IN = [
 
 
 @pytest.mark.parametrize("operation_id", [*SIGNED_IN, "refresh", "unlinkPatientAccount"])
-def test_anonymous_callers_learn_nothing(
-    operation_id: str, world: World, own: Objects, anonymous: Browser
-) -> None:
+def test_anonymous_callers_get_401(operation_id: str, world: World, own: Objects, anonymous: Browser) -> None:
     assert call(anonymous, operation_id, own, world) == 401
 
 
@@ -199,7 +197,7 @@ def test_public_operations_need_no_cookie(
 @pytest.mark.parametrize("whose", [OWN, FOREIGN])
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("operation_id", SIGNED_IN)
-def test_each_role(
+def test_each_role_gets_the_status_that_the_contract_says(
     operation_id: str, role: Role, whose: str, world: World, own: Objects, foreign: Objects,
     client_as: Callable[[Role], Browser],
 ) -> None:  # fmt: skip
@@ -208,7 +206,9 @@ def test_each_role(
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_unlinking(role: Role, world: World, client_as: Callable[[Role], Browser]) -> None:
+def test_administrators_and_staff_unlink_a_chart(
+    role: Role, world: World, client_as: Callable[[Role], Browser]
+) -> None:
     """Apart, because it takes a patient's world away."""
     patient_id = world.chart()["id"]
     answer = client_as(role).delete(f"/api/patients/{patient_id}/account")
@@ -216,7 +216,7 @@ def test_unlinking(role: Role, world: World, client_as: Callable[[Role], Browser
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_linking_a_chart_that_was_never_linked(
+def test_administrators_and_staff_link_a_chart_that_was_never_linked(
     role: Role, world: World, client_as: Callable[[Role], Browser]
 ) -> None:
     patient_id, (_, account) = world.chart()["id"], world.account()
@@ -225,7 +225,7 @@ def test_linking_a_chart_that_was_never_linked(
 
 
 @pytest.mark.parametrize("name", ["patients", "appointments", "records"])
-def test_lists_and_totals_do_not_contain_what_is_not_the_callers(
+def test_lists_and_totals_have_only_what_the_caller_may_see(
     name: str, world: World, own: Objects, foreign: Objects
 ) -> None:
     mine = {"patients": own.chart, "appointments": own.appointment, "records": own.record}[name]
@@ -237,7 +237,7 @@ def test_lists_and_totals_do_not_contain_what_is_not_the_callers(
     assert listed["total"] == len(ids)
 
 
-def test_every_cell_is_executed() -> None:
+def test_every_operation_is_in_the_access_matrix() -> None:
     """A new operation is in the matrix by itself; one that is neither public nor signed in cannot be."""
     everything = set(OPERATIONS)
     assert everything == set(SIGNED_IN) | PUBLIC | {"refresh", "unlinkPatientAccount"}

@@ -1,4 +1,4 @@
-"""The seam between a token and a request, security/admission.py: Valkey remembers, PostgreSQL decides."""
+"""Admission of a request (security/admission.py): Redis remembers sessions, PostgreSQL decides."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ME = "/api/users/me"
 
 @dataclass
 class Valkey:
-    """A server that a test may stop."""
+    """A Valkey that a test may stop and start."""
 
     folder: Path
     running: embedded.EmbeddedServers
@@ -38,7 +38,7 @@ class Valkey:
 
     @contextmanager
     def out_of_reach(self) -> Iterator[None]:
-        """It runs on and forgets nothing, but nobody is connected and nobody can connect."""
+        """It runs on and keeps its data, but every connection is closed, and none can be opened."""
         address = Path(self.running.redis_url.removeprefix("unix://"))
         aside = address.with_suffix(".aside")
         with redis.Redis.from_url(self.running.redis_url) as connection:
@@ -82,12 +82,12 @@ def remembered(backend: Backend, browser: Browser) -> tuple[str | None, int]:
 
 
 def forget(backend: Backend, browser: Browser) -> None:
-    """What five seconds do."""
+    """Remove what Redis remembers, as it does by itself after five seconds."""
     with backend.redis as connection:
         connection.delete(f"session:{session_of(browser)}")
 
 
-def test_a_living_session_is_remembered_for_five_seconds_and_a_dead_one_for_a_tokens_life(
+def test_redis_remembers_a_living_session_for_5_s_and_an_ended_one_for_a_tokens_life(
     backend: Backend, service: Service
 ) -> None:
     """Contract, accounts: "leaves a tombstone in Redis for an access token's life; "alive" is remembered
@@ -107,7 +107,9 @@ def test_a_living_session_is_remembered_for_five_seconds_and_a_dead_one_for_a_to
     assert copy.get(ME).status_code == 401
 
 
-def test_what_valkey_does_not_know_postgresql_answers(backend: Backend, service: Service) -> None:
+def test_postgresql_answers_for_a_session_that_redis_does_not_know(
+    backend: Backend, service: Service
+) -> None:
     """Contract, accounts: "what Redis does not know or cannot say, PostgreSQL answers"."""
     living, dead = signed_in(service), signed_in(service)
     copy = service.browser(dict(dead.cookies))
@@ -117,7 +119,9 @@ def test_what_valkey_does_not_know_postgresql_answers(backend: Backend, service:
         assert browser.get(ME).status_code == status
 
 
-def test_an_answer_that_comes_late_does_not_overwrite_a_tombstone(backend: Backend, service: Service) -> None:
+def test_a_late_answer_of_postgresql_does_not_overwrite_a_tombstone(
+    backend: Backend, service: Service
+) -> None:
     """Contract, accounts: "alive" "never overwrites a tombstone": PostgreSQL said "alive", and before Valkey
     was told so, another instance ended the session."""
     browser = signed_in(service)
@@ -140,7 +144,7 @@ class TestIdleSessions:
     @pytest.mark.parametrize(
         ("idle_minutes", "minutes_ago", "status"), [(30, 31, 401), (30, 29, 200), (0, 6 * 24 * 60, 200)]
     )
-    def test_end_after_that_long_without_a_request(
+    def test_an_idle_session_ends_after_the_minutes_of_the_setting(
         self, backend: Backend, idle_minutes: int, minutes_ago: int, status: int
     ) -> None:
         with Service(backend, backend.settings(session_idle_minutes=idle_minutes)) as clinic:
@@ -159,8 +163,8 @@ class TestIdleSessions:
             assert seen is (status == 200), "a request, and nothing else, is a sign of life"
             assert browser.post("/api/auth/refresh").status_code == status
 
-    def test_are_not_among_the_living(self, backend: Backend) -> None:
-        """Neither listed nor to be ended: what would be ended has ended."""
+    def test_an_idle_session_is_neither_listed_nor_ended(self, backend: Backend) -> None:
+        """It has ended already."""
         with Service(backend, backend.settings(session_idle_minutes=30)) as clinic:
             silent, busy = signed_in(clinic), signed_in(clinic)
             session = session_of(silent)
@@ -174,7 +178,7 @@ class TestIdleSessions:
 
 
 class TestWithoutRedis:
-    def test_those_signed_in_go_on_and_nobody_signs_in(
+    def test_without_redis_signed_in_users_work_on_and_nobody_signs_in(
         self, apart: Backend, valkey: Valkey, world: World
     ) -> None:
         """Contract, accounts: "what Redis … cannot say, PostgreSQL answers"; errors: 503."""
@@ -206,7 +210,7 @@ class TestWithoutRedis:
             assert stranger.login("patient@test.example", PASSWORD).status_code == 200
             assert stranger.get("/health/ready").status_code == 200
 
-    def test_a_session_that_ends_meanwhile_stays_dead_when_redis_is_back(
+    def test_a_session_ended_without_redis_stays_ended_when_redis_is_back(
         self, apart: Backend, valkey: Valkey
     ) -> None:
         """Contract, accounts: "Ending a session commits in PostgreSQL, then leaves a tombstone"."""
@@ -223,7 +227,7 @@ class TestWithoutRedis:
                 assert copy.post("/api/auth/refresh").status_code == 401
             assert elsewhere.get(ME).status_code == 200
 
-    def test_a_session_that_ends_meanwhile_is_dead_though_redis_remembers_it_alive(
+    def test_a_session_ended_without_redis_is_ended_though_redis_remembers_it(
         self, apart: Backend, valkey: Valkey
     ) -> None:
         """Contract, accounts: "ends its sessions at once": the answer waits until no instance can believe in

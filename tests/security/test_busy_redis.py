@@ -1,5 +1,5 @@
-"""Redis that is slow, or the connection to which is full, is not Redis away: nobody passes uncounted, and
-what is not answered in time is 503."""
+"""A Redis that is slow, or whose connection is full, does not count as away: no request passes uncounted, and
+one that is not answered in time is 503."""
 
 import asyncio
 from collections import Counter
@@ -27,7 +27,7 @@ ME = "/api/users/me"
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server of the test's own."""
+    """The URL of a Valkey for this test alone."""
     running = embedded.start(tmp_path, postgres=False)
     yield running.redis_url
     running.stop()
@@ -62,7 +62,7 @@ async def served(backend: Backend, url: str) -> AsyncIterator[Service]:
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
-def test_of_a_burst_over_a_slow_redis_nothing_passes_uncounted(
+def test_no_request_of_a_burst_passes_uncounted_while_redis_is_slow(
     backend: Backend, world: World, valkey: str, delay: float
 ) -> None:
     async def burst() -> list[tuple[int, dict[str, str]]]:
@@ -80,10 +80,10 @@ def test_of_a_burst_over_a_slow_redis_nothing_passes_uncounted(
         assert status == 200 or int(headers["retry-after"]) >= 1
 
 
-def test_who_is_not_answered_in_time_is_told_to_come_back(
+def test_a_request_that_redis_answers_too_late_is_503_and_counted(
     backend: Backend, world: World, valkey: str
 ) -> None:
-    """And is counted nevertheless; the next one asks over a new connection."""
+    """The next request uses a new connection."""
 
     async def run() -> None:
         async with relayed(valkey) as relay, served(backend, relay.url) as service:
@@ -98,8 +98,8 @@ def test_who_is_not_answered_in_time_is_told_to_come_back(
     asyncio.run(run())
 
 
-def test_one_that_does_not_answer_is_away(backend: Backend, valkey: str) -> None:
-    """Whoever is signed in goes on, uncounted, as with one that is down."""
+def test_a_redis_that_does_not_answer_at_all_is_away(backend: Backend, valkey: str) -> None:
+    """Signed-in users work on, uncounted, as if it were down."""
     own = Backend(backend.database_url, valkey)
     with Service(own, own.settings()) as service, redis.Redis.from_url(valkey) as connection:
         browser = signed_in(service)
@@ -112,7 +112,7 @@ def test_one_that_does_not_answer_is_away(backend: Backend, valkey: str) -> None
 
 @asynccontextmanager
 async def full(url: str) -> AsyncIterator[tuple[Relay, CounterStore]]:
-    """As many commands in flight as may be."""
+    """A store with as many commands in flight as are allowed."""
     async with relayed(url) as relay:
         store = CounterStore.connect(relay.url)
         async with store:
@@ -131,7 +131,7 @@ async def full(url: str) -> AsyncIterator[tuple[Relay, CounterStore]]:
 async def nobody(_: object) -> None: ...
 
 
-def test_every_use_of_a_full_connection_is_busy_and_not_away(valkey: str) -> None:
+def test_every_use_of_a_full_redis_connection_is_busy_and_not_away(valkey: str) -> None:
     async def run() -> None:
         async with full(valkey) as (_, store):
             admission = Admission(store, nobody, limit=100, tombstone_seconds=900)
@@ -151,8 +151,8 @@ def test_every_use_of_a_full_connection_is_busy_and_not_away(valkey: str) -> Non
     asyncio.run(run())
 
 
-def test_a_session_is_buried_once_there_is_room(valkey: str) -> None:
-    """The end of a session does not fail for a moment without any."""
+def test_a_tombstone_is_written_once_the_redis_connection_has_room(valkey: str) -> None:
+    """Ending a session waits for room, and does not fail."""
     session = uuid4()
 
     async def run() -> None:

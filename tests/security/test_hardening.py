@@ -1,5 +1,5 @@
-"""The rest of what holds: rotation of keys, headers of a token, spraying, common passwords, response headers,
-duplicate fields, and logs that tell nothing (ASVS 5.0, chapters 3, 4, 6, 9, 13 and 16)."""
+"""Rotation of keys, headers of a token, spraying, common passwords, response headers, duplicate fields, and
+what logs must not have (ASVS 5.0, chapters 3, 4, 6, 9, 13 and 16)."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ NEW_KEY = "a-new-key-0123456789-0123456789-0123456789"
 # Keys and headers of tokens (ASVS 5.0, 9.1; RFC 8725, 3.1, 3.10)
 
 
-def test_after_a_change_of_key_the_old_one_verifies_and_never_signs(world: World, backend: Backend) -> None:
+def test_the_previous_key_verifies_tokens_and_never_signs_them(world: World, backend: Backend) -> None:
     browser, _ = world.account()
     with Service(backend, backend.settings(secret_key=NEW_KEY, secret_key_previous=KEY)) as rotated:
         known = rotated.browser(dict(browser.cookies))
@@ -46,8 +46,8 @@ def test_after_a_change_of_key_the_old_one_verifies_and_never_signs(world: World
         {"b64": False},
     ],
 )
-def test_a_header_that_says_more_than_ours_is_401(extra: dict[str, Any], world: World) -> None:
-    """Though the signature is right."""
+def test_a_token_with_another_header_than_ours_is_401(extra: dict[str, Any], world: World) -> None:
+    """Even if its signature is right."""
     claims = jwt.decode(world.staff.cookies["access_token"], KEY, algorithms=["HS256"])
     token = jwt.encode(claims, KEY, "HS256", headers=extra)
     assert world.service.browser({"access_token": token}).get("/api/users/me").status_code == 401
@@ -56,7 +56,7 @@ def test_a_header_that_says_more_than_ours_is_401(extra: dict[str, Any], world: 
 # Passwords and spraying (ASVS 5.0, 6.2 and 6.3)
 
 
-def test_common_passwords_are_refused_where_the_clinic_says_so(backend: Backend, world: World) -> None:
+def test_common_passwords_are_refused_if_the_setting_says_so(backend: Backend, world: World) -> None:
     assert (
         world.service.browser().post("/api/auth/register", registration(password="password1")).status_code
         == 201
@@ -99,7 +99,7 @@ def test_spraying_many_accounts_from_one_address_is_limited(backend: Backend, wo
         assert 0 < int(locked.headers["retry-after"]) <= 900
 
 
-def test_known_and_unknown_emails_look_alike(backend: Backend, world: World) -> None:
+def test_sign_in_looks_the_same_for_known_and_unknown_emails(backend: Backend, world: World) -> None:
     """In status, body and the names of the headers, attempt by attempt, into the lock."""
     _, me = world.account()
     with Service(backend, backend.settings(login_attempts=3)) as service:
@@ -147,14 +147,14 @@ def test_security_headers_are_on_every_answer(method: str, path: str, anonymous:
         assert headers["cache-control"] == "no-store"
 
 
-def test_hsts_when_served_over_https(backend: Backend) -> None:
+def test_hsts_is_sent_if_served_over_https(backend: Backend) -> None:
     with Service(backend, backend.settings(trusted_proxies=("127.0.0.1", "::1"))) as behind_tls:
         forwarded = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9"}
         headers = behind_tls.browser().get("/health/live", headers=forwarded).headers
         assert headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"
 
 
-def test_security_txt(anonymous: Browser) -> None:
+def test_security_txt_has_a_contact_and_an_expiry(anonymous: Browser) -> None:
     """RFC 9116: a contact, and a date of expiry within a year."""
     answer = anonymous.get("/.well-known/security.txt")
     assert answer.headers["content-type"].startswith("text/plain")
@@ -173,7 +173,7 @@ def test_security_txt(anonymous: Browser) -> None:
         '{"name": "A", "n\\u0061me": "B"}',
     ],
 )
-def test_a_field_may_be_given_only_once(body: str, world: World) -> None:
+def test_a_body_that_gives_a_field_twice_is_400(body: str, world: World) -> None:
     answer = world.patient.request(
         "PATCH", "/api/users/me", content=body, headers={"content-type": "application/json"}
     )
@@ -188,8 +188,8 @@ def test_a_field_may_be_given_only_once(body: str, world: World) -> None:
         *("/API/users", "/api/Users", "/api/users;x=1", "/api/users%00"),
     ],
 )
-def test_variants_of_a_path_are_unknown_paths(path: str, world: World, anonymous: Browser) -> None:
-    """None widens access: not even the administrator gets anywhere by one."""
+def test_other_spellings_of_a_path_are_404(path: str, world: World, anonymous: Browser) -> None:
+    """They give access to nothing, not even to an administrator."""
     assert anonymous.get(path).status_code == 404
     assert world.admin.get(path).status_code == 404
 
@@ -197,10 +197,10 @@ def test_variants_of_a_path_are_unknown_paths(path: str, world: World, anonymous
 # Logs
 
 
-def test_logs_hold_no_query_no_body_and_no_values(
+def test_logs_have_no_query_no_body_and_no_values(
     world: World, backend: Backend, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Not even of a request that fails inside (ASVS 5.0, 16.2.5): a search term is a patient's name."""
+    """Not even those of a request that ends in 500 (ASVS 5.0, 16.2.5): a search term is a patient's name."""
     secret = "Quatermass"
     caplog.set_level(logging.DEBUG)
     logging.getLogger("httpx").setLevel(logging.WARNING)

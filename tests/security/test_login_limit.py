@@ -32,7 +32,7 @@ def clinic(backend: Backend) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def address(world: World) -> str:
-    """The e-mail of an active account; a successful login leaves its counter clear."""
+    """The e-mail of an active account without failed attempts."""
     return str(world.account()[1]["email"])
 
 
@@ -51,7 +51,7 @@ def attempts(backend: Backend, address: str) -> dict[str, str]:
 
 
 def lock(backend: Backend, address: str, *, seconds: float = 900, count: int = 5) -> None:
-    """As `count` attempts leave it that failed when there were `seconds` left of the window."""
+    """Write the counter as `count` failed attempts leave it, with `seconds` left of the window."""
     with backend.redis as connection:
         first = int(time.time() - 900 + seconds)
         connection.hset(key(address), mapping={"count": count, "first_attempt": first})
@@ -63,7 +63,7 @@ def unlock(backend: Backend, address: str) -> None:
         connection.delete(key(address))
 
 
-def test_five_attempts_fail_and_the_sixth_is_429_even_with_the_right_password(
+def test_after_five_failed_sign_ins_even_the_right_password_is_429(
     backend: Backend, door: Browser, address: str
 ) -> None:
     """Requirement, Rate Limiting: "Login endpoint: 5 attempts per 15 minutes per email"; requirement 1,
@@ -83,14 +83,14 @@ def test_five_attempts_fail_and_the_sixth_is_429_even_with_the_right_password(
     assert door.login(address, PASSWORD).status_code == 200
 
 
-def test_unknown_emails_count_too(backend: Backend, door: Browser) -> None:
+def test_failed_sign_ins_of_unknown_emails_count_too(backend: Backend, door: Browser) -> None:
     """Contract, accounts: "unknown e-mails count too": the limit tells nobody who has an account."""
     nobody = email("nobody")
     lock(backend, nobody, count=4)
     assert [door.login(nobody, PASSWORD).status_code for _ in range(3)] == [401, 429, 429]
 
 
-def test_redis_holds_what_the_requirement_says(backend: Backend, door: Browser) -> None:
+def test_redis_keeps_failed_sign_ins_as_the_requirement_says(backend: Backend, door: Browser) -> None:
     """Requirement, LoginAttempt (Redis): "key: `login:attempts:{email}`", "value: `{count: int,
     first_attempt: timestamp}`", "ttl: 900 seconds"."""
     nobody, before = email("nobody"), int(time.time())
@@ -110,7 +110,7 @@ def test_redis_holds_what_the_requirement_says(backend: Backend, door: Browser) 
         assert 0 < connection.ttl(key(nobody)) <= 300, "the window is fixed"
 
 
-def test_a_success_clears_the_count(backend: Backend, door: Browser, address: str) -> None:
+def test_a_successful_sign_in_clears_the_count(backend: Backend, door: Browser, address: str) -> None:
     """Contract, accounts: "a success clears"."""
     lock(backend, address, count=4)
     answer = door.login(address, PASSWORD)
@@ -119,7 +119,7 @@ def test_a_success_clears_the_count(backend: Backend, door: Browser, address: st
     assert attempts(backend, address) == {}
 
 
-def test_trying_while_locked_does_not_extend_the_window(
+def test_sign_ins_while_locked_do_not_extend_the_window(
     backend: Backend, door: Browser, address: str
 ) -> None:
     """Contract, accounts: "trying while locked does not extend"."""
@@ -138,7 +138,7 @@ def test_trying_while_locked_does_not_extend_the_window(
 
 
 @pytest.mark.parametrize(("left", "minutes"), [(890, 15), (90, 2), (59, 1), (2, 1)])
-def test_minutes_are_rounded_up_and_at_least_one(
+def test_the_minutes_of_a_lock_are_rounded_up_and_at_least_1(
     backend: Backend, door: Browser, left: float, minutes: int
 ) -> None:
     """Contract, accounts: "X is minutes rounded up, at least 1; `Retry-After` in seconds"."""
@@ -149,7 +149,7 @@ def test_minutes_are_rounded_up_and_at_least_one(
     assert 1 <= int(answer.headers["retry-after"]) <= left
 
 
-def test_case_and_space_around_an_email_share_one_counter(backend: Backend, door: Browser) -> None:
+def test_spellings_of_an_email_share_one_counter(backend: Backend, door: Browser) -> None:
     """Contract, accounts: "Account e-mails are stored and answered trimmed, NFC and lower-cased: one account,
     one counter"."""
     nobody = email("nobody")
@@ -158,7 +158,9 @@ def test_case_and_space_around_an_email_share_one_counter(backend: Backend, door
     assert attempts(backend, nobody)["count"] == "4"
 
 
-def test_403_for_a_pending_account_does_not_clear(backend: Backend, door: Browser, world: World) -> None:
+def test_a_403_for_a_pending_account_does_not_clear_the_count(
+    backend: Backend, door: Browser, world: World
+) -> None:
     """Contract, accounts: "403 for pending does not clear"."""
     body = registration(Role.STAFF)
     assert door.post("/api/auth/register", body).status_code == 201
@@ -169,9 +171,7 @@ def test_403_for_a_pending_account_does_not_clear(backend: Backend, door: Browse
 
 
 @pytest.mark.parametrize("body", [{"email": "{}"}, {"email": "{}", "password": 1}, {"email": "{}", "x": ""}])
-def test_a_body_that_breaks_the_contract_is_no_attempt(
-    backend: Backend, door: Browser, body: dict[str, Any]
-) -> None:
+def test_an_invalid_login_body_is_no_attempt(backend: Backend, door: Browser, body: dict[str, Any]) -> None:
     """Requirement, Rate Limiting: an attempt is an e-mail and a password."""
     nobody = email("nobody")
     assert door.post("/api/auth/login", body | {"email": nobody}).status_code == 400
@@ -186,7 +186,7 @@ def test_one_email_does_not_lock_another(backend: Backend, door: Browser, addres
     assert door.login(address, PASSWORD).status_code == 200
 
 
-def test_twenty_tries_at_once_on_two_instances_check_five_passwords(
+def test_of_twenty_concurrent_sign_ins_on_two_instances_five_are_checked(
     backend: Backend, clinic: Service
 ) -> None:
     """Requirement, Rate Limiting, under concurrency; contract: "The slot is taken before the password is
@@ -201,7 +201,7 @@ def test_twenty_tries_at_once_on_two_instances_check_five_passwords(
 
 
 class Broken:
-    """Ways in which the database fails at one point of a sign-in, and how to mend it."""
+    """Ways to make the database fail at one point of a sign-in, and how to undo them."""
 
     INSERT = (
         "CREATE FUNCTION break() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$",
@@ -228,7 +228,7 @@ def failures_of_addresses(backend: Backend) -> int:
 
 
 @pytest.mark.parametrize("where", Broken.WAYS)
-def test_an_attempt_that_ends_in_5xx_is_given_back(
+def test_a_sign_in_that_ends_in_5xx_is_no_attempt(
     where: str, backend: Backend, door: Browser, address: str
 ) -> None:
     """Contract, accounts: "An attempt that ends in 5xx, for whatever reason, is given back"; what failed
@@ -253,7 +253,7 @@ def test_an_attempt_that_ends_in_5xx_is_given_back(
     assert failures_of_addresses(backend) == before
 
 
-def test_a_connection_that_dies_while_the_account_is_locked(
+def test_a_sign_in_whose_database_connection_dies_is_no_attempt(
     backend: Backend, door: Browser, address: str
 ) -> None:
     before = failures_of_addresses(backend)
@@ -272,8 +272,8 @@ def test_a_connection_that_dies_while_the_account_is_locked(
     assert failures_of_addresses(backend) == before
 
 
-def test_an_attempt_ends_once(backend: Backend) -> None:
-    """Kept, it is not given back; given back, it is not given back again; nobody's is given back for it."""
+def test_a_login_attempt_is_kept_or_given_back_once(backend: Backend) -> None:
+    """One that was kept is not given back, and none is given back twice."""
 
     async def run() -> None:
         store = CounterStore.connect(backend.redis_url)
@@ -291,8 +291,8 @@ def test_an_attempt_ends_once(backend: Backend) -> None:
     assert attempts(backend, nobody).keys() == {"count", "first_attempt"}
 
 
-def test_an_attempt_that_nobody_ended_lapses(backend: Backend) -> None:
-    """The process was killed while it checked the password, or Redis could not be told."""
+def test_a_login_attempt_that_never_ended_lapses(backend: Backend) -> None:
+    """Its process was killed while it checked the password, or Redis was away when it ended."""
 
     async def take() -> Attempt:
         store = CounterStore.connect(backend.redis_url)
@@ -311,8 +311,10 @@ def test_an_attempt_that_nobody_ended_lapses(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("gone", [asyncio.CancelledError, SystemExit, TooBusyError])
-def test_whatever_ends_a_request_gives_back(backend: Backend, gone: type[BaseException]) -> None:
-    """A shutdown cancels it, the queue of passwords is full: what is no commit is undone."""
+def test_a_request_that_is_not_committed_gives_its_login_attempt_back(
+    backend: Backend, gone: type[BaseException]
+) -> None:
+    """For example because a shutdown cancels it, or the queue of passwords is full."""
 
     seen = list[str]()
 
@@ -335,7 +337,7 @@ def test_whatever_ends_a_request_gives_back(backend: Backend, gone: type[BaseExc
     assert seen == ["given back"]
 
 
-def test_a_password_that_could_not_be_checked_is_no_attempt(
+def test_a_sign_in_without_postgresql_is_no_attempt(
     servers: Backend, populated: tuple[Backend, dict[str, dict[str, str]], float]
 ) -> None:
     """Contract, accounts: "five attempts that fail": while PostgreSQL is away nothing was tried."""

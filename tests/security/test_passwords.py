@@ -20,7 +20,7 @@ BUSY = "The service is unavailable right now. Please try again shortly."
 
 @pytest.fixture
 def full(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """An instance that has no place left in its queue, with the login limit of the requirement."""
+    """An instance whose queue is full, with the login limit of the requirement."""
     monkeypatch.setattr("api.app.Passwords", partial(Passwords, threads=1, queue=-1))
     with Service(backend, backend.settings(login_attempts=5)) as running:
         yield running
@@ -39,7 +39,7 @@ def hash_of(backend: Backend, account: str) -> str:
     return str(hashed)
 
 
-def test_every_hash_has_cost_twelve(backend: Backend, world: World) -> None:
+def test_every_password_hash_has_bcrypt_cost_12(backend: Backend, world: World) -> None:
     """Requirement, Password Requirements: "Hashed with bcrypt (cost factor 12)", wherever one is set."""
     browser, me = world.account()
     hashes = [hash_of(backend, me["email"])]
@@ -55,7 +55,7 @@ def test_every_hash_has_cost_twelve(backend: Backend, world: World) -> None:
 
 
 class Watched(Passwords):
-    """Notes what work is done, and with what kind of hash."""
+    """Notes which bcrypt function runs, and with what kind of hash."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,11 +66,11 @@ class Watched(Passwords):
         return await super().run_in_pool(work, *args)
 
 
-def test_an_unknown_email_costs_what_a_known_one_does(
+def test_sign_in_hashes_once_for_known_and_unknown_emails(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requirement 1, "Invalid email or password": the time must not tell them apart either. So every attempt
-    is one check of a hash of cost 12; test_a_full_queue_is_503_and_locks_nobody_out has both wait in line."""
+    is one check of a hash of cost 12; both wait in the same queue."""
     watched = Watched()
     monkeypatch.setattr("api.app.Passwords", lambda **_: watched)
     with Service(backend, backend.settings()) as running:
@@ -87,9 +87,11 @@ def test_an_unknown_email_costs_what_a_known_one_does(
             assert watched.done == [(bcrypt.checkpw, b"$2b$12$")], account
 
 
-def test_a_full_queue_is_503_and_locks_nobody_out(backend: Backend, service: Service, full: Service) -> None:
-    """Contract, accounts: only "attempts that fail" count, and these were never judged. An unknown e-mail
-    finds no place either."""
+def test_a_full_password_queue_is_503_and_locks_nobody_out(
+    backend: Backend, service: Service, full: Service
+) -> None:
+    """Contract, accounts: only "attempts that fail" count, and these passwords were not checked. An unknown
+    e-mail waits in the same queue."""
     for account in ("staff@test.example", email("nobody")):
         for _ in range(6):
             answer = full.browser().login(account, PASSWORD)
@@ -100,7 +102,7 @@ def test_a_full_queue_is_503_and_locks_nobody_out(backend: Backend, service: Ser
     assert service.browser().login("staff@test.example", PASSWORD).status_code == 200
 
 
-def test_a_full_queue_gives_back_no_more_than_it_took(backend: Backend, full: Service) -> None:
+def test_a_full_password_queue_forgives_no_earlier_failure(backend: Backend, full: Service) -> None:
     """Contract, accounts: a fixed window; being busy does not forgive what failed before."""
     with backend.redis as connection:
         key = "login:attempts:doctor@test.example"
@@ -111,7 +113,7 @@ def test_a_full_queue_gives_back_no_more_than_it_took(backend: Backend, full: Se
         assert 0 < connection.ttl(key) <= 600
 
 
-def test_a_full_queue_registers_nobody_and_changes_no_password(
+def test_a_full_password_queue_registers_nobody_and_changes_no_password(
     backend: Backend, full: Service, world: World
 ) -> None:
     """Requirement, HTTP Status Codes; contract, errors: 503, and nothing is half done."""
@@ -133,14 +135,14 @@ def test_a_full_queue_registers_nobody_and_changes_no_password(
     assert patient.get("/api/users/me").status_code == 200
 
 
-def test_places_are_taken_and_given_back(small: Service) -> None:
-    """A crowd gets an answer at once, and those who found a place theirs a little later."""
+def test_places_in_the_password_queue_are_taken_and_freed(small: Service) -> None:
+    """Of twenty at the same time, those without a place get 503 at once."""
 
-    def knock(browser: Browser) -> int:
+    def sign_in(browser: Browser) -> int:
         return browser.login(email("nobody"), PASSWORD).status_code
 
     with ThreadPoolExecutor(20) as pool:
-        answers = Counter(pool.map(knock, [small.browser() for _ in range(20)]))
+        answers = Counter(pool.map(sign_in, [small.browser() for _ in range(20)]))
     assert answers.keys() == {401, 503}
     assert answers[401] >= 3
     assert small.browser().login("staff@test.example", PASSWORD).status_code == 200

@@ -1,5 +1,5 @@
-"""All requests of a worker ask Redis over one connection: each gets its own answer, none is counted twice,
-and none passes uncounted because the connection is full, cut or spoilt."""
+"""All requests of a worker use one connection to Redis: each gets its own answer, none is counted twice, and
+none passes uncounted because the connection is full, cut or has wrong bytes in it."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ KEY = "requests:user:somebody"
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server of this module's own."""
+    """The URL of a Valkey for this module alone."""
     folder = tmp_path_factory.mktemp("valkey")
     with embedded.start(folder, postgres=False) as servers:
         yield servers.redis_url
@@ -73,8 +73,8 @@ def said(words: range) -> list[bytes]:
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 65536])
-def test_each_gets_the_answer_to_what_it_asked(valkey: str, pieces: int) -> None:
-    """However the answers are cut into packets."""
+def test_each_redis_command_gets_its_own_answer(valkey: str, pieces: int) -> None:
+    """Even if the answers come in pieces of any size."""
 
     async def run() -> tuple[list[Any], int]:
         async with behind(valkey) as (relay, store):
@@ -86,7 +86,7 @@ def test_each_gets_the_answer_to_what_it_asked(valkey: str, pieces: int) -> None
     assert connections == 1, "they waited for one connection, and shared it"
 
 
-def test_an_answer_whose_request_has_gone_is_nobody_elses(valkey: str) -> None:
+def test_the_answer_to_a_cancelled_redis_command_goes_to_no_other(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (relay, store):
             await store.execute("ECHO", "first")
@@ -104,7 +104,7 @@ def test_an_answer_whose_request_has_gone_is_nobody_elses(valkey: str) -> None:
         assert isinstance(answer, asyncio.CancelledError) or answer == expected
 
 
-def test_what_is_beyond_the_most_in_flight_is_busy_and_not_asked(valkey: str) -> None:
+def test_redis_commands_beyond_the_most_in_flight_are_busy_and_not_sent(valkey: str) -> None:
     async def run() -> None:
         async with behind(valkey) as (relay, store):
             await store.count_request(KEY, 60_000)
@@ -122,7 +122,7 @@ def test_what_is_beyond_the_most_in_flight_is_busy_and_not_asked(valkey: str) ->
     assert counted(valkey) == MAX_IN_FLIGHT + 2
 
 
-def test_so_is_what_is_beyond_the_most_that_wait_for_a_connection(valkey: str) -> None:
+def test_redis_commands_beyond_the_most_that_wait_for_a_connection_are_busy(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
             return await outcomes(*counts(store, MAX_IN_FLIGHT + 50))
@@ -131,8 +131,8 @@ def test_so_is_what_is_beyond_the_most_that_wait_for_a_connection(valkey: str) -
     assert (len(busy), counted(valkey)) == (50, MAX_IN_FLIGHT)
 
 
-def test_scripts_that_are_flushed_are_loaded_again(valkey: str) -> None:
-    """What Redis does not know has not run: nobody is counted twice, or not at all."""
+def test_flushed_redis_scripts_are_loaded_again(valkey: str) -> None:
+    """A script that Redis does not have has not run, so every request is counted once."""
 
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
@@ -146,9 +146,9 @@ def test_scripts_that_are_flushed_are_loaded_again(valkey: str) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 3, 50])
-def test_what_may_have_run_is_not_asked_again(valkey: str, after: int) -> None:
-    """The connection ends in the middle of an answer: Redis is there, so whose answer is lost is told to come
-    back; whose came has it."""
+def test_a_redis_command_that_may_have_run_is_not_repeated(valkey: str, after: int) -> None:
+    """The connection ends in the middle of an answer. Commands whose answer came have it; the others are
+    busy, because Redis is there."""
 
     async def run() -> tuple[list[Any], int, int]:
         async with behind(valkey) as (relay, store):
@@ -165,12 +165,12 @@ def test_what_may_have_run_is_not_asked_again(valkey: str, after: int) -> None:
     assert [count for count, _ in arrived] == [*range(2, 2 + len(arrived))]
     assert len(arrived) == after // len(b"*2\r\n:2\r\n:59999\r\n")
     assert last == 32
-    assert connections == 3, "the first, the second opinion, and the next"
+    assert connections == 3, "the first, the probe's, and the next"
 
 
 @pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28"])
-def test_what_is_no_answer_ends_the_connection(valkey: str, words: bytes) -> None:
-    """Nothing that comes after it would be known to be the answer to anything."""
+def test_bytes_that_are_no_redis_answer_end_the_connection(valkey: str, words: bytes) -> None:
+    """What comes after them could be the answer to any command."""
 
     async def run() -> None:
         async with behind(valkey) as (relay, store):
@@ -185,8 +185,8 @@ def test_what_is_no_answer_ends_the_connection(valkey: str, words: bytes) -> Non
     asyncio.run(run())
 
 
-def test_an_answer_that_nobody_asked_for_ends_the_connection(valkey: str) -> None:
-    """Whoever asked next would get it."""
+def test_a_redis_answer_to_no_command_ends_the_connection(valkey: str) -> None:
+    """The next command would get it as its own."""
 
     async def run() -> None:
         async with behind(valkey) as (relay, store):
@@ -199,8 +199,8 @@ def test_an_answer_that_nobody_asked_for_ends_the_connection(valkey: str) -> Non
     asyncio.run(run())
 
 
-def test_one_that_answers_elsewhere_is_waited_for_and_is_then_busy(valkey: str) -> None:
-    """This connection is dead, as behind a firewall that has forgotten it; the next one is not."""
+def test_a_redis_that_answers_on_another_connection_only_is_busy(valkey: str) -> None:
+    """Only this connection is dead, as behind a firewall that has forgotten it."""
 
     async def run() -> None:
         async with behind(valkey) as (relay, store):
@@ -213,7 +213,7 @@ def test_one_that_answers_elsewhere_is_waited_for_and_is_then_busy(valkey: str) 
     asyncio.run(run())
 
 
-def test_a_slow_answer_is_an_answer(valkey: str) -> None:
+def test_a_slow_redis_answer_is_waited_for(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (relay, store):
             await store.execute("ECHO", "first")
@@ -223,8 +223,8 @@ def test_a_slow_answer_is_an_answer(valkey: str) -> None:
     assert asyncio.run(run()) == said(range(20))
 
 
-def test_one_that_answers_nowhere_is_away_until_it_answers_again(valkey: str) -> None:
-    """A stalled server: who asked first and who asked last are told at the same time."""
+def test_a_redis_that_answers_on_no_connection_is_away_until_it_answers(valkey: str) -> None:
+    """A stalled server. The first and the last command in flight fail at the same time."""
 
     async def run() -> None:
         async with behind(valkey) as (_, store):
@@ -243,7 +243,7 @@ def test_one_that_answers_nowhere_is_away_until_it_answers_again(valkey: str) ->
 
 @contextmanager
 def stalled(valkey: str) -> Iterator[None]:
-    """The server's process stands still."""
+    """The process of the server is stopped, and continues at the end of the block."""
     with redis.Redis.from_url(valkey) as connection:
         process = int(connection.info("server")["process_id"])
     os.kill(process, signal.SIGSTOP)
@@ -253,7 +253,7 @@ def stalled(valkey: str) -> Iterator[None]:
         os.kill(process, signal.SIGCONT)
 
 
-def test_a_loop_that_was_full_first_reads_what_came_meanwhile(valkey: str) -> None:
+def test_redis_answers_that_came_while_the_event_loop_was_full_are_read(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
             await store.execute("ECHO", "first")
@@ -269,7 +269,7 @@ def stall() -> None:
     time.sleep(2.5)
 
 
-def test_big_answers_among_small_ones(valkey: str) -> None:
+def test_a_big_redis_answer_between_small_ones_is_read(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
             await store.execute("SET", "big", b"x" * 5_000_000)
@@ -280,8 +280,8 @@ def test_big_answers_among_small_ones(valkey: str) -> None:
     assert [len(answer) for answer in answers] == [*[1] * 5, 5_000_000, *[1] * 5]
 
 
-def test_what_redis_says_unasked_is_no_answer(valkey: str) -> None:
-    """RESP3: pushes, here of keys that change."""
+def test_a_redis_push_is_no_answer(valkey: str) -> None:
+    """RESP3, here about keys that change."""
 
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
@@ -294,7 +294,7 @@ def test_what_redis_says_unasked_is_no_answer(valkey: str) -> None:
     assert asyncio.run(run()) == said(range(20))
 
 
-def test_an_objection_is_one_requests_own(valkey: str) -> None:
+def test_a_redis_error_is_the_answer_to_its_own_command_only(valkey: str) -> None:
     async def run() -> list[Any]:
         async with behind(valkey) as (_, store):
             wrong = asyncio.create_task(store.execute("NO-SUCH-COMMAND"))
@@ -305,7 +305,7 @@ def test_an_objection_is_one_requests_own(valkey: str) -> None:
     assert isinstance(answers[3], redis.ResponseError)
 
 
-def test_a_restarted_server_costs_nobody_an_error_who_asks_afterwards(tmp_path: Path) -> None:
+def test_commands_after_a_restart_of_redis_do_not_fail(tmp_path: Path) -> None:
     async def run() -> None:
         servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)
         async with connected(servers.redis_url) as store:
@@ -319,8 +319,8 @@ def test_a_restarted_server_costs_nobody_an_error_who_asks_afterwards(tmp_path: 
     embedded.discard(tmp_path)
 
 
-def test_a_restart_while_many_ask(tmp_path: Path) -> None:
-    """Each gets an answer, or one of the two refusals; nobody is left waiting."""
+def test_commands_during_a_restart_of_redis_are_answered_or_refused(tmp_path: Path) -> None:
+    """Each gets an answer or one of the two errors; none waits for ever."""
 
     async def keep_asking(store: CounterStore, stop: asyncio.Event) -> list[Any]:
         answers = []
@@ -351,7 +351,7 @@ def test_a_restart_while_many_ask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_a_server_that_hangs_up_during_the_handshake_is_away(run: Callable[[Any], None]) -> None:
+def test_a_redis_that_disconnects_during_the_handshake_is_away(run: Callable[[Any], None]) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         writer.write(b"%0\r\n")
@@ -367,8 +367,8 @@ def test_a_server_that_hangs_up_during_the_handshake_is_away(run: Callable[[Any]
     run(ask())
 
 
-def test_a_user_whose_password_has_changed_is_told_so(valkey: str) -> None:
-    """Who is connected goes on; a new connection is refused, which is no load."""
+def test_a_changed_redis_password_is_an_error_at_the_next_connection(valkey: str) -> None:
+    """The open connection goes on. A new one is refused, and that is not BusyError."""
 
     async def run() -> None:
         with redis.Redis.from_url(valkey) as admin:
@@ -389,7 +389,7 @@ def test_a_user_whose_password_has_changed_is_told_so(valkey: str) -> None:
     asyncio.run(run())
 
 
-def test_an_idle_connection_is_kept_up_as_the_url_says(valkey: str) -> None:
+def test_an_idle_redis_connection_is_pinged_as_the_url_says(valkey: str) -> None:
     async def run() -> int:
         async with connected(f"{valkey}?health_check_interval=1") as store:
             await store.execute("ECHO", "first")
@@ -405,7 +405,7 @@ def pings(valkey: str) -> int:
         return int(connection.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"])
 
 
-def test_nothing_stays_open_or_waiting_at_the_end(valkey: str) -> None:
+def test_a_closed_store_leaves_no_connection_and_no_waiting_command(valkey: str) -> None:
     async def run() -> list[Any]:
         async with relayed(valkey) as relay:
             async with connected(relay.url) as store:

@@ -30,7 +30,7 @@ def clinic(backend: Backend) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def two_a_minute(backend: Backend) -> Iterator[Service]:
-    """An instance whose limit is soon reached; it believes in a proxy on its own machine."""
+    """An instance whose limit is soon reached, and which trusts a proxy on this machine."""
     settings = backend.settings(rate_limit_per_minute=2, trusted_proxies=("127.0.0.1", "::1"))
     with Service(backend, settings) as running:
         yield running
@@ -59,7 +59,7 @@ def spend(backend: Backend, key: str, requests: int, seconds: int = 60) -> None:
 
 
 def use_up(service: Service) -> Browser:
-    """Anonymous callers have reached the limit of their address."""
+    """Reach the limit of the address as an anonymous caller, who is returned."""
     stranger = service.browser()
     while stranger.post(REGISTER, {}).status_code != 429:
         pass
@@ -71,7 +71,7 @@ def as_user(service: Service, browser: Browser) -> Browser:
     return service.browser(dict(browser.cookies))
 
 
-def test_a_hundred_of_150_at_once_over_two_sessions_on_two_instances(
+def test_of_150_concurrent_requests_of_a_user_100_pass(
     backend: Backend, clinic: Service, world: World
 ) -> None:
     """Requirement, Rate Limiting: "All other endpoints: 100 requests per minute per user"; contract: "over
@@ -89,7 +89,7 @@ def test_a_hundred_of_150_at_once_over_two_sessions_on_two_instances(
     assert left == [0] * 50 + list(range(100))
 
 
-def test_headers_tell_where_the_caller_stands_whatever_the_answer(clinic: Service, world: World) -> None:
+def test_rate_limit_headers_are_on_answers_of_every_status(clinic: Service, world: World) -> None:
     """Contract, browsers: "Retry-After and the rate-limit headers"; draft-ietf-httpapi-ratelimit-headers."""
     patient = as_user(clinic, world.patient)
     answers = [
@@ -106,7 +106,9 @@ def test_headers_tell_where_the_caller_stands_whatever_the_answer(clinic: Servic
         assert 1 <= int(answer.headers["ratelimit-reset"]) <= 60
 
 
-def test_one_more_is_429_and_says_when_to_come_back(backend: Backend, clinic: Service, world: World) -> None:
+def test_a_request_over_the_limit_is_429_with_retry_after(
+    backend: Backend, clinic: Service, world: World
+) -> None:
     """Requirement, HTTP Status Codes, "429: Too Many Requests", and Error Response Format."""
     doctor = as_user(clinic, world.doctor)
     spend(backend, f"user:{doctor.me()['id']}", 99, seconds=40)
@@ -121,9 +123,7 @@ def test_one_more_is_429_and_says_when_to_come_back(backend: Backend, clinic: Se
     assert "Retry-After" in answer.headers["access-control-expose-headers"]
 
 
-def test_the_window_is_fixed_and_then_there_is_a_new_one(
-    backend: Backend, clinic: Service, world: World
-) -> None:
+def test_the_rate_limit_window_is_fixed(backend: Backend, clinic: Service, world: World) -> None:
     """Requirement, Rate Limiting: "per minute"; trying while over the limit does not prolong it."""
     doctor = as_user(clinic, world.doctor)
     key = f"requests:user:{doctor.me()['id']}"
@@ -136,7 +136,7 @@ def test_the_window_is_fixed_and_then_there_is_a_new_one(
     assert standing(doctor.get(ME)) == ("100; w=60", "100", "99")
 
 
-def test_each_user_has_a_limit_of_his_own(backend: Backend, clinic: Service, world: World) -> None:
+def test_each_user_has_their_own_rate_limit(backend: Backend, clinic: Service, world: World) -> None:
     """Requirement, Rate Limiting: "per user", from whatever address."""
     doctor, staff = as_user(clinic, world.doctor), as_user(clinic, world.staff)
     spend(backend, f"user:{doctor.me()['id']}", 100)
@@ -144,7 +144,7 @@ def test_each_user_has_a_limit_of_his_own(backend: Backend, clinic: Service, wor
     assert staff.get(ME).status_code == 200
 
 
-def test_the_limit_is_judged_after_the_origin_and_before_all_else(
+def test_the_rate_limit_is_applied_after_the_origin_check_and_before_all_else(
     two_a_minute: Service, world: World
 ) -> None:
     """Contract, order: "Foreign Origin on an unsafe method 403 … over the limit 429; role 403 … Content type
@@ -161,7 +161,9 @@ def test_the_limit_is_judged_after_the_origin_and_before_all_else(
     assert patient.delete(ME).status_code == 405
 
 
-def test_what_serves_strangers_is_counted_on_their_address(two_a_minute: Service, world: World) -> None:
+def test_requests_of_anonymous_callers_are_counted_on_their_address(
+    two_a_minute: Service, world: World
+) -> None:
     """Contract, the limit: "per address for what serves anonymous callers (register; refresh without a living
     session's token)"."""
     answers = [two_a_minute.browser().post(REGISTER, {}) for _ in range(3)]
@@ -172,7 +174,7 @@ def test_what_serves_strangers_is_counted_on_their_address(two_a_minute: Service
     anonymous = two_a_minute.browser()
     assert anonymous.post(REFRESH).status_code == 429
     assert two_a_minute.browser({"refresh_token": "nonsense"}).post(REFRESH).status_code == 429
-    assert as_user(two_a_minute, world.staff).get(ME).status_code == 200, "a user does not pay for them"
+    assert as_user(two_a_minute, world.staff).get(ME).status_code == 200, "users are not counted with them"
 
 
 def test_a_401_is_neither_counted_nor_429(backend: Backend, two_a_minute: Service, world: World) -> None:
@@ -198,14 +200,14 @@ def test_a_401_is_neither_counted_nor_429(backend: Backend, two_a_minute: Servic
                 assert neighbour.request(method, path).status_code == 401, path
         assert counted(backend) == counts
     patient = as_user(two_a_minute, world.other_patient)
-    assert patient.post(REFRESH).status_code == 200, "and whoever has a living session refreshes"
+    assert patient.post(REFRESH).status_code == 200, "a living session is refreshed"
 
 
 class TestAgainstAThief:
     """Contract, the limit: a thief of a cookie who loops keeps its user neither from listing and ending
     sessions, nor from changing the password, nor from signing out."""
 
-    def test_listing_ending_and_the_password_have_a_count_of_their_own(
+    def test_session_and_password_operations_have_their_own_rate_limit(
         self, backend: Backend, two_a_minute: Service, world: World
     ) -> None:
         browser, me = world.account()
@@ -222,15 +224,15 @@ class TestAgainstAThief:
         assert int(victim.post(f"{ME}/password", {}).headers["retry-after"]) <= 60
         assert count_of(backend, me["id"], "safeguard") == 5
 
-    def test_the_reverse_holds_as_well(self, two_a_minute: Service, world: World) -> None:
+    def test_session_operations_do_not_use_up_the_rate_limit_of_the_others(
+        self, two_a_minute: Service, world: World
+    ) -> None:
         browser = as_user(two_a_minute, world.account()[0])
         while browser.get(f"{ME}/sessions").status_code != 429:
             pass
         assert browser.get(ME).status_code == 200
 
-    def test_signing_out_is_never_refused(
-        self, backend: Backend, two_a_minute: Service, world: World
-    ) -> None:
+    def test_signing_out_is_never_429(self, backend: Backend, two_a_minute: Service, world: World) -> None:
         browser, _ = world.account()
         victim, thief = as_user(two_a_minute, browser), as_user(two_a_minute, browser)
         while thief.get(ME).status_code != 429:
@@ -246,7 +248,7 @@ class TestAgainstAThief:
 
 
 @pytest.mark.parametrize("remembered", [True, False], ids=["just ended", "ended long ago"])
-def test_an_ended_session_counts_on_nobody(
+def test_requests_of_an_ended_session_are_not_counted_on_its_user(
     backend: Backend, two_a_minute: Service, service: Service, world: World, remembered: bool
 ) -> None:
     """Contract, accounts: "dead cookies mean anonymous": who holds one cannot use up its user's limit."""
@@ -266,7 +268,7 @@ def test_an_ended_session_counts_on_nobody(
     assert count_of(backend, user_id) == before
 
 
-def test_health_documentation_and_options_are_exempt(two_a_minute: Service) -> None:
+def test_health_documents_and_options_are_not_counted(two_a_minute: Service) -> None:
     """Contract, accounts: "health, docs, contract files and OPTIONS are exempt"."""
     anonymous = two_a_minute.browser()
     use_up(two_a_minute)
@@ -280,7 +282,9 @@ def test_health_documentation_and_options_are_exempt(two_a_minute: Service) -> N
         assert anonymous.request("OPTIONS", ME, headers=preflight).status_code == 204
 
 
-def test_login_is_counted_by_email_only(backend: Backend, two_a_minute: Service, world: World) -> None:
+def test_login_is_counted_on_neither_user_nor_address(
+    backend: Backend, two_a_minute: Service, world: World
+) -> None:
     """Requirement, Rate Limiting: login has a limit of its own, "All other endpoints" have this one."""
     staff = as_user(two_a_minute, world.staff)
     while staff.get(ME).status_code == 200:
@@ -292,7 +296,9 @@ def test_login_is_counted_by_email_only(backend: Backend, two_a_minute: Service,
     assert count_of(backend, world.staff.me()["id"]) == before + 1  # what `me` cost
 
 
-def test_refresh_is_counted_on_its_user(backend: Backend, two_a_minute: Service, world: World) -> None:
+def test_refresh_is_counted_on_the_user_of_its_token(
+    backend: Backend, two_a_minute: Service, world: World
+) -> None:
     """Contract, accounts: "refresh counts on its token's user"; over the limit nothing is rotated."""
     doctor = as_user(two_a_minute, world.other_doctor)
     assert standing(doctor.get(ME))[2] == "1"
@@ -309,14 +315,16 @@ def test_refresh_is_counted_on_its_user(backend: Backend, two_a_minute: Service,
     assert doctor.cookies["refresh_token"] != before["refresh_token"]
 
 
-def test_register_by_a_signed_in_admin_is_counted_on_him(two_a_minute: Service, world: World) -> None:
+def test_register_by_an_administrator_is_counted_on_them(two_a_minute: Service, world: World) -> None:
     """Requirement, Rate Limiting: "All other endpoints", the public ones too."""
     admin = as_user(two_a_minute, world.admin)
     assert [admin.post(REGISTER, {}).status_code for _ in range(3)] == [400, 400, 429]
     assert two_a_minute.browser().post(REGISTER, {}).status_code == 400
 
 
-def test_the_statuses_of_the_requirement(backend: Backend, two_a_minute: Service, world: World) -> None:
+def test_every_status_of_the_requirement_is_answered(
+    backend: Backend, two_a_minute: Service, world: World
+) -> None:
     """Requirement, HTTP Status Codes, in its order; every error is, by Error Response Format (All Endpoints),
     `{"detail": "Error message"}` as JSON and nothing else."""
     limited = use_up(two_a_minute)
@@ -344,7 +352,7 @@ def test_the_statuses_of_the_requirement(backend: Backend, two_a_minute: Service
 
 
 def test_the_traffic_net_catches_a_header_that_is_missing(two_a_minute: Service, world: World) -> None:
-    """What openapi.yaml promises with every answer fails the test that receives an answer without it."""
+    """An answer without a header that openapi.yaml promises fails the test that receives it."""
     limited = use_up(two_a_minute)
     standing = ["ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
     for browser, method, path, names in [
@@ -372,27 +380,27 @@ class TestProxies:
             for value in forwarded
         ]
 
-    def test_a_trusted_proxy_tells_the_address(self, two_a_minute: Service) -> None:
+    def test_x_forwarded_for_of_a_trusted_proxy_is_the_address(self, two_a_minute: Service) -> None:
         assert self.statuses(two_a_minute, *["203.0.113.1"] * 3) == [400, 400, 429]
         assert self.statuses(two_a_minute, "203.0.113.2") == [400]
 
-    def test_only_its_own_entry_counts_and_not_what_the_client_wrote(self, two_a_minute: Service) -> None:
+    def test_only_the_entry_of_the_trusted_proxy_counts(self, two_a_minute: Service) -> None:
         chains = [f"198.51.100.{number}, 203.0.113.3" for number in range(3)]
         assert self.statuses(two_a_minute, *chains) == [400, 400, 429]
 
-    def test_an_ipv6_caller_is_his_network_of_64_bits(self, two_a_minute: Service) -> None:
-        """He may choose among its 2^64 addresses at will."""
+    def test_an_ipv6_client_is_counted_by_its_64_bit_network(self, two_a_minute: Service) -> None:
+        """A client can use any of its 2^64 addresses."""
         neighbours = [f"2001:db8:1:2::{number}" for number in range(3)]
         assert self.statuses(two_a_minute, *neighbours) == [400, 400, 429]
         assert self.statuses(two_a_minute, "2001:db8:1:3::1") == [400]
 
-    def test_one_who_is_not_trusted_is_counted_himself(self, backend: Backend) -> None:
+    def test_x_forwarded_for_of_an_untrusted_client_is_ignored(self, backend: Backend) -> None:
         settings = backend.settings(rate_limit_per_minute=2)
         strangers = [f"203.0.113.{number}" for number in range(10, 13)]
         with Service(backend, settings) as direct:
             assert self.statuses(direct, *strangers) == [400, 400, 429]
 
-    def test_nor_is_one_behind_another_proxy_than_ours(self, backend: Backend) -> None:
+    def test_x_forwarded_for_of_an_untrusted_proxy_is_ignored(self, backend: Backend) -> None:
         settings = backend.settings(rate_limit_per_minute=2, trusted_proxies=("192.0.2.0/24",))
         strangers = [f"203.0.113.{number}" for number in range(20, 23)]
         with Service(backend, settings) as behind:

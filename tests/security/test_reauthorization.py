@@ -1,5 +1,5 @@
-"""Who was let in at the head of a request is asked again after whatever made them wait: a body, a lock, a
-password hash, a queue (ASVS 5.0, 7.4.1 and 8.3.2)."""
+"""A caller who was admitted at the head of a request is checked again after everything that may take long: a
+body, a lock, a password hash, a queue (ASVS 5.0, 7.4.1 and 8.3.2)."""
 
 import json
 import socket
@@ -124,7 +124,7 @@ def filled(value: Any, names: dict[str, str]) -> Any:
 
 
 def prepared(world: World, operation_id: str) -> tuple[Browser, str, str, Any, str]:
-    """Somebody who may call the operation, and the call."""
+    """A new account that may call the operation, and the call; `effect` counts what it would store."""
     role, method, path, body, effect = WRITES[operation_id]
     browser, me = world.account(role)
     _, other = world.account()
@@ -140,14 +140,14 @@ def prepared(world: World, operation_id: str) -> tuple[Browser, str, str, Any, s
     return browser, method, filled(path, names), filled(body, names), filled(effect, names)
 
 
-def test_every_write_with_a_body_is_tried() -> None:
+def test_every_write_with_a_body_has_a_case() -> None:
     with_body = {name for name, (_, _, spec) in OPERATIONS.items() if "requestBody" in spec}
     assert with_body == {*WRITES, "login"}
 
 
 @pytest.mark.parametrize("remembered", [5.0, 0.0], ids=["within what is remembered", "later"])
 @pytest.mark.parametrize("operation_id", WRITES)
-def test_a_write_whose_body_comes_late_is_not_stored(
+def test_a_write_is_not_stored_if_the_caller_was_disabled_while_its_body_came(
     operation_id: str, remembered: float, world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", remembered)
@@ -164,7 +164,7 @@ def test_a_write_whose_body_comes_late_is_not_stored(
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_whatever_ends_a_session_or_a_role_ends_it_for_what_is_under_way(
+def test_every_end_of_a_session_or_role_ends_a_write_under_way(
     end: Callable[[World, Browser], None], world: World, backend: Backend
 ) -> None:
     browser, method, path, body, effect = prepared(world, "createRecord")
@@ -178,7 +178,7 @@ def test_whatever_ends_a_session_or_a_role_ends_it_for_what_is_under_way(
 @pytest.mark.parametrize(
     "body", [{"patientId": "nonsense"}, {"unknown": 1}, {"patientId": "11111111-1111-4111-8111-111111111111"}]
 )
-def test_after_a_long_wait_the_dead_learn_nothing_of_rules_and_objects(
+def test_after_a_long_wait_a_signed_out_caller_gets_401_and_no_details(
     body: Any, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
@@ -189,9 +189,7 @@ def test_after_a_long_wait_the_dead_learn_nothing_of_rules_and_objects(
         assert finish() == (401, {"detail": "Not authenticated"})
 
 
-def test_after_a_long_wait_the_guards_judge_who_they_are_now(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_long_wait_guards_use_the_current_role(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account(Role.DOCTOR)
     body = {"patientId": world.chart()["id"], "diagnosis": "Well", "prescription": "", "notes": ""}
@@ -201,9 +199,7 @@ def test_after_a_long_wait_the_guards_judge_who_they_are_now(
     assert status == 403
 
 
-def test_a_slow_body_of_somebody_still_signed_in_is_taken(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_body_of_a_signed_in_caller_is_accepted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account()
     with begun(browser, "PATCH", "/api/users/me", {"name": "Patient Person"}) as finish:
@@ -214,7 +210,9 @@ def test_a_slow_body_of_somebody_still_signed_in_is_taken(
 # Locks and hashes
 
 
-def test_a_write_that_waited_for_a_lock_is_not_stored(world: World, backend: Backend) -> None:
+def test_a_write_is_not_stored_if_the_caller_signed_out_while_it_waited_for_a_lock(
+    world: World, backend: Backend
+) -> None:
     browser, me = world.account(Role.STAFF)
     patient = world.chart()["id"]
     with ThreadPoolExecutor(1) as pool:
@@ -231,7 +229,9 @@ def test_a_write_that_waited_for_a_lock_is_not_stored(world: World, backend: Bac
     assert row[0] == 0
 
 
-def test_a_booking_that_waited_for_its_turn_is_not_stored(world: World, backend: Backend) -> None:
+def test_a_booking_is_not_stored_if_the_patient_signed_out_while_it_waited(
+    world: World, backend: Backend
+) -> None:
     browser, linked = world.linked_patient()
     doctor, date = world.doctor.me()["id"], world.slot()
     body = {"patientId": linked["id"], "doctorId": doctor, "date": date, "reason": "Check-up"}
@@ -249,7 +249,9 @@ def test_a_booking_that_waited_for_its_turn_is_not_stored(world: World, backend:
     assert backend.sql(booked, linked["id"])[0][0] == 0
 
 
-def test_a_write_that_waited_for_a_password_hash_is_not_stored(world: World, backend: Backend) -> None:
+def test_a_password_is_not_set_if_the_administrator_was_disabled_during_the_hash(
+    world: World, backend: Backend
+) -> None:
     browser, _ = world.account(Role.ADMIN)
     _, victim = world.account()
     hashed = backend.sql("SELECT password_hash FROM users WHERE id = $1::uuid", victim["id"])
@@ -292,7 +294,7 @@ def test_two_sessions_that_end_each_other_do_not_block_each_other(world: World) 
 # Answers
 
 
-def test_an_answer_that_was_long_in_coming_is_not_for_somebody_who_has_signed_out(
+def test_a_slow_read_is_401_if_the_caller_signed_out_meanwhile(
     world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
@@ -313,7 +315,7 @@ def test_an_answer_that_was_long_in_coming_is_not_for_somebody_who_has_signed_ou
         assert answers[2].result().status_code == 200
 
 
-def test_only_what_renews_or_ends_the_session_looks_after_it_itself(world: World) -> None:
+def test_only_refresh_manages_the_session_itself(world: World) -> None:
     own = {
         handler.operation_id
         for handler in handlers(world.service.app).values()

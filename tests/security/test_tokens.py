@@ -1,4 +1,4 @@
-"""What a token must be for its bearer to be let in (requirement, "JWT Token Structure"; RFC 8725)."""
+"""Which tokens are accepted (requirement, "JWT Token Structure"; RFC 8725)."""
 
 import base64
 import json
@@ -56,12 +56,18 @@ def without(payload: Claims, name: str) -> Claims:
     return {key: value for key, value in payload.items() if key != name}
 
 
+def signed_without(name: str) -> Callable[[Claims], str]:
+    return lambda payload: signed(without(payload, name))
+
+
 def status_of(service: Service, token: str) -> int:
-    """What the bearer of this access token gets."""
+    """The status that a request with this access token gets."""
     return service.browser({"access_token": token}).get("/api/users/me").status_code
 
 
-def test_claims_are_the_requirements_and_those_of_a_session(world: World, access: str, refresh: str) -> None:
+def test_tokens_have_the_claims_of_the_requirement_and_of_a_session(
+    world: World, access: str, refresh: str
+) -> None:
     """Requirement, JWT Token Structure: `sub`, `email`, `role`, `exp`; contract: "plus `iat` …, `sid`,
     `jti` and a claim that tells access from refresh"."""
     me, kinds = world.patient.me(), {"access": (access, 900), "refresh": (refresh, 604_800)}
@@ -79,8 +85,8 @@ def test_claims_are_the_requirements_and_those_of_a_session(world: World, access
     assert claims(access)["jti"] != claims(refresh)["jti"]
 
 
-def test_a_token_of_ours_that_we_made_again_is_good(service: Service, access: str) -> None:
-    """What the tests below change is what they are refused for."""
+def test_a_token_signed_again_with_our_key_is_accepted(service: Service, access: str) -> None:
+    """So the tests below fail for what they change, and for nothing else."""
     assert status_of(service, signed(claims(access))) == 200
 
 
@@ -100,9 +106,7 @@ REFUSED: dict[str, Callable[[Claims], str]] = {
     "four parts": lambda c: f"{signed(c)}.{encoded('')}",
     "oversized": lambda c: signed({**c, "padding": "x" * 4096}),
     "not a token": lambda c: "null",
-    **{f"no {name}": lambda c, name=name: signed(without(c, name)) for name in (
-        "exp", "iat", "sub", "sid", "jti", "kind"
-    )},
+    **{f"no {name}": signed_without(name) for name in ("exp", "iat", "sub", "sid", "jti", "kind")},
     "expired": lambda c: signed({**c, "exp": int(time.time()) - 1}),
     "expired an hour ago": lambda c: signed({**c, "iat": c["iat"] - 4500, "exp": int(time.time()) - 3600}),
     "exp null": lambda c: signed({**c, "exp": None}),
@@ -126,7 +130,9 @@ REFUSED: dict[str, Callable[[Claims], str]] = {
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED.keys())
-def test_anything_else_is_401(service: Service, access: str, make: Callable[[Claims], str]) -> None:
+def test_an_access_token_that_is_wrong_in_any_way_is_401(
+    service: Service, access: str, make: Callable[[Claims], str]
+) -> None:
     """Contract, accounts: "`exp` is required, the algorithm is the configured one only"."""
     answer = service.browser({"access_token": make(claims(access))}).get("/api/users/me")
     assert (answer.status_code, answer.json()) == (401, {"detail": "Not authenticated"})
@@ -134,32 +140,34 @@ def test_anything_else_is_401(service: Service, access: str, make: Callable[[Cla
 
 
 @pytest.mark.parametrize("name", ["alg none", "another key", "no exp", "expired", "sub another user"])
-def test_a_refresh_token_is_judged_alike(service: Service, refresh: str, name: str) -> None:
+def test_a_refresh_token_that_is_wrong_in_any_way_is_401(service: Service, refresh: str, name: str) -> None:
     """Requirement 1, POST /api/auth/refresh: "Backend validates it"."""
     browser = service.browser({"refresh_token": REFUSED[name](claims(refresh))})
     assert browser.post("/api/auth/refresh").status_code == 401
 
 
-def test_each_kind_opens_its_own_door_only(service: Service, access: str, refresh: str) -> None:
+def test_access_and_refresh_tokens_do_not_replace_each_other(
+    service: Service, access: str, refresh: str
+) -> None:
     """Contract, accounts: "a claim that tells access from refresh"."""
     assert status_of(service, refresh) == 401
     assert service.browser({"refresh_token": access}).post("/api/auth/refresh").status_code == 401
 
 
 @pytest.mark.parametrize("ahead", [-60, 60, 110])
-def test_another_servers_clock_may_be_a_little_ahead(service: Service, access: str, ahead: int) -> None:
+def test_a_token_issued_up_to_120_s_ahead_is_accepted(service: Service, access: str, ahead: int) -> None:
     """Contract, accounts: "`iat` (up to 120 s ahead is a clock, more is 401)"."""
     assert status_of(service, signed({**claims(access), "iat": int(time.time()) + ahead})) == 200
 
 
-def test_the_session_decides_and_not_the_claims(service: Service, world: World, access: str) -> None:
+def test_a_claim_of_a_role_gives_nobody_that_role(service: Service, world: World, access: str) -> None:
     """Contract, who may do what: a claim of ours that says "admin" makes nobody an administrator."""
     browser = service.browser({"access_token": signed({**claims(access), "role": "admin", "email": "x"})})
     assert browser.me() == world.patient.me()
     assert browser.get("/api/users").status_code == 403
 
 
-def test_no_token_is_taken_from_anywhere_but_the_cookie(
+def test_a_token_is_read_from_its_cookie_only(
     service: Service, anonymous: Browser, world: World, access: str
 ) -> None:
     """Requirement 2, "Automatic via HttpOnly cookie (no Authorization header needed)"; contract: "No Bearer
@@ -190,15 +198,15 @@ def test_no_token_is_taken_from_anywhere_but_the_cookie(
         (["access_token=\u00e9{good}"], 401),
     ],
 )
-def test_one_cookie_of_the_name_and_no_second(
+def test_an_access_cookie_that_is_sent_twice_is_401(
     anonymous: Browser, access: str, cookies: list[str], status: int
 ) -> None:
-    """RFC 6265, 8.6: who finds two cookies of one name cannot tell which of them is planted."""
+    """RFC 6265, 8.6: another site of the domain may have set one of two, and nobody can tell which."""
     headers = httpx.Headers([(b"cookie", line.format(good=access).encode("latin-1")) for line in cookies])
     assert anonymous.get("/api/users/me", headers=headers).status_code == status
 
 
-def test_the_clinic_may_choose_a_longer_hash(backend: Backend, world: World) -> None:
+def test_tokens_are_signed_with_the_algorithm_of_the_setting(backend: Backend, world: World) -> None:
     """Requirement, Environment Variables: ALGORITHM; the one configured is the only one taken."""
     key = KEY * 2  # RFC 7518, 3.2: a key as long as the hash
     with Service(backend, backend.settings(algorithm="HS512", secret_key=key)) as strict:
@@ -210,7 +218,7 @@ def test_the_clinic_may_choose_a_longer_hash(backend: Backend, world: World) -> 
         assert status_of(strict, signed(jwt.decode(token, key, algorithms=["HS512"]), key)) == 401
 
 
-def test_the_clinic_may_choose_other_lifetimes(backend: Backend, world: World) -> None:
+def test_tokens_live_as_long_as_the_settings_say(backend: Backend, world: World) -> None:
     """Requirement, Environment Variables: ACCESS_TOKEN_EXPIRE_MINUTES, REFRESH_TOKEN_EXPIRE_DAYS."""
     settings = backend.settings(access_token_expire_minutes=5, refresh_token_expire_days=1)
     with Service(backend, settings) as brief:
@@ -223,21 +231,21 @@ def test_the_clinic_may_choose_other_lifetimes(backend: Backend, world: World) -
             assert carried["exp"] - carried["iat"] == pytest.approx(life, abs=2)
 
 
-def test_a_new_key_signs_everybody_out(backend: Backend, access: str) -> None:
+def test_a_new_secret_key_signs_everybody_out(backend: Backend, access: str) -> None:
     """Requirement, Environment Variables: SECRET_KEY."""
     with Service(backend, backend.settings(secret_key="rotated-" * 5)) as rotated:
         assert status_of(rotated, access) == 401
 
 
-def test_the_longest_email_fits_into_a_cookie(world: World) -> None:
+def test_the_tokens_of_the_longest_email_fit_in_a_cookie(world: World) -> None:
     """Browsers keep 4,096 bytes of a cookie (RFC 6265, 6.1)."""
     browser, me = world.account(email="\N{GRINNING FACE}" * 241 + uuid4().hex[:8] + "@x.io")
     assert len(me["email"]) == 254
     assert max(len(cookie) for cookie in browser.cookies.values()) < 3_900
 
 
-class TestRemembered:
-    """A token that was verified is not verified again, but is judged by the clock each time."""
+class TestVerifiedTokens:
+    """The signature of a token is verified once, its times at every request."""
 
     @pytest.fixture
     def issuer(self) -> TokenIssuer:
@@ -251,7 +259,7 @@ class TestRemembered:
         ("seconds", "good"),
         [(0, True), (890, True), (901, False), (10**6, False), (-110, True), (-130, False)],
     )
-    def test_under_another_clock(
+    def test_a_verified_token_is_checked_against_the_clock_each_time(
         self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, seconds: int, good: bool
     ) -> None:
         """Set forward, it has expired; set back by more than another server's clock may be, it is not issued
@@ -263,7 +271,7 @@ class TestRemembered:
             assert bool(issuer.read(token, TokenKind.ACCESS)) is good
         assert issuer.read(token, TokenKind.ACCESS)
 
-    def test_it_expires_while_it_is_remembered(self, service: Service, access: str) -> None:
+    def test_a_verified_token_expires(self, service: Service, access: str) -> None:
         expires = int(time.time()) + 3
         brief = signed({**claims(access), "exp": expires})
         assert status_of(service, brief) == 200
@@ -271,28 +279,28 @@ class TestRemembered:
             time.sleep(0.1)
         assert status_of(service, brief) == 401
 
-    def test_for_its_own_kind_only(self, issuer: TokenIssuer) -> None:
+    def test_a_verified_access_token_is_no_refresh_token(self, issuer: TokenIssuer) -> None:
         token = self.access_of(issuer)
         for _ in range(2):
             assert issuer.read(token, TokenKind.ACCESS)
             assert issuer.read(token, TokenKind.REFRESH) is None
 
-    def test_only_as_it_was(self, issuer: TokenIssuer) -> None:
+    def test_a_verified_token_that_is_changed_is_refused(self, issuer: TokenIssuer) -> None:
         token = self.access_of(issuer)
         assert issuer.read(token, TokenKind.ACCESS)
         for changed in (token[:-1], token.swapcase(), f" {token}", token[1:]):
             assert issuer.read(changed, TokenKind.ACCESS) is None
 
-    def test_one_that_had_expired_is_good_for_signing_out_only(self, issuer: TokenIssuer) -> None:
+    def test_an_expired_token_is_accepted_for_signing_out_only(self, issuer: TokenIssuer) -> None:
         expired = signed({**claims(self.access_of(issuer)), "exp": int(time.time()) - 1})
         for _ in range(2):
             assert issuer.read(expired, TokenKind.ACCESS, expired=True)
             assert issuer.read(expired, TokenKind.ACCESS) is None
 
-    def test_so_many_and_none_that_has_expired(
+    def test_verified_tokens_are_bounded_in_number_and_dropped_once_expired(
         self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Who signs in again and again makes nobody's memory grow."""
+        """Signing in again and again does not fill the memory."""
         first = self.access_of(issuer)
         for _ in range(MAX_VERIFIED):
             assert issuer.read(self.access_of(issuer), TokenKind.ACCESS)
