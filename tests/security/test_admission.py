@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import jwt
 import pytest
 import redis
 
@@ -15,7 +14,8 @@ from persistence import embedded
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.locks import transaction, until_they_wait
-from tests.support.service import KEY, Backend, Service
+from tests.support.service import Backend, Service
+from tests.support.tokens import claims
 
 ME = "/api/users/me"
 
@@ -70,8 +70,7 @@ def signed_in(service: Service, name: str = "patient") -> Browser:
 
 
 def session_of(browser: Browser) -> str:
-    claims = jwt.decode(browser.cookies["access_token"], KEY, algorithms=["HS256"])
-    return str(claims["sid"])
+    return str(claims(browser.cookies["access_token"])["sid"])
 
 
 def remembered(backend: Backend, browser: Browser) -> tuple[str | None, int]:

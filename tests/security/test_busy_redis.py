@@ -3,15 +3,13 @@ one that is not answered in time is 503."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
 
-from persistence import embedded
 from security.admission import Admission
 from security.availability import BusyError
 from security.counters import CounterStore
@@ -23,15 +21,6 @@ from tests.support.relay import Relay, relayed
 from tests.support.service import Backend, Service
 
 ME = "/api/users/me"
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    """The URL of a Valkey for this test alone."""
-    running = embedded.start(tmp_path, postgres=False)
-    yield running.redis_url
-    running.stop()
-    embedded.discard(tmp_path)
 
 
 async def ask(service: Service, browser: Browser, path: str) -> tuple[int, dict[str, str]]:

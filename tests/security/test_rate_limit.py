@@ -1,5 +1,4 @@
-"""The limit of requests (requirement, "Rate Limiting (Redis)"); and, since its 429 is one of them, all the
-statuses and their one format ("HTTP Status Codes", "Error Response Format (All Endpoints)")."""
+"""The limit of requests of a user (requirement, "Rate Limiting (Redis)")."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api.contract import contract
-from tests.support.client import Browser, standing
-from tests.support.conformance import CONTRACT, RATE_LIMIT
-from tests.support.factories import PASSWORD, World, chart, email
-from tests.support.openapi import operations
+from tests.support.client import standing
+from tests.support.conformance import RATE_LIMIT
+from tests.support.factories import PASSWORD, World, email
+from tests.support.request_counters import as_user, count_of, spend, use_up
 from tests.support.service import Backend, Service
 
 ME = "/api/users/me"
@@ -19,6 +17,7 @@ REGISTER = "/api/auth/register"
 REFRESH = "/api/auth/refresh"
 LOGOUT = "/api/auth/logout"
 TOO_MANY = {"detail": "Too many requests"}
+pytestmark = pytest.mark.usefixtures("new_minute")
 
 
 @pytest.fixture(scope="module")
@@ -26,49 +25,6 @@ def clinic(backend: Backend) -> Iterator[Service]:
     """An instance with the limit of the requirement: "100 requests per minute per user"."""
     with Service(backend, backend.settings(rate_limit_per_minute=100)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def two_a_minute(backend: Backend) -> Iterator[Service]:
-    """An instance whose limit is soon reached, and which trusts a proxy on this machine."""
-    settings = backend.settings(rate_limit_per_minute=2, trusted_proxies=("127.0.0.1", "::1"))
-    with Service(backend, settings) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _a_new_minute(backend: Backend) -> None:
-    with backend.redis as connection:
-        for key in connection.scan_iter("requests:*"):
-            connection.delete(key)
-
-
-def count_of(backend: Backend, user_id: str, counter: str = "user") -> int:
-    with backend.redis as connection:
-        return int(connection.get(f"requests:{counter}:{user_id}") or 0)
-
-
-def counted(backend: Backend) -> dict[str, str]:
-    with backend.redis as connection:
-        return {key: connection.get(key) for key in connection.scan_iter("requests:*")}
-
-
-def spend(backend: Backend, key: str, requests: int, seconds: int = 60) -> None:
-    with backend.redis as connection:
-        connection.set(f"requests:{key}", requests, ex=seconds)
-
-
-def use_up(service: Service) -> Browser:
-    """Reach the limit of the address as an anonymous caller, who is returned."""
-    stranger = service.browser()
-    while stranger.post(REGISTER, {}).status_code != 429:
-        pass
-    return stranger
-
-
-def as_user(service: Service, browser: Browser) -> Browser:
-    """The same session at another instance."""
-    return service.browser(dict(browser.cookies))
 
 
 def test_of_150_concurrent_requests_of_a_user_100_pass(
@@ -161,48 +117,6 @@ def test_the_rate_limit_is_applied_after_the_origin_check_and_before_all_else(
     assert patient.delete(ME).status_code == 405
 
 
-def test_requests_of_anonymous_callers_are_counted_on_their_address(
-    two_a_minute: Service, world: World
-) -> None:
-    """Contract, the limit: "per address for what serves anonymous callers (register; refresh without a living
-    session's token)"."""
-    answers = [two_a_minute.browser().post(REGISTER, {}) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [400, 400, 429]
-    assert [standing(answer)[2] for answer in answers] == ["1", "0", "0"]
-    assert answers[2].json() == TOO_MANY
-
-    anonymous = two_a_minute.browser()
-    assert anonymous.post(REFRESH).status_code == 429
-    assert two_a_minute.browser({"refresh_token": "nonsense"}).post(REFRESH).status_code == 429
-    assert as_user(two_a_minute, world.staff).get(ME).status_code == 200, "users are not counted with them"
-
-
-def test_a_401_is_neither_counted_nor_429(backend: Backend, two_a_minute: Service, world: World) -> None:
-    """Contract, the limit: "people behind one address must not lose their refresh to a neighbour's lapsed
-    cookies": not on any operation, with whatever is no living session, before or after the address is over
-    its limit."""
-    browser, _ = world.account()
-    dead = dict(browser.cookies)
-    browser.post(LOGOUT)
-    neighbours = [two_a_minute.browser(jar) for jar in ({}, {"access_token": "nonsense"}, dead)]
-    secured = [
-        (method, path.replace("{id}", "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"))
-        for method, path, operation in operations(contract())
-        if CONTRACT.is_secured(operation)
-    ]
-    assert len(secured) > 20
-    for over_the_limit in (False, True):
-        if over_the_limit:
-            use_up(two_a_minute)
-        counts = counted(backend)
-        for method, path in secured:
-            for neighbour in neighbours:
-                assert neighbour.request(method, path).status_code == 401, path
-        assert counted(backend) == counts
-    patient = as_user(two_a_minute, world.other_patient)
-    assert patient.post(REFRESH).status_code == 200, "a living session is refreshed"
-
-
 class TestAgainstAThief:
     """Contract, the limit: a thief of a cookie who loops keeps its user neither from listing and ending
     sessions, nor from changing the password, nor from signing out."""
@@ -247,41 +161,6 @@ class TestAgainstAThief:
         assert two_a_minute.browser().post(LOGOUT).status_code == 200
 
 
-@pytest.mark.parametrize("remembered", [True, False], ids=["just ended", "ended long ago"])
-def test_requests_of_an_ended_session_are_not_counted_on_its_user(
-    backend: Backend, two_a_minute: Service, service: Service, world: World, remembered: bool
-) -> None:
-    """Contract, accounts: "dead cookies mean anonymous": who holds one cannot use up its user's limit."""
-    user_id = world.other_patient.me()["id"]
-    browser = service.browser()
-    browser.login("other_patient@test.example", PASSWORD)
-    dead = service.browser(dict(browser.cookies))
-    browser.post(LOGOUT)
-    before = count_of(backend, user_id)
-    for path, statuses in ((ME, [401] * 5), (REFRESH, [401, 401, 429, 429, 429])):
-        if not remembered:
-            with backend.redis as connection:
-                connection.delete(*connection.keys("session:*"))
-        method = "POST" if path == REFRESH else "GET"
-        answers = [as_user(two_a_minute, dead).request(method, path).status_code for _ in range(5)]
-        assert answers == statuses
-    assert count_of(backend, user_id) == before
-
-
-def test_health_documents_and_options_are_not_counted(two_a_minute: Service) -> None:
-    """Contract, accounts: "health, docs, contract files and OPTIONS are exempt"."""
-    anonymous = two_a_minute.browser()
-    use_up(two_a_minute)
-    preflight = {"origin": "http://localhost:5173", "access-control-request-method": "PATCH"}
-    for _ in range(3):
-        for path in ("/health/live", "/health/ready", "/docs", "/openapi.yaml", "/openapi.json"):
-            answer = anonymous.get(path)
-            assert answer.status_code == 200
-            assert "ratelimit-limit" not in answer.headers
-        assert anonymous.request("OPTIONS", ME).status_code == 204
-        assert anonymous.request("OPTIONS", ME, headers=preflight).status_code == 204
-
-
 def test_login_is_counted_on_neither_user_nor_address(
     backend: Backend, two_a_minute: Service, world: World
 ) -> None:
@@ -320,88 +199,3 @@ def test_register_by_an_administrator_is_counted_on_them(two_a_minute: Service, 
     admin = as_user(two_a_minute, world.admin)
     assert [admin.post(REGISTER, {}).status_code for _ in range(3)] == [400, 400, 429]
     assert two_a_minute.browser().post(REGISTER, {}).status_code == 400
-
-
-def test_every_status_of_the_requirement_is_answered(
-    backend: Backend, two_a_minute: Service, world: World
-) -> None:
-    """Requirement, HTTP Status Codes, in its order; every error is, by Error Response Format (All Endpoints),
-    `{"detail": "Error message"}` as JSON and nothing else."""
-    limited = use_up(two_a_minute)
-    answers = [
-        (200, world.staff.get("/api/patients")),
-        (201, world.staff.post("/api/patients", chart())),
-        (400, world.staff.post("/api/patients", {})),
-        (401, world.service.browser().get("/api/patients")),
-        (403, world.patient.post("/api/patients", chart())),
-        (404, world.staff.get("/api/patients/nobody")),
-        (429, limited.post(REGISTER, {})),
-    ]
-    backend.sql("ALTER TABLE patients ADD CONSTRAINT broken CHECK (false) NOT VALID")
-    try:
-        answers.append((500, world.staff.post("/api/patients", chart())))
-    finally:
-        backend.sql("ALTER TABLE patients DROP CONSTRAINT broken")
-    for status, answer in answers:
-        assert answer.status_code == status
-        assert answer.headers["content-type"] == "application/json"
-        if status >= 400:
-            body = answer.json()
-            assert body == {"detail": str(body["detail"])}, status
-            assert body["detail"]
-
-
-def test_the_traffic_net_catches_a_header_that_is_missing(two_a_minute: Service, world: World) -> None:
-    """An answer without a header that openapi.yaml promises fails the test that receives it."""
-    limited = use_up(two_a_minute)
-    standing = ["ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"]
-    for browser, method, path, names in [
-        (world.staff, "GET", ME, ["x-request-id", *standing]),
-        (world.staff, "GET", "/api/patients/nobody", ["x-request-id", *standing]),
-        (world.service.browser(), "GET", ME, ["x-request-id", "www-authenticate"]),
-        (world.service.browser(), "POST", REFRESH, ["x-request-id", "www-authenticate", *standing]),
-        (limited, "POST", REFRESH, ["x-request-id", "retry-after", *standing]),
-        (world.staff, "GET", "/health/live", ["x-request-id"]),
-        (world.staff, "GET", "/nowhere", ["x-request-id"]),
-    ]:
-        for name in names:
-            answer = browser.request(method, path)
-            del answer.headers[name]
-            with pytest.raises(AssertionError, match=f"(?i){name}"):
-                CONTRACT.check(answer)
-
-
-class TestProxies:
-    """Contract, accounts: "`X-Forwarded-For` counts only from `TRUSTED_PROXIES`"."""
-
-    def statuses(self, service: Service, *forwarded: str) -> list[int]:
-        return [
-            service.browser().post(REGISTER, {}, headers={"x-forwarded-for": value}).status_code
-            for value in forwarded
-        ]
-
-    def test_x_forwarded_for_of_a_trusted_proxy_is_the_address(self, two_a_minute: Service) -> None:
-        assert self.statuses(two_a_minute, *["203.0.113.1"] * 3) == [400, 400, 429]
-        assert self.statuses(two_a_minute, "203.0.113.2") == [400]
-
-    def test_only_the_entry_of_the_trusted_proxy_counts(self, two_a_minute: Service) -> None:
-        chains = [f"198.51.100.{number}, 203.0.113.3" for number in range(3)]
-        assert self.statuses(two_a_minute, *chains) == [400, 400, 429]
-
-    def test_an_ipv6_client_is_counted_by_its_64_bit_network(self, two_a_minute: Service) -> None:
-        """A client can use any of its 2^64 addresses."""
-        neighbours = [f"2001:db8:1:2::{number}" for number in range(3)]
-        assert self.statuses(two_a_minute, *neighbours) == [400, 400, 429]
-        assert self.statuses(two_a_minute, "2001:db8:1:3::1") == [400]
-
-    def test_x_forwarded_for_of_an_untrusted_client_is_ignored(self, backend: Backend) -> None:
-        settings = backend.settings(rate_limit_per_minute=2)
-        strangers = [f"203.0.113.{number}" for number in range(10, 13)]
-        with Service(backend, settings) as direct:
-            assert self.statuses(direct, *strangers) == [400, 400, 429]
-
-    def test_x_forwarded_for_of_an_untrusted_proxy_is_ignored(self, backend: Backend) -> None:
-        settings = backend.settings(rate_limit_per_minute=2, trusted_proxies=("192.0.2.0/24",))
-        strangers = [f"203.0.113.{number}" for number in range(20, 23)]
-        with Service(backend, settings) as behind:
-            assert self.statuses(behind, *strangers) == [400, 400, 429]

@@ -4,28 +4,28 @@ body, a lock, a password hash, a queue (ASVS 5.0, 7.4.1 and 8.3.2)."""
 import json
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from api.contract import contract
 from api.http.requests import OperationPolicy
 from security.roles import Role
-from tests.security.test_access import OPERATIONS
-from tests.support import locks
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, chart, email, registration
 from tests.support.handlers import handlers
+from tests.support.openapi import operations
 from tests.support.service import Backend
+from tests.support.sessions import disable, sign_out
 
 Answer = tuple[int, dict[str, Any]]
 
 
 @contextmanager
-def begun(browser: Browser, method: str, path: str, body: Any) -> Iterator[Callable[[], Answer]]:
-    """A request of which the service has the head and one byte of the body. Gives what sends the rest and
-    reads the answer."""
+def begin_request(browser: Browser, method: str, path: str, body: Any) -> Iterator[Callable[[], Answer]]:
+    """Send the head of a request and one byte of its body. Gives a function that sends the rest and reads the
+    answer."""
     content = json.dumps(body).encode()
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -35,7 +35,7 @@ def begun(browser: Browser, method: str, path: str, body: Any) -> Iterator[Calla
     port = int(browser.base_url.rpartition(":")[2])
     with socket.create_connection(("localhost", port), timeout=30) as connection:
         connection.sendall(head.encode() + content[:1])
-        # Once a later request on another connection is answered, the head of this one has been judged.
+        # Once a later request on another connection is answered, the caller of this one has been checked.
         assert browser.get("/api/users/me").status_code == 200
 
         def finish() -> Answer:
@@ -47,24 +47,16 @@ def begun(browser: Browser, method: str, path: str, body: Any) -> Iterator[Calla
         yield finish
 
 
-def signed_out(world: World, browser: Browser) -> None:
-    assert world.service.browser(browser.cookies).post("/api/auth/logout").status_code == 200
-
-
-def disabled(world: World, browser: Browser) -> None:
-    assert world.admin.patch(f"/api/users/{browser.me()['id']}", {"status": "disabled"}).status_code == 200
-
-
-def demoted(world: World, browser: Browser) -> None:
+def demote(world: World, browser: Browser) -> None:
     assert world.admin.patch(f"/api/users/{browser.me()['id']}", {"role": "patient"}).status_code == 200
 
 
-def given_another_password(world: World, browser: Browser) -> None:
+def set_another_password(world: World, browser: Browser) -> None:
     path = f"/api/users/{browser.me()['id']}/password"
     assert world.admin.post(path, {"newPassword": "another horse"}).status_code == 200
 
 
-def ended_elsewhere(world: World, browser: Browser) -> None:
+def end_elsewhere(world: World, browser: Browser) -> None:
     me = browser.me()
     elsewhere = world.service.browser()
     assert elsewhere.login(me["email"], PASSWORD).status_code == 200
@@ -73,17 +65,17 @@ def ended_elsewhere(world: World, browser: Browser) -> None:
             assert elsewhere.delete(f"/api/users/me/sessions/{session['id']}").status_code == 200
 
 
-def demoted_beside_the_service(world: World, browser: Browser) -> None:
+def demote_in_the_database(world: World, browser: Browser) -> None:
     world.service.backend.sql("UPDATE users SET role = 'patient' WHERE email = $1", browser.me()["email"])
 
 
 ENDS = [
-    signed_out,
-    disabled,
-    demoted,
-    given_another_password,
-    ended_elsewhere,
-    demoted_beside_the_service,
+    sign_out,
+    disable,
+    demote,
+    set_another_password,
+    end_elsewhere,
+    demote_in_the_database,
 ]
 # operation -> (role, method, path, body, what counts the rows or values that it would change)
 WRITES: dict[str, tuple[Role, str, str, Any, str]] = {
@@ -141,7 +133,7 @@ def prepared(world: World, operation_id: str) -> tuple[Browser, str, str, Any, s
 
 
 def test_every_write_with_a_body_has_a_case() -> None:
-    with_body = {name for name, (_, _, spec) in OPERATIONS.items() if "requestBody" in spec}
+    with_body = {spec["operationId"] for _, _, spec in operations(contract()) if "requestBody" in spec}
     assert with_body == {*WRITES, "login"}
 
 
@@ -152,8 +144,8 @@ def test_a_write_is_not_stored_if_the_caller_was_disabled_while_its_body_came(
 ) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", remembered)
     browser, method, path, body, effect = prepared(world, operation_id)
-    with begun(browser, method, path, body) as finish:
-        disabled(world, browser)
+    with begin_request(browser, method, path, body) as finish:
+        disable(world, browser)
         before = backend.sql(effect)
         status, answer = finish()
     if operation_id == "register":  # dead cookies mean anonymous: the account waits for approval
@@ -168,7 +160,7 @@ def test_every_end_of_a_session_or_role_ends_a_write_under_way(
     end: Callable[[World, Browser], None], world: World, backend: Backend
 ) -> None:
     browser, method, path, body, effect = prepared(world, "createRecord")
-    with begun(browser, method, path, body) as finish:
+    with begin_request(browser, method, path, body) as finish:
         end(world, browser)
         status, _ = finish()
     assert status == 401
@@ -184,8 +176,8 @@ def test_after_a_long_wait_a_signed_out_caller_gets_401_and_no_details(
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account(Role.DOCTOR)
     record = {"diagnosis": "Well", "prescription": "", "notes": "", **body}
-    with begun(browser, "POST", "/api/records", record) as finish:
-        signed_out(world, browser)
+    with begin_request(browser, "POST", "/api/records", record) as finish:
+        sign_out(world, browser)
         assert finish() == (401, {"detail": "Not authenticated"})
 
 
@@ -193,8 +185,8 @@ def test_after_a_long_wait_guards_use_the_current_role(world: World, monkeypatch
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account(Role.DOCTOR)
     body = {"patientId": world.chart()["id"], "diagnosis": "Well", "prescription": "", "notes": ""}
-    with begun(browser, "POST", "/api/records", body) as finish:
-        demoted_beside_the_service(world, browser)
+    with begin_request(browser, "POST", "/api/records", body) as finish:
+        demote_in_the_database(world, browser)
         status, _ = finish()
     assert status == 403
 
@@ -202,117 +194,9 @@ def test_after_a_long_wait_guards_use_the_current_role(world: World, monkeypatch
 def test_a_slow_body_of_a_signed_in_caller_is_accepted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
     browser, _ = world.account()
-    with begun(browser, "PATCH", "/api/users/me", {"name": "Patient Person"}) as finish:
+    with begin_request(browser, "PATCH", "/api/users/me", {"name": "Patient Person"}) as finish:
         status, answer = finish()
     assert (status, answer["name"]) == (200, "Patient Person")
-
-
-# Locks and hashes
-
-
-def test_a_write_is_not_stored_if_the_caller_signed_out_while_it_waited_for_a_lock(
-    world: World, backend: Backend
-) -> None:
-    browser, me = world.account(Role.STAFF)
-    patient = world.chart()["id"]
-    with ThreadPoolExecutor(1) as pool:
-        with locks.transaction(backend) as run:
-            run("SELECT 1 FROM patients WHERE id = $1 FOR UPDATE", patient)
-            late = pool.submit(browser.patch, f"/api/patients/{patient}", {"address": "Evil"})
-            locks.until_they_wait(backend, late)
-            signed_out(world, browser)
-        assert late.result().status_code == 401
-    assert backend.sql("SELECT address FROM patients WHERE id = $1::uuid", patient)[0][0] != "Evil"
-    [row] = backend.sql(
-        "SELECT count(*) FROM audit_events WHERE user_id = $1::uuid AND action = 'patient.update'", me["id"]
-    )
-    assert row[0] == 0
-
-
-def test_a_booking_is_not_stored_if_the_patient_signed_out_while_it_waited(
-    world: World, backend: Backend
-) -> None:
-    browser, linked = world.linked_patient()
-    doctor, date = world.doctor.me()["id"], world.slot()
-    body = {"patientId": linked["id"], "doctorId": doctor, "date": date, "reason": "Check-up"}
-    with ThreadPoolExecutor(1) as pool:
-        with locks.transaction(backend) as run:
-            run(
-                "SELECT pg_advisory_xact_lock($1)",
-                int.from_bytes(bytes.fromhex(doctor.replace("-", ""))[8:], signed=True),
-            )
-            late = pool.submit(browser.post, "/api/appointments", body)
-            locks.until_they_wait(backend, late)
-            signed_out(world, browser)
-        assert late.result().status_code == 401
-    booked = "SELECT count(*) FROM appointments WHERE patient_id = $1::uuid"
-    assert backend.sql(booked, linked["id"])[0][0] == 0
-
-
-def test_a_password_is_not_set_if_the_administrator_was_disabled_during_the_hash(
-    world: World, backend: Backend
-) -> None:
-    browser, _ = world.account(Role.ADMIN)
-    _, victim = world.account()
-    hashed = backend.sql("SELECT password_hash FROM users WHERE id = $1::uuid", victim["id"])
-    with ThreadPoolExecutor(5) as pool:
-        queue = [
-            pool.submit(world.service.browser().post, "/api/auth/register", registration()) for _ in range(4)
-        ]
-        late = pool.submit(
-            browser.post, f"/api/users/{victim['id']}/password", {"newPassword": "stolen horse"}
-        )
-        disabled(world, browser)
-        assert late.result().status_code == 401
-        assert {request.result().status_code for request in queue} == {201}
-    assert backend.sql("SELECT password_hash FROM users WHERE id = $1::uuid", victim["id"]) == hashed
-
-
-def test_two_administrators_who_set_each_others_password_do_not_block_each_other(world: World) -> None:
-    (one, me), (other, them) = world.account(Role.ADMIN), world.account(Role.ADMIN)
-    with ThreadPoolExecutor(2) as pool:
-        calls = [
-            pool.submit(one.post, f"/api/users/{them['id']}/password", {"newPassword": "first horse"}),
-            pool.submit(other.post, f"/api/users/{me['id']}/password", {"newPassword": "second horse"}),
-        ]
-    assert sorted(call.result().status_code for call in calls) == [200, 401]
-
-
-def test_two_sessions_that_end_each_other_do_not_block_each_other(world: World) -> None:
-    browser, me = world.account()
-    other = world.service.browser()
-    assert other.login(me["email"], PASSWORD).status_code == 200
-    sessions = {s["current"]: s["id"] for s in browser.get("/api/users/me/sessions").json()["sessions"]}
-    with ThreadPoolExecutor(2) as pool:
-        calls = [
-            pool.submit(browser.delete, f"/api/users/me/sessions/{sessions[False]}"),
-            pool.submit(other.delete, f"/api/users/me/sessions/{sessions[True]}"),
-        ]
-    assert sorted(call.result().status_code for call in calls) == [200, 401]
-
-
-# Answers
-
-
-def test_a_slow_read_is_401_if_the_caller_signed_out_meanwhile(
-    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
-    browser, _ = world.account(Role.STAFF)
-    still = world.account(Role.STAFF)[0]
-    with ThreadPoolExecutor(3) as pool:
-        with locks.transaction(backend) as run:
-            run("LOCK TABLE patients IN ACCESS EXCLUSIVE MODE")
-            answers = [
-                pool.submit(browser.get, "/api/patients"),
-                pool.submit(browser.get, f"/api/patients/{email()}"),
-                pool.submit(still.get, "/api/patients"),
-            ]
-            locks.until_they_wait(backend, answers[0], answers[2])
-            signed_out(world, browser)
-        assert answers[0].result().status_code == 401
-        assert answers[1].result().status_code in {401, 404}
-        assert answers[2].result().status_code == 200
 
 
 def test_only_refresh_manages_the_session_itself(world: World) -> None:

@@ -4,7 +4,6 @@ import base64
 import json
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,12 +11,10 @@ import httpx
 import jwt
 import pytest
 
-from security.tokens import MAX_VERIFIED, TokenIssuer, TokenKind
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World
 from tests.support.service import KEY, Backend, Service
-
-Claims = dict[str, Any]
+from tests.support.tokens import Claims, claims, signed
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +25,6 @@ def access(world: World) -> str:
 @pytest.fixture(scope="module")
 def refresh(world: World) -> str:
     return world.patient.cookies["refresh_token"]
-
-
-def claims(token: str) -> Claims:
-    return dict(jwt.decode(token, KEY, algorithms=["HS256"]))
-
-
-def signed(payload: Claims, key: str = KEY, algorithm: str = "HS256") -> str:
-    return jwt.encode(payload, key, algorithm)
 
 
 def encoded(part: Any) -> str:
@@ -242,71 +231,3 @@ def test_the_tokens_of_the_longest_email_fit_in_a_cookie(world: World) -> None:
     browser, me = world.account(email="\N{GRINNING FACE}" * 241 + uuid4().hex[:8] + "@x.io")
     assert len(me["email"]) == 254
     assert max(len(cookie) for cookie in browser.cookies.values()) < 3_900
-
-
-class TestVerifiedTokens:
-    """The signature of a token is verified once, its times at every request."""
-
-    @pytest.fixture
-    def issuer(self) -> TokenIssuer:
-        return TokenIssuer(KEY, "HS256", timedelta(minutes=15))
-
-    @staticmethod
-    def access_of(issuer: TokenIssuer) -> str:
-        return issuer.issue_access(uuid4(), "a@b.example", "staff", uuid4())
-
-    @pytest.mark.parametrize(
-        ("seconds", "good"),
-        [(0, True), (890, True), (901, False), (10**6, False), (-110, True), (-130, False)],
-    )
-    def test_a_verified_token_is_checked_against_the_clock_each_time(
-        self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch, seconds: int, good: bool
-    ) -> None:
-        """Set forward, it has expired; set back by more than another server's clock may be, it is not issued
-        yet. Set right again, it is good."""
-        token = self.access_of(issuer)
-        assert issuer.read(token, TokenKind.ACCESS)
-        with monkeypatch.context() as patch:
-            patch.setattr("security.tokens.time", lambda: time.time() + seconds)
-            assert bool(issuer.read(token, TokenKind.ACCESS)) is good
-        assert issuer.read(token, TokenKind.ACCESS)
-
-    def test_a_verified_token_expires(self, service: Service, access: str) -> None:
-        expires = int(time.time()) + 3
-        brief = signed({**claims(access), "exp": expires})
-        assert status_of(service, brief) == 200
-        while time.time() <= expires:
-            time.sleep(0.1)
-        assert status_of(service, brief) == 401
-
-    def test_a_verified_access_token_is_no_refresh_token(self, issuer: TokenIssuer) -> None:
-        token = self.access_of(issuer)
-        for _ in range(2):
-            assert issuer.read(token, TokenKind.ACCESS)
-            assert issuer.read(token, TokenKind.REFRESH) is None
-
-    def test_a_verified_token_that_is_changed_is_refused(self, issuer: TokenIssuer) -> None:
-        token = self.access_of(issuer)
-        assert issuer.read(token, TokenKind.ACCESS)
-        for changed in (token[:-1], token.swapcase(), f" {token}", token[1:]):
-            assert issuer.read(changed, TokenKind.ACCESS) is None
-
-    def test_an_expired_token_is_accepted_for_signing_out_only(self, issuer: TokenIssuer) -> None:
-        expired = signed({**claims(self.access_of(issuer)), "exp": int(time.time()) - 1})
-        for _ in range(2):
-            assert issuer.read(expired, TokenKind.ACCESS, expired=True)
-            assert issuer.read(expired, TokenKind.ACCESS) is None
-
-    def test_verified_tokens_are_bounded_in_number_and_dropped_once_expired(
-        self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Signing in again and again does not fill the memory."""
-        first = self.access_of(issuer)
-        for _ in range(MAX_VERIFIED):
-            assert issuer.read(self.access_of(issuer), TokenKind.ACCESS)
-        assert issuer.read(first, TokenKind.ACCESS)
-        assert len(issuer.verified) == MAX_VERIFIED
-        monkeypatch.setattr("security.tokens.time", lambda: time.time() + 901)
-        later = jwt.encode({**claims(first), "exp": int(time.time()) + 1800}, KEY, "HS256")
-        assert issuer.read(later, TokenKind.ACCESS)
-        assert list(issuer.verified) == [later]
