@@ -55,7 +55,7 @@ from persistence.audit import Action
 from persistence.models import Gender
 from persistence.patients import PatientChanges, SummaryRow
 from persistence.postgres.database import Reader, Transaction
-from persistence.postgres.text import trimmed
+from persistence.postgres.folding import trimmed
 from security.guards import listed, requires
 from security.roles import Caller, Role
 

@@ -18,8 +18,8 @@ from persistence.models import (
     User,
 )
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.folding import Keys, keys_of
 from persistence.postgres.statements import NOTHING, IdRow, Nothing, Query, Statement
-from persistence.postgres.text import Keys, keys_of
 from persistence.records import NewRecord
 from security.roles import Role
 

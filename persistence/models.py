@@ -54,7 +54,7 @@ def closed_set(members: type[StrEnum], name: str) -> Enum:
 
 
 # Sorting and searching must not depend on the server's locale: "C" compares bytes, and what is stored is
-# already folded by Python (persistence/postgres/text.py).
+# already folded by Python (persistence/postgres/folding.py).
 Folded = Text(collation="C")
 Instant = DateTimeUTC(timezone=True)
 

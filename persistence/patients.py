@@ -9,10 +9,10 @@ from persistence.models import Gender, Patient
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
+from persistence.postgres.folding import Keys, keys_of, words_of
 from persistence.postgres.paging import Found, PagedQuery
-from persistence.postgres.searching import SearchQuery
+from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, Query, Statement
-from persistence.postgres.text import Keys, keys_of, words_of
 from persistence.relations import Seen, SeenById
 from persistence.relations import charts_readable_by as readable_by
 from security.roles import Caller, Role

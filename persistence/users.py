@@ -23,10 +23,10 @@ from persistence.models import AccountStatus, User
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
+from persistence.postgres.folding import Keys, keys_of, trimmed, words_of
 from persistence.postgres.paging import Found, PagedQuery
-from persistence.postgres.searching import SearchQuery
+from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, IdRow, Query, Statement
-from persistence.postgres.text import Keys, keys_of, trimmed, words_of
 from persistence.relations import HAS_CHART
 from security.roles import Caller, Role
 

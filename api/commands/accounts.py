@@ -14,7 +14,7 @@ from persistence import audit, sessions, users
 from persistence.audit import Action
 from persistence.models import AccountStatus
 from persistence.postgres.database import Transaction
-from persistence.postgres.failures import DATABASE_ERRORS, Failure, failure_of
+from persistence.postgres.failures import DATABASE_ERRORS, Failure, classify
 from security.admission import Admission
 from security.counters import CounterStore
 from security.login_attempts import LoginAttempts
@@ -53,7 +53,7 @@ def create_admin(arguments: argparse.Namespace) -> None:
     try:
         run_transaction(url, create)
     except DATABASE_ERRORS as error:
-        if failure_of(error) is not Failure.EMAIL_TAKEN:
+        if classify(error) is not Failure.EMAIL_TAKEN:
             raise
         raise CommandError("this e-mail address has an account already; see set-password") from error
     print(f"{email} is an administrator now.")

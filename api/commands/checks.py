@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from api.settings import Settings
 from persistence import demo, fitness
-from persistence.postgres.connecting import NoConnectionError, refusal
+from persistence.postgres.connector import NoConnectionError, no_connection_error
 from persistence.postgres.database import Database, Reader
 from persistence.postgres.failures import DATABASE_ERRORS
 from security.availability import UNAVAILABLE, BusyError
@@ -74,7 +74,7 @@ async def ask_database(url: str, find: Callable[[Database], Awaitable[str | None
     except (OSError, TimeoutError) as error:
         refused = NoConnectionError(str(error) or "it does not answer", lasting=False)
     except DATABASE_ERRORS as error:
-        refused = refusal(error)
+        refused = no_connection_error(error)
     if refused.lasting:
         return f"the database cannot be used: {refused}"
     raise UnreachableError(f"PostgreSQL cannot be reached: {refused}")

@@ -21,7 +21,8 @@ from litestar.exceptions import (
 from api.http.fields import MAX_BODY_BYTES
 from api.http.json_schema import schema_of
 from api.http.problems import ErrorCode, Fault, code_for_status, encode_error
-from persistence.postgres.failures import Failure, failure_of, kind_of
+from persistence.postgres import failures
+from persistence.postgres.failures import Failure, kind_of
 from security.availability import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
@@ -180,7 +181,7 @@ def classify(error: Exception) -> ErrorDescription:
             return ErrorDescription(error.status_code, safe_detail(error), dict(error.headers or {}))
         case TooBusyError() | BusyError():
             return service_unavailable(error.retry_after)
-    failure = failure_of(error)
+    failure = failures.classify(error)
     if failure is not None:
         return classify_database_failure(failure, error)
     return service_unavailable(2) if isinstance(error, UNAVAILABLE) else INTERNAL

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from persistence.migrations.refolding import refold
 from persistence.migrations.revisions import HERE, UnknownRevisionError
-from persistence.postgres.connecting import Connector
+from persistence.postgres.connector import Connector
 
 
 def create_engine(url: str) -> AsyncEngine:

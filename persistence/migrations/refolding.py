@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.postgres.text import MARK, keys_of
+from persistence.postgres.folding import MARK, keys_of
 
 BATCH = 2000  # rows, whose writers wait for a fraction of a second
 STALE = f"NOT starts_with(search_text, U&'\\{ord(MARK):04X}')"

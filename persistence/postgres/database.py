@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self
 
 from persistence.postgres import statements
-from persistence.postgres.connecting import Connector
-from persistence.postgres.failures import is_lost
+from persistence.postgres.connector import Connector
+from persistence.postgres.failures import is_connection_lost
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
 COMMAND_TIMEOUT = 30  # seconds for a statement of a request
 JOURNALS = 2  # connections that nothing but the audit trail's rows use
-# As connecting.SESSION, for a pooler's connections, too.
+# As connector.SESSION_SETTINGS, for a pooler's connections, too.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
@@ -46,7 +46,7 @@ class Reader(Source):
         try:
             return await self.once(statement, parameters)
         except Exception as error:
-            if not is_lost(error):
+            if not is_connection_lost(error):
                 raise
             return await self.once(statement, parameters, alive=True)
 
@@ -181,7 +181,7 @@ class Transaction(Source):
         try:
             await self.open("; ".join((BEGIN, *then)))
         except Exception as error:
-            if not is_lost(error):
+            if not is_connection_lost(error):
                 raise
             await self.open("; ".join((BEGIN, *then)), alive=True)
 

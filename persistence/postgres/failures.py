@@ -1,28 +1,31 @@
-"""What the errors of PostgreSQL and its driver mean to the service: no SQLSTATE and no constraint is known
-above this floor."""
+"""What the errors of PostgreSQL and its driver mean to the service. SQLSTATEs and names of constraints are
+known here and nowhere else."""
 
 from enum import Enum, auto
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
-# 57P01 to 57P03: the server shuts down or starts; class 08: the connection is gone.
-ENDED = ("57P01", "57P02", "57P03", "08")
-# 40001 serialization failure, 40P01 deadlock, 53300 too many connections, 55P03 lock not available,
-# 57014 cancelled at a time-out, 25006 a server that only reads.
-PASSING = (*ENDED, "40001", "40P01", "53300", "55P03", "57014", "25006")
-EXCLUDED = "23P01"  # an exclusion constraint, the backstop against two appointments at once
-UNSTORABLE = "22"
-SESSION_ENDED = "MS401"  # of the function refuse_ended_session
+# SQLSTATEs, or how they begin. Class 08: the connection is lost; 57P01 to 57P03: the server stops or starts.
+CONNECTION_LOST = ("08", "57P01", "57P02", "57P03")
+# Class 53: no connection, memory or disk left; 40001 serialization failure, 40P01 deadlock, 55P03 lock not
+# available, 57014 cancelled at a time-out, 25006 a server that only reads.
+TEMPORARY = (*CONNECTION_LOST, "53", "40001", "40P01", "55P03", "57014", "25006")
+# PgBouncer reports these as 08P01, although waiting does not solve them.
+POOLER_REFUSALS = ("unsupported startup parameter", "no such database", "no such user")
+EXCLUSION_VIOLATION = "23P01"
+DATA_EXCEPTION = "22"
 UNDEFINED_TABLE = "42P01"
+SESSION_ENDED = "MS401"  # raised by the function refuse_ended_session
 # What PostgreSQL refuses a statement with; as asyncpg raises it, and as SQLAlchemy does where Alembic works.
 DATABASE_ERRORS = (asyncpg.PostgresError, DBAPIError)
 
 
 class Failure(Enum):
-    """`UNAVAILABLE`: the same may work shortly. `OVERLAP`: two appointments at once. `EMAIL_TAKEN`,
-    `ACCOUNT_LINKED`: it would be the second. `UNSTORABLE`: a value that our own checks let through and
-    PostgreSQL cannot hold. `SESSION_ENDED`: the caller is signed out, or of another role, by now."""
+    """`UNAVAILABLE`: the same request may work shortly. `OVERLAP`: a person would have two appointments at
+    once. `EMAIL_TAKEN`, `ACCOUNT_LINKED`: the e-mail or the account belongs to another one. `UNSTORABLE`: a
+    value that our own checks allow and PostgreSQL does not. `SESSION_ENDED`: the caller has signed out, or
+    has another role now."""
 
     UNAVAILABLE = auto()
     OVERLAP = auto()
@@ -33,7 +36,7 @@ class Failure(Enum):
     UNKNOWN = auto()
 
 
-DUPLICATES = {
+FAILURE_BY_CONSTRAINT = {
     "uq_users_email": Failure.EMAIL_TAKEN,
     "uq_patients_user_id": Failure.ACCOUNT_LINKED,
 }
@@ -43,31 +46,37 @@ class PoolTimeoutError(TimeoutError):
     """All connections stayed busy."""
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether the connection, not the statement, is what failed. What was sent may have been done or not."""
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the connection failed, and not the statement. What was sent may have been done or not."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate).startswith(ENDED)
+        return str(error.sqlstate).startswith(CONNECTION_LOST)
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error)
     return isinstance(error, OSError) and not isinstance(error, TimeoutError)
 
 
-def failure_of(error: BaseException) -> Failure | None:
-    """None where it is none of asyncpg's."""
+def is_temporary(error: asyncpg.PostgresError) -> bool:
+    """Whether the same may work after a while."""
+    is_refusal = first_line_of(error).startswith(POOLER_REFUSALS)
+    return str(error.sqlstate).startswith(TEMPORARY) and not is_refusal
+
+
+def classify(error: BaseException) -> Failure | None:
+    """None where the error is not one of asyncpg's."""
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
-        return Failure.UNAVAILABLE if is_lost(error) else Failure.UNKNOWN
+        return Failure.UNAVAILABLE if is_connection_lost(error) else Failure.UNKNOWN
     if not isinstance(error, asyncpg.PostgresError):
         return None
     sqlstate = str(error.sqlstate)
-    if sqlstate.startswith(PASSING):
+    if is_temporary(error):
         return Failure.UNAVAILABLE
     if sqlstate == SESSION_ENDED:
         return Failure.SESSION_ENDED
-    if sqlstate == EXCLUDED:
+    if sqlstate == EXCLUSION_VIOLATION:
         return Failure.OVERLAP
-    if sqlstate.startswith(UNSTORABLE):
+    if sqlstate.startswith(DATA_EXCEPTION):
         return Failure.UNSTORABLE
-    return DUPLICATES.get(str(error.constraint_name), Failure.UNKNOWN)
+    return FAILURE_BY_CONSTRAINT.get(str(error.constraint_name), Failure.UNKNOWN)
 
 
 def kind_of(error: BaseException) -> str:
@@ -75,16 +84,16 @@ def kind_of(error: BaseException) -> str:
     return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".rstrip()
 
 
-def own_error(error: BaseException) -> BaseException:
-    """PostgreSQL's own, out of what SQLAlchemy makes of it where Alembic works."""
+def driver_error(error: BaseException) -> BaseException:
+    """The error as asyncpg raised it: SQLAlchemy, which Alembic uses, wraps it in one of its own."""
     cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else None
     return cause or error
 
 
-def reason_of(error: BaseException) -> str:
-    """In one line: what follows may quote values."""
-    return str(own_error(error)).partition("\n")[0]
+def first_line_of(error: BaseException) -> str:
+    """The message without its details, which may quote values."""
+    return str(driver_error(error)).partition("\n")[0]
 
 
-def lacks_tables(error: BaseException) -> bool:
-    return getattr(own_error(error), "sqlstate", None) == UNDEFINED_TABLE
+def is_undefined_table(error: BaseException) -> bool:
+    return getattr(driver_error(error), "sqlstate", None) == UNDEFINED_TABLE

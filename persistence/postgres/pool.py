@@ -12,8 +12,8 @@ from typing import Any
 
 import asyncpg
 
-from persistence.postgres.connecting import Connector
-from persistence.postgres.failures import PoolTimeoutError, is_lost
+from persistence.postgres.connector import Connector
+from persistence.postgres.failures import PoolTimeoutError, is_connection_lost
 
 PATIENCE = 10.0  # seconds for a free connection
 TRUSTED = 1.0  # seconds for which a connection that was just used is believed to be alive
@@ -79,7 +79,9 @@ class Pool:
         """`error`: what ended its use. Only PostgreSQL's own leave a connection as it should be: after a
         time-out or a cancellation the statement may still run. asyncpg has then asked PostgreSQL to stop it,
         and the connection is closed behind that."""
-        is_sound = error is None or (isinstance(error, asyncpg.PostgresError) and not is_lost(error))
+        is_sound = error is None or (
+            isinstance(error, asyncpg.PostgresError) and not is_connection_lost(error)
+        )
         if is_sound and not connection.is_closed():
             self.hand_on(connection)
         else:
@@ -127,7 +129,7 @@ async def is_usable(connection: Any, used: float, *, alive: bool) -> bool:
     try:
         await connection.execute("SELECT")
     except Exception as error:
-        if is_lost(error) or isinstance(error, TimeoutError):
+        if is_connection_lost(error) or isinstance(error, TimeoutError):
             return False
         raise
     return True

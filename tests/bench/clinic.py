@@ -7,7 +7,7 @@ from hashlib import md5
 from random import Random
 from typing import Any
 
-from persistence.postgres.text import keys_of
+from persistence.postgres.folding import keys_of
 
 Row = tuple[Any, ...]
 words = str.split

@@ -25,7 +25,7 @@ from api.patients import PatientPage, PatientSummary
 from persistence import embedded, patients
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.models import Gender
-from persistence.postgres import text
+from persistence.postgres import folding
 from persistence.postgres.database import Database, Reader
 from security.admission import Admission
 from security.counters import CounterStore
@@ -118,13 +118,13 @@ def test_admission(timed: Run, backend: Backend, runner: asyncio.Runner) -> None
 
 @pytest.mark.parametrize("name", ["Alice Anbadorf", "Ángel Núñez-Ġużè", "王 小明"])
 def test_fold_of_a_name(benchmark: BenchmarkFixture, name: str) -> None:
-    assert benchmark(text.folded, name)
+    assert benchmark(folding.folded, name)
 
 
 def test_keys_of_a_chart(benchmark: BenchmarkFixture) -> None:
     """What is stored of a chart to sort and to search by."""
     chart = ("Alice Anbadorf", "alice.anbadorf@mail.example.com", "+1 555 0100")
-    assert benchmark(text.keys_of, *chart)
+    assert benchmark(folding.keys_of, *chart)
 
 
 def test_statement_of_one_row(timed: Run, database: Database) -> None:

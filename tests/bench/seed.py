@@ -20,7 +20,7 @@ import asyncpg
 from persistence.audit_chain import Key, seal
 from persistence.migrations.commands import commands
 from persistence.postgres.database import Database
-from persistence.postgres.text import Keys
+from persistence.postgres.folding import Keys
 from tests.bench.clinic import ACCOUNT, APPOINTMENT, CHART, EVENT, RECORD, Clinic, Row
 from tests.support.service import KEY
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from persistence import embedded
-from persistence.postgres.connecting import Connector
+from persistence.postgres.connector import Connector
 from tests.external.pooler import start_pgbouncer
 from tests.external.running import KEY, medisecure, start_serve
 

@@ -17,7 +17,7 @@ from persistence.closing import Closing
 from persistence.models import Gender
 from persistence.patients import NewPatient
 from persistence.postgres.database import Database, Transaction
-from persistence.postgres.text import keys_of
+from persistence.postgres.folding import keys_of
 from persistence.sessions import Sessions
 from security.roles import Caller, Role
 from tests.support.factories import World

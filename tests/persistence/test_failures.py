@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from persistence.postgres.failures import Failure, failure_of
+from persistence.postgres.failures import Failure, classify
 from tests.support.service import Backend
 
 
@@ -39,7 +39,7 @@ def test_an_error_of_the_driver_is_classified(
         try:
             await act(connection)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            return failure_of(error)
+            return classify(error)
         finally:
             await connection.close()
         return None

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.postgres.letters import APOSTROPHES
-from persistence.postgres.text import GAPS, MARK, folded, search_key, sort_key, words_of
+from persistence.postgres.folding import GAPS, MARK, folded, search_key, sort_key, words_of
+from persistence.postgres.folding_tables import APOSTROPHES
 
 BLOCK = 512
 

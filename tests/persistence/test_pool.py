@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from persistence.postgres import pool as pools
-from persistence.postgres.connecting import Connector
+from persistence.postgres.connector import Connector
 from persistence.postgres.database import Reader
 from persistence.postgres.failures import PoolTimeoutError
 from persistence.postgres.pool import Pool

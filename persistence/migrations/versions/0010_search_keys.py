@@ -21,8 +21,8 @@ depends_on = None
 
 TABLES = ("patients", "users")
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
-# persistence/postgres/text.py numbers trigrams in the same way. Whoever writes search_text, an older release
-# or somebody with psql included, cannot forget them.
+# persistence/postgres/folding.py numbers trigrams in the same way. No writer of search_text can forget them,
+# neither an older release nor somebody with psql.
 KEEP_TRIGRAMS = """
 CREATE OR REPLACE FUNCTION keep_trigrams() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

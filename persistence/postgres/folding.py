@@ -8,7 +8,7 @@ import re
 from typing import TypedDict
 from unicodedata import category, combining, decimal, normalize
 
-from persistence.postgres.letters import ACCENTS, ALIKE
+from persistence.postgres.folding_tables import ACCENTS, ALIKE
 
 # Before what this release stores; what an older one stores begins otherwise, and is folded otherwise too.
 # A noncharacter, which `folded` never yields.

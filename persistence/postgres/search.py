@@ -28,9 +28,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from persistence.models import Patient, User
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, fields_of, require_row
+from persistence.postgres.folding import substring_pattern, trigrams
 from persistence.postgres.paging import MOST_NAMED, Found, Window
 from persistence.postgres.statements import R, Rows, Statement, T
-from persistence.postgres.text import substring_pattern, trigrams
 
 # A trigram that more than this share of the rows have is quicker looked for in the rows than in the index.
 COMMON = 0.1

@@ -11,7 +11,7 @@ from threading import Thread
 import certifi
 import pytest
 
-from persistence.postgres.connecting import Connector, NoConnectionError
+from persistence.postgres.connector import Connector, NoConnectionError
 from tests.support import documents
 
 SELF_SIGNED = Path(documents.__file__).parents[1] / "data/self_signed.pem"

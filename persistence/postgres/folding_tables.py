@@ -1,4 +1,4 @@
-"""Which characters are alike for persistence/postgres/text.py."""
+"""Which characters are alike for persistence/postgres/folding.py."""
 
 import re
 from unicodedata import decomposition, lookup, name
