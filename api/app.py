@@ -47,9 +47,9 @@ from persistence.postgres.counters import keep_folding
 from persistence.postgres.database import Database, Reader, Transaction
 from persistence.sessions import Sessions
 from security.admission import Admission
-from security.authentication import session_auth
+from security.authentication import authentication_middleware
 from security.counters import CounterStore
-from security.guards import signed_in
+from security.guards import require_authentication
 from security.login_attempts import LoginAttempts
 from security.passwords import Passwords
 from security.rate_limit import rate_limit
@@ -111,10 +111,10 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
     app = Litestar(
         CONTROLLERS,
         request_class=StrictRequest,
-        guards=[signed_in],
+        guards=[require_authentication],
         middleware=[
             DefineMiddleware(OriginCheckMiddleware, origins=origins),
-            session_auth(parts.issuer, parts.admission),
+            authentication_middleware(parts.issuer, parts.admission),
             rate_limit(settings.rate_limit_per_minute).middleware,
             DefineMiddleware(ReauthorizationMiddleware),
         ],

@@ -42,12 +42,12 @@ from persistence.audit import Action
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Source, Transaction
-from security.guards import listed, requires
+from security.guards import join_roles, requires
 from security.roles import Caller, Role
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
-CLINIC_ROLES = listed(set(Role) - {Role.PATIENT})
+CLINIC_ROLES = join_roles(set(Role) - {Role.PATIENT})
 SLOT_TAKEN = {
     "doctor": ("date: the doctor has another appointment at that time", ErrorCode.SLOT_TAKEN_DOCTOR),
     "patient": ("date: the patient has another appointment at that time", ErrorCode.SLOT_TAKEN_PATIENT),

@@ -14,7 +14,8 @@ from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 
-from api.http.conditional import AnyRequest, conditional_response, entity_tag
+from api.http.conditional import conditional_response, entity_tag
+from api.http.errors import AnyRequest
 from api.http.negotiation import accepts_gzip
 from api.http.operation import get_public
 

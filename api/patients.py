@@ -56,7 +56,7 @@ from persistence.models import Gender
 from persistence.patients import PatientChanges, SummaryRow
 from persistence.postgres.database import Reader, Transaction
 from persistence.postgres.folding import trimmed
-from security.guards import listed, requires
+from security.guards import join_roles, requires
 from security.roles import Caller, Role
 
 
@@ -130,7 +130,7 @@ def require_may_set(caller: Caller, changed: PatientChanges) -> None:
     forbidden = changed.keys() - SETTABLE_FIELDS[caller.role]
     if forbidden:
         names = sorted(wire_name(name) for name in forbidden)
-        may = listed(role for role in SETTABLE_FIELDS if forbidden <= SETTABLE_FIELDS[role])
+        may = join_roles(role for role in SETTABLE_FIELDS if forbidden <= SETTABLE_FIELDS[role])
         code, detail = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
         faults = [Fault(pointer=f"/{name}", code=code, detail=detail) for name in names]
         raise Forbidden(f"Your role may not change {', '.join(names)}; {may} may", code, faults)

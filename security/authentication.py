@@ -1,7 +1,7 @@
 """Litestar's cookie authentication, narrowed: cookies only, and the session decides, not the claims.
 
-The stock middleware also takes Bearer headers, prefers them, and answers 401 itself; here a caller
-without a living session is anonymous, and the guard `signed_in` says so after the limit was applied.
+The stock middleware also takes Bearer headers, prefers them, and answers 401 itself; here a caller without a
+living session is anonymous, and the guard `require_authentication` says so, after the limit was applied.
 """
 
 from typing import Any
@@ -53,7 +53,7 @@ async def no_stock_lookup(
     return None  # pragma: no cover  # as it says
 
 
-def session_auth(issuer: TokenIssuer, admission: Admission) -> DefineMiddleware:
+def authentication_middleware(issuer: TokenIssuer, admission: Admission) -> DefineMiddleware:
     stock = JWTCookieAuth[Caller, SessionToken](
         token_secret=issuer.key,
         algorithm=issuer.algorithm,

@@ -11,7 +11,7 @@ from security.policy import AccessPolicy
 from security.roles import Caller, Role
 
 
-async def signed_in(
+async def require_authentication(
     connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler
 ) -> None:
     """401 for everybody without a living session, unless the operation is public."""
@@ -29,10 +29,10 @@ class requires:  # reads as a sentence in guards=[requires(Role.ADMIN)]
         self, connection: ASGIConnection[Any, Caller, Any, Any], handler: BaseRouteHandler
     ) -> None:
         if connection.user.role not in self.roles:
-            raise PermissionDeniedException(f"Only {listed(self.roles)} may do this")
+            raise PermissionDeniedException(f"Only {join_roles(self.roles)} may do this")
 
 
-def listed(roles: Iterable[Role]) -> str:
+def join_roles(roles: Iterable[Role]) -> str:
     """`admin, doctor and staff`, in the order of the roles."""
     chosen = set(roles)
     *others, last = [role.value for role in Role if role in chosen]

@@ -45,14 +45,14 @@ def rate_limit_headers(count: Count) -> dict[str, str]:
 
 def encoded_headers(count: Count) -> tuple[tuple[bytes, bytes], ...]:
     return (
-        *of_the_limit(count.limit, count.window),
+        *policy_headers(count.limit, count.window),
         (b"RateLimit-Remaining", b"%d" % count.remaining),
         (b"RateLimit-Reset", b"%d" % count.reset),
     )
 
 
 @cache
-def of_the_limit(limit: int, window: int) -> tuple[tuple[bytes, bytes], ...]:
+def policy_headers(limit: int, window: int) -> tuple[tuple[bytes, bytes], ...]:
     return (b"RateLimit-Policy", b"%d; w=%d" % (limit, window)), (b"RateLimit-Limit", b"%d" % limit)
 
 

@@ -7,15 +7,14 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
-from litestar import MediaType, Request, Response
+from litestar import MediaType, Response
 
-from api.http.errors import ApiError
+from api.http.errors import AnyRequest, ApiError
 from api.http.headers import header_lines
 
 # An entity tag in a list (RFC 9110, 8.8.3). Between its quotes there may be commas, but no blanks.
 ENTITY_TAG = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
 ANY = "*"
-AnyRequest = Request[Any, Any, Any]
 
 
 class PreconditionFailed(ApiError):

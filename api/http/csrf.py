@@ -2,14 +2,13 @@
 
 import re
 from http import HTTPStatus
-from typing import Any
 
 from litestar.enums import HttpMethod
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.http.cors import FOREIGN_ORIGIN, Origins
 from api.http.errors import Forbidden
-from api.http.headers import header_lines, header_value
+from api.http.headers import HttpScope, header_lines, header_value
 from api.http.problems import ErrorCode
 from api.http.responses import send_response
 
@@ -28,7 +27,7 @@ class OriginCheckMiddleware:
         self.app = app
         self.origins = origins
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         if scope["method"] == HttpMethod.OPTIONS:
             await send_response(send, HTTPStatus.NO_CONTENT, [(b"allow", allowed_methods(scope).encode())])
             return
@@ -58,7 +57,7 @@ def with_port(authority: str, default: str) -> str:
     return authority.lower() if HAS_PORT.search(authority) else f"{authority.lower()}:{default}"
 
 
-def allowed_methods(scope: Any) -> str:
+def allowed_methods(scope: HttpScope) -> str:
     """Every method of the path, as in a 405's Allow."""
     methods = {
         method

@@ -17,6 +17,7 @@ from litestar.exceptions import (
     PermissionDeniedException,
     TooManyRequestsException,
 )
+from litestar.handlers import BaseRouteHandler
 
 from api.http.fields import MAX_BODY_BYTES
 from api.http.json_schema import schema_of
@@ -26,6 +27,7 @@ from persistence.postgres.failures import Failure, kind_of
 from security.availability import UNAVAILABLE, BusyError
 from security.passwords import TooBusyError
 
+AnyRequest = Request[Any, Any, Any]  # of our class, or Litestar's own where no route was found
 log = logging.getLogger("medisecure.errors")
 
 TOO_LARGE = f"The request body is too large; the limit is {MAX_BODY_BYTES // 1024} KiB"
@@ -121,7 +123,7 @@ class ErrorDescription:
     faults: Sequence[Fault] = ()
 
 
-def handle_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def handle_exception(request: AnyRequest, error: Exception) -> Response[bytes]:
     description = classify(error)
     where = f"{request.method} {path_template(request)}"
     if description.status == HTTPStatus.SERVICE_UNAVAILABLE:  # often many at once, so one line each
@@ -136,12 +138,12 @@ def format_traceback(error: Exception) -> str:
     return f"{''.join(traceback.format_tb(error.__traceback__))}{kind_of(error)}"
 
 
-def error_response(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def error_response(request: AnyRequest, error: HTTPException) -> Response[bytes]:
     """The answer for an error that must not be raised, because that would roll the transaction back."""
     return build_error_response(request, classify(error))
 
 
-def build_error_response(request: Request[Any, Any, Any], description: ErrorDescription) -> Response[bytes]:
+def build_error_response(request: AnyRequest, description: ErrorDescription) -> Response[bytes]:
     headers = description.headers
     if description.status == HTTPStatus.UNAUTHORIZED:
         headers = {**headers, "WWW-Authenticate": 'Cookie realm="medisecure"'}
@@ -152,9 +154,9 @@ def build_error_response(request: Request[Any, Any, Any], description: ErrorDesc
     return Response(body, status_code=description.status, headers=headers, media_type=media_type)
 
 
-def faults_in_detail(request: Request[Any, Any, Any], description: ErrorDescription) -> list[Fault]:
+def faults_in_detail(request: AnyRequest, description: ErrorDescription) -> list[Fault]:
     """The fault in the field that the detail begins with, or in the body as a whole."""
-    handler: Any = request.scope.get("route_handler")
+    handler: BaseRouteHandler | None = request.scope.get("route_handler")
     if handler is None or description.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}:
         return []
     body = handler.parsed_data_field
@@ -219,6 +221,6 @@ def service_unavailable(retry_after: int) -> ErrorDescription:
     return ErrorDescription(status, DETAIL_BY_STATUS[status], {"Retry-After": str(retry_after)})
 
 
-def path_template(request: Request[Any, Any, Any]) -> str:
+def path_template(request: AnyRequest) -> str:
     """For logs: the path as the contract writes it, with no id and no query string in it."""
     return str(request.scope.get("path_template") or "(no route)")

@@ -66,7 +66,7 @@ class Exchange(RequestResponseCycle):
             raise BadRequest(self.failure, ErrorCode.INCOMPLETE_BODY)
         return message
 
-    async def send(self, message: Any) -> None:
+    async def send(self, message: Any) -> None:  # Any: Litestar's messages are not uvicorn's types
         if self.disconnected:
             return
         if message["type"] == "http.response.start" and not self.response_started:

@@ -1,7 +1,10 @@
 """The header fields of a request, as they came (RFC 9110, 5). Names are in lower case."""
 
+from typing import Any
+
 from litestar.types import Scope
 
+HttpScope = Any  # Litestar's Scope is a union with that of WebSockets, which lacks most keys
 RawHeaders = list[tuple[bytes, bytes]]
 
 

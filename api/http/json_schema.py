@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from api.http.fields import EMAIL, REFERENCE
 from persistence.models import AccountStatus, AppointmentStatus, Gender
@@ -33,7 +34,7 @@ ENUM_ORDER = {
 PATH_IN_MESSAGE = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
 
 
-def describe_first_violation(schema: Any, error: msgspec.ValidationError) -> str:
+def describe_first_violation(schema: type[Struct], error: msgspec.ValidationError) -> str:
     """`RATE_LIMIT_PER_MINUTE: must be an integer from 1 to …`: the first thing that msgspec found wrong."""
     at = PATH_IN_MESSAGE.search(str(error))
     if at is None:

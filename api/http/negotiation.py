@@ -3,7 +3,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from litestar.types import Scope
 
@@ -70,7 +69,7 @@ def parse_parameters(text: str, at: int) -> tuple[int, float]:
     return at, 1.0 if given is None else given
 
 
-def match_or_raise(pattern: re.Pattern[str], text: str, at: int) -> Any:
+def match_or_raise(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
     found = pattern.match(text, min(at, len(text)))
     if found is None:
         raise ValueError(text)

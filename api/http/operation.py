@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 import msgspec
-from litestar import Litestar, Request
+from litestar import Litestar
 from litestar._kwargs import KwargsModel
 from litestar._kwargs.cleanup import DependencyCleanupGroup
 from litestar._kwargs.dependencies import resolve_dependency
@@ -18,6 +18,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, ExceptionHandlersMap, Guard, Receive, Scope, Send
 from msgspec import Struct, defstruct
 
+from api.http.errors import AnyRequest
 from api.http.reauthorization import is_stale, reauthorize
 from api.http.requests import (
     OperationPolicy,
@@ -30,7 +31,7 @@ from api.http.requests import (
 from persistence.audit import Action
 from security.policy import POLICY, Authentication, Counter
 
-AnyConnection = ASGIConnection[Any, Any, Any, Any]
+AnyConnection = ASGIConnection[Any, Any, Any, Any]  # as Litestar has it in what is overridden here
 encode = msgspec.json.Encoder().encode
 
 
@@ -91,7 +92,7 @@ class Operation(HTTPRouteHandler):
         self._signature_model = without_parsing(self.signature_model)
         return FastKwargsModel(model, self.signature_model)  # type: ignore[return-value]  # what HTTPRoute uses of one
 
-    async def to_response(self, app: Litestar, data: Any, request: Request[Any, Any, Any]) -> ASGIApp:
+    async def to_response(self, app: Litestar, data: Any, request: AnyRequest) -> ASGIApp:
         if isinstance(data, Struct):
             return StructResponse(self.status_code, encode(data))
         return await super().to_response(app, data, request)

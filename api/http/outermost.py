@@ -3,7 +3,6 @@ the headers of every answer, preflights, and paths that are not written as the c
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
 from uuid import uuid4
 
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
@@ -16,7 +15,7 @@ from api.http.cors import (
     preflight_headers,
     preflight_refusal,
 )
-from api.http.headers import RawHeaders, header_value
+from api.http.headers import HttpScope, RawHeaders, header_value
 from api.http.proxies import TrustedProxies
 from api.http.responses import send_error, send_response
 from api.http.security_headers import HSTS, SECURITY_HEADERS
@@ -32,7 +31,7 @@ class OutermostMiddleware:
         self.origins = origins
         self.proxies = proxies
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         self.proxies.apply_forwarded(scope)
         origin = header_value(scope, b"origin")
         ours = self.headers_of(scope, origin)
@@ -67,7 +66,7 @@ class OutermostMiddleware:
         else:
             await send_response(send, HTTPStatus.NO_CONTENT, preflight_headers(scope))
 
-    def headers_of(self, scope: Any, origin: str | None) -> RawHeaders:
+    def headers_of(self, scope: HttpScope, origin: str | None) -> RawHeaders:
         """Give the request its id, and return what its answer carries."""
         request_id = uuid4()
         scope.setdefault("state", {})["request_id"] = request_id

@@ -8,10 +8,9 @@ peer is `::ffff:192.0.2.1`, which it does not find in `192.0.2.0/24`.
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any
 
 from api.http.addresses import parse_network
-from api.http.headers import header_lines
+from api.http.headers import HttpScope, header_lines
 from security.authentication import MAX_ADDRESS_LENGTH
 
 
@@ -51,7 +50,7 @@ class TrustedProxies:
             return False
         return any(address in trusted for trusted in self.networks)
 
-    def apply_forwarded(self, scope: Any) -> None:
+    def apply_forwarded(self, scope: HttpScope) -> None:
         """Put the client's address and the scheme into `scope`."""
         if not scope.get("client"):
             return

@@ -8,12 +8,12 @@ caller may still do that.
 """
 
 from time import monotonic
-from typing import Any
 
 from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Message, Receive, Send
 
 from api.http.errors import NOT_SIGNED_IN, handle_exception
+from api.http.headers import HttpScope
 from api.http.requests import StrictRequest
 from persistence.postgres.database import Transaction
 from persistence.sessions import Sessions
@@ -85,7 +85,7 @@ class ReauthorizationMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         withheld = False
 
         async def send_if_signed_in(message: Message) -> None:

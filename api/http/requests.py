@@ -16,7 +16,9 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
+from msgspec import Struct
 
 from api.http import validators, violations
 from api.http.errors import ApiError, BadRequest, InvalidInput
@@ -123,8 +125,9 @@ NOT_JSON = Fault(pointer="", code=ErrorCode.MALFORMED_JSON, detail="must be JSON
 REPEATED_FIELD = Fault(pointer="", code=ErrorCode.REPEATED, detail="a field may be given only once")
 
 
-def body_schema(request: StrictRequest) -> Any:
-    return request.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # there is one
+def body_schema(request: StrictRequest) -> type[Struct]:
+    schema: type[Struct] = request.route_handler.parsed_data_field.annotation  # type: ignore[union-attr]  # there is one
+    return schema
 
 
 def find_body_faults(request: StrictRequest, body: bytes) -> list[Fault]:
@@ -165,7 +168,7 @@ JSON_WITH_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=require_unique_keys, 
 
 
 @cache
-def query_schemas(handler: Any) -> dict[str, dict[str, Any]]:
+def query_schemas(handler: BaseRouteHandler) -> dict[str, dict[str, Any]]:
     """The schemas of the handler's query parameters, by their names in the contract. An absent parameter is
     not null, so none of them allows null."""
     fields = handler.parsed_fn_signature.parameters.values()
@@ -177,7 +180,7 @@ def query_schemas(handler: Any) -> dict[str, dict[str, Any]]:
 
 
 @cache
-def query_checks(handler: Any) -> dict[str, validators.Check]:
+def query_checks(handler: BaseRouteHandler) -> dict[str, validators.Check]:
     return {name: validators.query_check(schema) for name, schema in query_schemas(handler).items()}
 
 

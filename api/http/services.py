@@ -10,7 +10,9 @@ class Services:
     """One of each kind; StrictRequest.service finds it."""
 
     def __init__(self, *services: object) -> None:
-        self.by_kind: dict[type, Any] = {type(service): service for service in services}
+        self.by_kind: dict[type, Any] = {
+            type(service): service for service in services
+        }  # each of its key's type
 
     def __getitem__(self, kind: type[Service]) -> Service:
         service: Service = self.by_kind[kind]

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 
 from api.http.fields import EMAIL, FORMAT_PATTERNS, MAX_SAFE_INTEGER, NOT_BLANK, is_unicode, is_visible
 from api.http.json_schema import PATTERNS_IN_WORDS, describe, schema_of, without_null
@@ -27,7 +28,7 @@ REQUIRED = (ErrorCode.REQUIRED, "is required")
 Reason = tuple[ErrorCode, str]
 
 
-def body_faults(schema: Any, body: Any) -> list[Fault]:
+def body_faults(schema: type[Struct], body: object) -> list[Fault]:
     """What is wrong with a decoded body, in the order of its schema's fields; unknown fields come last."""
     return [
         Fault(pointer="".join(f"/{part}" for part in path), code=code, detail=detail)
@@ -40,7 +41,7 @@ def field_fault(name: str, code: ErrorCode, detail: str) -> Fault:
     return Fault(pointer=f"/{name}", code=code, detail=detail)
 
 
-def valid_fields(schema: Any, body: Any, faults: list[Fault]) -> dict[str, Any]:
+def valid_fields(schema: type[Struct], body: object, faults: list[Fault]) -> dict[str, Any]:
     """The fields of a body that are present and have no fault, each of its type."""
     if not isinstance(body, dict):
         return {}
@@ -53,11 +54,11 @@ def valid_fields(schema: Any, body: Any, faults: list[Fault]) -> dict[str, Any]:
 
 
 @cache
-def field_types(schema: Any) -> dict[str, Any]:
+def field_types(schema: type[Struct]) -> dict[str, Any]:
     return {field.encode_name: field.type for field in msgspec.structs.fields(schema)}
 
 
-def sort_faults(schema: Any, faults: list[Fault]) -> list[Fault]:
+def sort_faults(schema: type[Struct], faults: list[Fault]) -> list[Fault]:
     """In the order of the schema's fields; unknown fields come last."""
     names = list(schema_of(schema)["properties"])
     places = {name: number for number, name in enumerate(names)}
