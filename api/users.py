@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from litestar import Controller, Response
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotAuthorizedException, NotFoundException
 from litestar.params import FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
@@ -21,7 +21,7 @@ from api.accounts import (
     user_of,
 )
 from api.http.auditing import record_read, record_write
-from api.http.errors import BadRequest, InvalidInput
+from api.http.errors import NOT_SIGNED_IN, BadRequest, InvalidInput
 from api.http.fields import (
     MAX_PAGE_SIZE,
     AnyPassword,
@@ -113,7 +113,7 @@ class UserController(Controller):
     async def get_me(self, request: StrictRequest, reader: NamedDependency[Reader]) -> User:
         row = await users.one(reader, request.user.id)
         if row is None:
-            raise NotFoundException("User not found")
+            raise NotAuthorizedException(NOT_SIGNED_IN)
         return user_of(row)
 
     @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE, rules=[require_fields_of_own_role])
@@ -126,7 +126,7 @@ class UserController(Controller):
         sent = sent_fields_of_own(data)
         current = await users.locked(transaction, request.user.id)
         if current is None:
-            raise NotFoundException("User not found")
+            raise NotAuthorizedException(NOT_SIGNED_IN)
         if faults := list(find_role_faults(current.role, sent)):
             raise InvalidInput(faults)
         row = await users.change(transaction, current, **changed_fields(sent, current))

@@ -84,6 +84,20 @@ class TestMe:
         }  # fmt: skip
         assert me["created_at"].endswith("Z")
 
+    def test_an_account_that_was_deleted_beside_the_service_is_not_signed_in(
+        self, backend: Backend, world: World
+    ) -> None:
+        browser, me = world.account()
+        with backend.redis as redis:
+            for session in redis.scan_iter("session:*"):
+                redis.persist(session)  # the test may take longer than the service remembers it
+            backend.sql("DELETE FROM sessions WHERE user_id = $1::uuid", me["id"])
+            backend.sql("DELETE FROM users WHERE id = $1::uuid", me["id"])
+            assert browser.get(ME).status_code == 401
+            assert browser.patch(ME, {"phone": "1"}).status_code == 401
+            for session in redis.scan_iter("session:*"):
+                redis.delete(session)
+
     def test_anonymous_callers_cannot_read_the_own_account(self, anonymous: Browser) -> None:
         """Requirement 2, "Automatic via HttpOnly cookie"."""
         answer = anonymous.get(ME)

@@ -78,6 +78,13 @@ def assert_stops(production: Running) -> None:
     wait_until(lambda: not any(map(is_running, processes)), "the end of the workers")
 
 
+def test_ctrl_c_ends_serve_in_good_order(tmp_path: Path, admin: Backend) -> None:
+    with serving(tmp_path, **settings_of(admin, SECRET_KEY=SECRET)) as production:
+        production.wait_until_ready()
+        assert production.stop(signal.SIGINT) == 0
+        assert "Traceback" not in production.printed()
+
+
 def test_serve_with_two_workers(tmp_path: Path, admin: Backend) -> None:
     with serving(tmp_path, "--workers", "2", **settings_of(admin, SECRET_KEY=SECRET)) as production:
         production.wait_until_ready()

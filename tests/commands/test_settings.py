@@ -7,8 +7,10 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import jwt
+import msgspec
 import pytest
 
+from api.http.json_schema import describe_first_violation
 from api.settings import Settings, SettingsError, find_misspelt_names
 from security.roles import Role
 from tests.support.command import medisecure, settings_of
@@ -295,3 +297,10 @@ def test_secrets_come_from_files_that_name_file_settings_point_to(migrated: Back
     assert "SECRET_KEY is shorter than 32 bytes" in medisecure("serve", **both).stderr
     both["SECRET_KEY_FILE"] = str(tmp_path / "missing")
     assert "SECRET_KEY_FILE cannot be read" in medisecure("serve", **both).stderr
+
+
+def test_what_is_wrong_with_no_setting_in_particular_is_still_wrong() -> None:
+    """Only a defect of ours leads here: what is missing was asked for before."""
+    with pytest.raises(msgspec.ValidationError) as refused:
+        msgspec.convert({}, Settings)
+    assert describe_first_violation(Settings, refused.value) == "is not valid"

@@ -112,3 +112,60 @@ def test_a_slow_read_is_401_if_the_caller_signed_out_meanwhile(
         assert answers[0].result().status_code == 401
         assert answers[1].result().status_code in {401, 404}
         assert answers[2].result().status_code == 200
+
+
+def test_a_change_of_the_own_account_is_judged_by_the_role_after_the_wait(
+    world: World, backend: Backend
+) -> None:
+    """Only doctors have a specialization."""
+    browser, me = world.account(Role.DOCTOR)
+    with ThreadPoolExecutor(1) as pool:
+        with locks.transaction(backend) as run:
+            run("SELECT 1 FROM users WHERE id = $1::uuid FOR UPDATE", me["id"])
+            late = pool.submit(browser.patch, "/api/users/me", {"specialization": "Surgery"})
+            locks.until_they_wait(backend, late)
+            run("UPDATE users SET role = 'staff', specialization = NULL WHERE id = $1::uuid", me["id"])
+        assert late.result().status_code == 400
+    assert backend.sql("SELECT specialization FROM users WHERE id = $1::uuid", me["id"]) == [(None,)]
+
+
+def test_a_password_change_is_400_if_the_password_changed_while_it_waited(
+    world: World, backend: Backend
+) -> None:
+    """Beside the service: what changes it otherwise ends the session as well."""
+    browser, me = world.account()
+    body = {"currentPassword": PASSWORD, "newPassword": "another horse"}
+    with ThreadPoolExecutor(1) as pool:
+        with locks.transaction(backend) as run:
+            run("SELECT 1 FROM users WHERE id = $1::uuid FOR UPDATE", me["id"])
+            late = pool.submit(browser.post, "/api/users/me/password", body)
+            locks.until_they_wait(backend, late)
+            run("UPDATE users SET password_hash = 'restored' WHERE id = $1::uuid", me["id"])
+        assert late.result().status_code == 400
+        assert late.result().json() == {"detail": "currentPassword: is not the current password"}
+    assert backend.sql("SELECT password_hash FROM users WHERE id = $1::uuid", me["id"]) == [("restored",)]
+
+
+def test_a_refresh_is_401_if_its_session_ended_while_it_waited(world: World, backend: Backend) -> None:
+    browser, me = world.account()
+    with ThreadPoolExecutor(1) as pool:
+        with locks.transaction(backend) as run:
+            run("UPDATE sessions SET ended_at = now() WHERE user_id = $1::uuid", me["id"])
+            late = pool.submit(browser.post, "/api/auth/refresh")
+            locks.until_they_wait(backend, late)
+        assert late.result().status_code == 401
+
+
+def test_a_slow_read_is_401_if_the_callers_role_changed_meanwhile(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer shows what the old role may see."""
+    monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", 0.0)
+    browser, me = world.account(Role.DOCTOR)
+    with ThreadPoolExecutor(1) as pool:
+        with locks.transaction(backend) as run:
+            run("LOCK TABLE appointments IN ACCESS EXCLUSIVE MODE")
+            answer = pool.submit(browser.get, "/api/appointments")
+            locks.until_they_wait(backend, answer)
+            run("UPDATE users SET role = 'patient' WHERE id = $1::uuid", me["id"])
+        assert answer.result().status_code == 401

@@ -3,9 +3,10 @@
 import json
 import re
 import socket
+import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tests.support.service import Service
@@ -60,6 +61,11 @@ class Connection:
         """Say that nothing more comes, and go on reading."""
         self.socket.shutdown(socket.SHUT_WR)
 
+    def abort(self) -> None:
+        """Close without a goodbye, as a client does that crashes: a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
     def drip(self, piece: bytes, seconds: float, pause: float = 0.1) -> None:
         """Send `piece` again and again, until the service is done with it."""
         end = time.monotonic() + seconds
@@ -80,9 +86,13 @@ class Connection:
             return True
 
 
+def connected(service: Service) -> AbstractContextManager[Connection]:
+    return connected_to(service.url)
+
+
 @contextmanager
-def connected(service: Service) -> Iterator[Connection]:
-    host, port = service.url.removeprefix("http://").split(":")
+def connected_to(url: str) -> Iterator[Connection]:
+    host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as opened:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield Connection(opened)

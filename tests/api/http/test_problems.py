@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.http.errors import classify
 from api.http.problems import ErrorCode
 from tests.api.http.helpers import ASKED, JSON, NOBODY, PROBLEM
 from tests.contract.test_fuzz import BOUNDED
@@ -218,3 +220,15 @@ def test_the_error_codes_of_contract_and_code_are_the_same() -> None:
     )
     used = set(re.findall(r"ErrorCode\.([A-Z_]+)", source))
     assert used == {code.name for code in ErrorCode}
+
+
+def test_a_value_that_only_postgresql_refuses_is_400_and_logged_without_the_value(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Our own checks know no such value today."""
+    with pytest.raises(asyncpg.CharacterNotInRepertoireError) as refused:
+        backend.sql("SELECT $1::text", "Ann\0Smith")
+    described = classify(refused.value)
+    assert (described.status, described.detail) == (400, "A value in the request cannot be stored")
+    assert "CharacterNotInRepertoireError" in caplog.text
+    assert "Ann" not in caplog.text

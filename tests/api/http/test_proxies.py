@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.http.proxies import TrustedProxies
+from api.http.proxies import TrustedProxies, normalize_address
 from api.http.server import listen_on
 from tests.support.factories import PASSWORD, World
 from tests.support.service import Backend, Service
@@ -87,3 +87,14 @@ def test_an_ipv4_client_of_a_dual_stack_listener_keeps_its_ipv4_address(
             connection = Connection(opened)
             connection.send(b"".join(refresh + b"X-Forwarded-For: %s\r\n\r\n" % entry for entry in entries))
             assert [status for status, _ in connection.answers(5)] == [401, 401, 401, 429, 401]
+
+
+def test_what_is_longer_than_an_address_is_none() -> None:
+    assert normalize_address("::ffff:1.2.3.4") == "1.2.3.4"
+    assert normalize_address("::ffff:1.2.3.4".rjust(65)) == "::ffff:1.2.3.4".rjust(65)
+
+
+def test_a_client_that_went_before_its_address_was_asked_for_has_none() -> None:
+    scope: dict[str, Any] = {"client": None, "headers": []}
+    TrustedProxies(["127.0.0.1"]).apply_forwarded(scope)
+    assert scope["client"] is None

@@ -264,3 +264,43 @@ def test_slow_clients_leave_no_connections_or_tasks_behind(hasty: Service) -> No
     assert left_over(hasty) == (0, 0)
     for context in opened:
         context.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_clients_that_crash_leave_no_connections_or_tasks_and_no_errors(
+    hasty: Service, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """With a body of which a part has arrived, and with a whole request that is being answered."""
+    request = whole_login()
+    with connected(hasty) as connection:
+        connection.send(request[: len(request) - size])
+        while not hasty.server.server_state.tasks:
+            time.sleep(0.01)
+        time.sleep(0.1)  # now it waits: for the rest, or for the hash
+        connection.abort()
+    assert left_over(hasty) == (0, 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_who_sends_on_and_on_after_a_refusal_is_cut_off(
+    hasty: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time in which the answer may be read is not one in which to send without an end."""
+    monkeypatch.setattr("api.http.protocol.LINGER_SECONDS", 600)
+    monkeypatch.setattr("api.http.protocol.MAX_LINGER_BYTES", 64 * KIB)
+    with connected(hasty) as connection:
+        connection.send(LOGIN + CHUNKED + b"\r\nx\r\n")
+        assert [status for status, _ in connection.answers(1)] == [400]
+        connection.drip(b" " * 16 * KIB, 20, pause=0)
+        assert connection.is_closed(20)
+    assert left_over(hasty) == (0, 0)
+
+
+def test_a_client_that_waits_for_100_continue_is_told_to_go_on(hasty: Service) -> None:
+    """RFC 9110, 10.1.1."""
+    body = credentials(email())
+    with connected(hasty) as connection:
+        connection.send(LOGIN + b"Expect: 100-Continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+        assert connection.socket.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.send(body)
+        assert [status for status, _ in connection.answers(1)] == [401]

@@ -2,13 +2,14 @@
 
 import json
 from contextlib import suppress
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litestar.routes import HTTPRoute
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api import appointments, auth, patients, records, users
 from api.http import validators, violations
@@ -68,3 +69,41 @@ def test_a_query_parameter_that_the_validators_accept_has_no_violation(
     value = data.draw(TEXTS)
     if validators.query_check(known[name])(value):
         assert violations.check_query(known, [(name, value)], is_closed=True) == ([], [(name, value)])
+
+
+class Kinds(Input):
+    """Fields of kinds that no body has yet."""
+
+    flag: bool
+    level: Annotated[int, Meta(ge=1, le=5)]
+    code: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", max_length=3)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_accepted"),
+    [
+        ("flag", True, True),
+        ("level", 5, True),
+        ("level", 6, False),
+        ("code", "ABC", True),
+        ("code", "abc", False),
+        ("code", "AB\0", False),
+    ],
+)
+def test_fields_of_new_kinds_are_checked_by_their_schema(field: str, value: Any, is_accepted: bool) -> None:
+    sent = {"flag": False, "level": 1, "code": "XYZ", field: value}
+    faults = violations.body_faults(Kinds, sent)
+    assert (faults == []) == is_accepted
+    reader = BodyDecoder(Kinds)
+    try:
+        reader.decode(json.dumps(sent).encode())
+    except msgspec.ValidationError:
+        assert not is_accepted
+    else:
+        assert reader.is_valid(sent) == is_accepted
+
+
+@pytest.mark.parametrize(("value", "is_accepted"), [("true", True), ("false", True), ("yes", False)])
+def test_a_boolean_parameter_would_be_true_or_false(value: str, is_accepted: bool) -> None:
+    faults, kept = violations.check_query({"flag": {"type": "boolean"}}, [("flag", value)], is_closed=True)
+    assert (faults == [], kept == [("flag", value)]) == (is_accepted, is_accepted)
