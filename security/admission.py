@@ -21,7 +21,7 @@ from security.tokens import SessionToken
 
 ALIVE_CACHE_SECONDS = 5.0  # for which a session counts as alive before PostgreSQL is asked again
 REDIS_RETRY_SECONDS = 1.0  # without Redis after it failed, so that a stalled one does not slow every request
-TOMBSTONE_RETRY_SECONDS = 0.25
+TOMBSTONE_RETRY_SECONDS = 0.25  # between two attempts to write a tombstone
 
 CALLER_DECODER = msgspec.json.Decoder(Caller)
 Answer = TypeVar("Answer")

@@ -13,9 +13,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, AvailabilityProbe, BusyError
 
-MAX_IN_FLIGHT = (
-    1000  # commands without an answer; of some hundred bytes each, so that buffers are bounded too
-)
+# Commands without an answer. Each has some hundred bytes, so that this bounds the buffers too.
+MAX_IN_FLIGHT = 1000
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError, TimeoutError)
 INCOMPLETE = object()  # from the parser, while the rest of an answer is on its way
 Argument = str | int | float | bytes

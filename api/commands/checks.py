@@ -32,7 +32,7 @@ async def find_problem(settings: Settings, workers: int = 1) -> str | None:
             await find_server_problem(database, workers)
             or await fitness.objection_to_tables(database.reader)
             or await fitness.objection_to_zone(database.reader, settings.clinic_timezone)
-            or await find_known_passwords(database.reader)
+            or await find_password_problem(database.reader)
         )
 
     return await first_problem(
@@ -107,8 +107,8 @@ async def find_redis_problem(url: str) -> str | None:
     return problem
 
 
-async def find_known_passwords(reader: Reader) -> str | None:
-    known = await with_known_password(await demo.password_hashes(reader))
+async def find_password_problem(reader: Reader) -> str | None:
+    known = await find_known_passwords(await demo.password_hashes(reader))
     if not known:
         return None
     return (
@@ -117,7 +117,7 @@ async def find_known_passwords(reader: Reader) -> str | None:
     )
 
 
-async def with_known_password(hashes: Mapping[str, str]) -> list[str]:
+async def find_known_passwords(hashes: Mapping[str, str]) -> list[str]:
     """Of these e-mails of demo accounts, those whose password is still the one that everyone knows."""
     passwords = Passwords(len(hashes))
     matches = await asyncio.gather(*(passwords.verify(demo.PASSWORD, hashed) for hashed in hashes.values()))
