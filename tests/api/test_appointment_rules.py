@@ -15,25 +15,15 @@ import httpx
 import pytest
 
 from security.roles import Role
-from tests.support.client import Browser
+from tests.support.appointments import BEGUN, DEPARTED, TOO_EARLY, book, change, read
 from tests.support.factories import World
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
 
-BEGUN = {"detail": "An appointment that has begun cannot be moved or cancelled by the patient"}
-DEPARTED = {"detail": "date: the doctor takes no appointments any more"}
 PAST = {"detail": "date: must not be in the past"}
-TOO_EARLY = {"detail": "status: an appointment cannot be completed before its day"}
+
+
 Call = Callable[[], httpx.Response]
-
-
-def book(browser: Browser, patient: str, doctor: str, date: str) -> httpx.Response:
-    body = {"patientId": patient, "doctorId": doctor, "date": date, "reason": "Check-up"}
-    return browser.post("/api/appointments", body)
-
-
-def change(browser: Browser, appointment: dict[str, Any], **changes: Any) -> httpx.Response:
-    return browser.patch(f"/api/appointments/{appointment['id']}", changes)
 
 
 def outcome(answer: httpx.Response) -> tuple[int, Any]:
@@ -43,10 +33,6 @@ def outcome(answer: httpx.Response) -> tuple[int, Any]:
 def now(**by: float) -> str:
     moved = datetime.now(UTC) + timedelta(**by)
     return moved.isoformat().replace("+00:00", "Z")
-
-
-def read(world: World, appointment: dict[str, Any]) -> dict[str, Any]:
-    return dict(world.admin.get(f"/api/appointments/{appointment['id']}").json())
 
 
 def successes(backend: Backend) -> int:

@@ -49,15 +49,6 @@ def moved() -> Callable[[Browser], Moved]:
     return watch
 
 
-@pytest.fixture
-def own(world: World) -> Iterator[dict[str, Any]]:
-    """A new chart, linked to the patient's account for the time of a test."""
-    linked = world.chart(name="Paula Patient")
-    world.link(linked["id"], world.patient)
-    yield linked
-    assert world.staff.delete(f"/api/patients/{linked['id']}/account").status_code == 200
-
-
 @pytest.fixture(scope="module")
 def at_noon(backend: Backend, service: Service) -> Iterator[Service]:
     """The same clinic, in a time zone where it is about noon."""
@@ -373,19 +364,23 @@ def test_pending_registrations_counts_active_patient_accounts_without_a_chart(
 
 
 def test_upcoming_appointments_counts_the_patients_own_future_ones(
-    world: World, own: dict[str, Any], moved: Callable[[Browser], Moved]
+    world: World, own_chart_for_a_test: dict[str, Any], moved: Callable[[Browser], Moved]
 ) -> None:
     """Own, scheduled, not yet begun."""
     check = moved(world.patient)
     soon = datetime.now(UTC) + timedelta(minutes=5)
     made = [
-        world.appointment(patientId=own["id"], date=date)
+        world.appointment(patientId=own_chart_for_a_test["id"], date=date)
         for date in (soon.isoformat(), world.slot(), world.slot())
     ]
     check(upcomingAppointments=3)
-    world.appointment(patientId=own["id"], date=(soon - timedelta(minutes=40)).isoformat())  # over
     world.appointment(
-        patientId=own["id"], date="2001-01-01T00:00:00Z", doctorId=world.other_doctor.me()["id"]
+        patientId=own_chart_for_a_test["id"], date=(soon - timedelta(minutes=40)).isoformat()
+    )  # over
+    world.appointment(
+        patientId=own_chart_for_a_test["id"],
+        date="2001-01-01T00:00:00Z",
+        doctorId=world.other_doctor.me()["id"],
     )
     world.appointment()  # somebody else's
     check()
@@ -400,23 +395,25 @@ def test_upcoming_appointments_counts_the_patients_own_future_ones(
 
 
 def test_the_patient_dashboard_counts_own_records_and_prescriptions(
-    world: World, own: dict[str, Any], moved: Callable[[Browser], Moved]
+    world: World, own_chart_for_a_test: dict[str, Any], moved: Callable[[Browser], Moved]
 ) -> None:
     """Own records, and those with a non-empty prescription."""
     check, other = moved(world.patient), moved(world.other_patient)
-    world.record(own["id"], prescription="Rest")
+    world.record(own_chart_for_a_test["id"], prescription="Rest")
     check(medicalRecords=1, prescriptions=1)
-    world.record(own["id"], prescription="")
+    world.record(own_chart_for_a_test["id"], prescription="")
     check(medicalRecords=1)
     world.record(world.chart()["id"], prescription="Rest")
     check()
     other()
 
 
-def test_an_unlinked_patient_loses_the_dashboard_figures(world: World, own: dict[str, Any]) -> None:
-    world.appointment(patientId=own["id"])
-    world.record(own["id"], prescription="Rest")
+def test_an_unlinked_patient_loses_the_dashboard_figures(
+    world: World, own_chart_for_a_test: dict[str, Any]
+) -> None:
+    world.appointment(patientId=own_chart_for_a_test["id"])
+    world.record(own_chart_for_a_test["id"], prescription="Rest")
     assert stats(world.patient) == {"upcomingAppointments": 1, "medicalRecords": 1, "prescriptions": 1}
-    link = f"/api/patients/{own['id']}/account"
+    link = f"/api/patients/{own_chart_for_a_test['id']}/account"
     assert world.staff.delete(link).status_code == 200
     assert set(stats(world.patient).values()) == {0}

@@ -19,14 +19,6 @@ KEYS = [
 READERS = [Role.ADMIN, Role.DOCTOR]
 
 
-@pytest.fixture(scope="module")
-def own(world: World) -> dict[str, Any]:
-    """The chart that is linked to the patient's account; the other patient has none."""
-    linked = world.chart(name="Paula Patient")
-    world.link(linked["id"], world.patient)
-    return linked
-
-
 def write(browser: Browser, patient: str, **more: Any) -> httpx.Response:
     body = {"patientId": patient, "diagnosis": "Well", "prescription": "Rest", "notes": "Came alone", **more}
     return browser.post("/api/records", body)
@@ -188,10 +180,10 @@ def test_null_notes_and_attachments_in_the_database_are_answered_as_empty(
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.STAFF, Role.PATIENT])
-def test_only_doctors_write_records(world: World, own: dict[str, Any], role: Role) -> None:
-    before = len(listed(world.admin, patientId=own["id"]))
-    assert write(world.people[role], own["id"]).status_code == 403
-    assert len(listed(world.admin, patientId=own["id"])) == before
+def test_only_doctors_write_records(world: World, own_chart: dict[str, Any], role: Role) -> None:
+    before = len(listed(world.admin, patientId=own_chart["id"]))
+    assert write(world.people[role], own_chart["id"]).status_code == 403
+    assert len(listed(world.admin, patientId=own_chart["id"])) == before
 
 
 def test_doctors_write_records_for_any_patient(world: World) -> None:
@@ -220,19 +212,19 @@ def test_staff_and_anonymous_callers_cannot_read_records(world: World) -> None:
         assert world.staff.get(f"/api/records/{id}").status_code == 403
 
 
-def test_patients_read_their_own_records_only(world: World, own: dict[str, Any]) -> None:
+def test_patients_read_their_own_records_only(world: World, own_chart: dict[str, Any]) -> None:
     """Those of others do not exist for them: 404, an empty list, and a total that does not count them."""
-    mine, foreign = world.record(own["id"]), world.record(world.chart()["id"])
+    mine, foreign = world.record(own_chart["id"]), world.record(world.chart()["id"])
     seen = listed(world.patient)
     assert mine in seen
-    assert {record["patientId"] for record in seen} == {own["id"]}
-    assert listed(world.patient, patientId=own["id"]) == seen
+    assert {record["patientId"] for record in seen} == {own_chart["id"]}
+    assert listed(world.patient, patientId=own_chart["id"]) == seen
     assert world.patient.get(f"/api/records/{mine['id']}").json() == mine
     assert listed(world.patient, patientId=foreign["patientId"]) == []
     for id in (foreign["id"], uuid4(), "not-a-uuid", "null"):
         missing = world.patient.get(f"/api/records/{id}")
         assert (missing.status_code, missing.json()) == (404, {"detail": "Record not found"})
-    assert listed(world.other_patient) == listed(world.other_patient, patientId=own["id"]) == []
+    assert listed(world.other_patient) == listed(world.other_patient, patientId=own_chart["id"]) == []
     assert world.other_patient.get(f"/api/records/{mine['id']}").status_code == 404
 
 
