@@ -1,16 +1,22 @@
 """Admission of a request (security/admission.py): Redis remembers sessions, PostgreSQL decides."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 import redis
 
 from persistence import embedded
+from security.admission import Admission, Count
+from security.counters import CounterStore, session_key
+from security.roles import Caller, Role
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.locks import transaction, until_they_wait
@@ -135,6 +141,25 @@ def test_a_late_answer_of_postgresql_does_not_overwrite_a_tombstone(
         late.result()
     assert remembered(backend, browser)[0] == "ended"
     assert browser.get(ME).status_code == 401
+
+
+def test_the_answer_of_postgresql_counts_if_redis_went_away_meanwhile(valkey: Valkey) -> None:
+    caller = Caller(uuid4(), "ada@example.com", Role.ADMIN, uuid4())
+
+    async def find_session(session_id: UUID) -> Caller:
+        await asyncio.to_thread(valkey.stop)
+        return caller
+
+    async def look_up() -> tuple[bytes | None, Count | None]:
+        store = CounterStore.connect(valkey.running.redis_url)
+        async with store:
+            admission = Admission(store, find_session, limit=1, tombstone_seconds=900)
+            keys = [session_key(caller.session_id), f"requests:user:{caller.id}"]
+            return await admission.look_up(keys, caller.session_id)
+
+    known, count = asyncio.run(look_up())
+    assert known == msgspec.json.encode(caller)
+    assert count is None
 
 
 class TestIdleSessions:

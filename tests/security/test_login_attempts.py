@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from persistence.postgres.database import Database
+from security.availability import BusyError
 from security.counters import CounterStore
 from security.login_attempts import Attempt, LoginAttempts
 from security.passwords import TooBusyError
@@ -108,6 +109,23 @@ def test_a_login_attempt_is_kept_or_given_back_once(backend: Backend) -> None:
     asyncio.run(run())
     assert attempts(backend, nobody)["count"] == "1"
     assert attempts(backend, nobody).keys() == {"count", "first_attempt"}
+
+
+def test_a_login_attempt_that_redis_runs_too_late_is_none(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked has stopped waiting by then, and would never end it."""
+    monkeypatch.setattr("security.counters.ANSWER_SECONDS", -1.0)
+
+    async def take() -> None:
+        store = CounterStore.connect(backend.redis_url)
+        async with store:
+            await LoginAttempts(store, 5, 900, 300).take(nobody, "192.0.2.3")
+
+    nobody = email("nobody")
+    with pytest.raises(BusyError):
+        asyncio.run(take())
+    assert attempts(backend, nobody) == {}
 
 
 def test_a_login_attempt_that_never_ended_lapses(backend: Backend) -> None:

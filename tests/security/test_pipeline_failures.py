@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import uvloop
 from persistence import embedded
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import CounterStore
+from security.pipeline import PING
 from tests.support.redis_store import (
     KEY,
     connected,
@@ -205,5 +206,48 @@ def test_a_changed_redis_password_is_an_error_at_the_next_connection(valkey: str
                     await store.execute("ECHO", "again")
         with redis.Redis.from_url(f"{valkey}?db=3") as other:
             assert other.get("where") == b"in 3"
+
+    asyncio.run(run())
+
+
+def test_a_redis_that_says_too_much_while_it_connects_is_not_used() -> None:
+    """Its next answer would be to another command."""
+
+    chats: list[asyncio.Task[Any] | None] = []
+
+    async def chat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        chats.append(asyncio.current_task())
+        with closing(writer):
+            while await reader.read(1000):
+                writer.write(b"%0\r\n" + b"+OK\r\n" * 50)
+
+    async def ask() -> None:
+        server = await asyncio.start_server(chat, "127.0.0.1", 0)
+        async with server, connected(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
+            with pytest.raises((*UNAVAILABLE, BusyError)):
+                await store.count_request(KEY, 60_000)
+        await asyncio.gather(*filter(None, chats), return_exceptions=True)
+
+    asyncio.run(ask())
+
+
+def test_a_redis_connection_is_pinged_only_if_it_is_idle_and_open(valkey: str) -> None:
+    async def run() -> None:
+        async with relayed_store(valkey) as (relay, store):
+            await store.execute("ECHO", "first")
+            protocol = store.pipeline.protocol
+            assert protocol
+            relay.hold()
+            asked = echoes(store, range(1))
+            await relay.until_held(1)
+            protocol.ping_every(600)
+            assert len(protocol.in_flight) == 1, "an answer is on its way: the connection is in use"
+            relay.let_go()
+            await outcomes(*asked)
+            protocol.transport.abort()
+            protocol.ping_every(600)
+            assert not protocol.in_flight
+            with pytest.raises(redis.ConnectionError, match="The connection was lost"):
+                protocol.send(PING)
 
     asyncio.run(run())

@@ -4,6 +4,7 @@ a proxy."""
 import pytest
 
 from api.contract import contract
+from security.admission import network_of
 from tests.support.client import standing
 from tests.support.conformance import CONTRACT
 from tests.support.factories import PASSWORD, World
@@ -130,3 +131,17 @@ class TestProxies:
         strangers = [f"203.0.113.{number}" for number in range(20, 23)]
         with Service(backend, settings) as behind:
             assert self.statuses(behind, *strangers) == [400, 400, 429]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("no address", "unknown"),
+    ],
+)
+def test_an_address_is_counted_as_its_network(address: str, network: str) -> None:
+    """All IPv4-mapped addresses lie in one /64: they are IPv4 addresses."""
+    assert network_of(address) == network
