@@ -26,7 +26,7 @@ def test_the_contract_breaks_no_client() -> None:
         assert breaking_changes(baseline(), contract()) == []
 
 
-def test_the_baseline_is_not_of_the_future() -> None:
+def test_the_baseline_is_not_newer_than_the_contract() -> None:
     def number(document: Json) -> tuple[int, ...]:
         return tuple(int(part) for part in document["info"]["version"].split("."))
 
@@ -160,17 +160,17 @@ WELCOME = [
 
 
 @pytest.mark.parametrize(("path", "value", "complaint"), BREAKING)
-def test_a_breaking_change_is_caught(path: str, value: Any, complaint: str) -> None:
+def test_breaking_changes_of_the_contract_are_caught(path: str, value: Any, complaint: str) -> None:
     found = breaking_changes(contract(), changed(contract(), path, value))
     assert any(complaint in change for change in found), found
 
 
 @pytest.mark.parametrize(("path", "value"), WELCOME)
-def test_what_breaks_nobody_passes(path: str, value: Any) -> None:
+def test_compatible_changes_of_the_contract_pass(path: str, value: Any) -> None:
     assert breaking_changes(contract(), changed(contract(), path, value)) == []
 
 
 @pytest.mark.parametrize(("version", "free"), [("0.1.1", False), ("0.2.0", False), ("1.0.0", True)])
-def test_only_the_first_number_excuses(version: str, free: bool) -> None:
+def test_only_a_new_major_version_may_break_clients(version: str, free: bool) -> None:
     old, new = (changed(contract(), "info version", number) for number in ("0.1.0", version))
     assert is_major(old, new) is free

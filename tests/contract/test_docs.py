@@ -70,7 +70,7 @@ def what_is_missing(cited: Citation) -> list[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_cited_exists(module: Path) -> None:
+def test_cited_passages_exist(module: Path) -> None:
     """Word for word, but for line breaks; `…` stands for what is left out."""
     for prose in prose_of(module):
         for cited in citations(prose):
@@ -86,7 +86,7 @@ def test_what_is_cited_exists(module: Path) -> None:
         "Contract, weather: it is fine.",
     ],
 )
-def test_a_false_citation_is_caught(prose: str) -> None:
+def test_a_wrong_citation_is_caught(prose: str) -> None:
     assert [what_is_missing(cited) for cited in citations(prose)] not in ([], [[]])
 
 
@@ -108,7 +108,7 @@ def named(node: ast.stmt) -> str:
     return next((target.id for target in targets if isinstance(target, ast.Name)), "")
 
 
-def test_every_test_that_shows_a_claim_exists() -> None:
+def test_tests_cited_in_guides_exist() -> None:
     shown = [found for path in GUIDES for found in TEST.findall(path.read_text())]
     assert len(shown) > 100
     for module, name, helper, function in shown:
@@ -118,7 +118,7 @@ def test_every_test_that_shows_a_claim_exists() -> None:
 
 
 @pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_and_name_in_it_exists(document: Path) -> None:
+def test_files_and_names_in_guides_exist(document: Path) -> None:
     for code in inline(document, "code_inline"):
         for path, name in CODE.findall(code.content):
             assert (ROOT / path).is_file(), path
@@ -126,7 +126,7 @@ def test_every_file_and_name_in_it_exists(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_leads_somewhere(document: Path) -> None:
+def test_links_of_documents_resolve(document: Path) -> None:
     for link in links(document):
         path, _, anchor = link.partition("#")
         target = (document.parent / path).resolve() if path else document
@@ -135,7 +135,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-def test_every_setting_that_is_named_is_one() -> None:
+def test_settings_named_in_guides_exist() -> None:
     told = {name for path in (README, SECURITY) for name in SETTING.findall(path.read_text())}
     assert told <= NAMES | {f"{name}_FILE" for name in SECRET_SETTINGS}
 
@@ -146,7 +146,7 @@ def test_every_setting_is_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("document", GUIDES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_in_it_can_be_typed(document: Path) -> None:
+def test_commands_in_guides_parse(document: Path) -> None:
     for words in commands(document, "medisecure"):
         build_parser().parse_args([word.replace("SECONDS", "60") for word in words])
     for words in commands(document, "just"):
@@ -162,7 +162,7 @@ def test_every_decision_is_in_the_index() -> None:
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
-def test_a_decision_says_why_what_and_at_what_price(record: Path) -> None:
+def test_decisions_have_context_decision_and_consequences(record: Path) -> None:
     title, *parts = headings(record)
     assert title.startswith(f"{record.name[:4]}. ")
     assert parts == ["Context", "Decision", "Consequences"]

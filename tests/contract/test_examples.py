@@ -239,12 +239,12 @@ WRITES = [case for case in cases() if case not in READS]
 
 
 @pytest.mark.parametrize("case", READS, ids=lambda case: case.id)
-def test_a_read_gives_the_answer_it_shows(case: Case, unchanged: Clinic) -> None:
+def test_read_examples_get_the_answers_they_show(case: Case, unchanged: Clinic) -> None:
     check(case, unchanged)
 
 
 @pytest.mark.parametrize("case", WRITES, ids=lambda case: case.id)
-def test_a_write_gives_the_answer_it_shows(case: Case, clinic: Clinic) -> None:
+def test_write_examples_get_the_answers_they_show(case: Case, clinic: Clinic) -> None:
     check(case, clinic)
 
 
@@ -259,7 +259,7 @@ def check(case: Case, clinic: Clinic) -> None:
 
 
 @pytest.mark.parametrize("field", ["phone", "address", "medicalHistory", "created_at", "id"])
-def test_a_false_example_is_caught(field: str, unchanged: Clinic) -> None:
+def test_a_wrong_example_is_caught(field: str, unchanged: Clinic) -> None:
     [case] = [case for case in READS if case.id == "getPatient-paula"]
     name, shown = case.answer
     with pytest.raises(AssertionError):
@@ -450,12 +450,12 @@ def problems(response: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
-def test_an_error_that_changes_nothing(name: str, unchanged: Clinic) -> None:
+def test_error_examples_are_reproduced_on_the_demo_data(name: str, unchanged: Clinic) -> None:
     provoke(name, AT_ONCE[name], unchanged)
 
 
 @pytest.mark.parametrize("name", AFTER_A_CHANGE)
-def test_an_error_after_a_change(name: str, clinic: Clinic) -> None:
+def test_error_examples_are_reproduced_after_a_change(name: str, clinic: Clinic) -> None:
     provoke(name, AFTER_A_CHANGE[name], clinic)
 
 
@@ -469,12 +469,12 @@ def provoke(name: str, provocation: Provocation, clinic: Clinic) -> None:
     assert declared["content"] is DOCUMENT["components"]["responses"][name.split(".")[0]]["content"]
 
 
-def test_every_error_example_is_provoked() -> None:
+def test_every_error_example_is_reproduced() -> None:
     shown = {name for name, _ in error_examples()}
     assert shown == {*AT_ONCE, *AFTER_A_CHANGE}, "add to one of the two how a caller gets this error"
 
 
-def test_header_examples(clinic: Clinic) -> None:
+def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
     """What the contract shows of headers is what the first answer of a minute carries."""
     origin = {"origin": "http://localhost:5173"}
     first = clinic.doctor.get("/api/doctors", headers=origin).headers

@@ -70,7 +70,7 @@ def encoded(value: Any) -> bytes:
 
 @BOUNDED
 @given(value=st.text(PRINTABLE, max_size=200))
-def test_any_cookie_is_401(value: str, anonymous: Browser) -> None:
+def test_random_cookies_are_401(value: str, anonymous: Browser) -> None:
     anonymous.cookies.clear()
     headers = {b"cookie": b"access_token=" + value.encode("latin-1")}
     assert anonymous.get("/api/users/me", headers=headers).status_code == 401
@@ -78,7 +78,7 @@ def test_any_cookie_is_401(value: str, anonymous: Browser) -> None:
 
 @BOUNDED
 @given(data=st.data())
-def test_a_damaged_token_is_401(data: st.DataObject, world: World, anonymous: Browser) -> None:
+def test_damaged_tokens_are_401(data: st.DataObject, world: World, anonymous: Browser) -> None:
     """One that was cut, doubled or changed at any place."""
     token = world.staff.cookies["access_token"]
     place = data.draw(st.integers(0, len(token) - 1))
@@ -101,7 +101,9 @@ def test_a_damaged_token_is_401(data: st.DataObject, world: World, anonymous: Br
 @pytest.mark.parametrize(("method", "path", "schema"), WITH_BODY)
 @settings(BOUNDED, max_examples=40)
 @given(data=st.data())
-def test_any_body(method: str, path: str, schema: str, data: st.DataObject, world: World) -> None:
+def test_random_bodies_never_cause_a_500(
+    method: str, path: str, schema: str, data: st.DataObject, world: World
+) -> None:
     """Values of any kind in the fields of the schema, and now and then any JSON at all. What the contract
     allows may succeed; everything else is refused with a clear error."""
     fields = contract()["components"]["schemas"][schema]["properties"]
@@ -120,7 +122,7 @@ def test_any_body(method: str, path: str, schema: str, data: st.DataObject, worl
 
 @BOUNDED
 @given(content=st.binary(max_size=300))
-def test_any_bytes(content: bytes, world: World) -> None:
+def test_random_bytes_as_a_body_are_400(content: bytes, world: World) -> None:
     headers = {"content-type": "application/json"}
     assert world.staff.request("POST", "/api/patients", content=content, headers=headers).status_code == 400
 
@@ -128,14 +130,14 @@ def test_any_bytes(content: bytes, world: World) -> None:
 @pytest.mark.parametrize("path", LISTS)
 @settings(BOUNDED, max_examples=40)
 @given(query=st.dictionaries(st.sampled_from(NAMES), TEXTS | NUMBERS.map(str), max_size=3))
-def test_any_query(path: str, query: dict[str, str], world: World) -> None:
+def test_random_queries_are_200_or_400(path: str, query: dict[str, str], world: World) -> None:
     params = {name: value.encode("utf-8", "surrogatepass") for name, value in query.items()}
     assert world.admin.get(path, params=params).status_code in {200, 400}
 
 
 @BOUNDED
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50))
-def test_any_path_id(text: str, world: World) -> None:
+def test_random_ids_in_a_path_are_400_or_404(text: str, world: World) -> None:
     segment = urllib.parse.quote(text, safe="")
     answer = world.admin.get(f"/api/patients/{segment}")
     assert answer.status_code in {400, 404}

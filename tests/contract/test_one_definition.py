@@ -25,7 +25,7 @@ README = Path(__file__).parents[2] / "README.md"
 DEFAULTS = Settings(database_url="", redis_url="", secret_key="")
 
 
-def test_the_readme_tells_the_defaults() -> None:
+def test_the_readme_has_the_default_of_every_setting() -> None:
     """Each setting has its row, with the default that the code has."""
     rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| ([^|]+) \|", README.read_text(), re.MULTILINE)
     told = {
@@ -68,7 +68,7 @@ FIGURES = [
 ]
 
 
-def test_the_guide_tells_the_headers_that_no_operation_declares() -> None:
+def test_the_guide_has_the_headers_that_no_operation_declares() -> None:
     rows = re.findall(r"^\| `([A-Z][A-Za-z-]+)` \| (.+) \|$", GUIDE, re.MULTILINE)
     told = {name.lower(): value for name, value in rows}
     sent = {name.decode(): value.decode() for name, value in [*COMMON_HEADERS, HSTS, *LISTED_ORIGIN_HEADERS]}
@@ -79,7 +79,7 @@ def test_the_guide_tells_the_headers_that_no_operation_declares() -> None:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_the_guide_tells_the_figures(figure: str) -> None:
+def test_the_guides_have_the_figures_of_the_code(figure: str) -> None:
     assert figure in " ".join(GUIDE.split())
 
 
@@ -93,13 +93,13 @@ def test_cookies_live_as_long_as_their_tokens() -> None:
     }
 
 
-def test_pages_may_read_every_header_of_the_limits() -> None:
+def test_pages_can_read_all_rate_limit_headers() -> None:
     names = rate_limit_headers(Count(1, 2, 3, 4))
     assert set(names) <= set(EXPOSED_HEADERS.split(", "))
     assert {"Retry-After", "X-Request-Id", "ETag"} <= set(EXPOSED_HEADERS.split(", "))
 
 
-def test_a_new_password_is_the_same_everywhere() -> None:
+def test_rules_of_a_new_password_are_the_same_everywhere() -> None:
     """Over HTTP, at the console, and as the words for it say."""
     (schema,), _ = msgspec.json.schema_components([fields.NewPassword])
     assert (schema["minLength"], schema["maxLength"]) == (passwords.MIN_CHARACTERS, passwords.MAX_BYTES)
@@ -107,11 +107,11 @@ def test_a_new_password_is_the_same_everywhere() -> None:
     assert f"{passwords.MAX_BYTES} bytes" in PASSWORD_RULE
 
 
-def test_an_event_names_what_a_page_shows() -> None:
+def test_an_audit_event_can_name_all_items_of_a_page() -> None:
     """A page may show as much as one event of the trail can name, no more."""
     assert fields.MAX_PAGE_SIZE <= paging.MOST_NAMED
 
 
-def test_the_calendar_that_appointments_keep() -> None:
+def test_appointments_lie_within_the_calendar() -> None:
     assert calendar.EARLIEST.date() > calendar.FIRST
     assert calendar.LATEST.date() < calendar.LAST
