@@ -1,6 +1,6 @@
-"""No release breaks a client unawares: openapi.yaml takes and gives what the last release's did, unless the
-first number of its version has moved. docs/baseline/openapi.yaml is that of the last release; the README says
-when to renew it."""
+"""A release breaks no client by accident: openapi.yaml accepts what that of the last release accepted, and
+answers what it answered, unless the major version has changed. docs/baseline/openapi.yaml is that of the
+last release; the README says when to renew it."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ GONE = object()
 
 
 def changed(document: Json, path: str, value: Any) -> Json:
-    """The document with `value` at `path`, whose keys are parted by blanks; in a list it is one more."""
+    """The document with `value` at `path`, whose keys are separated by blanks; in a list it is appended."""
     document = json.loads(json.dumps(document))
     *ways, last = path.split(" ")
     place: Any = document
@@ -133,7 +133,7 @@ BREAKING = [
     ),
     ("components responses TooManyRequests headers Retry-After", GONE, "429: header Retry-After is gone"),
 ]
-WELCOME = [
+COMPATIBLE = [
     ("paths /api/invoices", INVOICES),
     (f"{LIST} parameters +", OPTIONAL),
     (f"{LIST} summary", "All of them"),
@@ -165,7 +165,7 @@ def test_breaking_changes_of_the_contract_are_caught(path: str, value: Any, comp
     assert any(complaint in change for change in found), found
 
 
-@pytest.mark.parametrize(("path", "value"), WELCOME)
+@pytest.mark.parametrize(("path", "value"), COMPATIBLE)
 def test_compatible_changes_of_the_contract_pass(path: str, value: Any) -> None:
     assert breaking_changes(contract(), changed(contract(), path, value)) == []
 

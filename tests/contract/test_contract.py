@@ -1,4 +1,4 @@
-"""openapi.yaml is sound, and it and the code agree: no net finds a drift."""
+"""openapi.yaml is valid, and agrees with the code: no net finds a drift."""
 
 from importlib.metadata import version
 from typing import Any
@@ -26,10 +26,10 @@ def test_the_document_is_valid_openapi() -> None:
 
 
 def test_no_key_is_in_the_document_twice() -> None:
-    """YAML would take the last one without a word."""
+    """YAML readers would silently take the last one."""
 
     class Strict(yaml.SafeLoader):
-        # PyYAML's own types say no more of a mapping.
+        # Any: PyYAML's own types say no more of a mapping.
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [key.value for key, _ in node.value]
             assert len(keys) == len(set(keys)), f"{node.start_mark}: {sorted(keys)}"

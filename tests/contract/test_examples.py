@@ -1,5 +1,5 @@
 """Every example in openapi.yaml is executed on the demo data: requests get their documented success, answers
-are the documented ones, and every detail of an error can be provoked."""
+are the documented ones, and every error can be reproduced."""
 
 import copy
 import re
@@ -22,14 +22,14 @@ from persistence import demo
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.conformance import CONTRACT
-from tests.support.openapi import operations, parameters, resolved, success
+from tests.support.openapi import operations, parameters, resolve, success
 from tests.support.service import KEY, Backend, Service
 
 DOCUMENT = contract()
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 CHART, VISIT, RECORD = (str(id) for id in (demo.CHART, demo.VISIT, demo.RECORD))
 DOCTOR, ADMIN, PATIENT = (str(id) for id in (demo.DOCTOR, demo.ADMIN, demo.PATIENT))
-JAR = dict[str, str]
+Cookies = dict[str, str]
 FOREIGN = {"origin": "http://localhost:5999"}
 PROBLEM = {"accept": "application/problem+json"}
 
@@ -39,7 +39,7 @@ class Clinic:
     """A service of its own over the demo data, with the limits of production, and everyone signed in."""
 
     service: Service
-    jars: dict[Role, JAR]
+    jars: dict[Role, Cookies]
 
     def browser(self, role: Role | None = None) -> Browser:
         return self.service.browser(self.jars[role] if role else None)
@@ -64,7 +64,7 @@ class Clinic:
     def patient(self) -> Browser:
         return self.browser(Role.PATIENT)
 
-    def other(self, kind: str, name: str) -> dict[str, Any]:
+    def find(self, kind: str, name: str) -> dict[str, Any]:
         """The one of the list that `name` finds."""
         [found] = self.admin.get(f"/api/{kind}", params={"search": name}).json()[kind]
         return dict(found)
@@ -76,7 +76,7 @@ def settings(backend: Backend, **changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def template(servers: Backend) -> tuple[Backend, dict[Role, JAR]]:
+def template(servers: Backend) -> tuple[Backend, dict[Role, Cookies]]:
     """The demo data, and the cookies of the four accounts. Only copied, so that every case starts here."""
     backend = servers.copy()
     chosen = settings(backend)
@@ -93,23 +93,23 @@ def template(servers: Backend) -> tuple[Backend, dict[Role, JAR]]:
 
 
 @contextmanager
-def opened(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
+def open_clinic(template: tuple[Backend, dict[Role, Cookies]]) -> Iterator[Clinic]:
     backend = template[0].copy()
     with Service(backend, settings(backend)) as service:
         yield Clinic(service, copy.deepcopy(template[1]))
 
 
 @pytest.fixture
-def clinic(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
+def clinic(template: tuple[Backend, dict[Role, Cookies]]) -> Iterator[Clinic]:
     """For a case that changes something."""
-    with opened(template) as clinic:
+    with open_clinic(template) as clinic:
         yield clinic
 
 
 @pytest.fixture(scope="module")
-def unchanged(template: tuple[Backend, dict[Role, JAR]]) -> Iterator[Clinic]:
+def unchanged(template: tuple[Backend, dict[Role, Cookies]]) -> Iterator[Clinic]:
     """For all cases that change nothing."""
-    with opened(template) as clinic:
+    with open_clinic(template) as clinic:
         yield clinic
 
 
@@ -187,7 +187,7 @@ def other_session(clinic: Clinic) -> dict[str, str]:
 
 
 # What must have happened before, and the parameters that nobody can know in advance.
-BEFORE: dict[str, Callable[[Clinic], dict[str, str]]] = {
+PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
     "listAuditEvents": read_chart,
     "listPatientAccesses": read_chart_thrice,
@@ -196,7 +196,7 @@ BEFORE: dict[str, Callable[[Clinic], dict[str, str]]] = {
 
 
 def send(clinic: Clinic, case: Case) -> Any:
-    before = BEFORE.get(case.operation["operationId"])
+    before = PREPARATIONS.get(case.operation["operationId"])
     given = before(clinic) if before else {}
     path, query = case.path, {}
     for parameter in parameters(DOCUMENT, case.path, case.operation):
@@ -212,14 +212,14 @@ def send(clinic: Clinic, case: Case) -> Any:
 IDS = {str(id) for id in (demo.ADMIN, demo.DOCTOR, demo.STAFF, demo.PATIENT, CHART, VISIT, RECORD)}
 
 
-def shape(value: Any, key: str = "") -> Any:
+def mask_variable_values(value: Any, key: str = "") -> Any:
     """The value, but only its kind where it is another each time: instants, network addresses, serial
     numbers, ids of what is made at run time (version 4, and not fixed by the demo data)."""
     match value:
         case dict():
-            return {name: shape(inner, name) for name, inner in value.items()}
+            return {name: mask_variable_values(inner, name) for name, inner in value.items()}
         case list():
-            return [shape(inner) for inner in value]
+            return [mask_variable_values(inner) for inner in value]
         case int() if key == "id":
             return "number"
         case str() if key == "today":
@@ -234,7 +234,9 @@ def shape(value: Any, key: str = "") -> Any:
         return value
 
 
-READS = [case for case in cases() if case.method == "GET" and case.operation["operationId"] not in BEFORE]
+READS = [
+    case for case in cases() if case.method == "GET" and case.operation["operationId"] not in PREPARATIONS
+]
 WRITES = [case for case in cases() if case not in READS]
 
 
@@ -255,7 +257,7 @@ def check(case: Case, clinic: Clinic) -> None:
     name, expected = case.answer
     if case.request and case.request[0] != name:
         expected = {key: case.request[1].get(key, value) for key, value in expected.items()}
-    assert shape(answer.json()) == shape(expected)
+    assert mask_variable_values(answer.json()) == mask_variable_values(expected)
 
 
 @pytest.mark.parametrize("field", ["phone", "address", "medicalHistory", "created_at", "id"])
@@ -333,7 +335,7 @@ def locked_out(clinic: Clinic) -> Any:
 
 
 def unreadable(clinic: Clinic) -> Any:
-    """A probe that is no HTTP: answered by the server itself, and read from the wire."""
+    """A request that is not HTTP: the server itself answers it, and the answer is read from the socket."""
     head, _, body = clinic.service.raw(b"GET /health/live nonsense\r\n\r\n").partition(b"\r\n\r\n")
     status = int(head.split()[1])
     return httpx.Response(status, content=body, request=httpx.Request("GET", "http://test/health/live"))
@@ -354,8 +356,8 @@ def without_redis(clinic: Clinic) -> Any:
         return service.browser().get("/health/ready")
 
 
-Provocation = Callable[[Clinic], httpx.Response]
-AT_ONCE: dict[str, Provocation] = {
+Reproduction = Callable[[Clinic], httpx.Response]
+ON_DEMO_DATA: dict[str, Reproduction] = {
     "BadRequest.field": lambda clinic: clinic.admin.get("/api/users?role=nurse"),
     "BadRequest.parameters": lambda c: c.doctor.get("/api/patients?limit=0&sort=name", headers=PROBLEM),
     "BadRequest.unknown": lambda clinic: clinic.doctor.get("/api/doctors?sort=name"),
@@ -373,9 +375,9 @@ AT_ONCE: dict[str, Provocation] = {
     "PasswordRefused.short": lambda clinic: change_password(clinic, demo.PASSWORD, "short"),
     "AccountChangeRefused.lastAdmin": lambda c: c.admin.patch(f"/api/users/{ADMIN}", {"status": "disabled"}),
     "AccountChangeRefused.pending": lambda c: c.admin.patch(f"/api/users/{DOCTOR}", {"status": "pending"}),
-    "LinkRefused.notPatient": lambda c: link(c, c.other("patients", "Elif")["id"], DOCTOR),
-    "LinkRefused.accountTaken": lambda c: link(c, c.other("patients", "Elif")["id"], PATIENT),
-    "LinkRefused.patientTaken": lambda c: link(c, CHART, c.other("users", "Otto")["id"], by=Role.ADMIN),
+    "LinkRefused.notPatient": lambda c: link(c, c.find("patients", "Elif")["id"], DOCTOR),
+    "LinkRefused.accountTaken": lambda c: link(c, c.find("patients", "Elif")["id"], PATIENT),
+    "LinkRefused.patientTaken": lambda c: link(c, CHART, c.find("users", "Otto")["id"], by=Role.ADMIN),
     "LinkForbidden.linkedBefore": lambda clinic: link(clinic, CHART, PATIENT),
     "AppointmentRefused.past": lambda clinic: book(clinic, Role.PATIENT, date="2020-05-20T07:00:00Z"),
     "AppointmentRefused.tooEarly": lambda clinic: clinic.doctor.patch(
@@ -394,7 +396,7 @@ AT_ONCE: dict[str, Provocation] = {
     "SessionNotFound.session": lambda clinic: clinic.doctor.delete(f"/api/users/me/sessions/{UNKNOWN}"),
     "PatientAccountNotFound.patient": lambda c: c.staff.get(f"/api/patients/{UNKNOWN}/account"),
     "PatientAccountNotFound.user": lambda clinic: clinic.staff.get(
-        f"/api/patients/{clinic.other('patients', 'Elif')['id']}/account"
+        f"/api/patients/{clinic.find('patients', 'Elif')['id']}/account"
     ),
     "PatientOrUserNotFound.patient": lambda clinic: link(clinic, UNKNOWN, PATIENT),
     "PatientOrUserNotFound.user": lambda clinic: link(clinic, CHART, UNKNOWN, by=Role.ADMIN),
@@ -414,13 +416,13 @@ AT_ONCE: dict[str, Provocation] = {
     "PreconditionFailed.changed": lambda clinic: other_content(clinic, "/api/dashboard/stats"),
     "DocumentChanged.changed": lambda clinic: other_content(clinic, "/openapi.yaml"),
 }
-AFTER_A_CHANGE: dict[str, Provocation] = {
+AFTER_A_CHANGE: dict[str, Reproduction] = {
     "AccountNotAdmitted.disabled": disabled,
     "AppointmentRefused.doctorBusy": lambda clinic: book_twice(
-        clinic, patientId=clinic.other("patients", "Elif")["id"]
+        clinic, patientId=clinic.find("patients", "Elif")["id"]
     ),
     "AppointmentRefused.patientBusy": lambda clinic: book_twice(
-        clinic, doctorId=clinic.other("users", "Émile")["id"]
+        clinic, doctorId=clinic.find("users", "Émile")["id"]
     ),
     "AppointmentRefused.final": late_change,
     "AppointmentRefused.begun": cancelled_late,
@@ -449,29 +451,29 @@ def problems(response: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": response.get("content", {}).get(PROBLEM["accept"], {})}
 
 
-@pytest.mark.parametrize("name", AT_ONCE)
+@pytest.mark.parametrize("name", ON_DEMO_DATA)
 def test_error_examples_are_reproduced_on_the_demo_data(name: str, unchanged: Clinic) -> None:
-    provoke(name, AT_ONCE[name], unchanged)
+    check_error_example(name, ON_DEMO_DATA[name], unchanged)
 
 
 @pytest.mark.parametrize("name", AFTER_A_CHANGE)
 def test_error_examples_are_reproduced_after_a_change(name: str, clinic: Clinic) -> None:
-    provoke(name, AFTER_A_CHANGE[name], clinic)
+    check_error_example(name, AFTER_A_CHANGE[name], clinic)
 
 
-def provoke(name: str, provocation: Provocation, clinic: Clinic) -> None:
+def check_error_example(name: str, reproduce: Reproduction, clinic: Clinic) -> None:
     """The body, word for word, from an operation that declares this response, or one of the same content."""
-    answer = provocation(clinic)
+    answer = reproduce(clinic)
     assert answer.json() == dict(error_examples())[name]
     found = CONTRACT.operation(answer.request.method, answer.request.url.path)
     assert found is not None
-    declared = resolved(DOCUMENT, found[1]["responses"][str(answer.status_code)])
+    declared = resolve(DOCUMENT, found[1]["responses"][str(answer.status_code)])
     assert declared["content"] is DOCUMENT["components"]["responses"][name.split(".")[0]]["content"]
 
 
 def test_every_error_example_is_reproduced() -> None:
     shown = {name for name, _ in error_examples()}
-    assert shown == {*AT_ONCE, *AFTER_A_CHANGE}, "add to one of the two how a caller gets this error"
+    assert shown == {*ON_DEMO_DATA, *AFTER_A_CHANGE}, "add to one of the two how a caller gets this error"
 
 
 def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
@@ -483,7 +485,7 @@ def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
         shown = str(header.get("example", header["schema"].get("const")))
         match name:
             case "SessionCookies" | "RenewedCookies" | "ClearedCookies":
-                assert shown == "None"  # no two are alike; the description has them
+                assert shown == "None"  # no two are equal; the description has them
             case "ETag":
                 tag = clinic.staff.get("/api/dashboard/stats").headers[name]
                 assert re.sub("[0-9a-f]", "x", tag) == re.sub("[0-9a-f]", "x", shown)
@@ -492,4 +494,4 @@ def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
             case "Retry-After":
                 assert 0 < int(limited[name]) <= int(shown)
             case _:
-                assert shape(first[name]) == shape(shown), name
+                assert mask_variable_values(first[name]) == mask_variable_values(shown), name

@@ -1,4 +1,4 @@
-"""Cookies, bodies and queries that nobody thought of: never a 500, never a way in. tests/support/client.py
+"""Random cookies, bodies and queries: never a 500, never a way in. tests/support/client.py
 checks every answer against the contract; hypothesis bounds the run and prints what it found, for a replay."""
 
 import json

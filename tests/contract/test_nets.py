@@ -33,7 +33,7 @@ def app(service: Service) -> Litestar:
 
 
 def put(document: Json, path: str, value: Any) -> None:
-    """The value at `path`, whose keys are parted by blanks; None takes away what is there."""
+    """Put the value at `path`, whose keys are separated by blanks; None removes what is there."""
     *ways, last = path.split(" ")
     place: Any = document
     for way in ways:
@@ -194,7 +194,7 @@ def reading_doctors(authentication: Authentication) -> Litestar:
 
 
 def reading_a_doctor() -> Litestar:
-    """One that builds its answer, and so may send what it likes."""
+    """A handler that returns a Response, and so may set any header."""
 
     @get("/api/doctors/{id:str}", operation_id="getDoctor")
     async def get_doctor(id: PathId) -> Response[Doctor]:
@@ -212,7 +212,7 @@ def reading_by_number() -> Litestar:
 
 
 def refreshing() -> Litestar:
-    """Without cookies, which a plain struct does not carry."""
+    """A handler that returns a struct, and so sets no cookies."""
 
     @post("/api/auth/refresh", operation_id="refresh", authentication=Authentication.REFRESH_TOKEN)
     async def refresh() -> Message:

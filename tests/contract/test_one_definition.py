@@ -1,5 +1,5 @@
-"""What is said twice is said once, or held together here: settings and the README's table, and the figures in
-the prose of openapi.yaml, which no schema compares."""
+"""What is written in two places is compared here: settings with the README's table, and the code with the
+figures in the prose of openapi.yaml, which no schema compares."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ from persistence.postgres import calendar, paging
 from security import passwords
 from security.admission import Count
 from security.rate_limit import rate_limit_headers
-from tests.support.headers import OF_BROWSERS
+from tests.support.headers import BROWSER_HEADERS
 
 README = Path(__file__).parents[2] / "README.md"
 DEFAULTS = Settings(database_url="", redis_url="", secret_key="")
@@ -72,7 +72,7 @@ def test_the_guide_has_the_headers_that_no_operation_declares() -> None:
     rows = re.findall(r"^\| `([A-Z][A-Za-z-]+)` \| (.+) \|$", GUIDE, re.MULTILINE)
     told = {name.lower(): value for name, value in rows}
     sent = {name.decode(): value.decode() for name, value in [*COMMON_HEADERS, HSTS, *LISTED_ORIGIN_HEADERS]}
-    assert told.keys() | {"access-control-expose-headers"} == OF_BROWSERS
+    assert told.keys() | {"access-control-expose-headers"} == BROWSER_HEADERS
     assert "`Access-Control-Expose-Headers`" in GUIDE
     for name in told:
         assert f"`{sent[name]}`" in told[name]

@@ -1,6 +1,7 @@
-"""Schemathesis against the running service, once for each role and once for nobody: whatever openapi.yaml
-lets it think of, the answer must keep openapi.yaml. `python -m tests.fuzz.run [CASES] [SEED]`; CASES is how
-many for each operation come from chance. Those that the contract names, its bounds and examples, come on top.
+"""Schemathesis against the running service, once for each role and once without signing in: whatever
+request it derives from openapi.yaml, the answer must conform to openapi.yaml.
+`python -m tests.fuzz.run [CASES] [SEED]`; CASES is the number of random cases for each operation. Those of
+the contract's bounds and examples come on top.
 """
 
 import json
@@ -75,7 +76,7 @@ class Run:
 
 
 def must_refuse(operation: dict[str, Any], role: str) -> bool:
-    """Whether the contract lets nobody of this role through."""
+    """Whether the contract refuses everybody of this role."""
     if role == ANONYMOUS:
         return is_secured(contract(), operation)
     return role not in operation.get("x-roles", ROLES)
@@ -191,7 +192,7 @@ def run_schemathesis(
 
 
 def find_complaints(run: Run) -> Iterator[str]:
-    """What is wrong with how often an operation answered how: a run that was not let in proves nothing."""
+    """What is wrong with how often an operation answered how: a run that never got through proves nothing."""
     for name, operation in OPERATIONS.items():
         counts = run.statuses.get(name, Counter())
         let_in = any(status.startswith("2") for status in counts)

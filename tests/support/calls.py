@@ -1,5 +1,5 @@
-"""Requests of every operation that succeed, over and over, by each role whose way through it is another one.
-They are made of the clinic of tests/bench/clinic.py."""
+"""Requests of every operation that succeed each time, by each role for which the operation does something
+else. They are made of the clinic of tests/bench/clinic.py."""
 
 from collections.abc import Callable
 from itertools import count

@@ -1,4 +1,4 @@
-"""A browser as far as cookies go, which checks every answer against the contract."""
+"""A client that keeps cookies as a browser does, and checks every answer against the contract."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import httpx
 from tests.support.conformance import CONTRACT
 
 COOKIE_PATHS = {"access_token": "/", "refresh_token": "/api/auth/refresh"}
-POOL = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
+HTTP_CLIENT = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
 
 
 class Browser:
@@ -26,7 +26,7 @@ class Browser:
         sent = {name: value for name, value in self.cookies.items() if target.startswith(COOKIE_PATHS[name])}
         if sent and "cookie" not in {name.lower() for name in headers}:
             headers = {**headers, "cookie": "; ".join(f"{name}={value}" for name, value in sent.items())}
-        response = POOL.request(method, self.base_url + path, headers=headers, **options)
+        response = HTTP_CLIENT.request(method, self.base_url + path, headers=headers, **options)
         for cookie in response.headers.get_list("set-cookie"):
             name, _, value = cookie.split(";")[0].partition("=")
             if value:

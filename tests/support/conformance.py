@@ -15,7 +15,7 @@ from referencing.jsonschema import DRAFT202012
 
 from api.contract import contract
 from tests.support import headers
-from tests.support.openapi import Json, operations, resolved, security_of, success
+from tests.support.openapi import Json, operations, resolve, security_of, success
 
 ROOT = "urn:contract"
 # Requirement, "HTTP Status Codes"; and what HTTP itself needs beside them (contract, "Errors").
@@ -100,7 +100,7 @@ class Conformance:
         promised = declared["responses"][status]
         at = pointer("paths", template, request.method.lower(), "responses", status)
         at = promised.get("$ref", at).removeprefix("#")
-        promised = resolved(self.document, promised)
+        promised = resolve(self.document, promised)
         self.check_headers(response, promised, where)
         self.check_count(response, declared, where)
         if request.method != "HEAD" and response.status_code != 304:
@@ -134,7 +134,7 @@ class Conformance:
         if is_unparsed(response):
             return
         declared = {
-            name.lower(): resolved(self.document, header)
+            name.lower(): resolve(self.document, header)
             for name, header in promised.get("headers", {}).items()
         }
         sent = set(response.headers)
@@ -143,7 +143,7 @@ class Conformance:
             f"{name} is missing" for name in declared if declared[name].get("required") and name not in sent
         ]
         for name in declared.keys() & sent:
-            schema = resolved(self.document, declared[name]["schema"])
+            schema = resolve(self.document, declared[name]["schema"])
             is_integer = schema.get("type") == "integer"
             sent_values = response.headers.get_list(name)
             values = [int(value) if is_integer else value for value in sent_values]
@@ -181,7 +181,7 @@ class Conformance:
             and "access-control-allow-origin" not in response.headers
         )
         status = str(response.status_code)
-        without_email = declared["operationId"] == "login" and status not in headers.COUNTED_LOGINS
+        without_email = declared["operationId"] == "login" and status not in headers.COUNTED_LOGIN_STATUSES
         busy = response.status_code == 503
         return counted and not foreign and not without_email and not busy and not outages.cover(response)
 

@@ -13,21 +13,21 @@ from api.http.outermost import OUR_NAMES
 from security.admission import Count
 from security.rate_limit import rate_limit_headers
 from tests.support.handlers import builds_its_answer, counts_anonymous, handlers, is_counted
-from tests.support.openapi import Json, operations, resolved
+from tests.support.openapi import Json, operations, resolve
 
 RATE_LIMIT = frozenset(rate_limit_headers(Count(1, 2, 3, 4)))
-EVERYWHERE = frozenset({"Access-Control-Allow-Origin", "Cache-Control", "X-Request-Id"})
-BY_STATUS = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
-OF_HANDLERS = frozenset({"ETag", "Set-Cookie"})
+COMMON_HEADERS = frozenset({"Access-Control-Allow-Origin", "Cache-Control", "X-Request-Id"})
+HEADERS_BY_STATUS = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
+HANDLER_HEADERS = frozenset({"ETag", "Set-Cookie"})
 # Those that depend on the origin of the page, or on whether the request was counted.
-OPTIONAL = frozenset({"Access-Control-Allow-Origin"}) | RATE_LIMIT
+OPTIONAL_HEADERS = frozenset({"Access-Control-Allow-Origin"}) | RATE_LIMIT
 # Login counts by e-mail, and has one only once it has read its body.
-COUNTED_LOGINS = {"200", "401", "403", "429"}
+COUNTED_LOGIN_STATUSES = {"200", "401", "403", "429"}
 # What no operation declares: HTTP's own headers, and those that protect browsers, of which the description of
 # openapi.yaml tells once.
-OF_HTTP = {"content-type", "content-length", "transfer-encoding", "connection", "date", "server"}
-OF_BROWSERS = {name.decode() for name in OUR_NAMES} - {name.lower() for name in EVERYWHERE}
-UNDECLARED = frozenset(OF_HTTP | OF_BROWSERS)
+HTTP_HEADERS = {"content-type", "content-length", "transfer-encoding", "connection", "date", "server"}
+BROWSER_HEADERS = {name.decode() for name in OUR_NAMES} - {name.lower() for name in COMMON_HEADERS}
+UNDECLARED = frozenset(HTTP_HEADERS | BROWSER_HEADERS)
 
 
 def header_drift(document: Json, app: Litestar) -> list[str]:
@@ -36,36 +36,40 @@ def header_drift(document: Json, app: Litestar) -> list[str]:
         f"{method} {path}: {status}: {error}"
         for method, path, operation in operations(document)
         for status, response in operation["responses"].items()
-        for error in errors_of(document, code.get((method, path)), status, resolved(document, response))
+        for error in find_header_errors(
+            document, code.get((method, path)), status, resolve(document, response)
+        )
     ]
 
 
-def errors_of(document: Json, handler: Operation | None, status: str, response: Json) -> Iterator[str]:
+def find_header_errors(
+    document: Json, handler: Operation | None, status: str, response: Json
+) -> Iterator[str]:
     declared = response.get("headers", {})
     for name, header in declared.items():
-        must = name not in OPTIONAL
-        if resolved(document, header).get("required", False) != must:
+        must = name not in OPTIONAL_HEADERS
+        if resolve(document, header).get("required", False) != must:
             yield f"header {name}: required must be {must}"
     if handler is None:
         return
-    sent, own = sendable(handler, status), declared.keys() & OF_HANDLERS
+    sent, own = sendable_headers(handler, status), declared.keys() & HANDLER_HEADERS
     for name in sorted(sent - declared.keys()):
         yield f"header {name} can be sent, and is not declared"
     for name in sorted(declared.keys() - sent - own):
         yield f"header {name} is declared, and never sent"
     if builds_its_answer(handler) and status < "400":
         if not own:
-            yield f"none of {sorted(OF_HANDLERS)} is declared, though the handler returns a Response"
+            yield f"none of {sorted(HANDLER_HEADERS)} is declared, though the handler returns a Response"
     else:
         for name in sorted(own):
             yield f"header {name} is declared, though the handler returns no Response"
 
 
-def sendable(handler: Operation, status: str) -> set[str]:
+def sendable_headers(handler: Operation, status: str) -> set[str]:
     """The headers that an answer of this status may carry, less those that the handler itself sets."""
-    names = EVERYWHERE | BY_STATUS.get(status, set())
+    names = COMMON_HEADERS | HEADERS_BY_STATUS.get(status, set())
     if handler.operation_id == "login":
-        is_told = status in COUNTED_LOGINS
+        is_told = status in COUNTED_LOGIN_STATUSES
     else:
         is_told = is_counted(handler) and (status != "401" or counts_anonymous(handler))
     return set(names | RATE_LIMIT) if is_told else set(names)

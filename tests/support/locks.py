@@ -1,4 +1,4 @@
-"""A transaction of somebody else's, to stop requests at a known point."""
+"""A transaction beside the service's own, whose locks stop requests at a known point."""
 
 import asyncio
 import time

@@ -13,7 +13,7 @@ from security.guards import requires
 from security.policy import Counter
 from tests.support.handlers import handlers, is_counted
 from tests.support.headers import header_drift
-from tests.support.openapi import UNSAFE, Json, is_secured, operations, resolved, success
+from tests.support.openapi import UNSAFE, Json, is_secured, operations, resolve, success
 from tests.support.parameters import parameter_drift
 from tests.support.shapes import shape_drift
 
@@ -121,7 +121,7 @@ def untyped_errors(document: Json) -> Iterator[str]:
     both = {"application/json": "ErrorDetail", "application/problem+json": "Problem"}
     for method, path, operation in operations(document):
         for status, response in operation["responses"].items():
-            content = resolved(document, response).get("content", {})
+            content = resolve(document, response).get("content", {})
             declared = {
                 kind: value["schema"].get("$ref", "").rsplit("/", 1)[-1] for kind, value in content.items()
             }

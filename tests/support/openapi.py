@@ -25,7 +25,7 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
                 yield method.upper(), path, item[method]
 
 
-def resolved(document: Json, node: Json) -> Json:
+def resolve(document: Json, node: Json) -> Json:
     """The node, or the component that it refers to; what stands beside the reference comes on top."""
     while "$ref" in node:
         _, section, name = node["$ref"].removeprefix("#/").split("/")
@@ -36,13 +36,13 @@ def resolved(document: Json, node: Json) -> Json:
 def parameters(document: Json, path: str, operation: Json) -> list[Json]:
     """Those of the operation, after those that it shares with others of its path."""
     shared = document["paths"][path].get("parameters", [])
-    return [resolved(document, parameter) for parameter in [*shared, *operation.get("parameters", [])]]
+    return [resolve(document, parameter) for parameter in [*shared, *operation.get("parameters", [])]]
 
 
 def success(document: Json, operation: Json) -> tuple[str, Json]:
     """(status, response) of the answer that is no error, 304 apart."""
     [found] = [(s, r) for s, r in operation["responses"].items() if s.startswith("2")]
-    return found[0], resolved(document, found[1])
+    return found[0], resolve(document, found[1])
 
 
 def security_of(document: Json, operation: Json) -> list[Json]:
@@ -57,7 +57,7 @@ def is_secured(document: Json, operation: Json) -> bool:
     return bool(options) and {} not in options
 
 
-def alternatives_of_null(schema: Json) -> Json | None:
+def non_null_schema(schema: Json) -> Json | None:
     """What the value is where it is not null, of a schema that says so by `anyOf`; None of any other."""
     kinds = schema.get("anyOf", [])
     others = [kind for kind in kinds if kind != {"type": "null"}]

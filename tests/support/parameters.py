@@ -11,11 +11,11 @@ from api.http.json_schema import schema_of, without_null
 from api.http.operation import Operation
 from api.http.requests import query_schemas
 from tests.support.handlers import handlers
-from tests.support.openapi import Json, operations, parameters, resolved
-from tests.support.shapes import differences, normal
+from tests.support.openapi import Json, operations, parameters, resolve
+from tests.support.shapes import differences, normalize
 
-KINDS = {"query": QueryParameter, "path": PathParameter}
-NOTHING = (None, "")  # the default of a filter that is not given
+PARAMETER_KINDS = {"query": QueryParameter, "path": PathParameter}
+NO_VALUE = (None, "")  # the default of a filter that is not given
 
 
 def parameter_drift(document: Json, app: Litestar) -> list[str]:
@@ -29,26 +29,26 @@ def parameter_drift(document: Json, app: Litestar) -> list[str]:
         if (method, path) not in code:
             continue
         handler = code[method, path]
-        for kind in KINDS:
+        for kind in PARAMETER_KINDS:
             where = f"{method} {path}: {kind} parameter"
-            spec = {p["name"]: promised(document, p) for p in known if p["in"] == kind}
-            drift += differences(taken(handler, kind), spec, where)
+            spec = {p["name"]: declared_parameter(document, p) for p in known if p["in"] == kind}
+            drift += differences(accepted_parameters(handler, kind), spec, where)
             drift += [f"{where} {error}" for error in litestar_drift(handler, kind, spec)]
     return drift
 
 
 def emptiness_drift(document: Json, parameter: Json) -> Iterator[str]:
-    is_number = resolved(document, parameter["schema"]).get("type") == "integer"
+    is_number = resolve(document, parameter["schema"]).get("type") == "integer"
     is_filter = parameter["in"] == "query" and not is_number
     if parameter.get("allowEmptyValue", False) != is_filter:
         yield f"parameter {parameter['name']}: allowEmptyValue must be {is_filter}"
 
 
-def promised(document: Json, parameter: Json) -> Json:
-    schema = resolved(document, parameter["schema"])
-    rules = normal(schema)
+def declared_parameter(document: Json, parameter: Json) -> Json:
+    schema = resolve(document, parameter["schema"])
+    rules = normalize(schema)
     if parameter["in"] == "query" and rules == {"type": "boolean"}:  # which is written as one of two words
-        rules = normal({"enum": ["true", "false"]})
+        rules = normalize({"enum": ["true", "false"]})
     return {
         "required": parameter.get("required", False),
         "default": schema.get("default"),
@@ -56,33 +56,33 @@ def promised(document: Json, parameter: Json) -> Json:
     }
 
 
-def taken(handler: Operation, kind: str) -> dict[str, Json]:
+def accepted_parameters(handler: Operation, kind: str) -> dict[str, Json]:
     """The parameters of a handler, by their names in the contract: `schema` is what api/http/requests.py
     holds those of the query to, and what the annotation of a path's says."""
     return {
         name: {
             "required": field.is_required,
-            "default": None if field.is_required or field.default in NOTHING else field.default,
-            "schema": normal(query_schemas(handler)[name] if kind == "query" else schema_of(field.raw)),
+            "default": None if field.is_required or field.default in NO_VALUE else field.default,
+            "schema": normalize(query_schemas(handler)[name] if kind == "query" else schema_of(field.raw)),
         }
-        for name, field in arguments(handler, kind).items()
+        for name, field in arguments_of(handler, kind).items()
     }
 
 
-def arguments(handler: Operation, kind: str) -> dict[str, FieldDefinition]:
+def arguments_of(handler: Operation, kind: str) -> dict[str, FieldDefinition]:
     return {
         field.kwarg_definition.name or field.name: field
         for field in handler.parsed_fn_signature.parameters.values()
-        if isinstance(field.kwarg_definition, KINDS[kind])
+        if isinstance(field.kwarg_definition, PARAMETER_KINDS[kind])
     }
 
 
 def litestar_drift(handler: Operation, kind: str, spec: dict[str, Json]) -> Iterator[str]:
     """Litestar has bounds of its own, of `QueryParameter(…)`: none may say otherwise."""
     types = {field.name: field.type for field in msgspec.structs.fields(handler.signature_model)}
-    for name, field in arguments(handler, kind).items():
+    for name, field in arguments_of(handler, kind).items():
         promised = spec.get(name, {}).get("schema", {})
-        rules: Json = normal(without_null(schema_of(types[field.name])))
+        rules: Json = normalize(without_null(schema_of(types[field.name])))
         for rule, value in rules.items():
             if promised and value != promised.get(rule):
                 yield f"{name}.{rule}: {promised.get(rule)} in openapi.yaml, {value} in what Litestar reads"

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 import api
 from api.http import fields, problems
-from tests.support.openapi import Json, alternatives_of_null
+from tests.support.openapi import Json, non_null_schema
 
 RESOURCES = [import_module(f"api.{module.name}") for module in iter_modules(api.__path__) if not module.ispkg]
 MODULES: list[ModuleType] = [fields, problems, *RESOURCES]
@@ -62,27 +62,27 @@ def is_field_type(schema: Json) -> bool:
     return "properties" not in schema and "enum" not in schema
 
 
-def inlined(schema: Any, schemas: dict[str, Json]) -> Any:
+def inline_field_types(schema: Any, schemas: dict[str, Json]) -> Any:
     """The schema with each named type of a field written out, as msgspec does."""
     if isinstance(schema, list):
-        return [inlined(item, schemas) for item in schema]
+        return [inline_field_types(item, schemas) for item in schema]
     if not isinstance(schema, dict):
         return schema
     name = schema.get("$ref", "").rsplit("/", 1)[-1]
     if name in schemas and is_field_type(schemas[name]):
         beside = {key: value for key, value in schema.items() if key != "$ref"}
         return {**schemas[name], **beside}
-    return {key: inlined(value, schemas) for key, value in schema.items()}
+    return {key: inline_field_types(value, schemas) for key, value in schema.items()}
 
 
-def normal(schema: Any) -> Any:
+def normalize(schema: Any) -> Any:
     """What matters of a schema, written one way: no prose, `null` as a type, sets sorted."""
     if isinstance(schema, list):
-        return [normal(item) for item in schema]
+        return [normalize(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: normal(value) for key, value in schema.items() if key not in PROSE}
-    value = alternatives_of_null(kept)
+    kept = {key: normalize(value) for key, value in schema.items() if key not in PROSE}
+    value = non_null_schema(kept)
     if value is not None and "$ref" not in value:
         kept = {**value, "type": [value["type"], "null"]}
     if isinstance(kept.get("type"), list):
@@ -120,9 +120,11 @@ def shape_drift(document: Json) -> list[str]:
         for name in sorted(named - field_types().keys())
     ]
     for name in sorted(named & field_types().keys()):
-        drift += differences(normal(field_types()[name]), normal(spec[name]), f"schema {name}")
+        drift += differences(normalize(field_types()[name]), normalize(spec[name]), f"schema {name}")
     for name in sorted(code.keys() & objects):
-        drift += differences(normal(code[name]), normal(inlined(spec[name], spec)), f"schema {name}")
+        drift += differences(
+            normalize(code[name]), normalize(inline_field_types(spec[name], spec)), f"schema {name}"
+        )
         if list(code[name].get("properties", {})) != list(spec[name].get("properties", {})):
             drift.append(f"schema {name}: the order of the properties is not the struct's")
     return drift

@@ -1,5 +1,5 @@
-"""Counts, on the wire, what the service asks of PostgreSQL and of Redis, so that no layer of ours is asked
-about itself: `with Tap(backend) as tap`, and instances that run on `tap.backend`."""
+"""Counts, on the wire, what the service asks of PostgreSQL and of Redis, without asking any
+layer of ours: `with Tap(backend) as tap`, and instances that run on `tap.backend`."""
 
 import asyncio
 import struct
@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
 TRIP = ""  # in the place of a statement: somebody waits for the answers
 # What the service does by itself, now and then: it folds counts, and seals the trail.
-ITS_OWN_WORK = ("fold_counts(", "_audit_seal(")
+BACKGROUND_STATEMENTS = ("fold_counts(", "_audit_seal(")
 
 
 @dataclass
@@ -35,16 +35,17 @@ class Counts:
 
     def since(self, place: int, redis: int) -> tuple[Cost, list[str]]:
         """What requests cost after `asked` had `place` entries, and the statements."""
-        transactions = grouped(self.asked[place:])
-        ours = [
-            text for one in transactions if not any(work in text for work in ITS_OWN_WORK for text in one)
-            for text in one
-        ]  # fmt: skip
+        transactions = group_by_transaction(self.asked[place:])
+        ours = [text for one in transactions if not is_background_work(one) for text in one]
         statements = [text for text in ours if text != TRIP]
         return Cost(len(statements), ours.count(TRIP), self.redis - redis), statements
 
 
-def grouped(asked: Iterable[tuple[int, str]]) -> list[list[str]]:
+def is_background_work(transaction: list[str]) -> bool:
+    return any(work in text for work in BACKGROUND_STATEMENTS for text in transaction)
+
+
+def group_by_transaction(asked: Iterable[tuple[int, str]]) -> list[list[str]]:
     """By transactions, a statement alone is one, too. Each connection has one at a time."""
     done: list[list[str]] = []
     open_ones: dict[int, list[str]] = defaultdict(list)
@@ -81,24 +82,24 @@ class Statements:
             kind, body = self.rest[:head], self.rest[head + 4 : head + length]
             self.rest = self.rest[head + length :]
             self.started = True
-            self.take(kind, body)
+            self.handle_message(kind, body)
 
-    def take(self, kind: bytes, body: bytes) -> None:
+    def handle_message(self, kind: bytes, body: bytes) -> None:
         names = body.split(b"\0")
         if kind == b"Q":
             for text in filter(None, map(str.strip, names[0].decode().split(";"))):
-                self.note(text)
-            self.note(TRIP)
+                self.record(text)
+            self.record(TRIP)
         elif kind == b"P":
             self.prepared[names[0]] = names[1].decode()
         elif kind == b"B":
             self.bound[names[0]] = names[1]
         elif kind == b"E":
-            self.note(self.prepared[self.bound[names[0]]])
+            self.record(self.prepared[self.bound[names[0]]])
         elif kind == b"S":  # not Flush, behind which a connection prepares a statement once
-            self.note(TRIP)
+            self.record(TRIP)
 
-    def note(self, text: str) -> None:
+    def record(self, text: str) -> None:
         self.counts.asked.append((self.connection, text))
 
 

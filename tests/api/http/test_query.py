@@ -11,7 +11,7 @@ from api.contract import contract
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart
-from tests.support.openapi import operations, resolved
+from tests.support.openapi import operations, resolve
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 OPEN = (
@@ -40,8 +40,8 @@ def caller(world: World, operation: dict[str, Any]) -> Browser:
 
 def queries(operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The query parameters and their schemas."""
-    found = [resolved(contract(), parameter) for parameter in operation.get("parameters", [])]
-    return {p["name"]: resolved(contract(), p["schema"]) for p in found if p["in"] == "query"}
+    found = [resolve(contract(), parameter) for parameter in operation.get("parameters", [])]
+    return {p["name"]: resolve(contract(), p["schema"]) for p in found if p["in"] == "query"}
 
 
 def options(operation: dict[str, Any]) -> dict[str, Any]:
