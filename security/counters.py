@@ -93,7 +93,7 @@ class CounterStore(RedisStore):
         await self.execute("SET", session_key(session_id), TOMBSTONE, "EX", seconds)
 
     async def info(self) -> dict[str, Any]:
-        """What the server says about itself (INFO)."""
+        """What the server says about itself (INFO). `Any`: numbers, texts and tables of them."""
         return dict(await self._redis.info())
 
     async def run_script(self, script: Script, keys: list[str], *args: Argument) -> Any:

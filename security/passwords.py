@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TypeVar
 
 import bcrypt
 
@@ -18,6 +18,8 @@ MIN_CHARACTERS = 6  # requirement, "Password Requirements"
 MAX_BYTES = 72  # bcrypt reads no more, and a password is never cut
 # Of a password that nobody has. A check against it makes an unknown e-mail take as long as a known one.
 DUMMY_HASH = b"$2b$12$v9buu53WFFOnvq0So9jdS.dybOxOoSt5VHZLJkox983H6Zcrwtb6O"
+
+Answer = TypeVar("Answer")
 
 
 class TooBusyError(Exception):
@@ -54,7 +56,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         hashed = await self.run_in_pool(bcrypt.hashpw, password.encode(), bcrypt.gensalt(BCRYPT_COST))
-        return str(hashed.decode())
+        return hashed.decode()
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether `password` is the one behind `hashed`; takes the same time for None, an unknown account,
@@ -63,14 +65,16 @@ class Passwords:
         usable = hashed is not None and len(secret) <= MAX_BYTES
         stored = hashed.encode() if hashed is not None and usable else DUMMY_HASH
         matches = await self.run_in_pool(bcrypt.checkpw, secret[:MAX_BYTES], stored)
-        return usable and bool(matches)
+        return usable and matches
 
-    async def run_in_pool(self, work: Callable[..., Any], *args: bytes) -> Any:
-        """What `work` returns. Raises TooBusyError. `Any`: bcrypt has functions of several types."""
+    async def run_in_pool(
+        self, work: Callable[[bytes, bytes], Answer], first: bytes, second: bytes
+    ) -> Answer:
+        """What `work` returns. Raises TooBusyError."""
         if self.free_places <= 0:
             raise TooBusyError
         self.free_places -= 1
-        future = self.pool.submit(work, *args)
+        future = self.pool.submit(work, first, second)
         loop = asyncio.get_running_loop()
         # The place is free when the thread is, which may be long after a client that disconnected.
         future.add_done_callback(lambda _: self.free_place_threadsafe(loop))

@@ -31,7 +31,7 @@ class TokenKind(StrEnum):
 class Utf8Encoder(json.JSONEncoder):
     """Writes characters as UTF-8, not as escapes of six bytes: a long e-mail must fit in a cookie."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:  # Any: the options of json, each of another type
         super().__init__(**{**options, "ensure_ascii": False})
 
 
@@ -84,6 +84,7 @@ class SessionToken(Token):
 
         Raises jwt.InvalidTokenError otherwise. The token's header must be, byte for byte, the one that encode
         writes: no other `alg`, no `kid`, `jku` or `jwk` is so much as parsed (RFC 8725, 3.1 and 3.10).
+        `Any`: Litestar's signature, and claims of any JSON type.
         """
         if len(encoded_token) > MAX_TOKEN_LENGTH or not encoded_token.isascii():
             raise jwt.InvalidTokenError("oversized or not ASCII")

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import bcrypt
 import pytest
 
-from security.passwords import Passwords
+from security.passwords import Answer, Passwords
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email, registration
@@ -59,11 +58,13 @@ class Watched(Passwords):
 
     def __init__(self) -> None:
         super().__init__()
-        self.done: list[tuple[Callable[..., Any], bytes]] = []
+        self.done: list[tuple[Callable[[bytes, bytes], object], bytes]] = []
 
-    async def run_in_pool(self, work: Callable[..., Any], *args: bytes) -> Any:
-        self.done.append((work, args[1][:7]))
-        return await super().run_in_pool(work, *args)
+    async def run_in_pool(
+        self, work: Callable[[bytes, bytes], Answer], first: bytes, second: bytes
+    ) -> Answer:
+        self.done.append((work, second[:7]))
+        return await super().run_in_pool(work, first, second)
 
 
 def test_sign_in_hashes_once_for_known_and_unknown_emails(

@@ -108,14 +108,14 @@ WRITES: dict[str, tuple[Role, str, str, Any, str]] = {
 }  # fmt: skip
 
 
-def filled(value: Any, names: dict[str, str]) -> Any:
+def fill_in(value: Any, names: dict[str, str]) -> Any:
     text = json.dumps(value)
     for name, given in names.items():
         text = text.replace("{" + name + "}", given)
     return json.loads(text)
 
 
-def prepared(world: World, operation_id: str) -> tuple[Browser, str, str, Any, str]:
+def prepare_call(world: World, operation_id: str) -> tuple[Browser, str, str, Any, str]:
     """A new account that may call the operation, and the call; `effect` counts what it would store."""
     role, method, path, body, effect = WRITES[operation_id]
     browser, me = world.account(role)
@@ -129,7 +129,7 @@ def prepared(world: World, operation_id: str) -> tuple[Browser, str, str, Any, s
         "slot": world.slot(),
         "email": email("evil"),
     }
-    return browser, method, filled(path, names), filled(body, names), filled(effect, names)
+    return browser, method, fill_in(path, names), fill_in(body, names), fill_in(effect, names)
 
 
 def test_every_write_with_a_body_has_a_case() -> None:
@@ -143,7 +143,7 @@ def test_a_write_is_not_stored_if_the_caller_was_disabled_while_its_body_came(
     operation_id: str, remembered: float, world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.http.reauthorization.ALIVE_CACHE_SECONDS", remembered)
-    browser, method, path, body, effect = prepared(world, operation_id)
+    browser, method, path, body, effect = prepare_call(world, operation_id)
     with begin_request(browser, method, path, body) as finish:
         disable(world, browser)
         before = backend.sql(effect)
@@ -159,7 +159,7 @@ def test_a_write_is_not_stored_if_the_caller_was_disabled_while_its_body_came(
 def test_every_end_of_a_session_or_role_ends_a_write_under_way(
     end: Callable[[World, Browser], None], world: World, backend: Backend
 ) -> None:
-    browser, method, path, body, effect = prepared(world, "createRecord")
+    browser, method, path, body, effect = prepare_call(world, "createRecord")
     with begin_request(browser, method, path, body) as finish:
         end(world, browser)
         status, _ = finish()
