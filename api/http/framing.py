@@ -26,7 +26,7 @@ class Framing:
         self.expect_head()
 
     def expect_head(self) -> None:
-        self.last = b""  # bytes of the head, because its end may be split between two pieces
+        self.last = b""  # the last three bytes of the head so far: its end may be split between two pieces
         self.left = 0  # bytes that are still to come of the body, or of the chunk and the end of its line
         self.is_chunked = False
 

@@ -135,7 +135,7 @@ class StrictProtocol(HttpToolsProtocol):
         """As uvicorn's, but uvicorn would decode the path and cut off a fragment."""
         authority, path, query = split_target(self.url)
         version = self.parser.get_http_version()
-        is_chunked, length = self.check_head(version, authority)
+        is_chunked, length = self.require_valid_head(version, authority)
         self.in_head, self.in_body, self.head_size = False, True, 0
         self.cancel_deadline()
         self.framing.expect_body(length, is_chunked)
@@ -153,7 +153,7 @@ class StrictProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
-    def check_head(self, version: str, authority: bytes | None) -> tuple[bool, int]:
+    def require_valid_head(self, version: str, authority: bytes | None) -> tuple[bool, int]:
         """(whether the body is chunked, its length). Raises InvalidHeadError for a head that the standard
         forbids."""
         hosts, codings, lengths = [], [], []

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -102,7 +102,7 @@ class GracefulServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
 
-def server_for(app: Litestar, settings: Settings) -> uvicorn.Server:
+def server_for(app: ASGIApp, settings: Settings) -> uvicorn.Server:
     """A server for `app` in this process; call `run(sockets)`."""
     return GracefulServer(uvicorn.Config(app, log_level="warning", **uvicorn_options(settings)))
 

@@ -1,13 +1,16 @@
 """The handlers of operations, and the garbage collector."""
 
 import gc
+from typing import Any
 
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from api.app import from_environment
-from api.http.operation import Operation
+from api.http.auditing import action_of
+from api.http.operation import Operation, get
+from api.http.requests import StrictRequest
 from tests.support.service import KEY, Backend, Service
 
 
@@ -20,6 +23,12 @@ def test_every_operation_is_written_with_our_decorators(service: Service) -> Non
     """`from api.http.operation import get`, not `from litestar import get`, whose handlers are slow."""
     others = [handler for handler in handlers(service.app) if not isinstance(handler, Operation)]
     assert not others
+
+
+def test_an_audit_event_of_an_operation_without_an_action_is_an_error() -> None:
+    scope: Any = {"type": "http", "method": "GET", "headers": [], "route_handler": get("/", operation_id="x")}
+    with pytest.raises(LookupError):
+        action_of(StrictRequest(scope))
 
 
 def test_the_garbage_collector_does_not_scan_the_application(
