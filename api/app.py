@@ -41,9 +41,9 @@ from api.sessions import SessionController
 from api.settings import Settings
 from api.users import UserController
 from persistence.audit import Journal
-from persistence.audit_chain import Key, keep_sealing
+from persistence.audit_chain import Key, seal_periodically
 from persistence.closing import Closing
-from persistence.postgres.counters import keep_folding
+from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Database, Reader, Transaction
 from persistence.sessions import Sessions
 from security.admission import Admission
@@ -187,8 +187,8 @@ def services_of(parts: Parts) -> Services:
 async def lifespan(parts: Parts) -> AsyncIterator[None]:
     """Run what goes on beside the requests; at the end, close every connection."""
     tasks = {
-        asyncio.create_task(keep_sealing(parts.database, Key.of(parts.settings.audit_sealing_key))),
-        asyncio.create_task(keep_folding(parts.database)),
+        asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
+        asyncio.create_task(fold_periodically(parts.database)),
     }
     try:
         async with parts.store:

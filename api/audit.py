@@ -34,7 +34,7 @@ from api.http.structs import struct_of
 from persistence import audit, patients
 from persistence.audit import Action, Outcome
 from persistence.postgres.database import Reader
-from persistence.postgres.paging import MOST_NAMED
+from persistence.postgres.paging import MAX_NAMED_IDS
 from security.guards import requires
 from security.roles import Role
 
@@ -53,7 +53,7 @@ class AuditEvent(Output):
     outcome: Outcome
     patient_id: Id | None
     target_id: Id | None
-    target_ids: Annotated[list[Id], Meta(max_length=MOST_NAMED)]
+    target_ids: Annotated[list[Id], Meta(max_length=MAX_NAMED_IDS)]
     address: PeerAddress
     request_id: Id
 

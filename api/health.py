@@ -12,7 +12,7 @@ from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
 from api.http.fields import Output
 from api.http.operation import get_public
 from api.http.requests import StrictRequest
-from persistence.fitness import objection_to_tables
+from persistence.fitness import tables_problem
 from persistence.postgres.database import Reader
 from security.counters import CounterStore
 from security.redis_check import require_working_redis
@@ -36,7 +36,7 @@ class HealthController(Controller):
     async def check_readiness(self, request: StrictRequest, reader: NamedDependency[Reader]) -> Health:
         """503 while PostgreSQL or Redis does not answer in time or is set up so that nobody could sign in."""
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            problem = await objection_to_tables(reader)
+            problem = await tables_problem(reader)
             await require_working_redis(request.service(CounterStore))
         if problem:
             log.warning("Not ready: %s", problem)

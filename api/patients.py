@@ -55,7 +55,7 @@ from persistence.audit import Action
 from persistence.models import Gender
 from persistence.patients import PatientChanges, SummaryRow
 from persistence.postgres.database import Reader, Transaction
-from persistence.postgres.folding import trimmed
+from persistence.postgres.folding import trim_email
 from security.guards import join_roles, requires
 from security.roles import Caller, Role
 
@@ -121,7 +121,7 @@ def changes_to_store(data: PatientUpdate) -> PatientChanges:
     """The fields that were sent, as they are stored: the e-mail address without white space around it."""
     sent = sent_fields(data)
     if "email" in sent:
-        sent["email"] = trimmed(sent["email"])
+        sent["email"] = trim_email(sent["email"])
     return sent
 
 
@@ -170,7 +170,7 @@ class PatientController(Controller):
             transaction,
             id=chart_id,
             name=data.name,
-            email=trimmed(data.email),
+            email=trim_email(data.email),
             phone=data.phone,
             date_of_birth=data.date_of_birth,
             gender=data.gender,

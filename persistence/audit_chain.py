@@ -24,14 +24,14 @@ from sqlalchemy import BigInteger, Boolean, LargeBinary, Text, bindparam, cast, 
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import AuditEvent, AuditSeal
-from persistence.postgres.background import keep
+from persistence.postgres.background import repeat
 from persistence.postgres.database import Database, Source, Transaction
 from persistence.postgres.declared import columns_of
 from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
 
-EVERY = 2.0  # seconds between two looks for something to seal
-LATE = 60.0  # seconds after which an unsealed event is worth a warning
-MOST = 5000  # events in a seal, but for the rest of the last transaction in it
+SEAL_INTERVAL_SECONDS = 2.0
+LATE_SECONDS = 60.0  # an event that is unsealed for longer is worth a warning
+MAX_SEALED_EVENTS = 5000  # in a seal, not counting the rest of the last transaction in it
 
 
 class Block(NamedTuple):
@@ -117,7 +117,7 @@ class After(TypedDict):
 SNAPSHOT = Statement(Nothing, text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
 NEXT = Query(Block, Most, text("SELECT number, previous, ids, begins_anew FROM next_audit_seal(:most)"))
 APPENDING = func.append_audit_seal(
-    MOST,
+    MAX_SEALED_EVENTS,
     bindparam("number", type_=BigInteger),
     bindparam("digests", type_=ARRAY(LargeBinary)),
     bindparam("key_id", type_=Text),
@@ -180,7 +180,7 @@ async def seal(transaction: Transaction, key: Key) -> int:
     """Append one seal over what is committed and unsealed, in a transaction that has done nothing else.
     Returns how many events it covers, 0 also where another sealer was first. No event is in two seals."""
     await transaction.run(SNAPSHOT, NOTHING)
-    [block] = await transaction.rows(NEXT, Most(most=MOST))
+    [block] = await transaction.rows(NEXT, Most(most=MAX_SEALED_EVENTS))
     if not block.ids and not block.begins_anew:
         return 0
     events = {event.id: event for event in await transaction.rows(EVENTS, EventIds(ids=block.ids))}
@@ -195,16 +195,16 @@ async def seal(transaction: Transaction, key: Key) -> int:
     return len(digests) if appended.is_ours else 0
 
 
-async def keep_sealing(database: Database, key: Key) -> None:
+async def seal_periodically(database: Database, key: Key) -> None:
     """Seal for as long as the service runs, and say in the log where that cannot be done."""
 
     async def act() -> tuple[bool, str]:
         async with database.transaction() as transaction:
             sealed = await seal(transaction, key)
-        trouble = "" if sealed else lateness(await waiting_seconds(database.reader))
-        return sealed >= MOST, trouble
+        trouble = "" if sealed else describe_delay(await waiting_seconds(database.reader))
+        return sealed >= MAX_SEALED_EVENTS, trouble
 
-    await keep(act, EVERY, log, "The audit trail could not be sealed: %s")
+    await repeat(act, SEAL_INTERVAL_SECONDS, log, "The audit trail could not be sealed: %s")
 
 
 async def waiting_seconds(source: Source) -> float:
@@ -213,8 +213,8 @@ async def waiting_seconds(source: Source) -> float:
     return first.age.total_seconds() if first else 0.0
 
 
-def lateness(seconds: float) -> str:
-    if seconds < LATE:
+def describe_delay(seconds: float) -> str:
+    if seconds < LATE_SECONDS:
         return ""
     return f"an event waits for {seconds:.0f} s; does a transaction stay open (pg_stat_activity)?"
 
@@ -242,7 +242,7 @@ SEALS = Query(
     select(*columns_of(SealRow, AuditSeal))
     .where(AuditSeal.number > bindparam("after"))
     .order_by(AuditSeal.number)
-    .limit(10),  # each may hold MOST events
+    .limit(10),  # each may hold MAX_SEALED_EVENTS events
 )
 TAIL = Query(
     TailRow,
@@ -268,7 +268,7 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
             key = known.get(block.key_id)
             if key is None:
                 strange.setdefault(block.key_id, []).append(number)
-            report.damage += await damage_in(source, key, block, before)
+            report.damage += await find_damage(source, key, block, before)
             before = block.mac
             report.sealed += len(block.event_ids)
             report.seals += 1
@@ -286,7 +286,7 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
     return report
 
 
-async def damage_in(source: Source, key: Key | None, block: SealRow, before: bytes) -> list[str]:
+async def find_damage(source: Source, key: Key | None, block: SealRow, before: bytes) -> list[str]:
     """What is wrong with a seal. Without its key, what can be seen all the same: that an event is gone."""
     damage = []
     found = {event.id: event for event in await source.rows(EVENTS, EventIds(ids=block.event_ids))}

@@ -12,12 +12,12 @@ from persistence.postgres.statements import IdRow, Query, R, Statement, T, Value
 from persistence.sessions import SameCaller, Sessions, same_as
 from security.roles import Caller
 
-MAX_JOINED = 1000  # queries that are kept with their rider; those of the service are some dozens
+MAX_JOINED = 1000  # queries whose SQL with the hook's is cached; the service has some dozens
 Same = Query[SameCaller, IdRow]
 
 
-class Riding(Stored, SameCaller):
-    """Values of a rider, or of a part of it."""
+class HookValues(Stored, SameCaller):
+    """What a hook's statements take."""
 
 
 class Closing:
@@ -54,11 +54,11 @@ class Closing:
         return None if self.caller is None else self.sessions.same
 
     def parameters(self) -> Values:
-        riding: dict[str, object] = {"events": as_json(self.events)} if self.events else {}
+        values: dict[str, object] = {"events": as_json(self.events)} if self.events else {}
         if self.caller is not None:
             self.has_asked = True
-            riding |= same_as(self.caller)
-        return riding
+            values |= same_as(self.caller)
+        return values
 
 
 def is_same_caller(same: Same) -> AnyColumn:
@@ -73,8 +73,8 @@ def looked(same: Same) -> Statement[SameCaller]:
 
 
 @lru_cache
-def stored(same: Same | None) -> Statement[Riding]:
-    return Statement(Riding, storing_for(same))
+def stored(same: Same | None) -> Statement[HookValues]:
+    return Statement(HookValues, storing_for(same))
 
 
 def storing_for(same: Same | None, only_if: CTE | None = None) -> Insert:

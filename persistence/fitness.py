@@ -9,8 +9,8 @@ from persistence.migrations.revisions import is_behind
 from persistence.postgres.database import Reader, Source
 from persistence.postgres.statements import NOTHING, Nothing, Query
 
-OLDEST = 15
-BEHIND = "the database is older than this release; run `medisecure migrate` first"
+MIN_MAJOR_VERSION = 15
+BEHIND_MESSAGE = "the database is older than this release; run `medisecure migrate` first"
 
 
 class Server(NamedTuple):
@@ -122,7 +122,7 @@ FORBIDDEN_SQL = text(
     WHERE proname IN ('append_audit_seal', 'fold_counts') AND NOT has_function_privilege(oid, 'EXECUTE')
     """
 )
-MAY_NOT = {"append_audit_seal": "seal the audit trail", "fold_counts": "keep the counters"}
+PURPOSES = {"append_audit_seal": "seal the audit trail", "fold_counts": "keep the counters"}
 SERVER = Query(Server, Nothing, SERVER_SQL)
 ROOM = Query(Room, Nothing, ROOM_SQL)
 ACCESS = Query(Access, Nothing, ACCESS_SQL)
@@ -131,11 +131,11 @@ FORBIDDEN = Query(Function, Nothing, FORBIDDEN_SQL)
 ZONE = Query(Zones, Zone, text("SELECT name FROM pg_timezone_names WHERE name = :name"))
 
 
-async def objection_to_server(source: Source) -> str | None:
+async def server_problem(source: Source) -> str | None:
     """What no migration mends."""
     [server] = await source.rows(SERVER, NOTHING)
-    if server.major < OLDEST:
-        return f"PostgreSQL {server.version} is too old; the service needs {OLDEST} or newer"
+    if server.major < MIN_MAJOR_VERSION:
+        return f"PostgreSQL {server.version} is too old; the service needs {MIN_MAJOR_VERSION} or newer"
     if server.encoding != "UTF8":
         return (
             f"the database holds text in {server.encoding}, which has no place for every name; make one with "
@@ -149,7 +149,7 @@ async def objection_to_server(source: Source) -> str | None:
     return None
 
 
-async def objection_to_room(source: Source, connections: int) -> str | None:
+async def connections_problem(source: Source, connections: int) -> str | None:
     """`connections`: how many may be open at once."""
     [room] = await source.rows(ROOM, NOTHING)
     if room.connections >= connections:
@@ -161,27 +161,27 @@ async def objection_to_room(source: Source, connections: int) -> str | None:
     )
 
 
-async def objection_to_tables(reader: Reader) -> str | None:
+async def tables_problem(reader: Reader) -> str | None:
     [state] = await reader.rows(ACCESS, NOTHING)
     if state.is_empty and state.sees_them:
-        return BEHIND
+        return BEHIND_MESSAGE
     if state.is_empty:
-        return lack(state.role, "USAGE on the schema public")
+        return missing_rights(state.role, "USAGE on the schema public")
     if state.sees_version and await is_behind(reader):
-        return BEHIND
+        return BEHIND_MESSAGE
     for function in await reader.rows(FORBIDDEN, NOTHING):
         return (
-            f"this role may not {MAY_NOT[function.name]}; run `medisecure migrate --grant-to` with its name"
+            f"this role may not {PURPOSES[function.name]}; run `medisecure migrate --grant-to` with its name"
         )
     lacking = await reader.rows(LACKING, RIGHTS)
-    return lack(state.role, "; ".join(row.what for row in lacking)) if lacking else None
+    return missing_rights(state.role, "; ".join(row.what for row in lacking)) if lacking else None
 
 
-def lack(role: str, what: str) -> str:
+def missing_rights(role: str, what: str) -> str:
     return f"the database's role {role} lacks {what}; as the owner run `medisecure migrate --grant-to {role}`"
 
 
-async def objection_to_zone(reader: Reader, zone: str) -> str | None:
+async def time_zone_problem(reader: Reader, zone: str) -> str | None:
     if await reader.rows(ZONE, Zone(name=zone)):
         return None
     return f"PostgreSQL does not know the time zone {zone}; update its zone data"

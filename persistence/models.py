@@ -49,7 +49,7 @@ class AppointmentStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-def closed_set(members: type[StrEnum], name: str) -> Enum:
+def enum_type(members: type[StrEnum], name: str) -> Enum:
     return Enum(members, name=name, values_callable=lambda kinds: [kind.value for kind in kinds])
 
 
@@ -63,7 +63,7 @@ class Base(CommonTableAttributes, AdvancedDeclarativeBase):
     __abstract__ = True
 
 
-def by_trigrams(table: str) -> Index:
+def trigram_index(table: str) -> Index:
     """What a search for words uses. Entries go in at once: a list of pending ones would be read by every
     search, and be the wait of whoever adds the one that fills it."""
     return Index(
@@ -76,18 +76,18 @@ class User(Base):
     __table_args__ = (
         Index("users_name_idx", "sort_name", "id"),
         Index("users_role_idx", "role", "status", "sort_name", "id"),
-        by_trigrams("users"),
+        trigram_index("users"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     email: Mapped[str] = mapped_column(Text, unique=True)
     password_hash: Mapped[str] = mapped_column(Text)
     name: Mapped[str] = mapped_column(Text)
-    role: Mapped[Role] = mapped_column(closed_set(Role, "user_role"))
+    role: Mapped[Role] = mapped_column(enum_type(Role, "user_role"))
     phone: Mapped[str | None] = mapped_column(Text)
     specialization: Mapped[str | None] = mapped_column(Text)
     department: Mapped[str | None] = mapped_column(Text)
-    status: Mapped[AccountStatus] = mapped_column(closed_set(AccountStatus, "account_status"))
+    status: Mapped[AccountStatus] = mapped_column(enum_type(AccountStatus, "account_status"))
     sort_name: Mapped[str] = mapped_column(Folded)
     search_text: Mapped[str] = mapped_column(Folded)
     trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))  # of search_text, by a trigger (0010)
@@ -120,7 +120,7 @@ class Patient(Base):
     `ever_linked` with it, and nothing unsets it."""
 
     __tablename__ = "patients"
-    __table_args__ = (Index("patients_name_idx", "sort_name", "id"), by_trigrams("patients"))
+    __table_args__ = (Index("patients_name_idx", "sort_name", "id"), trigram_index("patients"))
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), unique=True)
@@ -129,7 +129,7 @@ class Patient(Base):
     email: Mapped[str] = mapped_column(Text)
     phone: Mapped[str] = mapped_column(Text)
     date_of_birth: Mapped[date] = mapped_column(Date)
-    gender: Mapped[Gender] = mapped_column(closed_set(Gender, "gender"))
+    gender: Mapped[Gender] = mapped_column(enum_type(Gender, "gender"))
     address: Mapped[str] = mapped_column(Text)
     blood_type: Mapped[str | None] = mapped_column(Text)
     allergies: Mapped[str | None] = mapped_column(Text)
@@ -140,7 +140,7 @@ class Patient(Base):
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 
 
-def one_at_a_time(column: str) -> ExcludeConstraint:
+def overlap_constraint(column: str) -> ExcludeConstraint:
     """No two scheduled appointments of one person overlap. btree_gist, which would let us write
     `column WITH =`, is not on every server; a one-point range of the id's hash needs no extension."""
     hashed = f"uuid_hash_extended({column}, 0)"
@@ -157,8 +157,8 @@ class Appointment(Base):
     __tablename__ = "appointments"
     __table_args__ = (
         CheckConstraint("ends_at > date", name="ends_after_start"),
-        one_at_a_time("doctor_id"),
-        one_at_a_time("patient_id"),
+        overlap_constraint("doctor_id"),
+        overlap_constraint("patient_id"),
         Index("appointments_date_idx", "date", "id"),
         Index("appointments_doctor_idx", "doctor_id", "date", "id"),
         Index("appointments_patient_idx", "patient_id", "date", "id"),
@@ -171,7 +171,7 @@ class Appointment(Base):
     date: Mapped[datetime] = mapped_column(Instant)
     ends_at: Mapped[datetime] = mapped_column(Instant)
     status: Mapped[AppointmentStatus] = mapped_column(
-        closed_set(AppointmentStatus, "appointment_status"), server_default="scheduled"
+        enum_type(AppointmentStatus, "appointment_status"), server_default="scheduled"
     )
     reason: Mapped[str] = mapped_column(Text)
     notes: Mapped[str | None] = mapped_column(Text)

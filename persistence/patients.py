@@ -9,7 +9,7 @@ from persistence.models import Gender, Patient
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
-from persistence.postgres.folding import Keys, keys_of, words_of
+from persistence.postgres.folding import Keys, keys_of, search_words
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, Query, Statement
@@ -132,7 +132,7 @@ async def one(source: Source, caller: Caller, patient_id: UUID) -> PatientRow | 
 async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found[SummaryRow]:
     """Charts by name, then id, whose name, e-mail or phone contains every word of `search`."""
     seen = Seen(caller=caller.id)
-    words = words_of(search)
+    words = search_words(search)
     if words:
         return await searching(caller.role).find(source, page, limit, words, seen)
     return await listing(caller.role).find(source, page, limit, seen)

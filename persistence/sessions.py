@@ -30,11 +30,11 @@ from persistence.postgres.statements import ById, IdRow, Query, Statement, T
 from security.roles import Caller, Role
 
 # How exact `last_seen_at` is, and so the idle limit, but for the 5 s that a session is believed in unasked.
-SEEN_EVERY = timedelta(seconds=15)
+LAST_SEEN_PRECISION = timedelta(seconds=15)
 
 
 class CallerRow(NamedTuple):
-    """`stale`: the session was last seen longer than SEEN_EVERY ago."""
+    """`stale`: the session was last seen longer than LAST_SEEN_PRECISION ago."""
 
     id: UUID
     email: str
@@ -115,7 +115,7 @@ def living(idle: timedelta | None) -> tuple[ColumnElement[bool], ...]:
     return alive if idle is None else (*alive, Session.last_seen_at > func.now() - idle)
 
 
-IS_STALE = Session.last_seen_at < func.now() - SEEN_EVERY
+IS_STALE = Session.last_seen_at < func.now() - LAST_SEEN_PRECISION
 CALLER = (
     select(*columns_of(CallerRow, User, session_id=Session.id, stale=IS_STALE))
     .join(User, User.id == Session.user_id)

@@ -23,7 +23,7 @@ from persistence.models import AccountStatus, User
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
-from persistence.postgres.folding import Keys, keys_of, trimmed, words_of
+from persistence.postgres.folding import Keys, keys_of, search_words, trim_email
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, IdRow, Query, Statement
@@ -173,7 +173,7 @@ KINDS = bindparam("kinds", type_=ARRAY(Text))
 
 def normal_email(email: str) -> str:
     """Account e-mails are compared and stored trimmed, NFC and lower-cased: one account, one counter."""
-    return normalize("NFC", normalize("NFC", trimmed(email)).lower())
+    return normalize("NFC", normalize("NFC", trim_email(email)).lower())
 
 
 async def one(source: Source, user_id: UUID) -> UserRow | None:
@@ -252,7 +252,7 @@ async def page(
     given = {"role": role, "status": status}
     filters = frozenset(name for name, value in given.items() if value is not None)
     parameters = Listed(role=role, status=status, kinds=kinds_of(caller.role, role, status))
-    words = words_of(search)
+    words = search_words(search)
     if words:
         return await searching(caller.role, filters, linked).find(source, page, limit, words, parameters)
     return await listing(caller.role, filters, linked).find(source, page, limit, parameters)

@@ -30,8 +30,8 @@ async def find_problem(settings: Settings, workers: int = 1) -> str | None:
     async def find(database: Database) -> str | None:
         return (
             await find_server_problem(database, workers)
-            or await fitness.objection_to_tables(database.reader)
-            or await fitness.objection_to_zone(database.reader, settings.clinic_timezone)
+            or await fitness.tables_problem(database.reader)
+            or await fitness.time_zone_problem(database.reader, settings.clinic_timezone)
             or await find_password_problem(database.reader)
         )
 
@@ -83,9 +83,9 @@ async def ask_database(url: str, find: Callable[[Database], Awaitable[str | None
 async def find_server_problem(database: Database, workers: int = 1) -> str | None:
     """What no migration solves."""
     async with database.transaction() as transaction:  # a pooler may not know transactions
-        problem = await fitness.objection_to_server(transaction)
+        problem = await fitness.server_problem(transaction)
         if problem is None and not database.connector.is_pooled:
-            problem = await fitness.objection_to_room(transaction, workers * database.connections)
+            problem = await fitness.connections_problem(transaction, workers * database.connections)
     return problem
 
 

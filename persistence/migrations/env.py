@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from persistence.migrations.commands import create_engine
 from persistence.models import Base
 
-LOCK = 0x6D656469  # any constant
-TRY = text("SELECT pg_try_advisory_xact_lock(:lock)").bindparams(lock=LOCK)
+LOCK_KEY = 0x6D656469  # any constant
+TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)").bindparams(lock=LOCK_KEY)
 
 
 def migrate(connection: Connection) -> None:
@@ -31,7 +31,7 @@ async def alone(engine: AsyncEngine) -> AsyncIterator[None]:
     waited inside a statement would have a snapshot, and CREATE INDEX CONCURRENTLY waits for every older one.
     A connection of its own holds the lock, for a migration commits as it goes."""
     async with engine.connect() as connection:
-        while not await connection.scalar(TRY):
+        while not await connection.scalar(TRY_LOCK):
             await connection.rollback()
             await asyncio.sleep(0.2)
         await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))

@@ -1,4 +1,4 @@
-"""Brings the keys of older releases up to date, while the clinic works."""
+"""Brings the search and sort keys of older releases up to date, while the service runs."""
 
 import sys
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.postgres.folding import MARK, keys_of
+from persistence.postgres.folding import FORMAT_MARK, keys_of
 
-BATCH = 2000  # rows, whose writers wait for a fraction of a second
-STALE = f"NOT starts_with(search_text, U&'\\{ord(MARK):04X}')"
+BATCH_ROWS = 2000  # writers of these rows wait for a fraction of a second
+STALE = f"NOT starts_with(search_text, U&'\\{ord(FORMAT_MARK):04X}')"
 TABLES = {"patients": "charts", "users": "accounts"}
 
 
 def refold(connection: Connection) -> None:
-    """Make the keys of every row anew that an older release has written, in transactions of BATCH rows. What
-    such a release writes meanwhile is made anew as well; and what is done stays done, if this is stopped.
-    The connection commits by itself."""
+    """Rewrite the keys of every row that an older release has written, in transactions of BATCH_ROWS rows.
+    Rows that such a release writes meanwhile are rewritten as well. What is done stays done if this is
+    stopped. The connection must be in autocommit mode."""
     for table, noun in TABLES.items():
         left = text(f"SELECT count(*) FROM {table} WHERE {STALE}")  # noqa: S608  # one of TABLES
         while stale := connection.execute(left).scalar_one():
@@ -28,13 +28,13 @@ def refold(connection: Connection) -> None:
 
 
 def passes(connection: Connection, table: str) -> Iterator[int]:
-    """Once over the stale rows of a table; how many of each batch were made anew."""
+    """One pass over the stale rows of a table; yields how many rows of each batch were rewritten."""
     following = text(
         f"SELECT id, name, email, phone, search_text FROM {table} "  # noqa: S608  # one of TABLES
-        f"WHERE id > :after AND {STALE} ORDER BY id LIMIT {BATCH}"
+        f"WHERE id > :after AND {STALE} ORDER BY id LIMIT {BATCH_ROWS}"
     )
-    # Rows are locked in the order of their ids, as every transaction does it. One that somebody has changed
-    # since it was read keeps what they wrote: it is for the next time.
+    # Rows are locked in the order of their ids, as in every transaction. A row that was changed after it was
+    # read keeps the change; the next pass rewrites it.
     renewing = text(
         f"""
         WITH made AS MATERIALIZED (

@@ -1,28 +1,28 @@
-"""What the service does by itself, for as long as it runs."""
+"""Background tasks: what the service does periodically, for as long as it runs."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-SAY = 60.0  # seconds between two warnings
+WARNING_INTERVAL_SECONDS = 60.0
 
 
-async def keep(
+async def repeat(
     act: Callable[[], Awaitable[tuple[bool, str]]], every: float, log: logging.Logger, warning: str
 ) -> None:
-    """Do `act` again and again, every so many seconds, or at once where it says that there is more to do. Its
-    other word is what is wrong, "" where nothing is; that, or the kind of error that it raised, goes into
-    `warning`, at most one in SAY."""
-    said = -SAY
+    """Call `act` every `every` seconds, or again at once if it returns that there is more to do. It also
+    returns what is wrong, or "". That, or the class of an error that it raised, is logged by `warning`, once
+    in WARNING_INTERVAL_SECONDS at most."""
+    warned_at = -WARNING_INTERVAL_SECONDS
     while True:
         more, trouble = False, ""
         try:
             more, trouble = await act()
-        except Exception as error:  # whatever it is, it is tried again
+        except Exception as error:  # whatever it is, the next call may succeed
             trouble = type(error).__name__
-        if trouble and monotonic() - said >= SAY:
-            said = monotonic()
+        if trouble and monotonic() - warned_at >= WARNING_INTERVAL_SECONDS:
+            warned_at = monotonic()
             log.warning(warning, trouble)
         if not more:
             await asyncio.sleep(every)

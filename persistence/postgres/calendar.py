@@ -30,8 +30,8 @@ from sqlalchemy.sql.elements import Grouping
 # The calendar that we keep, and days on both sides of it that hold nothing, whatever the time zone.
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 FIRST, LAST = EARLIEST.date() - timedelta(days=7), LATEST.date() + timedelta(days=4)
-STEP = 5 * 86400  # no zone has changed its clocks twice within six days since 1900
-DAY = 86400
+STEP_SECONDS = 5 * 86400  # no zone has changed its clocks twice within six days since 1900
+DAY_SECONDS = 86400
 
 Span = tuple[datetime, datetime]
 
@@ -52,7 +52,7 @@ class Calendar(NamedTuple):
         midnight = datetime.combine(min(max(day, FIRST), LAST), time(), UTC).timestamp()
         pieces: list[list[float]] = []
         for begins, ends, offset in self.around(midnight):
-            start, stop = max(begins, midnight - offset), min(ends, midnight + DAY - offset)
+            start, stop = max(begins, midnight - offset), min(ends, midnight + DAY_SECONDS - offset)
             if start >= stop:
                 continue
             if pieces and pieces[-1][1] == start:
@@ -63,7 +63,7 @@ class Calendar(NamedTuple):
 
     def around(self, midnight: float) -> Iterator[tuple[float, float, int]]:
         """(from, to, offset) of the times that a day of that name may reach into, anywhere on earth."""
-        low, high = (bisect_right(self.changes, midnight + days * DAY) for days in (-2, 3))
+        low, high = (bisect_right(self.changes, midnight + days * DAY_SECONDS) for days in (-2, 3))
         for number in range(low, high + 1):
             begins = self.changes[number - 1] if number else float("-inf")
             ends = self.changes[number] if number < len(self.changes) else float("inf")
@@ -86,10 +86,10 @@ def calendar_of(zone: ZoneInfo) -> Calendar:
     changes: list[float] = []
     offsets = [offset(at)]
     while at < end:
-        if offset(at + STEP) == offsets[-1]:
-            at += STEP
+        if offset(at + STEP_SECONDS) == offsets[-1]:
+            at += STEP_SECONDS
             continue
-        before, after = at, at + STEP
+        before, after = at, at + STEP_SECONDS
         while after - before > 1:
             middle = (before + after) // 2
             before, after = (middle, after) if offset(middle) == offsets[-1] else (before, middle)

@@ -1,8 +1,8 @@
 """How many rows the lists have: exact in every statement, without counting them.
 
-Triggers note each change of a counted row (migration 0008). They append, so that no writer meets another, and
-`keep_folding` moves their notes into the counts. A statement that reads both, as everything here does, finds
-in its snapshot just what `count(*)` would find there.
+Triggers record each change of a counted row (migration 0008). They only append, so that no writer waits for
+another, and `fold_periodically` moves these changes into the counts. A statement reads both, as everything
+here does; in its snapshot the sum is what `count(*)` would return.
 """
 
 import logging
@@ -22,12 +22,12 @@ from sqlalchemy import (
 )
 
 from persistence.models import count_marks
-from persistence.postgres.background import keep
+from persistence.postgres.background import repeat
 from persistence.postgres.database import Database, Source
 from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
 
-FEWEST = 100  # changes that are worth to be moved
-EVERY = 3.0  # seconds between two looks for them
+MIN_CHANGES = 100  # fewer are not worth moving yet
+FOLD_INTERVAL_SECONDS = 3.0
 
 
 class Fewest(TypedDict):
@@ -76,8 +76,8 @@ def name_of(model: Any) -> Any:
 
 
 def figures_of(model: Any, kinds: Any) -> Any:
-    """As the function of the database says them, which counts the rows themselves where it must: the planner
-    of our statement has no great costs to fear."""
+    """From the database's function, which counts the rows itself where it must. So the planner does not
+    expect our statement to be expensive."""
     if isinstance(kinds, str):
         kinds = literal_column(f"'{{{kinds}}}'::text[]")
     asked = null() if kinds is None else kinds
@@ -85,18 +85,18 @@ def figures_of(model: Any, kinds: Any) -> Any:
 
 
 def number_of(model: Any, kinds: Any = None) -> Any:
-    """How many rows there are, of these kinds: one, or an expression for an array of them."""
+    """How many rows there are, of these kinds: one kind, or an expression for an array of them."""
     return select(column("n", BigInteger)).select_from(figures_of(model, kinds)).scalar_subquery()
 
 
 def sum_of(model: Any, kinds: Any = None) -> Any:
-    """What these rows amount to."""
+    """The sum of the amounts of these rows."""
     return select(column("amount", BigInteger)).select_from(figures_of(model, kinds)).scalar_subquery()
 
 
-def place_of(model: Any, backwards: bool) -> Any:
-    """A mark of the list, before which there are few rows that `offset` does not skip: where it stands, and
-    `n`, how many rows are before it. The order is the list's, or the opposite one."""
+def mark_before_offset(model: Any, backwards: bool) -> Any:
+    """The last mark of the list before the row at `offset`: its place, and `n`, how many rows are before it.
+    The order is the list's, or with `backwards` the opposite."""
     mark = func.mark_before(
         name_of(model),
         bindparam("offset", type_=BigInteger),
@@ -105,27 +105,26 @@ def place_of(model: Any, backwards: bool) -> Any:
     return select(mark).cte("mark")
 
 
-async def fold(source: Source, fewest: int = FEWEST) -> bool:
+async def fold(source: Source, fewest: int = MIN_CHANGES) -> bool:
     """Move changes into the counts, if there are `fewest` of them. Returns whether to go on at once."""
     [folded] = await source.rows(FOLDED, Fewest(fewest=fewest))
     return folded.is_more
 
 
 async def fold_all(database: Database) -> None:
-    """For the owner of the database: readers pass over nothing that is left of the changes, either."""
+    """For the owner of the database, who may also vacuum what is left of the changes."""
     while await fold(database.reader, 1):
         pass  # pragma: no cover  # only where there are more changes than one statement folds, 20,000
     await database.reader.run(VACUUM, NOTHING)
 
 
-async def keep_folding(database: Database) -> None:
-    """Fold for as long as the service runs. Where that cannot be done, all figures stay right; they only
-    cost more and more."""
+async def fold_periodically(database: Database) -> None:
+    """Fold for as long as the service runs. If that fails, all figures stay right, but cost more and more."""
 
     async def act() -> tuple[bool, str]:
         return await fold(database.reader), ""
 
-    await keep(act, EVERY, log, "Changes could not be added to the counters: %s")
+    await repeat(act, FOLD_INTERVAL_SECONDS, log, "Changes could not be added to the counters: %s")
 
 
 async def check(source: Source) -> list[Count]:
@@ -134,7 +133,7 @@ async def check(source: Source) -> list[Count]:
 
 
 async def repair(database: Database) -> None:
-    """Count all lists afresh. Nobody waits; whoever reads meanwhile counts for themselves."""
+    """Count all lists again. Nobody waits; a statement that reads meanwhile counts the rows itself."""
     async with database.transaction() as transaction:
         for statement in FORGET:
             await transaction.run(statement, NOTHING)

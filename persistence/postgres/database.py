@@ -11,8 +11,8 @@ from persistence.postgres.failures import is_connection_lost
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
-COMMAND_TIMEOUT = 30  # seconds for a statement of a request
-JOURNALS = 2  # connections that nothing but the audit trail's rows use
+COMMAND_TIMEOUT_SECONDS = 30  # for a statement of a request
+JOURNAL_CONNECTIONS = 2  # used for events of the audit trail only
 # As connector.SESSION_SETTINGS, for a pooler's connections, too.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
@@ -51,18 +51,18 @@ class Reader(Source):
             return await self.once(statement, parameters, alive=True)
 
     async def once(self, statement: Statement[T], parameters: T, *, alive: bool = False) -> Sequence[Record]:
-        """`alive` as in Pool.take, for what must not be asked twice."""
-        connection = await self.pool.take(alive=alive)
+        """`alive` as in Pool.acquire, for what must not be asked twice."""
+        connection = await self.pool.acquire(alive=alive)
         try:
             found = await statements.fetch(connection, statement, parameters)
         except BaseException as error:
-            self.pool.give_back(connection, error)
+            self.pool.release(connection, error)
             raise
-        self.pool.give_back(connection)
+        self.pool.release(connection)
         return found
 
 
-class Rider(Protocol):
+class CommitHook(Protocol):
     """What is stored with the last statement of a transaction, or keeps it from being stored
     (persistence/closing.py)."""
 
@@ -82,9 +82,9 @@ class Transaction(Source):
     """The one transaction of a request. It begins at the first statement, so that a slow password hash
     before it, or a request refused before it, holds no connection."""
 
-    def __init__(self, pool: Pool, rider: Rider | None = None) -> None:
+    def __init__(self, pool: Pool, hook: CommitHook | None = None) -> None:
         self.pool = pool
-        self.rider = rider
+        self.hook = hook
         self.connection: Any = None
         self.failure: BaseException | None = None  # of what was sent last
         self.is_committed = False
@@ -97,14 +97,14 @@ class Transaction(Source):
 
     def note(self, event: Any) -> None:
         """Have a row of the audit trail stored with what is written: both or neither."""
-        if self.rider is None:
+        if self.hook is None:
             raise RuntimeError("nothing can be noted in this transaction")
-        self.rider.note(event)
+        self.hook.note(event)
 
     def settle_caller(self) -> None:
         """The caller's session has been looked after: it is not asked for again at the end."""
-        if self.rider is not None:
-            self.rider.settle_caller()
+        if self.hook is not None:
+            self.hook.settle_caller()
 
     async def records(self, statement: Statement[T], parameters: T) -> Sequence[Record]:
         if self.connection is None:
@@ -117,12 +117,12 @@ class Transaction(Source):
         nothing by its own conditions (`only_if`)."""
         keys = tuple(parameters)
         values: Values = parameters
-        joined = self.rider.beside(query) if self.rider else None
+        joined = self.hook.beside(query) if self.hook else None
         if joined is not None:
-            self.rider = None
-            query, riding = joined
-            values = {**parameters, **riding}
-        is_whole = self.connection is None and self.rider is None and not self.is_committed
+            self.hook = None
+            query, hook_values = joined
+            values = {**parameters, **hook_values}
+        is_whole = self.connection is None and self.hook is None and not self.is_committed
         if is_whole and self.pool.connector.is_pooled is False:
             return query.rows(await self.store_at_once(query, values, keys))
         if self.connection is None:
@@ -135,7 +135,7 @@ class Transaction(Source):
         self, statement: Statement[Any], values: Values, keys: tuple[str, ...]
     ) -> Sequence[Record]:
         """PostgreSQL's own transaction around a single statement, which must not be sent twice."""
-        self.connection = await self.pool.take(alive=True)
+        self.connection = await self.pool.acquire(alive=True)
         try:
             found = await self.ask(statement, values, keys)
         finally:
@@ -144,8 +144,8 @@ class Transaction(Source):
         return found
 
     async def commit(self) -> None:
-        alone = self.rider.alone(is_first=not self.has_begun) if self.rider else None
-        self.rider = None
+        alone = self.hook.alone(is_first=not self.has_begun) if self.hook else None
+        self.hook = None
         if alone is not None:
             await self.run(*alone)
         if self.connection is not None:
@@ -186,7 +186,7 @@ class Transaction(Source):
             await self.open("; ".join((BEGIN, *then)), alive=True)
 
     async def open(self, command: str, *, alive: bool = False) -> None:
-        self.connection = await self.pool.take(alive=alive)
+        self.connection = await self.pool.acquire(alive=alive)
         try:
             await self.send(command)
         except BaseException:
@@ -211,7 +211,7 @@ class Transaction(Source):
 
     def release(self) -> None:
         connection, self.connection = self.connection, None
-        self.pool.give_back(connection, self.failure)
+        self.pool.release(connection, self.failure)
         self.failure = None
 
     def after_commit(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -239,20 +239,20 @@ class Database:
         *,
         readers: int = 10,
         writers: int = 10,
-        command_timeout: float | None = COMMAND_TIMEOUT,
+        command_timeout: float | None = COMMAND_TIMEOUT_SECONDS,
     ) -> None:
         self.connector = Connector(url, command_timeout)
-        self.connections = readers + writers + JOURNALS  # at most
+        self.connections = readers + writers + JOURNAL_CONNECTIONS  # at most
         self.reads = Pool(self.connector, readers)
         self.writes = Pool(self.connector, writers)
-        self.journal = Pool(self.connector, JOURNALS)
+        self.journal = Pool(self.connector, JOURNAL_CONNECTIONS)
         self.reader = Reader(self.reads)
 
     @asynccontextmanager
-    async def transaction(self, rider: Rider | None = None) -> AsyncIterator[Transaction]:
-        """Commit at the end, with what `rider` brings; roll back on any error; then run what waits for the
+    async def transaction(self, hook: CommitHook | None = None) -> AsyncIterator[Transaction]:
+        """Commit at the end, with what `hook` brings; roll back on any error; then run what waits for the
         one or the other."""
-        transaction = Transaction(self.writes, rider)
+        transaction = Transaction(self.writes, hook)
         try:
             yield transaction
             await transaction.commit()

@@ -1,6 +1,6 @@
 """How names, e-mails and phones are compared: the same on every server, whatever its locale.
 
-What is stored and what is searched for go through `folded`, so it must yield the same for every spelling of a
+What is stored and what is searched for go through `fold`, so it must yield the same for every spelling of a
 text: upper case, lower case, NFC and NFD (tests/persistence/test_folding.py tries all of Unicode).
 """
 
@@ -11,17 +11,17 @@ from unicodedata import category, combining, decimal, normalize
 from persistence.postgres.folding_tables import ACCENTS, ALIKE
 
 # Before what this release stores; what an older one stores begins otherwise, and is folded otherwise too.
-# A noncharacter, which `folded` never yields.
-MARK = "\uffff"
+# A noncharacter, which `fold` never yields.
+FORMAT_MARK = "\uffff"
 SEPARATORS = re.compile(r"[\s,\u060c\u3001]+")  # white space and commas, the Arabic and the ideographic too
 # What people write between the digits of a phone number. Dashes of every kind are `-` once folded.
 BETWEEN = r"[\s./()\[\]{}-]"
 GAPS = re.compile(rf"(?<=[0-9+]){BETWEEN}+(?=[0-9+])")
 NUMBER = re.compile(rf"(?:{BETWEEN}|\+)*[0-9](?:{BETWEEN}|[0-9+])*")
-LONGEST_KEY = 600  # characters, of 4 bytes at most: an index entry has 2,704
+MAX_KEY_LENGTH = 600  # characters, of 4 bytes at most: an index entry has 2,704
 
 
-def folded(value: str) -> str:
+def fold(value: str) -> str:
     """Without case, accents, width and the kinds of apostrophes, dashes and blanks; letters that Unicode does
     not decompose in their plain spelling."""
     if value.isascii():
@@ -61,20 +61,22 @@ def without_accents(decomposed: str) -> str:
 
 
 def sort_key(name: str) -> str:
-    return " ".join(folded(name).split())[:LONGEST_KEY]
+    return " ".join(fold(name).split())[:MAX_KEY_LENGTH]
 
 
 def search_key(*fields: str | None) -> str:
     """What words are looked for in: the fields, and those again, without the gaps, in which digits have any.
     A blank keeps them apart, which no word contains."""
     given = [field for field in fields if field]
-    texts = [" ".join(folded(field).split()) for field in given]
+    texts = [" ".join(fold(field).split()) for field in given]
     texts += [whole for text in texts if (whole := GAPS.sub("", text)) != text]
     # Instances of the release before 0010, until all are replaced, look for NFC and casefold. No word of ours
     # is found in that which is not in `texts` too.
     older = [normalize("NFC", normalize("NFC", field).casefold()) for field in given]
     together = " ".join(texts)
-    return " ".join([MARK, *texts, *(text.replace(MARK, "") for text in older if text not in together)])
+    return " ".join(
+        [FORMAT_MARK, *texts, *(text.replace(FORMAT_MARK, "") for text in older if text not in together)]
+    )
 
 
 class Keys(TypedDict):
@@ -88,17 +90,17 @@ def keys_of(name: str, email: str, phone: str | None) -> Keys:
     return Keys(sort_name=sort_key(name), search_text=search_key(name, email, phone))
 
 
-def words_of(search: str) -> list[str]:
+def search_words(search: str) -> list[str]:
     """The words of a search as `search_key` has them, the longest first, without those that are part of
     another. A word of digits loses what is between them: `(555)` is in `555 123` as it is in `(555)`."""
     words: list[str] = []
-    for word in sorted(map(joined, SEPARATORS.split(folded(search))), key=len, reverse=True):
+    for word in sorted(map(without_gaps, SEPARATORS.split(fold(search))), key=len, reverse=True):
         if not any(word in longer for longer in words):
             words.append(word)
     return [word for word in words if word]
 
 
-def joined(word: str) -> str:
+def without_gaps(word: str) -> str:
     return re.sub(BETWEEN, "", word) if NUMBER.fullmatch(word) else word
 
 
@@ -111,15 +113,15 @@ def substring_pattern(word: str) -> str:
 def trigrams(word: str) -> list[int]:
     """Every three characters in a row, numbered as the trigger of migration 0010 does it."""
     codes = [ord(character) for character in word]
-    return [signed(a << 20 ^ b << 10 ^ c) for a, b, c in zip(codes, codes[1:], codes[2:], strict=False)]
+    return [to_int32(a << 20 ^ b << 10 ^ c) for a, b, c in zip(codes, codes[1:], codes[2:], strict=False)]
 
 
-def signed(number: int) -> int:
+def to_int32(number: int) -> int:
     """The low 32 bits, as PostgreSQL's integer has them."""
     low = number & 0xFFFFFFFF
     return low - (1 << 32) if low >> 31 else low
 
 
-def trimmed(email: str) -> str:
+def trim_email(email: str) -> str:
     """Without the white space around it that forms and people leave there; other blanks are no e-mail's."""
     return email.strip(" \t\r\n")

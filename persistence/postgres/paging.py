@@ -22,13 +22,13 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.expression import UnaryExpression
 
-from persistence.postgres.counters import place_of
+from persistence.postgres.counters import mark_before_offset
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, require_row
 from persistence.postgres.statements import R, Record, Rows, Statement, T
 
-MOST_NAMED = 100  # what one event of the audit trail names at most
-FAR = 1000  # rows to skip, beyond which it is worth to look for a mark
+MAX_NAMED_IDS = 100  # in one event of the audit trail
+MAX_NEAR_OFFSET = 1000  # to skip more rows than this, it is worth looking for a mark
 
 
 Ids = Sequence[UUID] | Raw  # or as the JSON that the trail keeps of them
@@ -111,7 +111,7 @@ class PagedQuery(Generic[T, R]):
         beyond = select(total)
         matches: FromClause | None = None
         if by_filter:
-            first = select(*names).where(*where).order_by(*order).limit(MOST_NAMED).cte("first")
+            first = select(*names).where(*where).order_by(*order).limit(MAX_NAMED_IDS).cte("first")
             ids, *others = first.c
             lists = (func.array_agg(column).label(named_by(n)) for n, column in enumerate(first.c))
             matches = select(*lists).subquery()
@@ -133,9 +133,11 @@ class PagedQuery(Generic[T, R]):
 
     async def find(self, source: Source, page: int, limit: int, parameters: T) -> Found[R]:
         """As `fetch`, and what the trail names: the rows shown, and `by_filter` further matches in the list's
-        order, MOST_NAMED in all."""
+        order, MAX_NAMED_IDS in all."""
         offset = (page - 1) * limit
-        statement = self.first_page if page == 1 else self.page if offset <= FAR else self.deep_page
+        statement = (
+            self.first_page if page == 1 else self.page if offset <= MAX_NEAR_OFFSET else self.deep_page
+        )
         window = Window(limit=limit, offset=offset)
         records = await source.records(statement, {**parameters, **window})
         shown = self.rows_of(records)
@@ -151,9 +153,9 @@ class PagedQuery(Generic[T, R]):
         return Found(shown, facts["total"], named)
 
     def add_further(self, named: list[list[UUID]], facts: Record) -> None:
-        """Add matches that are not on the page, up to MOST_NAMED."""
+        """Add matches that are not on the page, up to MAX_NAMED_IDS."""
         already = set(named[0])
-        room = MOST_NAMED - len(named[0])
+        room = MAX_NAMED_IDS - len(named[0])
         further = [at for at, match in enumerate(facts[named_by(0)]) if match not in already][:room]
         for n, names in enumerate(named):
             matches = facts[named_by(n)]
@@ -190,7 +192,7 @@ def from_mark(key: InstrumentedAttribute[Any], order: Sequence[Any]) -> Any:
     same way."""
     backwards = isinstance(order[0], UnaryExpression)
     by = order[0].element if backwards else order[0]
-    mark = place_of(key.class_, backwards)
+    mark = mark_before_offset(key.class_, backwards)
     place = mark.c.at if isinstance(by.type, type(mark.c.at.type)) else mark.c.name
     mark_place, mark_id, before = (select(of).scalar_subquery() for of in (place, mark.c.id, mark.c.n))
     here, there = tuple_(by, key), tuple_(mark_place, mark_id)

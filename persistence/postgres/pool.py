@@ -15,9 +15,9 @@ import asyncpg
 from persistence.postgres.connector import Connector
 from persistence.postgres.failures import PoolTimeoutError, is_connection_lost
 
-PATIENCE = 10.0  # seconds for a free connection
-TRUSTED = 1.0  # seconds for which a connection that was just used is believed to be alive
-GRACE = 5.0  # seconds in which a connection that is given up may end in good order
+MAX_WAIT_SECONDS = 10.0  # for a free connection
+TRUSTED_SECONDS = 1.0  # a connection that was used so recently is taken to be alive
+CLOSE_TIMEOUT_SECONDS = 5.0  # then a connection that is being closed is cut off
 
 
 class Pool:
@@ -31,7 +31,7 @@ class Pool:
         self.waiting: deque[asyncio.Future[Any]] = deque()
         self.leaving: set[asyncio.Task[None]] = set()
 
-    async def take(self, *, alive: bool = False) -> Any:
+    async def acquire(self, *, alive: bool = False) -> Any:
         """A connection, to be given back. `alive`: for what must not be sent twice, one that was not used
         lately is asked whether it is alive. Raises PoolTimeoutError, and what Connector does."""
         while True:
@@ -42,7 +42,7 @@ class Pool:
                     usable = await is_usable(connection, used, alive=alive)
                 finally:  # whoever asked may have gone meanwhile
                     if not usable:
-                        self.give_up(connection)
+                        self.discard(connection)
                 if usable:
                     return connection
             elif self.opened < self.size:
@@ -65,7 +65,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Any] = loop.create_future()
         self.waiting.append(turn)
-        late = loop.call_later(PATIENCE, fail, turn)
+        late = loop.call_later(MAX_WAIT_SECONDS, fail, turn)
         try:
             return await turn
         except asyncio.CancelledError:
@@ -75,7 +75,7 @@ class Pool:
         finally:
             late.cancel()
 
-    def give_back(self, connection: Any, error: BaseException | None = None) -> None:
+    def release(self, connection: Any, error: BaseException | None = None) -> None:
         """`error`: what ended its use. Only PostgreSQL's own leave a connection as it should be: after a
         time-out or a cancellation the statement may still run. asyncpg has then asked PostgreSQL to stop it,
         and the connection is closed behind that."""
@@ -85,7 +85,7 @@ class Pool:
         if is_sound and not connection.is_closed():
             self.hand_on(connection)
         else:
-            self.give_up(connection)
+            self.discard(connection)
 
     def hand_on(self, connection: Any) -> None:
         """To who waits longest, or to nobody yet. None is leave to open one."""
@@ -97,7 +97,7 @@ class Pool:
         if connection is not None:
             self.idle.append((connection, monotonic()))
 
-    def give_up(self, connection: Any) -> None:
+    def discard(self, connection: Any) -> None:
         if not connection.is_closed():
             ending = asyncio.ensure_future(end(connection))
             self.leaving.add(ending)
@@ -111,7 +111,7 @@ class Pool:
     async def close(self) -> None:
         """Close what is idle; whoever still uses one gives it back to nobody."""
         while self.idle:
-            self.give_up(self.idle.pop()[0])
+            self.discard(self.idle.pop()[0])
         if self.leaving:
             await asyncio.wait(self.leaving)
 
@@ -124,7 +124,7 @@ def fail(turn: "asyncio.Future[Any]") -> None:
 async def is_usable(connection: Any, used: float, *, alive: bool) -> bool:
     if connection.is_closed():
         return False
-    if not alive or monotonic() - used < TRUSTED:
+    if not alive or monotonic() - used < TRUSTED_SECONDS:
         return True
     try:
         await connection.execute("SELECT")
@@ -137,4 +137,4 @@ async def is_usable(connection: Any, used: float, *, alive: bool) -> bool:
 
 async def end(connection: Any) -> None:
     with suppress(Exception):
-        await connection.close(timeout=GRACE)
+        await connection.close(timeout=CLOSE_TIMEOUT_SECONDS)

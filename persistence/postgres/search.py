@@ -29,11 +29,11 @@ from persistence.models import Patient, User
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, fields_of, require_row
 from persistence.postgres.folding import substring_pattern, trigrams
-from persistence.postgres.paging import MOST_NAMED, Found, Window
+from persistence.postgres.paging import MAX_NAMED_IDS, Found, Window
 from persistence.postgres.statements import R, Rows, Statement, T
 
 # A trigram that more than this share of the rows have is quicker looked for in the rows than in the index.
-COMMON = 0.1
+COMMON_SHARE = 0.1
 STATISTICS = Table(
     "pg_stats",
     MetaData(),
@@ -79,7 +79,7 @@ class SearchQuery(Generic[T, R]):
             select(
                 bindparam("patterns", type_=ARRAY(Text)).label("patterns"),
                 func.array(rare_trigrams(model).scalar_subquery(), type_=ARRAY(Integer)).label("rare"),
-                func.greatest(MOST_NAMED, last, type_=BigInteger).label("most"),
+                func.greatest(MAX_NAMED_IDS, last, type_=BigInteger).label("most"),
             )
             .cte("asked")
             .prefix_with("MATERIALIZED")
@@ -103,7 +103,7 @@ class SearchQuery(Generic[T, R]):
         place = func.row_number().over(order_by=(first.c.sort_name, first.c.id)).label("place")
         ordered = select(first.c.id, place).cte("ordered").prefix_with("MATERIALIZED")
         on_page = (ordered.c.place > offset) & (ordered.c.place <= last)
-        named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MOST_NAMED).subquery()
+        named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MAX_NAMED_IDS).subquery()
         facts = (
             select(
                 select(func.count()).select_from(found).scalar_subquery().label("total"),
@@ -154,6 +154,6 @@ def rare_trigrams(model: type[Patient] | type[User]) -> Any:
             of_column.schemaname == func.current_schema(),
             of_column.tablename == model.__tablename__,
             of_column.attname == "trigrams",
-            common.c.share > COMMON,
+            common.c.share > COMMON_SHARE,
         ),
     )

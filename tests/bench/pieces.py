@@ -118,7 +118,7 @@ def test_admission(timed: Run, backend: Backend, runner: asyncio.Runner) -> None
 
 @pytest.mark.parametrize("name", ["Alice Anbadorf", "Ángel Núñez-Ġużè", "王 小明"])
 def test_fold_of_a_name(benchmark: BenchmarkFixture, name: str) -> None:
-    assert benchmark(folding.folded, name)
+    assert benchmark(folding.fold, name)
 
 
 def test_keys_of_a_chart(benchmark: BenchmarkFixture) -> None:

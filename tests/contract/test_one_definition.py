@@ -109,7 +109,7 @@ def test_rules_of_a_new_password_are_the_same_everywhere() -> None:
 
 def test_an_audit_event_can_name_all_items_of_a_page() -> None:
     """A page may show as much as one event of the trail can name, no more."""
-    assert fields.MAX_PAGE_SIZE <= paging.MOST_NAMED
+    assert fields.MAX_PAGE_SIZE <= paging.MAX_NAMED_IDS
 
 
 def test_appointments_lie_within_the_calendar() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from api.commands.maintenance import verify_seals
-from persistence.audit_chain import MOST, SEALED_COLUMNS, TAIL, Key, Report, seal
+from persistence.audit_chain import MAX_SEALED_EVENTS, SEALED_COLUMNS, TAIL, Key, Report, seal
 from persistence.postgres.database import Database
 from tests.support.factories import World, chart
 from tests.support.service import KEY, Backend, Service
@@ -236,10 +236,10 @@ def test_a_restored_database_goes_on(sealed: Backend) -> None:
 
 def test_much_that_was_unsealed_at_the_dump(sealed: Backend) -> None:
     counted = restore(sealed, ahead=1_000_000)
-    write(sealed, MOST, counted)
+    write(sealed, MAX_SEALED_EVENTS, counted)
     write(sealed, 3, counted + 7)
     write(sealed)
-    assert [seal_now(sealed) for _ in range(4)] == [MOST, 3, 1, 0]
+    assert [seal_now(sealed) for _ in range(4)] == [MAX_SEALED_EVENTS, 3, 1, 0]
     assert_each_event_is_sealed_once(sealed)
 
 
@@ -275,18 +275,18 @@ def test_a_transaction_with_more_events_than_a_seal_holds(sealed: Backend) -> No
     first = next_xid(sealed)
     spend(sealed, 5)
     write(sealed, 1, first)
-    write(sealed, MOST + 1, first + 1)
+    write(sealed, MAX_SEALED_EVENTS + 1, first + 1)
     write(sealed, 1, first + 2)
-    assert [seal_now(sealed) for _ in range(3)] == [MOST + 2, 1, 0]
+    assert [seal_now(sealed) for _ in range(3)] == [MAX_SEALED_EVENTS + 2, 1, 0]
     assert_each_event_is_sealed_once(sealed)
 
 
 def test_many_transactions(sealed: Backend) -> None:
     """A seal ends between two of them."""
-    write(sealed, MOST - 1)
+    write(sealed, MAX_SEALED_EVENTS - 1)
     write(sealed, 3)
     write(sealed, 2)
-    assert [seal_now(sealed) for _ in range(3)] == [MOST + 2, 2, 0]
+    assert [seal_now(sealed) for _ in range(3)] == [MAX_SEALED_EVENTS + 2, 2, 0]
     assert_each_event_is_sealed_once(sealed)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from persistence.postgres.background import keep
+from persistence.postgres.background import repeat
 
 
 def test_what_has_more_to_do_goes_on_at_once() -> None:
@@ -14,7 +14,7 @@ def test_what_has_more_to_do_goes_on_at_once() -> None:
         return len(acts) < 3, ""
 
     async def run() -> None:
-        keeping = asyncio.create_task(keep(act, 3600.0, logging.getLogger("test"), "%s"))
+        keeping = asyncio.create_task(repeat(act, 3600.0, logging.getLogger("test"), "%s"))
         while len(acts) < 3:  # noqa: ASYNC110  # an event would be one more await
             await asyncio.sleep(0)
         keeping.cancel()

@@ -1,4 +1,4 @@
-"""How names are folded (contract, "Paging and search"): all spellings of a text alike, tried on all of
+"""How names are fold (contract, "Paging and search"): all spellings of a text alike, tried on all of
 Unicode."""
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.postgres.folding import GAPS, MARK, folded, search_key, sort_key, words_of
+from persistence.postgres.folding import FORMAT_MARK, GAPS, fold, search_key, search_words, sort_key
 from persistence.postgres.folding_tables import APOSTROPHES
 
 BLOCK = 512
@@ -42,12 +42,12 @@ CHANGING = [
 
 def require_alike(texts: list[str]) -> None:
     together = "\n".join(texts)
-    expected = folded(together)
-    assert folded(expected) == expected
+    expected = fold(together)
+    assert fold(expected) == expected
     for spelling in SPELLINGS:
         spelled = spelling(together)
-        if spelled != together and folded(spelled) != expected:
-            assert [text for text in texts if folded(spelling(text)) != folded(text)] == []
+        if spelled != together and fold(spelled) != expected:
+            assert [text for text in texts if fold(spelling(text)) != fold(text)] == []
 
 
 def test_every_character_is_folded_alike_in_all_its_spellings() -> None:
@@ -68,9 +68,9 @@ def test_those_that_change_are_folded_alike_beside_others(context: str) -> None:
 def test_every_text_is_folded_alike_in_all_its_spellings(text: str) -> None:
     text = nfc(text)
     for spelling in SPELLINGS:
-        assert folded(spelling(text)) == folded(text)
-    assert folded(folded(text)) == folded(text)
-    assert MARK not in folded(text)
+        assert fold(spelling(text)) == fold(text)
+    assert fold(fold(text)) == fold(text)
+    assert FORMAT_MARK not in fold(text)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_every_text_is_folded_alike_in_all_its_spellings(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_alike(alike: list[str], plain: str) -> None:
-    assert {folded(text) for text in alike} == {plain}
+    assert {fold(text) for text in alike} == {plain}
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_what_is_alike(alike: list[str], plain: str) -> None:
 )
 def test_what_is_not(one: str, other: str) -> None:
     """Marks that make another letter."""
-    assert folded(one) != folded(other)
+    assert fold(one) != fold(other)
 
 
 def test_half_width_kana_are_the_full_ones() -> None:
-    assert folded("\uff76\uff9e") == folded("\u304c".replace("\u304c", "\u30ac")) == "\u30ac"
+    assert fold("\uff76\uff9e") == fold("\u304c".replace("\u304c", "\u30ac")) == "\u30ac"
 
 
 @given(st.text(), st.text(), st.text())
@@ -125,15 +125,15 @@ def test_a_part_of_a_field_is_found(before: str, word: str, after: str) -> None:
     """Whatever the words of a search are: each stands in what is searched, where the search is one of the
     fields, and none reaches over two of them."""
     stored = search_key(before, word, after)
-    assert all(found in stored for found in words_of(word))
-    assert all(" " not in found and MARK not in found for found in words_of(word))
+    assert all(found in stored for found in search_words(word))
+    assert all(" " not in found and FORMAT_MARK not in found for found in search_words(word))
 
 
 def test_words() -> None:
-    assert words_of("  Zola,\u3000\u00c9mile  zol ") == ["emile", "zola"]
-    assert words_of("(555) 123-4567") == ["1234567", "555"]
-    assert words_of("+1.5 a-1 +") == ["+15", "a-1"]
-    assert words_of(", \u200b") == []
+    assert search_words("  Zola,\u3000\u00c9mile  zol ") == ["emile", "zola"]
+    assert search_words("(555) 123-4567") == ["1234567", "555"]
+    assert search_words("+1.5 a-1 +") == ["+15", "a-1"]
+    assert search_words(", \u200b") == []
     assert search_key("Ann", None, "", "+1 (2) 3").split(" ", 1)[1] == "ann +1 (2) 3 +123"
     assert GAPS.sub("", "a 1 - 2 b") == "a 12 b"
 

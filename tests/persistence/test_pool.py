@@ -31,9 +31,9 @@ async def opened(backend: Backend, size: int, **options: Any) -> AsyncIterator[P
 @asynccontextmanager
 async def used(pool: Pool) -> AsyncIterator[None]:
     """One of its connections is in use meanwhile."""
-    connection = await pool.take()
+    connection = await pool.acquire()
     yield
-    pool.give_back(connection)
+    pool.release(connection)
 
 
 def test_connections_are_used_again_and_never_more_than_its_size(backend: Backend) -> None:
@@ -49,13 +49,13 @@ def test_connections_are_used_again_and_never_more_than_its_size(backend: Backen
 
 
 def test_who_waits_too_long_is_told(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "PATIENCE", 0.05)
+    monkeypatch.setattr(pools, "MAX_WAIT_SECONDS", 0.05)
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
             async with used(pool):
                 with pytest.raises(PoolTimeoutError):
-                    await pool.take()
+                    await pool.acquire()
             assert await pid(Reader(pool)) > 0
 
     asyncio.run(main())
@@ -105,16 +105,16 @@ def test_who_stops_waiting_takes_nothing_along(backend: Backend, is_handed_over:
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
-            connection = await pool.take()
-            waiting = asyncio.create_task(pool.take())
+            connection = await pool.acquire()
+            waiting = asyncio.create_task(pool.acquire())
             await asyncio.sleep(0)
             if is_handed_over:
-                pool.give_back(connection)
+                pool.release(connection)
             waiting.cancel()
             with suppress(asyncio.CancelledError):
                 await waiting
             if not is_handed_over:
-                pool.give_back(connection)
+                pool.release(connection)
             assert (pool.opened, len(pool.idle)) == (1, 1)
 
     asyncio.run(main())
@@ -123,12 +123,12 @@ def test_who_stops_waiting_takes_nothing_along(backend: Backend, is_handed_over:
 def test_who_leaves_while_a_connection_is_asked_whether_it_lives_takes_nothing_along(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "TRUSTED", 0.0)
+    monkeypatch.setattr(pools, "TRUSTED_SECONDS", 0.0)
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
             await pid(Reader(pool))
-            taking = asyncio.create_task(pool.take(alive=True))
+            taking = asyncio.create_task(pool.acquire(alive=True))
             await asyncio.sleep(0)
             taking.cancel()
             with suppress(asyncio.CancelledError):
@@ -155,7 +155,7 @@ def test_who_leaves_while_a_connection_is_opened_leaves_none_behind(backend: Bac
 
     async def main() -> None:
         nonlocal taking
-        taking = asyncio.create_task(pool.take())
+        taking = asyncio.create_task(pool.acquire())
         with suppress(asyncio.CancelledError):
             await taking
         assert connector.made.is_closed()
@@ -204,11 +204,11 @@ def test_a_statement_that_is_refused_does_not(backend: Backend) -> None:
 def test_waiting_ends_where_the_connection_that_was_waited_for_dies(backend: Backend) -> None:
     async def main() -> None:
         async with opened(backend, 1) as pool:
-            connection = await pool.take()
+            connection = await pool.acquire()
             waiting = asyncio.create_task(pid(Reader(pool)))
             await asyncio.sleep(0)
             connection.terminate()
-            pool.give_back(connection)
+            pool.release(connection)
             assert await asyncio.wait_for(waiting, 5) > 0
             assert pool.opened == 1
 
@@ -221,7 +221,7 @@ def test_no_room_is_lost_to_connections_that_cannot_be_opened(backend: Backend) 
         pool = Pool(Connector(url, 30), 1)
         for _ in range(3):
             with pytest.raises(ConnectionError):
-                await pool.take()
+                await pool.acquire()
         assert pool.opened == 0
 
     asyncio.run(main())
@@ -231,7 +231,7 @@ def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended while nobody looked: the driver has not noticed."""
-    monkeypatch.setattr(pools, "TRUSTED", 0.0)
+    monkeypatch.setattr(pools, "TRUSTED_SECONDS", 0.0)
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
@@ -264,7 +264,7 @@ def test_a_connection_in_a_failed_transaction_is_no_lost_one(backend: Backend) -
 
     async def main() -> None:
         async with opened(backend, 1) as pool:
-            connection = await pool.take()
+            connection = await pool.acquire()
             with suppress(asyncpg.PostgresError):
                 await connection.execute("BEGIN; SELECT 1 / 0")
             try:
@@ -272,6 +272,6 @@ def test_a_connection_in_a_failed_transaction_is_no_lost_one(backend: Backend) -
                     await pools.is_usable(connection, used=0, alive=True)
             finally:
                 await connection.execute("ROLLBACK")
-                pool.give_back(connection)
+                pool.release(connection)
 
     asyncio.run(main())

@@ -14,7 +14,7 @@ import pytest
 from api.commands.checks import find_problem
 from api.commands.maintenance import verify_seals
 from persistence import audit_chain
-from persistence.audit_chain import MOST, Key, keep_sealing
+from persistence.audit_chain import MAX_SEALED_EVENTS, Key, seal_periodically
 from persistence.postgres.database import Database
 from tests.support.command import medisecure
 from tests.support.locks import WAITING, transaction
@@ -264,12 +264,12 @@ def test_a_seal_that_is_never_committed_holds_the_others_no_longer_than_it_lives
 
 def test_a_transaction_of_any_size_is_sealed_in_pieces(app: Backend) -> None:
     """One that no sealer could take at once, in time and memory, would stop them all."""
-    write(app, 4 * MOST + 3)
+    write(app, 4 * MAX_SEALED_EVENTS + 3)
     write(app, 2)
-    assert [seal(app) for _ in range(3)] == [4 * MOST, 5, 0]
+    assert [seal(app) for _ in range(3)] == [4 * MAX_SEALED_EVENTS, 5, 0]
     status, said = verified(app)
     assert (status, "0 events in the unsealed tail" in said) == (0, True)
-    assert f"{4 * MOST + 8} events in 3 seals" in said
+    assert f"{4 * MAX_SEALED_EVENTS + 8} events in 3 seals" in said
 
 
 @pytest.mark.parametrize("max_age", ["-1", "x", "nan", "inf"])
@@ -297,7 +297,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture, backend: Backend, until: Calla
     """What a service that runs until then says in its log about sealing."""
 
     async def run(database: Database) -> None:
-        sealer = asyncio.create_task(keep_sealing(database, OURS))
+        sealer = asyncio.create_task(seal_periodically(database, OURS))
         while not until():
             assert not sealer.done()
             await asyncio.sleep(0.02)
