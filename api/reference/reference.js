@@ -18,7 +18,7 @@ async function readContract() {
   const methods = Object.values(contract.paths).flatMap((path) => Object.values(path));
   for (const operation of methods.filter((method) => method.operationId)) {
     const facts = factsOf(operation, contract).map((fact) => `\`${fact}\``);
-    operation.description += `\n\n${facts.join(' ')}`;
+    operation.description = `${operation.description ?? ''}\n\n${facts.join(' ')}`;
     delete operation.security;
   }
   // Scalar would ask for the value of the cookies. They are HttpOnly: only the operation `login` sets them.
@@ -72,4 +72,7 @@ function complete() {
 }
 
 new MutationObserver(complete).observe(document.body, { childList: true, subtree: true });
-draw();
+draw().catch((error) => {
+  reference.textContent = 'The contract could not be loaded. Is the service running?';
+  throw error;
+});

@@ -218,6 +218,14 @@ def test_page_loads_little_and_keeps_it(page: Page) -> None:
     assert len([name for name in again if "/docs/" in name]) == 3
 
 
+def test_page_says_so_when_the_contract_cannot_be_loaded(chromium: Browser, docs: str) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.route("**/openapi.json", lambda route: route.abort())
+        page.goto(docs)
+        expect(page.get_by_text("The contract could not be loaded.")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     "fault",
     [
