@@ -244,7 +244,7 @@ def test_wheels_that_only_their_owner_can_reach(tmp_path: Path, new_folder: Path
                 assert sql(other.database_url, "SELECT 1") == 1
                 program = named(other.children, "postgres").exe()
                 assert Path(program).is_relative_to(shared if ROOT else site)
-                other.kill()
+                other.process.terminate()
                 assert gone(other.children)
     finally:
         shutil.rmtree(shared)
