@@ -62,7 +62,7 @@ contract-lint: external-tools
 
 # Generate clients and compile them; drive a frontend, the reference page and the published one in Chromium
 external: external-tools
-    mypy --package tests.external
+    mypy tests/external/*.py
     pytest tests/external
 
 # Run Schemathesis against the service as every role: CASES an operation, and the SEED of an earlier run
