@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import Raw
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
     FromClause,
@@ -81,13 +82,12 @@ class PagedQuery(Generic[T, R]):
     ) -> None:
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
+        self.takes, self.key, self.columns, self.source, self.order = takes, key, columns, source, order
         self.names = [column.key for column in names]
+        self.names_matches = by_filter
         binds: list[Any] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
-        limit, offset = binds
-        if few:
-            limit, offset = (select(bind).scalar_subquery() for bind in binds)
-        keys = select(key).where(*where).order_by(*order)
-        deep_keys = keys = keys.limit(limit).offset(offset)
+        limit, offset = (select(bind).scalar_subquery() for bind in binds) if few else binds
+        deep_keys = keys = select(key).where(*where).order_by(*order).limit(limit).offset(offset)
         if marked:
             deep_keys = from_mark(key, order)
         elif total is not None:
@@ -95,36 +95,27 @@ class PagedQuery(Generic[T, R]):
         if total is None:
             total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
         total = total.label("total")
-
-        def page_of(keys: Any, named: FromClause | None) -> Statement[Any]:
-            shown = keys.subquery("keys")
-            rows: FromClause = source.join(shown, shown.c.id == key)
-            facts = [total]
-            if named is not None:
-                # With every row, PostgreSQL would send a thousand ids for a page of ten.
-                is_first = func.row_number().over(order_by=order) == 1
-                facts += (case((is_first, column)).label(column.name) for column in named.c)
-                rows = rows.join(named, true())
-            statement = select(*columns, *facts).select_from(rows).order_by(*order)
-            return Statement(takes, statement, besides=Window)
-
-        beyond = select(total)
-        matches: FromClause | None = None
+        lists = texts = None
         if by_filter:
             first = select(*names).where(*where).order_by(*order).limit(MAX_NAMED_IDS).cte("first")
-            ids, *others = first.c
-            lists = (func.array_agg(column).label(named_by(n)) for n, column in enumerate(first.c))
-            matches = select(*lists).subquery()
-            beyond = select(total, *matches.c).select_from(matches)
-            # As the trail keeps it: hundreds of ids are nothing that Python needs to read and write.
-            written = [func.json_agg(ids), *(func.json_agg(distinct(column)) for column in others)]
-            texts = (select(one).scalar_subquery().label(named_by(n)) for n, one in enumerate(written))
-            self.first_page = page_of(keys, select(*texts).subquery())
-        self.names_matches = by_filter
+            lists, texts = ids_of(first), ids_as_json_of(first)
+        beyond = select(total) if lists is None else select(total, *lists.c).select_from(lists)
         self.beyond: Statement[Any] = Statement(takes, beyond)
-        self.page, self.deep_page = page_of(keys, matches), page_of(deep_keys, matches)
-        if not by_filter:
-            self.first_page = self.page
+        self.page = self.page_of(keys, total, lists)
+        self.first_page = self.page_of(keys, total, texts) if by_filter else self.page
+        self.deep_page = self.page_of(deep_keys, total, lists)
+
+    def page_of(self, keys: Any, total: AnyColumn, named: FromClause | None) -> Statement[Any]:
+        shown = keys.subquery("keys")
+        rows: FromClause = self.source.join(shown, shown.c.id == self.key)
+        facts = [total]
+        if named is not None:
+            # With every row, PostgreSQL would send a thousand ids for a page of ten.
+            is_first = func.row_number().over(order_by=self.order) == 1
+            facts += (case((is_first, column)).label(column.name) for column in named.c)
+            rows = rows.join(named, true())
+        statement = select(*self.columns, *facts).select_from(rows).order_by(*self.order)
+        return Statement(self.takes, statement, besides=Window)
 
     async def fetch(self, source: Source, page: int, limit: int, parameters: T) -> tuple[list[R], int]:
         """The rows of page `page` (from 1), and the total of all pages."""
@@ -160,6 +151,19 @@ class PagedQuery(Generic[T, R]):
         for n, names in enumerate(named):
             matches = facts[named_by(n)]
             names += [matches[at] for at in further]
+
+
+def ids_of(first: CTE) -> FromClause:
+    """One row: an array of each column of `first`."""
+    return select(*(func.array_agg(column).label(named_by(n)) for n, column in enumerate(first.c))).subquery()
+
+
+def ids_as_json_of(first: CTE) -> FromClause:
+    """One row: each column of `first` as the audit trail stores it, so that Python need not decode it."""
+    ids, *others = first.c
+    written = [func.json_agg(ids), *(func.json_agg(distinct(column)) for column in others)]
+    texts = (select(one).scalar_subquery().label(named_by(n)) for n, one in enumerate(written))
+    return select(*texts).subquery()
 
 
 def named_by(number: int) -> str:

@@ -5,12 +5,14 @@ from typing import Any, Generic
 
 from msgspec import Raw
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Column,
     ColumnElement,
     Float,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     bindparam,
@@ -73,55 +75,7 @@ class SearchQuery(Generic[T, R]):
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
         self.key = next(fields_of(row)).name
-        offset = bindparam("offset", type_=BigInteger)
-        last = offset + bindparam("limit", type_=BigInteger)
-        asked = (
-            select(
-                bindparam("patterns", type_=ARRAY(Text)).label("patterns"),
-                func.array(rare_trigrams(model).scalar_subquery(), type_=ARRAY(Integer)).label("rare"),
-                func.greatest(MAX_NAMED_IDS, last, type_=BigInteger).label("most"),
-            )
-            .cte("asked")
-            .prefix_with("MATERIALIZED")
-        )
-
-        def of_asked(value: ColumnElement[Any]) -> Any:
-            return select(value).select_from(asked).scalar_subquery()
-
-        patterns = cast(of_asked(asked.c.patterns), ARRAY(Text))
-        matching = select(model.id, model.sort_name).where(model.search_text.like(func.all(patterns)), *where)
-        rare, none = asked.c.rare, cast([], ARRAY(Integer))
-        found = (
-            union_all(
-                matching.where(of_asked(rare != none), model.trigrams.contains(of_asked(rare))),
-                matching.where(of_asked(rare == none)),
-            )
-            .cte("found")
-            .prefix_with("MATERIALIZED")
-        )
-        first = select(found).order_by(found.c.sort_name, found.c.id).limit(of_asked(asked.c.most)).subquery()
-        place = func.row_number().over(order_by=(first.c.sort_name, first.c.id)).label("place")
-        ordered = select(first.c.id, place).cte("ordered").prefix_with("MATERIALIZED")
-        on_page = (ordered.c.place > offset) & (ordered.c.place <= last)
-        named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MAX_NAMED_IDS).subquery()
-        facts = (
-            select(
-                select(func.count()).select_from(found).scalar_subquery().label("total"),
-                select(func.json_agg(named.c.id)).scalar_subquery().label("named"),
-            )
-            .cte("facts")
-            .prefix_with("MATERIALIZED")
-        )
-        # Once, with the first row: a page past the end is one row, of the facts alone.
-        is_first = ordered.c.place.is_(None) | (ordered.c.place == offset + 1)
-        statement = (
-            select(*columns, facts.c.total, case((is_first, facts.c.named)).label("named"))
-            .select_from(facts)
-            .outerjoin(ordered, on_page)
-            .outerjoin(model, model.id == ordered.c.id)
-            .order_by(ordered.c.place)
-        )
-        self.statement: Statement[Any] = Statement(takes, statement, besides=Words)
+        self.statement: Statement[Any] = Statement(takes, page_of(model, columns, where), besides=Words)
 
     async def find(self, source: Source, page: int, limit: int, words: list[str], parameters: T) -> Found[R]:
         searched = Words(
@@ -134,6 +88,66 @@ class SearchQuery(Generic[T, R]):
         facts = records[0]
         shown = self.rows_of([record for record in records if record[self.key] is not None])
         return Found(shown, facts["total"], [Raw(facts["named"].encode()) if facts["named"] else []])
+
+
+OFFSET: AnyColumn = bindparam("offset", type_=BigInteger)
+LAST = OFFSET + bindparam("limit", type_=BigInteger)
+
+
+def page_of(
+    model: type[Patient] | type[User], columns: Sequence[AnyColumn], where: Sequence[ColumnElement[bool]]
+) -> Select[Any]:
+    """The rows of the page, with the total and, in the first row, the ids that the audit trail names. Of a
+    page past the end there is one row, of these facts alone."""
+    found, most = found_by_words(model, where)
+    first = select(found).order_by(found.c.sort_name, found.c.id).limit(most).subquery()
+    place = func.row_number().over(order_by=(first.c.sort_name, first.c.id)).label("place")
+    ordered = select(first.c.id, place).cte("ordered").prefix_with("MATERIALIZED")
+    on_page = (ordered.c.place > OFFSET) & (ordered.c.place <= LAST)
+    named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MAX_NAMED_IDS).subquery()
+    facts = (
+        select(
+            select(func.count()).select_from(found).scalar_subquery().label("total"),
+            select(func.json_agg(named.c.id)).scalar_subquery().label("named"),
+        )
+        .cte("facts")
+        .prefix_with("MATERIALIZED")
+    )
+    is_first = ordered.c.place.is_(None) | (ordered.c.place == OFFSET + 1)
+    return (
+        select(*columns, facts.c.total, case((is_first, facts.c.named)).label("named"))
+        .select_from(facts)
+        .outerjoin(ordered, on_page)
+        .outerjoin(model, model.id == ordered.c.id)
+        .order_by(ordered.c.place)
+    )
+
+
+def found_by_words(
+    model: type[Patient] | type[User], where: Sequence[ColumnElement[bool]]
+) -> tuple[CTE, AnyColumn]:
+    """The rows in which every word is found, and how many of them are needed at most."""
+    asked = (
+        select(
+            bindparam("patterns", type_=ARRAY(Text)).label("patterns"),
+            func.array(rare_trigrams(model).scalar_subquery(), type_=ARRAY(Integer)).label("rare"),
+            func.greatest(MAX_NAMED_IDS, LAST, type_=BigInteger).label("most"),
+        )
+        .cte("asked")
+        .prefix_with("MATERIALIZED")
+    )
+
+    def of_asked(value: ColumnElement[Any]) -> AnyColumn:
+        return select(value).select_from(asked).scalar_subquery()
+
+    patterns = cast(of_asked(asked.c.patterns), ARRAY(Text))
+    matching = select(model.id, model.sort_name).where(model.search_text.like(func.all(patterns)), *where)
+    rare, none = asked.c.rare, cast([], ARRAY(Integer))
+    found = union_all(
+        matching.where(of_asked(rare != none), model.trigrams.contains(of_asked(rare))),
+        matching.where(of_asked(rare == none)),
+    )
+    return found.cte("found").prefix_with("MATERIALIZED"), of_asked(asked.c.most)
 
 
 def rare_trigrams(model: type[Patient] | type[User]) -> Any:
