@@ -36,9 +36,10 @@ from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
 from api.http.structs import changed_fields, sent_fields_of, struct_of
 from api.http.violations import field_fault
-from persistence import appointments
-from persistence.appointments import AppointmentChanges, AppointmentRow, Settled, Slot
+from persistence import appointments, booking
+from persistence.appointments import AppointmentChanges, AppointmentRow
 from persistence.audit import Action
+from persistence.booking import Booking, Settled, Slot
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Source, Transaction
@@ -111,16 +112,16 @@ def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
         raise Forbidden(detail, field="doctorId")
 
 
-def require_booked(caller: Caller, begins: datetime, booking: appointments.Booking) -> AppointmentRow:
+def require_booked(caller: Caller, begins: datetime, booked: Booking) -> AppointmentRow:
     """The row of the new appointment, or why it was not booked: 400 or 404."""
-    require_not_in_past(caller, begins, booking.standing.now)
-    if not booking.standing.sees_patient:
+    require_not_in_past(caller, begins, booked.standing.now)
+    if not booked.standing.sees_patient:
         raise NotFound("Patient not found", field="patientId")
-    if not booking.standing.doctor_is_active:
+    if not booked.standing.doctor_is_active:
         raise NotFound("Doctor not found", field="doctorId")
-    if booking.row is None:
-        raise BadRequest(*SLOT_TAKEN[str(booking.taken)])
-    return booking.row
+    if booked.row is None:
+        raise BadRequest(*SLOT_TAKEN[str(booked.taken)])
+    return booked.row
 
 
 def require_may_change(caller: Caller, changed: AppointmentChanges) -> None:
@@ -169,7 +170,7 @@ async def require_appointment(source: Source, caller: Caller, appointment_id: UU
 
 async def lock_for_change(transaction: Transaction, caller: Caller, found: AppointmentRow) -> Settled:
     """How things stand for a change, and the appointment as it is now; 404 where it is out of sight."""
-    settled = await appointments.settle(transaction, caller, found)
+    settled = await booking.settle(transaction, caller, found)
     if settled is None:
         raise NotFoundException("Appointment not found")
     return settled
@@ -177,7 +178,7 @@ async def lock_for_change(transaction: Transaction, caller: Caller, found: Appoi
 
 async def require_free_slot(transaction: Transaction, **slot: Unpack[Slot]) -> None:
     """Raise 400 where the doctor or the patient has another scheduled appointment at that time."""
-    taken = await appointments.clash(transaction, **slot)
+    taken = await booking.clash(transaction, **slot)
     if taken:
         raise BadRequest(*SLOT_TAKEN[taken])
 
@@ -244,7 +245,7 @@ class AppointmentController(Controller):
         begins = data.date.astimezone(UTC)
         appointment_id = uuid4()
         record_write(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
-        booking = await appointments.book(
+        booked = await booking.book(
             transaction,
             caller,
             data.doctor_id,
@@ -256,7 +257,7 @@ class AppointmentController(Controller):
             notes=or_none(data.notes),
             fee=clinic.fee,
         )
-        return appointment_of(require_booked(caller, begins, booking))
+        return appointment_of(require_booked(caller, begins, booked))
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(

@@ -64,12 +64,6 @@ class PasswordRow(NamedTuple):
     password_hash: str
 
 
-class RoleRow(NamedTuple):
-    id: UUID
-    role: Role
-    status: AccountStatus
-
-
 class OptionalOfNewUser(TypedDict, total=False):
     id: UUID
     specialization: str | None
@@ -149,9 +143,9 @@ LOCK_WITH_PASSWORD = Query(
 )
 # Several accounts are always locked in the order of their ids, so that nobody waits for each other.
 ACTIVE_ADMINS = Query(
-    RoleRow,
+    HolderRow,
     ById,
-    select(*columns_of(RoleRow, User))
+    select(*columns_of(HolderRow, User))
     .where(or_(and_(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE), BY_ID))
     .order_by(User.id)
     .with_for_update(key_share=True),

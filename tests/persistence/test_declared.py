@@ -20,6 +20,7 @@ from persistence import (
     appointments,
     audit,
     audit_chain,
+    booking,
     closing,
     dashboard,
     demo,
@@ -41,8 +42,8 @@ from tests.support.service import Backend
 
 ROLES = list(Role)
 MODULES = (
-    appointments, audit, audit_chain, closing, counters, dashboard, demo, doctors, fitness, patients, records,
-    revisions, sessions, users,
+    appointments, audit, audit_chain, booking, closing, counters, dashboard, demo, doctors, fitness,
+    patients, records, revisions, sessions, users,
 )  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def statements_by_call() -> Iterator[object]:
     for role in ROLES:
         yield from (module.single(role) for module in (patients, records, appointments))
         yield from (patients.listing(role), patients.searching(role))
-        yield from (appointments.booking(role), appointments.settling(role))
+        yield from (booking.booking(role), booking.settling(role))
         yield from (records.listing(role, one) for one in both)
         yield from (appointments.listing(role, day, status) for day in both for status in both)
         for given in map(frozenset, ((), ("role",), ("status",), ("role", "status"))):
