@@ -7,18 +7,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from api.http.currencies import CURRENCIES
-from api.settings import Settings, SettingsError
+from api.settings import SettingsError
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World
-from tests.support.service import KEY, Backend, Service
+from tests.support.service import Backend, Service
+from tests.support.settings import read
 
 KEYS = ["name", "timezone", "today", "appointmentMinutes", "currency", "fee"]
-REQUIRED = {"DATABASE_URL": "postgresql://localhost/x", "REDIS_URL": "redis://localhost", "SECRET_KEY": KEY}
-
-
-def read(**environment: str) -> Settings:
-    return Settings.read({**REQUIRED, **environment})
 
 
 def clinic(browser: Browser) -> dict[str, Any]:
@@ -106,3 +102,13 @@ def test_a_clinic_name_out_of_bounds_is_refused_at_the_start() -> None:
     assert read(CLINIC_NAME=" ").clinic.name == "MediSecure"
     with pytest.raises(SettingsError, match="CLINIC_NAME: must be"):
         read(CLINIC_NAME="x" * 201)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24), ("0001-01-01", 24), ("9999-12-31", 24)],
+)
+def test_a_day_at_the_clinic_lasts_until_the_next_one(day: str, hours: int) -> None:
+    begins, ends = read(CLINIC_TIMEZONE="Europe/Berlin").clinic.bounds_of(date.fromisoformat(day))
+    assert begins.time() == ends.time() == datetime.min.time()
+    assert ends.astimezone(UTC) - begins.astimezone(UTC) == timedelta(hours=hours)

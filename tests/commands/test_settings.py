@@ -2,7 +2,7 @@
 defaults, bounds, and what a refusal says."""
 
 import os
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -269,16 +269,6 @@ def test_a_number_out_of_its_bounds_is_refused(name: str, bounds: tuple[int, int
         assert refusal(**{name: str(value)}) == (
             f"The environment is not usable: {name}: must be an integer from {least} to {most}"
         )
-
-
-@pytest.mark.parametrize(
-    ("day", "hours"),
-    [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24), ("0001-01-01", 24), ("9999-12-31", 24)],
-)
-def test_a_day_at_the_clinic_lasts_until_the_next_one(day: str, hours: int) -> None:
-    begins, ends = read(CLINIC_TIMEZONE="Europe/Berlin").clinic.bounds_of(date.fromisoformat(day))
-    assert begins.time() == ends.time() == datetime.min.time()
-    assert ends.astimezone(UTC) - begins.astimezone(UTC) == timedelta(hours=hours)
 
 
 def test_secrets_come_from_files_that_name_file_settings_point_to(migrated: Backend, tmp_path: Path) -> None:
