@@ -7,6 +7,7 @@ import pytest
 
 from security.roles import Role
 from tests.support.accounts import ME
+from tests.support.audit_trail import newest
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, registration
 from tests.support.service import Backend, Service
@@ -69,3 +70,9 @@ def at_both(service: Service, second_instance: Service) -> Callable[[Browser], l
         return both
 
     return copies
+
+
+@pytest.fixture
+def since(backend: Backend) -> int:
+    """The id of the newest audit event before the test."""
+    return newest(backend)
