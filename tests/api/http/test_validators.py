@@ -74,7 +74,7 @@ def test_a_query_parameter_that_the_validators_accept_has_no_violation(
 class Kinds(Input):
     """Fields of kinds that no body has yet."""
 
-    flag: bool
+    current: bool
     level: Annotated[int, Meta(ge=1, le=5)]
     code: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", max_length=3)]
 
@@ -82,7 +82,7 @@ class Kinds(Input):
 @pytest.mark.parametrize(
     ("field", "value", "is_accepted"),
     [
-        ("flag", True, True),
+        ("current", True, True),
         ("level", 5, True),
         ("level", 6, False),
         ("code", "ABC", True),
@@ -91,7 +91,7 @@ class Kinds(Input):
     ],
 )
 def test_fields_of_new_kinds_are_checked_by_their_schema(field: str, value: Any, is_accepted: bool) -> None:
-    sent = {"flag": False, "level": 1, "code": "XYZ", field: value}
+    sent = {"current": False, "level": 1, "code": "XYZ", field: value}
     faults = violations.body_faults(Kinds, sent)
     assert (faults == []) == is_accepted
     reader = BodyDecoder(Kinds)
