@@ -19,7 +19,7 @@ class Authentication(Enum):
     REQUIRED = (TokenKind.ACCESS, False, False)
     OPTIONAL = (TokenKind.ACCESS, True, True)
     REFRESH_TOKEN = (TokenKind.REFRESH, False, True)
-    NONE = (None, True, False)  # nobody is asked who they are, and nothing is counted
+    NONE = (None, True, False)  # callers are neither identified nor counted
 
     def __init__(self, token: TokenKind | None, is_public: bool, counts_anonymous: bool) -> None:
         self.token = token

@@ -15,7 +15,7 @@ from security.policy import AccessPolicy
 
 
 class AdmissionRateLimit(RateLimitMiddleware):
-    """Turns what the authentication middleware was told into 429 and into headers on every answer."""
+    """Turns the count of the authentication middleware into 429 and into headers on every answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         admitted = cast("Admitted | None", scope.get("auth"))

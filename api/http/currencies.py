@@ -1,5 +1,5 @@
-"""What an amount may be in: list one of ISO 4217, as of 2026, without metals, bond market units, the code for
-tests and the one for no currency."""
+"""The currencies that a clinic may use: list one of ISO 4217 as of 2026, without metals, bond market units,
+the code for tests and the code for no currency."""
 
 CODES = """
 AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF

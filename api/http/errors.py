@@ -114,7 +114,7 @@ WITH_OUR_DETAIL = (
 
 @dataclass(frozen=True)
 class ErrorDescription:
-    """What the caller is told."""
+    """What the caller is told about an error."""
 
     status: int
     detail: str

@@ -29,7 +29,7 @@ def is_stale(admitted: Admitted | None) -> bool:
 
 
 async def reauthorize(request: StrictRequest) -> None:
-    """After a wait: find the caller anew, and pass the guards as who they are now, which raise 401 or 403."""
+    """After a wait: look the caller up again, and run the guards for who they are now: 401 or 403."""
     checked_at = monotonic()
     caller = await request.service(Sessions).find(request.user.session_id)
     request.set_caller(caller, checked_at=checked_at)
