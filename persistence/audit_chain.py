@@ -190,8 +190,8 @@ async def seal(transaction: Transaction, key: Key) -> int:
             await asyncio.sleep(0)  # requests go on meanwhile
         digests.append(key.digest(events[id]))
     mac = key.mac(block.previous, block.number, block.ids, digests)
-    new = NewSeal(number=block.number, digests=digests, key_id=key.id, mac=mac)
-    [appended] = await transaction.rows(APPEND, new)
+    seal = NewSeal(number=block.number, digests=digests, key_id=key.id, mac=mac)
+    [appended] = await transaction.rows(APPEND, seal)
     return len(digests) if appended.is_ours else 0
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from persistence.appointments import COLUMNS, SOURCE, TABLE, AppointmentRow, columns_from, readable_by
 from persistence.models import Appointment, Instant, Patient, User
 from persistence.postgres.database import Transaction
+from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
 from persistence.relations import ACTIVE_DOCTOR, Seen, SeenById, charts_readable_by
 from security.roles import Caller, Role
@@ -131,7 +132,7 @@ BOOKED = {
 }
 
 
-def held(role: Role, *after: Any) -> tuple[CTE, CTE]:
+def held(role: Role, *after: AnyColumn) -> tuple[CTE, CTE]:
     """The chart and the doctor's account, which stay as they are until the transaction ends; neither where
     the booking may not be with it. `after`: what is waited for before that."""
     chart = select(Patient.id, Patient.name).where(Patient.id == bindparam("patient"), *after)
@@ -142,7 +143,7 @@ def held(role: Role, *after: Any) -> tuple[CTE, CTE]:
     )
 
 
-def standing_of(chart: CTE, doctor: CTE) -> tuple[Any, ...]:
+def standing_of(chart: CTE, doctor: CTE) -> tuple[AnyColumn, ...]:
     """The columns of Standing. The rows are locked in this order, and the clock is read when that is done:
     an ordinary `now()` would be the transaction's begin, before it waited for anybody."""
     return (

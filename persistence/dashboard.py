@@ -1,12 +1,20 @@
 """The figures of each role's dashboard, as the contract's table defines them; one statement each."""
 
 from datetime import date
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Interval, and_, exists, func, literal_column, not_, or_, select
 
-from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
+from persistence.models import (
+    AccountStatus,
+    Appointment,
+    AppointmentStatus,
+    Base,
+    MedicalRecord,
+    Patient,
+    User,
+)
 from persistence.postgres import counters
 from persistence.postgres.calendar import (
     Calendar,
@@ -18,6 +26,7 @@ from persistence.postgres.calendar import (
     within_day,
 )
 from persistence.postgres.database import Source
+from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import NOTHING, Nothing, Query
 from persistence.relations import CALLER, HAS_CHART, OWN_CHART, Seen, assigned_patients
 from security.roles import Role
@@ -58,7 +67,7 @@ class OfDoctor(DayBounds, ClockTable, Seen):
     pass
 
 
-def number_of(model: Any, *where: Any) -> Any:
+def number_of(model: type[Base], *where: AnyColumn) -> AnyColumn:
     return select(func.count()).select_from(model).where(*where).scalar_subquery()
 
 

@@ -2,7 +2,6 @@
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID, uuid4
 
 from advanced_alchemy.base import AdvancedDeclarativeBase, CommonTableAttributes
@@ -106,7 +105,7 @@ class Session(Base):
     refresh_jti: Mapped[UUID] = mapped_column(Uuid)
     # Refresh tokens already exchanged, jti -> seconds since the epoch by PostgreSQL's clock; kept only while
     # a second tab, or who lost the answer, may still present one (30 s). Anything older is reuse.
-    used_refreshes: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    used_refreshes: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
     address: Mapped[str] = mapped_column(Text)
     user_agent: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())

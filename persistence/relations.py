@@ -1,16 +1,17 @@
 """Who is what to whom, said once for every query that asks: who is a doctor, whose chart it is, whose patient
 somebody is."""
 
-from typing import Any, TypedDict
+from typing import TypedDict
 from uuid import UUID
 
 from sqlalchemy import BindParameter, ColumnElement, bindparam, exists, func, select, union
 
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
+from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import ById
 from security.roles import Role
 
-CALLER: BindParameter[Any] = bindparam("caller")
+CALLER: BindParameter[UUID] = bindparam("caller")
 ACTIVE_DOCTOR = (User.role == Role.DOCTOR, User.status == AccountStatus.ACTIVE)
 OWN = Patient.user_id == CALLER  # of a chart: a person has linked it to the caller's account
 OWN_CHART = select(Patient.id).where(OWN).scalar_subquery()
@@ -32,7 +33,7 @@ def charts_readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
     return (OWN,) if role is Role.PATIENT else ()
 
 
-def assigned_patients(doctor: Any) -> Any:
+def assigned_patients(doctor: AnyColumn) -> AnyColumn:
     """How many distinct patients have a not-cancelled appointment or a record with the doctor."""
     patients = union(
         select(Appointment.patient_id).where(

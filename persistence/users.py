@@ -4,19 +4,7 @@ from typing import NamedTuple, Required, TypedDict, Unpack
 from unicodedata import normalize
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Text,
-    Uuid,
-    and_,
-    bindparam,
-    func,
-    insert,
-    not_,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Text, Uuid, and_, bindparam, func, insert, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import AccountStatus, User

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
@@ -26,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.sql.elements import Grouping
+
+from persistence.postgres.declared import AnyColumn
 
 # The calendar that we keep, and days on both sides of it that hold nothing, whatever the time zone.
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -115,12 +117,12 @@ class DayBounds(TypedDict, total=False):
     gap_ends: datetime
 
 
-def day_of(instant: Any) -> ColumnElement[date]:
+def day_of(instant: AnyColumn) -> ColumnElement[date]:
     """Calendar.day_of for a column, by the same table."""
     place = func.width_bucket(
         func.date_part("epoch", instant), bindparam("clock_changes", type_=ARRAY(Float(53)))
     )
-    offsets: Any = Grouping(bindparam("clock_offsets", type_=ARRAY(Integer)))
+    offsets: AnyColumn = Grouping(bindparam("clock_offsets", type_=ARRAY(Integer)))
     offset = offsets[place + 1]  # PostgreSQL counts from 1
     shown = func.timezone("UTC", instant, type_=TIMESTAMP()) + offset * literal_column("interval '1 second'")
     return cast(shown, Date)
@@ -130,7 +132,7 @@ def table_of(calendar: Calendar) -> ClockTable:
     return ClockTable(clock_changes=calendar.changes, clock_offsets=calendar.offsets)
 
 
-def within_day(instant: Any) -> tuple[ColumnElement[bool], ...]:
+def within_day(instant: AnyColumn) -> tuple[ColumnElement[bool], ...]:
     """Whether a column is of a day, whose bounds `bounds_of` gives. The outer bounds are apart,
     for the index; and hidden, because PostgreSQL would plan anew for each day, which takes longer than to
     read it."""

@@ -6,7 +6,7 @@ here does; in its snapshot the sum is what `count(*)` would return.
 """
 
 import logging
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from sqlalchemy import (
     BigInteger,
@@ -21,9 +21,10 @@ from sqlalchemy import (
     text,
 )
 
-from persistence.models import count_marks
+from persistence.models import Base, count_marks
 from persistence.postgres.background import repeat
 from persistence.postgres.database import Database, Source
+from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
 
 MIN_CHANGES = 100  # fewer are not worth moving yet
@@ -71,11 +72,11 @@ COUNTED = Query(Count, Nothing, BOTH)
 log = logging.getLogger("medisecure.counters")
 
 
-def name_of(model: Any) -> Any:
+def name_of(model: type[Base]) -> AnyColumn:
     return literal_column(f"'{model.__tablename__}'")
 
 
-def figures_of(model: Any, kinds: Any) -> Any:
+def figures_of(model: type[Base], kinds: AnyColumn) -> AnyColumn:
     """From the database's function, which counts the rows itself where it must. So the planner does not
     expect our statement to be expensive."""
     if isinstance(kinds, str):
@@ -84,17 +85,17 @@ def figures_of(model: Any, kinds: Any) -> Any:
     return func.counted_rows(name_of(model), asked).table_valued("n", "amount").alias()
 
 
-def number_of(model: Any, kinds: Any = None) -> Any:
+def number_of(model: type[Base], kinds: AnyColumn = None) -> AnyColumn:
     """How many rows there are, of these kinds: one kind, or an expression for an array of them."""
     return select(column("n", BigInteger)).select_from(figures_of(model, kinds)).scalar_subquery()
 
 
-def sum_of(model: Any, kinds: Any = None) -> Any:
+def sum_of(model: type[Base], kinds: AnyColumn = None) -> AnyColumn:
     """The sum of the amounts of these rows."""
     return select(column("amount", BigInteger)).select_from(figures_of(model, kinds)).scalar_subquery()
 
 
-def mark_before_offset(model: Any, backwards: bool) -> Any:
+def mark_before_offset(model: type[Base], backwards: bool) -> AnyColumn:
     """The last mark of the list before the row at `offset`: its place, and `n`, how many rows are before it.
     The order is the list's, or with `backwards` the opposite."""
     mark = func.mark_before(

@@ -11,6 +11,8 @@ from persistence.postgres.failures import is_connection_lost
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
+AnyEvent = Any  # of the audit trail, which no module of this folder may know
+
 COMMAND_TIMEOUT_SECONDS = 30  # for a statement of a request
 JOURNAL_CONNECTIONS = 2  # used for events of the audit trail only
 # As connector.SESSION_SETTINGS, for a pooler's connections, too.
@@ -66,7 +68,7 @@ class CommitHook(Protocol):
     """What is stored with the last statement of a transaction, or keeps it from being stored
     (persistence/closing.py)."""
 
-    def note(self, event: Any) -> None: ...
+    def note(self, event: AnyEvent) -> None: ...
 
     def settle_caller(self) -> None: ...
 
@@ -85,7 +87,7 @@ class Transaction(Source):
     def __init__(self, pool: Pool, hook: CommitHook | None = None) -> None:
         self.pool = pool
         self.hook = hook
-        self.connection: Any = None
+        self.connection: Any = None  # one of asyncpg's, from the first statement to the last
         self.failure: BaseException | None = None  # of what was sent last
         self.is_committed = False
         self.committed: list[Callable[[], Awaitable[None]]] = []
@@ -95,7 +97,7 @@ class Transaction(Source):
     def has_begun(self) -> bool:
         return self.connection is not None
 
-    def note(self, event: Any) -> None:
+    def note(self, event: AnyEvent) -> None:
         """Have a row of the audit trail stored with what is written: both or neither."""
         if self.hook is None:
             raise RuntimeError("nothing can be noted in this transaction")
@@ -112,9 +114,9 @@ class Transaction(Source):
         return await self.ask(statement, parameters)
 
     async def conclude(self, query: Query[T, R], parameters: T) -> list[R]:
-        """The last statement, what rides with it, and the commit; where it is the first one, too, all of
-        that is one message to PostgreSQL. Nothing can be run after it, and nothing rides where it writes
-        nothing by its own conditions (`only_if`)."""
+        """Run the last statement with what the hook adds, and commit. If it is the first statement as well,
+        all of that is one message to PostgreSQL. Nothing can be run afterwards. The hook adds nothing if the
+        statement writes nothing by its own conditions (`only_if`)."""
         keys = tuple(parameters)
         values: Values = parameters
         joined = self.hook.beside(query) if self.hook else None

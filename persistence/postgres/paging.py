@@ -10,7 +10,9 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     FromClause,
+    Select,
     bindparam,
     case,
     distinct,
@@ -71,23 +73,23 @@ class PagedQuery(Generic[T, R]):
         key: InstrumentedAttribute[Any],
         columns: Sequence[AnyColumn],
         source: FromClause,
-        order: Sequence[Any],
+        order: Sequence[AnyColumn],
         where: Sequence[ColumnElement[bool]] = (),
         *,
         names: Sequence[InstrumentedAttribute[Any]] = (),
         by_filter: bool = False,
-        total: Any = None,
+        total: AnyColumn = None,
         marked: bool = False,
         few: bool = False,
     ) -> None:
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
         self.takes, self.key, self.columns, self.source, self.order = takes, key, columns, source, order
-        self.names = [column.key for column in names]
-        self.names_matches = by_filter
-        binds: list[Any] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
+        self.names, self.names_matches = [column.key for column in names], by_filter
+        binds: list[AnyColumn] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
         limit, offset = (select(bind).scalar_subquery() for bind in binds) if few else binds
-        deep_keys = keys = select(key).where(*where).order_by(*order).limit(limit).offset(offset)
+        keys = select(key).where(*where).order_by(*order).limit(limit).offset(offset)
+        deep_keys: Select[Any] | CompoundSelect[Any] = keys
         if marked:
             deep_keys = from_mark(key, order)
         elif total is not None:
@@ -105,7 +107,9 @@ class PagedQuery(Generic[T, R]):
         self.first_page = self.page_of(keys, total, texts) if by_filter else self.page
         self.deep_page = self.page_of(deep_keys, total, lists)
 
-    def page_of(self, keys: Any, total: AnyColumn, named: FromClause | None) -> Statement[Any]:
+    def page_of(
+        self, keys: Select[Any] | CompoundSelect[Any], total: AnyColumn, named: FromClause | None
+    ) -> Statement[Any]:
         shown = keys.subquery("keys")
         rows: FromClause = self.source.join(shown, shown.c.id == self.key)
         facts = [total]
@@ -171,11 +175,13 @@ def named_by(number: int) -> str:
     return f"named_{number}"
 
 
-def from_nearer_end(key: Any, where: Sequence[Any], order: Sequence[Any], total: Any) -> Any:
+def from_nearer_end(
+    key: AnyColumn, where: Sequence[AnyColumn], order: Sequence[AnyColumn], total: AnyColumn
+) -> CompoundSelect[Any]:
     """The keys of one page, read from the end of the list that is nearer; the other half of the statement
     asks for no rows, and does nothing."""
-    offset: Any = bindparam("offset", type_=BigInteger)
-    limit: Any = bindparam("limit", type_=BigInteger)
+    offset: AnyColumn = bindparam("offset", type_=BigInteger)
+    limit: AnyColumn = bindparam("limit", type_=BigInteger)
     all_rows = select(select(total).scalar_subquery().label("n")).cte("all_rows")
     n = select(all_rows.c.n).scalar_subquery()
     is_near = offset <= n - offset
@@ -191,12 +197,12 @@ def from_nearer_end(key: Any, where: Sequence[Any], order: Sequence[Any], total:
     return union_all(*(select(half.subquery().c.id) for half in halves)).limit(limit)
 
 
-def from_mark(key: InstrumentedAttribute[Any], order: Sequence[Any]) -> Any:
+def from_mark(key: InstrumentedAttribute[Any], order: Sequence[AnyColumn]) -> Select[Any]:
     """The keys of one page, read from the mark before it. `order`: by one column, then by `key`, both the
     same way."""
     backwards = isinstance(order[0], UnaryExpression)
     by = order[0].element if backwards else order[0]
-    mark = mark_before_offset(key.class_, backwards)
+    mark = mark_before_offset(key.parent.class_, backwards)
     place = mark.c.at if isinstance(by.type, type(mark.c.at.type)) else mark.c.name
     mark_place, mark_id, before = (select(of).scalar_subquery() for of in (place, mark.c.id, mark.c.n))
     here, there = tuple_(by, key), tuple_(mark_place, mark_id)

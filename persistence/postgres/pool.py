@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
 import asyncpg
 
@@ -27,11 +26,11 @@ class Pool:
         self.connector = connector
         self.size = size
         self.opened = 0  # those that are being opened, too
-        self.idle: list[tuple[Any, float]] = []  # a connection, and when it was last used
-        self.waiting: deque[asyncio.Future[Any]] = deque()
+        self.idle: list[tuple[asyncpg.Connection, float]] = []  # a connection, and when it was last used
+        self.waiting: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
         self.leaving: set[asyncio.Task[None]] = set()
 
-    async def acquire(self, *, alive: bool = False) -> Any:
+    async def acquire(self, *, alive: bool = False) -> asyncpg.Connection:
         """A connection, to be given back. `alive`: for what must not be sent twice, one that was not used
         lately is asked whether it is alive. Raises PoolTimeoutError, and what Connector does."""
         while True:
@@ -52,7 +51,7 @@ class Pool:
                 if connection is not None:
                     return connection
 
-    async def open(self) -> Any:
+    async def open(self) -> asyncpg.Connection:
         self.opened += 1
         try:
             return await self.connector()
@@ -60,10 +59,10 @@ class Pool:
             self.make_room()
             raise
 
-    async def wait(self) -> Any:
+    async def wait(self) -> asyncpg.Connection | None:
         """A connection that somebody gives back; None where there is room for another one."""
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[Any] = loop.create_future()
+        turn: asyncio.Future[asyncpg.Connection | None] = loop.create_future()
         self.waiting.append(turn)
         late = loop.call_later(MAX_WAIT_SECONDS, fail, turn)
         try:
@@ -75,7 +74,7 @@ class Pool:
         finally:
             late.cancel()
 
-    def release(self, connection: Any, error: BaseException | None = None) -> None:
+    def release(self, connection: asyncpg.Connection, error: BaseException | None = None) -> None:
         """`error`: what ended its use. Only PostgreSQL's own leave a connection as it should be: after a
         time-out or a cancellation the statement may still run. asyncpg has then asked PostgreSQL to stop it,
         and the connection is closed behind that."""
@@ -87,7 +86,7 @@ class Pool:
         else:
             self.discard(connection)
 
-    def hand_on(self, connection: Any) -> None:
+    def hand_on(self, connection: asyncpg.Connection | None) -> None:
         """To who waits longest, or to nobody yet. None is leave to open one."""
         while self.waiting:
             turn = self.waiting.popleft()
@@ -97,7 +96,7 @@ class Pool:
         if connection is not None:
             self.idle.append((connection, monotonic()))
 
-    def discard(self, connection: Any) -> None:
+    def discard(self, connection: asyncpg.Connection) -> None:
         if not connection.is_closed():
             ending = asyncio.ensure_future(end(connection))
             self.leaving.add(ending)
@@ -116,12 +115,12 @@ class Pool:
             await asyncio.wait(self.leaving)
 
 
-def fail(turn: "asyncio.Future[Any]") -> None:
+def fail(turn: "asyncio.Future[asyncpg.Connection | None]") -> None:
     if not turn.done():
         turn.set_exception(PoolTimeoutError())
 
 
-async def is_usable(connection: Any, used: float, *, alive: bool) -> bool:
+async def is_usable(connection: asyncpg.Connection, used: float, *, alive: bool) -> bool:
     if connection.is_closed():
         return False
     if not alive or monotonic() - used < TRUSTED_SECONDS:
@@ -135,6 +134,6 @@ async def is_usable(connection: Any, used: float, *, alive: bool) -> bool:
     return True
 
 
-async def end(connection: Any) -> None:
+async def end(connection: asyncpg.Connection) -> None:
     with suppress(Exception):
         await connection.close(timeout=CLOSE_TIMEOUT_SECONDS)

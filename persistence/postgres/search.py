@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    CompoundSelect,
     Float,
     Integer,
     MetaData,
@@ -150,7 +151,7 @@ def found_by_words(
     return found.cte("found").prefix_with("MATERIALIZED"), of_asked(asked.c.most)
 
 
-def rare_trigrams(model: type[Patient] | type[User]) -> Any:
+def rare_trigrams(model: type[Patient] | type[User]) -> CompoundSelect[Any]:
     of_column = STATISTICS.c
     common = (
         func.unnest(
