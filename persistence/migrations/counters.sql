@@ -58,7 +58,8 @@ $$;
 
 -- The last mark in the list's order, or `backwards` in the opposite one, up to which there are no more than
 -- `skipped` rows, and how many there are; where there is none, the end to begin from. A change counts from its
--- own place in the order on.
+-- own place in the order on. One query for each direction, because with the direction as a value in ORDER BY
+-- PostgreSQL cannot read the marks in the order of their primary key.
 CREATE FUNCTION mark_before(counted text, skipped bigint, backwards boolean,
                             OUT name text, OUT at timestamptz, OUT id uuid, OUT n bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
