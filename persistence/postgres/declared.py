@@ -104,10 +104,7 @@ def fits(annotation: Any, kind: TypeEngine[Any], *, is_parameter: bool = False) 
     if isinstance(kind, ARRAY):
         is_list = get_origin(annotation) in ((list, Sequence) if is_parameter else (list,))
         return is_list and all(fits(one, kind.item_type) for one in get_args(annotation))
-    try:
-        python = kind.python_type
-    except NotImplementedError:  # SQLAlchemy does not know: give the expression a `type_`
-        return False
+    python = kind.python_type  # `object` where SQLAlchemy does not know: give the expression a `type_`
     is_text = is_parameter and python is str and isinstance(annotation, type)
     return annotation is python or (is_text and issubclass(annotation, StrEnum))
 
