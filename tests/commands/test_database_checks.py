@@ -8,7 +8,9 @@ from uuid import uuid4
 import pytest
 
 from api.commands.checks import ask_database, first_problem
+from persistence.fitness import NEEDED
 from persistence.migrations.revisions import is_behind
+from persistence.models import Base
 from persistence.postgres.database import Database
 from tests.support.command import Refusal, find_problem_of, granted_role, medisecure, settings_of
 from tests.support.service import Backend, Service
@@ -88,6 +90,13 @@ def test_a_role_that_lacks_a_right_is_refused_and_not_ready(
     assert find_problem_of(app) == (
         f"the database's role {name} lacks {lacking}; as the owner run `medisecure migrate --grant-to {name}`"
     )
+
+
+def test_every_table_says_what_the_service_does_with_it() -> None:
+    """Of the sealer's and the counters' own tables, functions of their owner do everything."""
+    of_their_owner = {"audit_seals", "audit_count"}
+    missing = "name each table in NEEDED of persistence/fitness.py, or here"
+    assert set(Base.metadata.tables) - of_their_owner <= set(NEEDED), missing
 
 
 def test_serve_refuses_a_role_that_may_not_use_the_schema(migrated: Backend, app: Backend) -> None:

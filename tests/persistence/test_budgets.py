@@ -90,4 +90,7 @@ def test_no_operation_costs_more_than_its_budget(operation: str, tap: Tap, world
 
 
 def test_every_operation_has_a_budget() -> None:
-    assert set(BUDGETS) == set(CASES) == CONTRACT.operation_ids()
+    missing = (
+        "each operation has a case in tests/support/calls.py and a line in tests/persistence/budgets.yaml"
+    )
+    assert set(BUDGETS) == set(CASES) == CONTRACT.operation_ids(), missing

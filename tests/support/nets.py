@@ -162,6 +162,10 @@ def audit_drift(document: Json, app: Litestar) -> list[str]:
             )
         if method in UNSAFE and promised is None:
             drift.append(f"{method} {path}: writes, and leaves nothing in the audit trail")
+        elif promised is None and {"403", "404"} & operation["responses"].keys():
+            drift.append(
+                f"{method} {path}: may refuse (403, 404), which the audit trail records: give it x-audit"
+            )
     return drift
 
 

@@ -101,7 +101,10 @@ def differences(code: Any, spec: Any, at: str) -> Iterator[str]:
         for key in sorted(code.keys() | spec.keys()):
             yield from differences(code.get(key, ABSENT), spec.get(key, ABSENT), f"{at}.{key}")
     elif code != spec:
-        yield f"{at}: {json.dumps(spec)} in openapi.yaml, {json.dumps(code)} in the code; make them equal"
+        yield (
+            f"{at}: {json.dumps(spec)} in openapi.yaml, {json.dumps(code)} in the code; make them equal "
+            "(in the code by Meta; what it cannot say, by its extra_json_schema)"
+        )
 
 
 def shape_drift(document: Json) -> list[str]:
