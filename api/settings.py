@@ -18,6 +18,7 @@ from api.http.addresses import parse_network, parse_origin
 from api.http.currencies import CURRENCIES
 from api.http.fields import Name, is_unicode
 from api.http.json_schema import describe_first_violation
+from api.http.server import Timeouts
 from persistence.postgres import database_url
 from security import redis_url
 from security.roles import Role
@@ -90,6 +91,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def idle_lifetime(self) -> timedelta | None:
         return timedelta(minutes=self.session_idle_minutes) if self.session_idle_minutes else None
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return Timeouts(self.keep_alive_seconds, body_seconds=self.body_timeout_seconds)
 
     @property
     def clinic(self) -> Clinic:

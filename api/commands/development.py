@@ -25,7 +25,7 @@ from security.passwords import Passwords
 
 def dev(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, exit_in_good_order)
+        signal.signal(number, exit_gracefully)
     try:
         sockets = server.listen_on_loopback(arguments.port)
     except OSError as error:
@@ -36,10 +36,10 @@ def dev(arguments: argparse.Namespace) -> None:
         print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
         app = create_app(settings, is_local=True)
         freeze_garbage_collector()
-        server.server_for(app, settings).run(list(sockets))
+        server.server_for(app, settings.timeouts).run(list(sockets))
 
 
-def exit_in_good_order(number: int, frame: FrameType | None) -> NoReturn:
+def exit_gracefully(number: int, frame: FrameType | None) -> NoReturn:
     """Leave through every `finally`, which a second signal does not interrupt."""
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)

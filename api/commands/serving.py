@@ -31,7 +31,7 @@ def serve(arguments: argparse.Namespace) -> None:
             place = f"{arguments.host} at port {arguments.port}"
             reason = getattr(error, "strerror", None) or "it is no name of a host"
             raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
-        server.serve(settings, sockets, arguments.workers)
+        server.serve(sockets, arguments.workers, settings.timeouts)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Address
 from types import FrameType
@@ -17,21 +18,29 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from api.http.protocol import StrictProtocol
-from api.settings import Settings
 
 SHUTDOWN_TIMEOUT_SECONDS = 10  # for requests under way when the server stops
 
 
-def uvicorn_options(settings: Settings) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Timeouts:
+    """`keep_alive_seconds`: how long an idle connection stays open. `body_seconds`: as StrictProtocol's
+    `body_timeout`."""
+
+    keep_alive_seconds: int
+    body_seconds: int
+
+
+def uvicorn_options(timeouts: Timeouts) -> dict[str, Any]:  # Any: each option has a type of its own
     """No access log, because query strings hold patients' names. No proxy headers, because
     api/http/proxies.py decides which of them to trust."""
     return {
-        "http": partial(StrictProtocol, body_timeout=settings.body_timeout_seconds),
+        "http": partial(StrictProtocol, body_timeout=timeouts.body_seconds),
         "ws": "none",
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,
-        "timeout_keep_alive": settings.keep_alive_seconds,
+        "timeout_keep_alive": timeouts.keep_alive_seconds,
         "timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS,
     }
 
@@ -102,15 +111,15 @@ class GracefulServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
 
-def server_for(app: ASGIApp, settings: Settings) -> uvicorn.Server:
+def server_for(app: ASGIApp, timeouts: Timeouts) -> uvicorn.Server:
     """A server for `app` in this process; call `run(sockets)`."""
-    return GracefulServer(uvicorn.Config(app, log_level="warning", **uvicorn_options(settings)))
+    return GracefulServer(uvicorn.Config(app, log_level="warning", **uvicorn_options(timeouts)))
 
 
-def serve(settings: Settings, sockets: list[socket.socket], workers: int) -> None:
+def serve(sockets: list[socket.socket], workers: int, timeouts: Timeouts) -> None:
     """Serve on `sockets` until a signal says to stop. Each worker reads its settings from the environment."""
     config = uvicorn.Config(
-        "api.app:from_environment", factory=True, workers=workers, **uvicorn_options(settings)
+        "api.app:from_environment", factory=True, workers=workers, **uvicorn_options(timeouts)
     )
     for listener in sockets:
         host, port, *_ = listener.getsockname()

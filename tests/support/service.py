@@ -95,7 +95,7 @@ class Service:
         sockets = self.sockets or listen_on_loopback(0)
         self.app = app
         self.url = f"http://localhost:{sockets[0].getsockname()[1]}"
-        self.server = server_for(app, self.settings)
+        self.server = server_for(app, self.settings.timeouts)
         self.thread = threading.Thread(target=self.server.run, args=(list(sockets),), daemon=True)
         self.thread.start()
         while not self.server.started:

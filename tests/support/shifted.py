@@ -66,7 +66,7 @@ def main() -> None:
 
     settings = Settings(**json.loads(os.environ["SETTINGS"]))
     sockets = listen_on_loopback(0)
-    server = server_for(create_app(settings), settings)
+    server = server_for(create_app(settings), settings.timeouts)
     print(f"http://localhost:{sockets[0].getsockname()[1]}", flush=True)
     server.run(list(sockets))
 

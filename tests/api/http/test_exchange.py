@@ -31,7 +31,7 @@ def served(app: Any, **changes: Any) -> Iterator[str]:
     """The URL of this application on our server."""
     settings = Backend("postgresql://unused/x", "redis://unused").settings(**changes)
     sockets = listen_on_loopback(0)
-    server = server_for(app, settings)
+    server = server_for(app, settings.timeouts)
     thread = threading.Thread(target=server.run, args=(list(sockets),))
     thread.start()
     yield f"http://localhost:{sockets[0].getsockname()[1]}"
@@ -132,7 +132,7 @@ async def no_message() -> Any:
 
 def test_a_second_signal_does_not_cut_the_end_short() -> None:
     settings = Backend("postgresql://unused/x", "redis://unused").settings()
-    server: uvicorn.Server = server_for(answering(), settings)
+    server: uvicorn.Server = server_for(answering(), settings.timeouts)
     for _ in range(2):
         server.handle_exit(2, None)
     assert (server.should_exit, server.force_exit) == (True, False)
