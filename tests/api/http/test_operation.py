@@ -12,7 +12,7 @@ from litestar.routes import HTTPRoute
 
 from api.app import from_environment
 from api.http.auditing import action_of
-from api.http.fields import Output
+from api.http.fields import Message
 from api.http.operation import Operation, get
 from api.http.requests import StrictRequest
 from tests.support.service import KEY, Backend, Service
@@ -49,13 +49,9 @@ def test_the_garbage_collector_does_not_scan_the_application(
         gc.unfreeze()
 
 
-class Greeting(Output):
-    greeting: str
-
-
 @get("/greeting", operation_id="greet")
-async def greet(name: FromHeader[str]) -> Greeting:
-    return Greeting(f"Hello, {name}")
+async def greet(name: FromHeader[str]) -> Message:
+    return Message(f"Hello, {name}")
 
 
 def test_a_handler_may_take_what_the_fast_way_cannot_give() -> None:
@@ -67,4 +63,4 @@ def test_a_handler_may_take_what_the_fast_way_cannot_give() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return (await client.get("/greeting", headers={"name": "Ada"})).text
 
-    assert asyncio.run(ask()) == '{"greeting":"Hello, Ada"}'
+    assert asyncio.run(ask()) == '{"message":"Hello, Ada"}'
