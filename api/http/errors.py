@@ -40,6 +40,7 @@ DETAIL_BY_STATUS = {
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is unavailable right now. Please try again shortly.",
 }
 NOT_SIGNED_IN = "Not authenticated"
+CHALLENGE = 'Cookie realm="medisecure"'  # of a 401 (RFC 9110, 11.6.1)
 # What the caller is told about the database's failures.
 DETAIL_BY_FAILURE = {
     Failure.EMAIL_TAKEN: ("email: is already registered", ErrorCode.DUPLICATE),
@@ -146,7 +147,7 @@ def error_response(request: AnyRequest, error: HTTPException) -> Response[bytes]
 def build_error_response(request: AnyRequest, description: ErrorDescription) -> Response[bytes]:
     headers = description.headers
     if description.status == HTTPStatus.UNAUTHORIZED:
-        headers = {**headers, "WWW-Authenticate": 'Cookie realm="medisecure"'}
+        headers = {**headers, "WWW-Authenticate": CHALLENGE}
     faults = description.faults or faults_in_detail(request, description)
     media_type, body = encode_error(
         request.scope, description.status, description.detail, description.code, faults

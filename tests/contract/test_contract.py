@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from litestar import Litestar
@@ -56,6 +57,11 @@ def test_parameters_do_not_drift(app: Litestar) -> None:
 
 def test_headers_of_answers_do_not_drift(app: Litestar) -> None:
     require_no_drift(headers.header_drift(contract(), app))
+
+
+@pytest.mark.parametrize(("name", "value"), headers.SAMPLES)
+def test_headers_that_the_code_writes_are_of_their_types(name: str, value: str) -> None:
+    msgspec.convert(value, headers.HEADER_TYPES[name], strict=False)
 
 
 def test_schemas_are_closed_and_all_statuses_declared() -> None:

@@ -9,12 +9,12 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
 
 from api.doctors import Doctor, DoctorPage
-from api.http.fields import INT32, Day, Limit, Message, Page, PathId, Search
+from api.http.fields import INT32, Count, Day, Limit, Message, Page, PathId, Search
 from api.http.operation import get, get_public, post
 from api.patients import PatientPage
 from security.policy import Authentication
 from security.roles import Role
-from tests.support import nets, openapi, parameters
+from tests.support import headers, nets, openapi, parameters
 from tests.support.client import Browser
 from tests.support.conformance import Conformance
 from tests.support.factories import World
@@ -98,6 +98,11 @@ CONTRACT_ALONE = [
     (f"{RESPONSES} FiguresUnchanged headers ETag", None, "GET /api/dashboard/stats: 304: none of"),
     ("components headers Retry-After required", None, "429: header Retry-After: required must be True"),
     ("components headers RateLimit-Limit required", True, "header RateLimit-Limit: required must be"),
+    ("components headers RateLimit-Limit schema type", "string", 'header RateLimit-Limit.type: "string" in'),
+    ("components headers Retry-After schema maximum", 60, "header Retry-After.maximum: 60 in"),
+    ("components headers RateLimit-Policy schema pattern", "^[0-9]+$", "header RateLimit-Policy.pattern: "),
+    ("components headers Cache-Control schema const", "no-cache", "header Cache-Control.const: "),
+    (f"{PATIENTS} get responses 200 headers X-Trace", {"schema": TEXT}, "header X-Trace: HEADER_TYPES"),
     # statuses, media types, roles, audit, limits, routes
     (f"{PATIENTS} post responses 403", None, "POST /api/patients: 403 is possible"),
     ("paths /api/doctors get responses 403", UNAUTHORIZED, "GET /api/doctors: 403 is declared and cannot"),
@@ -183,6 +188,14 @@ def test_nets_catch_a_change_of_a_parameter_in_the_code_alone(
         assert found == []
     else:
         require_drift(complaint, found)
+
+
+def test_nets_catch_a_change_of_a_header_in_the_code_alone(
+    document: Json, app: Litestar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(headers.HEADER_TYPES, "RateLimit-Limit", Count)
+    complaint = "header RateLimit-Limit.minimum: 1 in openapi.yaml, 0 in the code"
+    require_drift(complaint, nets.drift(document, app))
 
 
 def reading_doctors(authentication: Authentication) -> Litestar:
@@ -293,14 +306,14 @@ def test_traffic_catches_a_change_of_the_code_alone(anonymous: Browser) -> None:
     longer._content = msgspec.json.encode({"status": "ok", "uptime": 5})
     with pytest.raises(AssertionError, match="uptime"):
         contract.check(longer)
-    for headers, complaint in [
+    for changed, complaint in [
         ({"Retry-After": "5"}, "retry-after is not declared"),
         ({"X-Powered-By": "Litestar"}, "x-powered-by is not declared"),
         ({"X-Request-Id": "1"}, "x-request-id: '1' is not a 'uuid'"),
         ({"Cache-Control": "private"}, "cache-control: 'no-store' was expected"),
     ]:
         other = answer()
-        other.headers.update(headers)
+        other.headers.update(changed)
         with pytest.raises(AssertionError, match=complaint):
             contract.check(other)
     bare = answer()

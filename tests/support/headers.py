@@ -1,19 +1,29 @@
-"""Net 2, headers of answers: which of them openapi.yaml declares where, and which the code can send there.
+"""Net 2, headers of answers: which of them openapi.yaml declares where, and with which values; and which the
+code can send there.
 
 What no signature tells is held by tests/support/conformance.py on every answer that a test receives: an
 answer carries all that is declared as `required`, and nothing that is not declared.
 """
 
 from collections.abc import Iterator
+from typing import Annotated
 
+import msgspec
 from litestar import Litestar
+from msgspec import Meta
 
+from api.http import fields
+from api.http.conditional import entity_tag
+from api.http.errors import CHALLENGE
 from api.http.operation import Operation
 from api.http.outermost import OUR_NAMES
+from api.http.security_headers import SECURITY_HEADERS
 from security.admission import Count
+from security.cookies import access_cookie, refresh_cookie
 from security.rate_limit import rate_limit_headers
 from tests.support.handlers import builds_its_answer, counts_anonymous, handlers, is_counted
 from tests.support.openapi import Json, operations, resolve
+from tests.support.shapes import differences, normalize
 
 RATE_LIMIT = frozenset(rate_limit_headers(Count(1, 2, 3, 4)))
 COMMON_HEADERS = frozenset({"Access-Control-Allow-Origin", "Cache-Control", "X-Request-Id"})
@@ -28,6 +38,31 @@ COUNTED_LOGIN_STATUSES = {"200", "401", "403", "429"}
 HTTP_HEADERS = {"content-type", "content-length", "transfer-encoding", "connection", "date", "server"}
 BROWSER_HEADERS = {name.decode() for name in OUR_NAMES} - {name.lower() for name in COMMON_HEADERS}
 UNDECLARED = frozenset(HTTP_HEADERS | BROWSER_HEADERS)
+Positive = Annotated[int, Meta(ge=1, le=fields.MAX_INT32, extra_json_schema=fields.INT32)]
+# What the code sends in each header, as the type of a field would say it.
+HEADER_TYPES = {
+    "Access-Control-Allow-Origin": Annotated[str, Meta(max_length=255, pattern="^https?://")],
+    "Cache-Control": Annotated[
+        str, Meta(extra_json_schema={"const": dict(SECURITY_HEADERS)[b"cache-control"].decode()})
+    ],
+    "ETag": Annotated[str, Meta(max_length=80, pattern='^"[0-9a-f]+"$')],
+    "RateLimit-Limit": Positive,
+    "RateLimit-Policy": Annotated[str, Meta(max_length=40, pattern="^[0-9]+; w=[0-9]+$")],
+    "RateLimit-Remaining": fields.Count,
+    "RateLimit-Reset": fields.Count,
+    "Retry-After": Positive,
+    "Set-Cookie": Annotated[str, Meta(max_length=4096, pattern="^(access|refresh)_token=")],
+    "WWW-Authenticate": Annotated[str, Meta(extra_json_schema={"const": CHALLENGE})],
+    "X-Request-Id": fields.Id,
+}
+# Values that the code makes; tests/contract/test_contract.py compares them with these types.
+SAMPLES = [
+    ("ETag", entity_tag(b"")),
+    ("Set-Cookie", access_cookie("a.b.c", 900).to_encoded_header()[1].decode()),
+    ("Set-Cookie", refresh_cookie("", 0).to_encoded_header()[1].decode()),
+    *rate_limit_headers(Count(1, fields.MAX_INT32, 60, fields.MAX_INT32)).items(),
+    *rate_limit_headers(Count(2, 1, 0, 1)).items(),
+]
 
 
 def header_drift(document: Json, app: Litestar) -> list[str]:
@@ -50,6 +85,13 @@ def find_header_errors(
         must = name not in OPTIONAL_HEADERS
         if resolve(document, header).get("required", False) != must:
             yield f"header {name}: required must be {must}"
+        if name in HEADER_TYPES:
+            schema = resolve(document, resolve(document, header)["schema"])
+            yield from differences(
+                normalize(msgspec.json.schema(HEADER_TYPES[name])), normalize(schema), f"header {name}"
+            )
+        else:
+            yield f"header {name}: HEADER_TYPES of tests/support/headers.py does not know it"
     if handler is None:
         return
     sent, own = sendable_headers(handler, status), declared.keys() & HANDLER_HEADERS
