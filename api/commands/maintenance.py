@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from api.commands.checks import ask_database, find_server_problem
 from api.commands.environment import CommandError, require_database_url, run_transaction
 from api.settings import read_setting
-from persistence import audit_chain, grants
-from persistence.audit_chain import Key, Report
+from persistence import audit_verification, grants
+from persistence.audit_chain import Key
+from persistence.audit_verification import Report
 from persistence.postgres import counters
 from persistence.postgres.database import Database
 
@@ -63,7 +64,7 @@ def audit_keys(environment: Mapping[str, str]) -> list[Key]:
 
 async def verify_seals(url: str, keys: list[Key], noted_head: str | None) -> Report:
     async with Database(url, command_timeout=None) as database:
-        return await audit_chain.verify(database.reader, keys, noted_head)
+        return await audit_verification.verify(database.reader, keys, noted_head)
 
 
 def print_report(report: Report) -> None:

@@ -74,7 +74,6 @@ class StrictProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     # Input
-
     def data_received(self, data: bytes) -> None:
         if not self.in_head and not self.in_body and UPGRADE.search(data):
             head, end, body = data.partition(b"\r\n\r\n")
@@ -188,7 +187,6 @@ class StrictProtocol(HttpToolsProtocol):
             self.idle.start()
 
     # Deadlines
-
     def _unset_keepalive_if_required(self) -> None:
         self.idle.stop()
 
@@ -223,7 +221,6 @@ class StrictProtocol(HttpToolsProtocol):
         self.fail_body(f"body: must arrive within {self.body_timeout} seconds")
 
     # Output
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.current = cycle
         super()._start_asgi_task(cycle, app)

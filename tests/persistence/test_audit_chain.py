@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from api.commands.maintenance import verify_seals
-from persistence.audit_chain import MAX_SEALED_EVENTS, SEALED_COLUMNS, TAIL, Key, Report, seal
+from persistence.audit_chain import MAX_SEALED_EVENTS, SEALED_COLUMNS, Key, seal
+from persistence.audit_verification import TAIL, Report
 from persistence.postgres.database import Database
 from tests.support.factories import World, chart
 from tests.support.service import KEY, Backend, Service

@@ -5,7 +5,9 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from types import NoneType
 from typing import Any, NamedTuple, Required, TypedDict
 from uuid import UUID, uuid4
@@ -15,22 +17,9 @@ import pytest
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy import TextClause, bindparam, column, func, insert, select, text, update
 
+import persistence
 from api.http.structs import sent_fields_of, struct_of
-from persistence import (
-    appointments,
-    audit,
-    audit_chain,
-    booking,
-    closing,
-    dashboard,
-    demo,
-    doctors,
-    fitness,
-    patients,
-    records,
-    sessions,
-    users,
-)
+from persistence import appointments, audit, booking, patients, records, sessions, users
 from persistence.migrations import revisions
 from persistence.models import Patient
 from persistence.postgres import counters
@@ -41,10 +30,8 @@ from tests.support.documents import ROOT
 from tests.support.service import Backend
 
 ROLES = list(Role)
-MODULES = (
-    appointments, audit, audit_chain, booking, closing, counters, dashboard, demo, doctors, fitness,
-    patients, records, revisions, sessions, users,
-)  # fmt: skip
+NOUNS = [import_module(f"persistence.{module.name}") for module in iter_modules(persistence.__path__)]
+MODULES = [*NOUNS, revisions, counters]
 
 
 class Contact(NamedTuple):
