@@ -82,6 +82,10 @@ def user_of(row: UserRow) -> User:
     return with_fields_of_role(whole_user_of(row))
 
 
+def summary_of(user: HolderRow | UserRow) -> AccountSummary:
+    return AccountSummary(id=user.id, email=user.email, name=user.name, role=user.role)
+
+
 def with_fields_of_role(user: U) -> U:
     for name in FIELDS_NOT_OF_ROLE[user.role]:
         setattr(user, name, UNSET)
@@ -132,7 +136,7 @@ class SessionService:
             address=request.address,
             user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT_LENGTH],
         )
-        holder = Caller(user.id, user.email, user.role, session.id)
+        holder = Caller(id=user.id, email=user.email, role=user.role, session_id=session.id)
         max_age = int(self.lifetime.total_seconds())
         return session.id, self.cookies_of(holder, token_id, session.expires_at, max_age)
 
@@ -150,15 +154,14 @@ class SessionService:
             await sessions.rotate(transaction, session, used, token_id)
         elif str(presented) not in used:
             return None
-        holder = Caller(session.user_id, session.email, session.role, session.id)
+        holder = Caller(id=session.user_id, email=session.email, role=session.role, session_id=session.id)
         left = sessions.seconds_left(session.expires_at, session.now)
         return self.cookies_of(holder, token_id, session.expires_at, left)
 
     def cookies_of(self, holder: Caller, token_id: UUID, expires_at: datetime, max_age: int) -> list[Cookie]:
         """`token_id`, `expires_at` and `max_age` (seconds) are those of the refresh token."""
-        claims = (holder.id, holder.email, holder.role, holder.session_id)
-        access = self.issuer.issue_access(*claims)
-        refresh = self.issuer.issue_refresh(*claims, token_id, expires_at)
+        access = self.issuer.issue_access(holder)
+        refresh = self.issuer.issue_refresh(holder, token_id, expires_at)
         return [
             access_cookie(access, int(self.issuer.access_lifetime.total_seconds())),
             refresh_cookie(refresh, max_age),

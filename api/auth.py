@@ -11,7 +11,7 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.params import JSONBody
 from msgspec import Meta
 
-from api.accounts import AccountSummary, SessionService
+from api.accounts import AccountSummary, SessionService, summary_of
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden, ServiceUnavailable, TooManyRequests, Unauthorized, error_response
 from api.http.fields import (
@@ -34,6 +34,7 @@ from persistence.users import CredentialsRow, HolderRow
 from security.admission import Count
 from security.availability import UNAVAILABLE, BusyError
 from security.cookies import ACCESS, cleared_cookies, read_cookies
+from security.guards import NOT_SIGNED_IN
 from security.login_attempts import Attempt, LoginAttempts
 from security.passwords import Passwords
 from security.policy import Authentication
@@ -164,7 +165,7 @@ class AuthController(Controller):
         record_write(transaction, request, user=user, target_id=session_id)
         limit, window = attempt.count.limit, attempt.count.window
         return Response(
-            LoginResult(AccountSummary(user.id, user.email, user.name, user.role)),
+            LoginResult(summary_of(user)),
             headers=rate_limit_headers(Count(0, limit, window, window)),
             cookies=cookies,
         )
@@ -187,13 +188,13 @@ class AuthController(Controller):
         token = request.auth.token
         session = await sessions.locked(transaction, request.user.session_id)
         if token is None or session is None:
-            raise NotAuthorizedException("Not authenticated")
+            raise NotAuthorizedException(NOT_SIGNED_IN)
         cookies = await session_service.renew(transaction, session, token.token_id)
         if cookies is None:
             await session_service.revoke(transaction, session.id)
             record_write(transaction, request, outcome=Outcome.FAILURE, target_id=session.id)
             # Returned and not raised: an exception would roll the end of the session back.
-            return error_response(request, NotAuthorizedException("Not authenticated"))
+            return error_response(request, NotAuthorizedException(NOT_SIGNED_IN))
         return Response(Message("Token refreshed"), cookies=cookies)
 
     @post(

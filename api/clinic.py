@@ -56,7 +56,11 @@ class Clinic:
 class ClinicController(Controller):
     @get("/api/clinic", operation_id="getClinic")
     async def get_clinic(self, clinic: NamedDependency[Clinic]) -> ClinicInfo:
-        minutes = clinic.appointment_length // timedelta(minutes=1)
         return ClinicInfo(
-            clinic.name, clinic.timezone.key, clinic.today(), minutes, clinic.currency, clinic.fee
+            name=clinic.name,
+            timezone=clinic.timezone.key,
+            today=clinic.today(),
+            appointment_minutes=clinic.appointment_length // timedelta(minutes=1),
+            currency=clinic.currency,
+            fee=clinic.fee,
         )

@@ -150,7 +150,7 @@ class PatientController(Controller):
     ) -> PatientPage:
         rows, total, [ids] = await patients.page(reader, request.user, page, limit, search)
         await record_read(request, target_ids=ids, patient_ids=ids)
-        return PatientPage([summary_of(row) for row in rows], total, page, limit)
+        return PatientPage([summary_of(row) for row in rows], total, page=page, limit=limit)
 
     @post(
         operation_id="createPatient",

@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
-from api.accounts import AccountSummary, Label, find_role_faults, require_settable_password
+from api.accounts import AccountSummary, Label, find_role_faults, require_settable_password, summary_of
 from api.http.auditing import record_write
 from api.http.fields import MAX_EMAIL_LENGTH, Input, Name, NewPassword, Phone, SentEmail, or_none
 from api.http.operation import post
@@ -91,4 +91,4 @@ class RegistrationController(Controller):
             status=registration_policy.status_of(data.role, request.caller),
         )
         record_write(transaction, request, target_id=user.id)
-        return AccountSummary(user.id, user.email, user.name, user.role)
+        return summary_of(user)

@@ -21,7 +21,7 @@ from api.accounts import (
     user_of,
 )
 from api.http.auditing import record_read, record_write
-from api.http.errors import NOT_SIGNED_IN, BadRequest, InvalidInput
+from api.http.errors import BadRequest, InvalidInput
 from api.http.fields import (
     MAX_PAGE_SIZE,
     AnyPassword,
@@ -47,7 +47,7 @@ from persistence import users
 from persistence.audit import Action, Outcome
 from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
-from security.guards import requires
+from security.guards import NOT_SIGNED_IN, requires
 from security.login_attempts import LoginAttempts
 from security.passwords import Passwords
 from security.policy import Counter

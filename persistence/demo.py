@@ -195,7 +195,7 @@ async def has_known_passwords(transaction: Transaction) -> bool:
 
 async def password_hashes(source: Source) -> dict[str, str]:
     """The e-mails and password hashes of the demo accounts that are in this database."""
-    emails = [account[1] for account in ACCOUNTS]
+    emails = [account.email for account in ACCOUNTS]
     rows = await source.rows(HASHES, ByEmails(emails=emails))
     return {row.email: row.password_hash for row in rows}
 

@@ -211,7 +211,7 @@ class Sessions:
             return None
         if row.stale:
             await self.reader.run(SEEN, BySession(session=session_id))
-        return Caller(row.id, row.email, row.role, row.session_id)
+        return Caller(id=row.id, email=row.email, role=row.role, session_id=row.session_id)
 
     async def holds(self, transaction: Transaction, caller: Caller) -> bool:
         """Whether the caller's session is alive, and they are who they were; if so, so it stays until the

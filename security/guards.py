@@ -10,13 +10,15 @@ from litestar.handlers import BaseRouteHandler
 from security.policy import AccessPolicy
 from security.roles import Caller, Role
 
+NOT_SIGNED_IN = "Not authenticated"  # the detail of every 401 but that of a wrong password
+
 
 async def require_authentication(
     connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler
 ) -> None:
     """401 for everybody without a living session, unless the operation is public."""
     if connection.scope["user"] is None and not AccessPolicy.of(handler).authentication.is_public:
-        raise NotAuthorizedException("Not authenticated")
+        raise NotAuthorizedException(NOT_SIGNED_IN)
 
 
 class requires:  # reads as a sentence in guards=[requires(Role.ADMIN)]

@@ -15,6 +15,8 @@ from jwt.utils import base64url_encode
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 
+from security.roles import Caller
+
 CLOCK_SKEW_SECONDS = 120  # that the clock of another server may be ahead of this one's
 MAX_TOKEN_LENGTH = 4096  # characters, all ASCII; browsers keep no longer cookie
 MAX_VERIFIED = 4096  # tokens that are remembered as verified, of some two kilobytes each
@@ -130,30 +132,18 @@ class TokenIssuer:
     previous_key: str | None = None
     verified: dict[str, SessionToken] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def issue_access(self, user_id: UUID, email: str, role: str, session_id: UUID) -> str:
-        until = datetime.now(UTC) + self.access_lifetime
-        return self.issue(TokenKind.ACCESS, user_id, email, role, session_id, uuid4(), until)
+    def issue_access(self, holder: Caller) -> str:
+        return self.issue(TokenKind.ACCESS, holder, uuid4(), datetime.now(UTC) + self.access_lifetime)
 
-    def issue_refresh(
-        self, user_id: UUID, email: str, role: str, session_id: UUID, token_id: UUID, until: datetime
-    ) -> str:
-        return self.issue(TokenKind.REFRESH, user_id, email, role, session_id, token_id, until)
+    def issue_refresh(self, holder: Caller, token_id: UUID, until: datetime) -> str:
+        return self.issue(TokenKind.REFRESH, holder, token_id, until)
 
-    def issue(
-        self,
-        kind: TokenKind,
-        user_id: UUID,
-        email: str,
-        role: str,
-        session_id: UUID,
-        token_id: UUID,
-        until: datetime,
-    ) -> str:
+    def issue(self, kind: TokenKind, holder: Caller, token_id: UUID, until: datetime) -> str:
         return SessionToken(
-            sub=str(user_id),
-            email=email,
-            role=role,
-            sid=str(session_id),
+            sub=str(holder.id),
+            email=holder.email,
+            role=holder.role,
+            sid=str(holder.session_id),
             jti=str(token_id),
             kind=kind,
             exp=until.replace(microsecond=0),

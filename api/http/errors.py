@@ -25,6 +25,7 @@ from api.http.problems import ErrorCode, Fault, code_for_status, encode_error
 from persistence.postgres import failures
 from persistence.postgres.failures import Failure, kind_of
 from security.availability import UNAVAILABLE, BusyError
+from security.guards import NOT_SIGNED_IN
 from security.passwords import TooBusyError
 
 AnyRequest = Request[Any, Any, Any]  # of our class, or Litestar's own where no route was found
@@ -39,7 +40,6 @@ DETAIL_BY_STATUS = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "Internal server error",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is unavailable right now. Please try again shortly.",
 }
-NOT_SIGNED_IN = "Not authenticated"
 CHALLENGE = 'Cookie realm="medisecure"'  # of a 401 (RFC 9110, 11.6.1)
 # What the caller is told about the database's failures.
 DETAIL_BY_FAILURE = {

@@ -12,12 +12,13 @@ from time import monotonic
 from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from api.http.errors import NOT_SIGNED_IN, handle_exception
+from api.http.errors import handle_exception
 from api.http.headers import HttpScope
 from api.http.requests import StrictRequest
 from persistence.postgres.database import Transaction
 from persistence.sessions import Sessions
 from security.admission import ALIVE_CACHE_SECONDS, Admitted
+from security.guards import NOT_SIGNED_IN
 from security.roles import Caller
 
 

@@ -93,7 +93,7 @@ def event(number_of_charts: int = 1) -> Event:
 
 def token() -> tuple[TokenIssuer, str]:
     issuer = TokenIssuer(KEY, "HS256", timedelta(minutes=15))
-    return issuer, issuer.issue_access(STAFF.id, STAFF.email, STAFF.role, STAFF.session_id)
+    return issuer, issuer.issue_access(STAFF)
 
 
 def test_token(benchmark: BenchmarkFixture) -> None:

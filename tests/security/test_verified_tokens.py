@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from security.roles import Caller, Role
 from security.tokens import MAX_VERIFIED, TokenIssuer, TokenKind
 from tests.support.factories import World
 from tests.support.service import KEY, Service
@@ -21,7 +22,7 @@ class TestVerifiedTokens:
 
     @staticmethod
     def access_of(issuer: TokenIssuer) -> str:
-        return issuer.issue_access(uuid4(), "a@b.example", "staff", uuid4())
+        return issuer.issue_access(Caller(uuid4(), "a@b.example", Role.STAFF, uuid4()))
 
     @pytest.mark.parametrize(
         ("seconds", "good"),
