@@ -171,7 +171,7 @@ def transaction_of(parts: Parts) -> Provide:
         closing = Closing(parts.sessions, caller_to_recheck(request))
         async with parts.database.transaction(closing) as transaction:
             yield transaction
-        if closing.has_asked:
+        if closing.has_checked_session:
             stop_rechecking(request)
 
     return Provide(provide)

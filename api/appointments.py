@@ -39,7 +39,7 @@ from api.http.violations import field_fault
 from persistence import appointments, booking
 from persistence.appointments import AppointmentChanges, AppointmentRow
 from persistence.audit import Action
-from persistence.booking import Booking, Settled, Slot
+from persistence.booking import Booking, LockedAppointment, Slot
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Source, Transaction
@@ -168,27 +168,29 @@ async def require_appointment(source: Source, caller: Caller, appointment_id: UU
     return row
 
 
-async def lock_for_change(transaction: Transaction, caller: Caller, found: AppointmentRow) -> Settled:
+async def lock_for_change(
+    transaction: Transaction, caller: Caller, found: AppointmentRow
+) -> LockedAppointment:
     """How things stand for a change, and the appointment as it is now; 404 where it is out of sight."""
-    settled = await booking.settle(transaction, caller, found)
-    if settled is None:
+    locked = await booking.lock(transaction, caller, found)
+    if locked is None:
         raise NotFoundException("Appointment not found")
-    return settled
+    return locked
 
 
 async def require_free_slot(transaction: Transaction, **slot: Unpack[Slot]) -> None:
     """Raise 400 where the doctor or the patient has another scheduled appointment at that time."""
-    taken = await booking.clash(transaction, **slot)
+    taken = await booking.find_clash(transaction, **slot)
     if taken:
         raise BadRequest(*SLOT_TAKEN[taken])
 
 
 async def reschedule(
-    transaction: Transaction, settled: Settled, changed: AppointmentChanges
+    transaction: Transaction, locked: LockedAppointment, changed: AppointmentChanges
 ) -> AppointmentChanges:
     """`changed` with the new beginning and end, as far apart as before; 400 where the doctor or the slot is
     not free."""
-    standing, current, ends_at = settled
+    standing, current, ends_at = locked
     if not standing.doctor_is_active:
         raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)
     begins = changed["date"].astimezone(UTC)
@@ -284,8 +286,8 @@ class AppointmentController(Controller):
     ) -> Appointment:
         caller = request.user
         found = await require_appointment(reader, caller, path_id(id, "Appointment"))
-        settled = await lock_for_change(transaction, caller, found)
-        standing, current, _ = settled
+        locked = await lock_for_change(transaction, caller, found)
+        standing, current, _ = locked
         changed = changed_fields(sent_fields(data), current)
         require_may_change(caller, changed)
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
@@ -294,5 +296,5 @@ class AppointmentController(Controller):
         require_not_final(current, changed)
         require_in_time(caller, current, changed, standing.now, clinic)
         if "date" in changed:
-            changed = await reschedule(transaction, settled, changed)
+            changed = await reschedule(transaction, locked, changed)
         return appointment_of(await appointments.change(transaction, current.id, **changed))

@@ -144,12 +144,12 @@ EVENTS = (
 )
 
 
-def storing(*conditions: ColumnElement[bool]) -> Insert:
+def insert_events(*conditions: ColumnElement[bool]) -> Insert:
     """The statement that stores EVENTS, if these hold."""
     return insert(AuditEvent).from_select(Event.__struct_fields__, select(EVENTS).where(*conditions))
 
 
-STORE = Statement(Stored, storing())
+STORE = Statement(Stored, insert_events())
 ORDER = (AuditEvent.at.desc(), AuditEvent.id.desc())
 SHOWS_CHART = AuditEvent.patient_ids.contains(bindparam("patient", type_=ARRAY(Uuid)))
 # What one person did in one operation within ten minutes of the first time is one row.
@@ -214,15 +214,15 @@ class Journal:
             try:
                 events = as_json([event for event, _ in batch])
                 await self.reader.once(STORE, Stored(events=events), alive=True)
-            except Exception as error:  # whoever waits is told, and answers 503 or 500
-                settle(batch, error)
+            except Exception as error:  # those who wait get it, and answer 503 or 500
+                resolve(batch, error)
             else:
-                settle(batch, None)
+                resolve(batch, None)
 
 
-def settle(batch: Sequence[tuple[Event, asyncio.Future[None]]], error: Exception | None) -> None:
+def resolve(batch: Sequence[tuple[Event, asyncio.Future[None]]], error: Exception | None) -> None:
     for _, stored in batch:
-        if stored.done():  # the caller hung up
+        if stored.done():  # the request was cancelled
             continue
         if error is None:
             stored.set_result(None)

@@ -37,15 +37,15 @@ class Standing(NamedTuple):
 
 
 class Booking(NamedTuple):
-    """`taken`: `"doctor"` or `"patient"`, whoever has another scheduled appointment in that time. `row`: None
-    where anything speaks against it."""
+    """`taken`: `"doctor"` or `"patient"`, the one who has another scheduled appointment in that time. `row`:
+    None if it was not booked."""
 
     standing: Standing
     taken: str | None
     row: AppointmentRow | None
 
 
-class Settled(NamedTuple):
+class LockedAppointment(NamedTuple):
     """An appointment that nobody else changes until the transaction ends."""
 
     standing: Standing
@@ -87,11 +87,11 @@ class Booked(Slot, NewAppointment, Seen):
     people: list[int]
 
 
-class Settling(People, SeenById):
+class Locked(People, SeenById):
     pass
 
 
-# `"doctor"` or `"patient"`, whoever has another scheduled appointment in that time. A function of the
+# `"doctor"` or `"patient"`, the one who has another scheduled appointment in that time. A function of the
 # database (migration 0009), because it must see what was booked while its own statement waited.
 TAKEN = func.booked_meanwhile(
     bindparam("doctor", type_=TABLE.c.doctor_id.type),
@@ -132,7 +132,7 @@ BOOKED = {
 }
 
 
-def held(role: Role, *after: AnyColumn) -> tuple[CTE, CTE]:
+def lock_people(role: Role, *after: AnyColumn) -> tuple[CTE, CTE]:
     """The chart and the doctor's account, which stay as they are until the transaction ends; neither where
     the booking may not be with it. `after`: what is waited for before that."""
     chart = select(Patient.id, Patient.name).where(Patient.id == bindparam("patient"), *after)
@@ -154,16 +154,16 @@ def standing_of(chart: CTE, doctor: CTE) -> tuple[AnyColumn, ...]:
 
 
 @lru_cache
-def settling(role: Role) -> Query[Settling, Settled]:
-    columns = (*standing_of(*held(role)), *COLUMNS, Appointment.ends_at)
+def locking(role: Role) -> Query[Locked, LockedAppointment]:
+    columns = (*standing_of(*lock_people(role)), *COLUMNS, Appointment.ends_at)
     where = (Appointment.id == bindparam("id"), *readable_by(role))
-    return Query(Settled, Settling, select(*columns).select_from(SOURCE).where(*where))
+    return Query(LockedAppointment, Locked, select(*columns).select_from(SOURCE).where(*where))
 
 
 @lru_cache
 def booking(role: Role) -> Query[Booked, Booking]:
     has_waited = select(WAITED).scalar_subquery() > 0
-    chart, doctor = held(role, has_waited)
+    chart, doctor = lock_people(role, has_waited)
     columns = (*standing_of(chart, doctor), case((has_waited, TAKEN)).label("taken"))
     standing = select(*columns).cte("standing").prefix_with("MATERIALIZED")
     conditions = [standing.c.sees_patient, standing.c.doctor_is_active, standing.c.taken.is_(None)]
@@ -200,17 +200,19 @@ async def book(
     return booked
 
 
-async def settle(transaction: Transaction, caller: Caller, appointment: AppointmentRow) -> Settled | None:
+async def lock(
+    transaction: Transaction, caller: Caller, appointment: AppointmentRow
+) -> LockedAppointment | None:
     """How things stand for a change of the appointment, now that nobody else changes it; None where the
     caller may not see it any more."""
     doctor, patient = appointment.doctor_id, appointment.patient_id
     await transaction.lock(*keys_of(doctor, patient))
-    parameters = Settling(id=appointment.id, caller=caller.id, doctor=doctor, patient=patient)
-    settled = await transaction.first(settling(caller.role), parameters)
-    return settled if settled and settled.standing.sees_patient else None
+    parameters = Locked(id=appointment.id, caller=caller.id, doctor=doctor, patient=patient)
+    locked = await transaction.first(locking(caller.role), parameters)
+    return locked if locked and locked.standing.sees_patient else None
 
 
-async def clash(transaction: Transaction, **slot: Unpack[Slot]) -> str | None:
+async def find_clash(transaction: Transaction, **slot: Unpack[Slot]) -> str | None:
     """As Booking.taken, for an appointment that is moved."""
     [clash] = await transaction.rows(CLASH, slot)
     return clash.taken

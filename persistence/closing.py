@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Boolean, Insert, case, func, select, true
 
-from persistence.audit import Event, Stored, as_json, storing
+from persistence.audit import Event, Stored, as_json, insert_events
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import IdRow, Query, R, Statement, T, Values
 from persistence.sessions import SameCaller, Sessions, same_as
@@ -25,30 +25,30 @@ class Closing:
 
     def __init__(self, sessions: Sessions, caller: Caller | None) -> None:
         """`caller`: whose session must be alive, and whose role and e-mail the same, when that is stored;
-        None where nobody's need be."""
+        None if no session is checked."""
         self.sessions = sessions
         self.caller = caller
         self.events: list[Event] = []
-        self.has_asked = False
+        self.has_checked_session = False
 
-    def settle_caller(self) -> None:
-        """Their session has been looked after in this transaction: it is not asked for again."""
+    def skip_session_check(self) -> None:
+        """The session was checked in this transaction already."""
         self.caller = None
 
     def note(self, event: Event) -> None:
         """Have the event stored with what the transaction writes: both or neither."""
         self.events.append(event)
 
-    def beside(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
+    def join(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
         if not self.events:
-            return None  # it is the rows of the trail that wait for the look at the session
-        return joined(query, self.same()), self.parameters()
+            return None  # the session is checked by a condition on storing the events
+        return add_closing(query, self.same()), self.parameters()
 
-    def alone(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
+    def own_statement(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
         same = self.same()
         if self.events:
-            return stored(same), self.parameters()
-        return None if is_first or same is None else (looked(same), self.parameters())
+            return store_events(same), self.parameters()
+        return None if is_first or same is None else (check_session(same), self.parameters())
 
     def same(self) -> Same | None:
         return None if self.caller is None else self.sessions.same
@@ -56,7 +56,7 @@ class Closing:
     def parameters(self) -> Values:
         values: dict[str, object] = {"events": as_json(self.events)} if self.events else {}
         if self.caller is not None:
-            self.has_asked = True
+            self.has_checked_session = True
             values |= same_as(self.caller)
         return values
 
@@ -68,23 +68,23 @@ def is_same_caller(same: Same) -> AnyColumn:
 
 
 @lru_cache
-def looked(same: Same) -> Statement[SameCaller]:
+def check_session(same: Same) -> Statement[SameCaller]:
     return Statement(SameCaller, select(is_same_caller(same)))
 
 
 @lru_cache
-def stored(same: Same | None) -> Statement[HookValues]:
-    return Statement(HookValues, storing_for(same))
+def store_events(same: Same | None) -> Statement[HookValues]:
+    return Statement(HookValues, insert_events_if(same))
 
 
-def storing_for(same: Same | None, only_if: CTE | None = None) -> Insert:
+def insert_events_if(same: Same | None, only_if: CTE | None = None) -> Insert:
     """The rows of the trail; `only_if`: where that has a row."""
     conditions: list[AnyColumn] = [only_if.select().exists()] if only_if is not None else []
     if same is not None:
         conditions.append(is_same_caller(same))
-    return storing(*conditions)
+    return insert_events(*conditions)
 
 
 @lru_cache(MAX_JOINED)
-def joined(query: Query[T, R], same: Same | None) -> Query[T, R]:
-    return query.with_part(storing_for(same, query.only_if).cte("closing"))
+def add_closing(query: Query[T, R], same: Same | None) -> Query[T, R]:
+    return query.with_part(insert_events_if(same, query.only_if).cte("closing"))

@@ -1,5 +1,5 @@
-"""Whether this PostgreSQL can carry the service as it is set up: asked before the service is let loose on it,
-and by /health/ready."""
+"""Whether the service can run on this PostgreSQL as it is set up: asked before the service starts, and by
+/health/ready."""
 
 from typing import NamedTuple, TypedDict
 
@@ -132,7 +132,7 @@ ZONE = Query(Zones, Zone, text("SELECT name FROM pg_timezone_names WHERE name = 
 
 
 async def server_problem(source: Source) -> str | None:
-    """What no migration mends."""
+    """A problem that no migration solves."""
     [server] = await source.rows(SERVER, NOTHING)
     if server.major < MIN_MAJOR_VERSION:
         return f"PostgreSQL {server.version} is too old; the service needs {MIN_MAJOR_VERSION} or newer"

@@ -63,8 +63,8 @@ class Base(CommonTableAttributes, AdvancedDeclarativeBase):
 
 
 def trigram_index(table: str) -> Index:
-    """What a search for words uses. Entries go in at once: a list of pending ones would be read by every
-    search, and be the wait of whoever adds the one that fills it."""
+    """What a search for words uses. Entries go into the index at once: every search would read a list of
+    pending ones, and the insert that fills it would have to move all of them."""
     return Index(
         f"{table}_trigrams_idx", "trigrams", postgresql_using="gin", postgresql_with={"fastupdate": "off"}
     )
@@ -103,8 +103,8 @@ class Session(Base):
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     refresh_jti: Mapped[UUID] = mapped_column(Uuid)
-    # Refresh tokens already exchanged, jti -> seconds since the epoch by PostgreSQL's clock; kept only while
-    # a second tab, or who lost the answer, may still present one (30 s). Anything older is reuse.
+    # Refresh tokens already exchanged, jti -> seconds since the epoch by PostgreSQL's clock. Each is kept for
+    # 30 s, in which a second tab, or a client that lost the answer, may present it. Anything older is reuse.
     used_refreshes: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
     address: Mapped[str] = mapped_column(Text)
     user_agent: Mapped[str] = mapped_column(Text)
@@ -208,7 +208,7 @@ class AuditEvent(Base):
         Index("audit_events_user_idx", "user_id", text("at DESC"), text("id DESC")),
         Index("audit_events_xid_idx", "xid", "id"),
         Index("audit_events_charts_idx", "patient_ids", postgresql_using="gin"),
-        # What a sealer can read, whoever wrote it.
+        # So that a sealer can read every row, also one that something else than the service has inserted.
         CheckConstraint(
             "at >= '0001-01-02 00:00:00+00'::timestamptz AND at < '9999-12-31 00:00:00+00'::timestamptz "
             "AND cardinality(target_ids) <= 200 AND cardinality(patient_ids) <= 200 "

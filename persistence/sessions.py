@@ -163,7 +163,7 @@ def ending_own(idle: timedelta | None) -> Query[OwnSession, IdRow]:
 
 
 @lru_cache
-def own(idle: timedelta | None) -> PagedQuery[OfUser, SessionRow]:
+def own_sessions(idle: timedelta | None) -> PagedQuery[OfUser, SessionRow]:
     newest_first = (Session.created_at.desc(), Session.id.desc())
     where = (Session.user_id == bindparam("user"), *living(idle))
     return PagedQuery(SessionRow, OfUser, Session.id, COLUMNS, Session.__table__, newest_first, where)
@@ -252,29 +252,29 @@ async def rotate(
 
 
 async def end(transaction: Transaction, *session_ids: UUID) -> Sequence[UUID]:
-    return await ended(transaction, END, BySessions(sessions=list(session_ids)))
+    return await ids_of_ended(transaction, END, BySessions(sessions=list(session_ids)))
 
 
 async def end_own(
     transaction: Transaction, user_id: UUID, session_id: UUID, idle: timedelta | None
 ) -> Sequence[UUID]:
     """End the session if it is the user's and alive."""
-    return await ended(transaction, ending_own(idle), OwnSession(session=session_id, user=user_id))
+    return await ids_of_ended(transaction, ending_own(idle), OwnSession(session=session_id, user=user_id))
 
 
 async def page(
     source: Source, page: int, limit: int, user_id: UUID, idle: timedelta | None
 ) -> tuple[list[SessionRow], int]:
     """The user's living sessions, the newest sign-in first."""
-    return await own(idle).fetch(source, page, limit, OfUser(user=user_id))
+    return await own_sessions(idle).fetch(source, page, limit, OfUser(user=user_id))
 
 
 async def end_all(transaction: Transaction, user_id: UUID) -> Sequence[UUID]:
     """End the user's sessions; returns the ids of those that were alive."""
-    return await ended(transaction, END_ALL, OfUser(user=user_id))
+    return await ids_of_ended(transaction, END_ALL, OfUser(user=user_id))
 
 
-async def ended(transaction: Transaction, which: Query[T, IdRow], parameters: T) -> Sequence[UUID]:
+async def ids_of_ended(transaction: Transaction, which: Query[T, IdRow], parameters: T) -> Sequence[UUID]:
     return [row.id for row in await transaction.rows(which, parameters)]
 
 

@@ -82,7 +82,7 @@ class Pipeline:
             async with asyncio.timeout(ANSWER_SECONDS - PROBE_AFTER_SECONDS):
                 await opening
         # uvloop's, if the other side disconnects during the handshake.
-        except RuntimeError as error:  # pragma: no cover  # a race that no test wins at will
+        except RuntimeError as error:  # pragma: no cover  # a race that no test can force
             raise RedisConnectionError("Closed during the handshake") from error
         finally:
             opening.cancel()

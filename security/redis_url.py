@@ -35,7 +35,7 @@ def problems(url: str) -> Iterator[str]:
     try:
         _ = tls and tls.get()  # reads the certificates
     except (OSError, ValueError) as error:
-        yield f"asks for TLS that cannot be had: {getattr(error, 'reason', None) or error.args[-1]}"
+        yield f"asks for TLS that cannot be set up: {getattr(error, 'reason', None) or error.args[-1]}"
 
 
 def options(url: str) -> list[tuple[str, str]]:

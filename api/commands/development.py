@@ -29,7 +29,9 @@ def dev(arguments: argparse.Namespace) -> None:
     try:
         sockets = server.listen_on_loopback(arguments.port)
     except OSError as error:
-        raise CommandError(f"port {arguments.port} cannot be had ({error.strerror}); try --port") from error
+        raise CommandError(
+            f"port {arguments.port} cannot be opened ({error.strerror}); try --port"
+        ) from error
     with complete_environment(arguments.data_dir) as (environment, is_embedded):
         settings = Settings.read(environment)
         prepare_database(settings, is_embedded)

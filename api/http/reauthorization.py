@@ -51,7 +51,7 @@ async def is_still_signed_in(transaction: Transaction, request: StrictRequest) -
     """Whether PostgreSQL says so inside this transaction. If it does, nobody ends the session before the
     transaction ends. Whatever it says, the session is not checked again."""
     caller = request.caller
-    transaction.settle_caller()
+    transaction.skip_session_check()
     if caller is None or not await request.service(Sessions).holds(transaction, caller):
         return False
     stop_rechecking(request)

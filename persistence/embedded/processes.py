@@ -107,7 +107,7 @@ class ServerGroup:
 
 
 def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """Stop a server in good order, or after ten seconds in any order."""
+    """Stop a server by SIGINT; if it still runs after ten seconds by SIGQUIT, and at last by SIGKILL."""
     attempts = ((signal.SIGINT, 10), (signal.SIGQUIT, 3), (signal.SIGKILL, None))
     for number, timeout in attempts:  # pragma: no branch  # the last one waits without an end
         process.send_signal(number)

@@ -26,7 +26,7 @@ def migrate(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def alone(engine: AsyncEngine) -> AsyncIterator[None]:
+async def hold_lock(engine: AsyncEngine) -> AsyncIterator[None]:
     """Several instances may migrate at once; the later ones find it done. They ask again and again: one that
     waited inside a statement would have a snapshot, and CREATE INDEX CONCURRENTLY waits for every older one.
     A connection of its own holds the lock, for a migration commits as it goes."""
@@ -42,7 +42,7 @@ async def run() -> None:
     engine = getattr(context.config, "engine", None)
     if engine is None:
         engine = create_engine(os.environ["DATABASE_URL"])
-    async with alone(engine), engine.connect() as connection:
+    async with hold_lock(engine), engine.connect() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()
 

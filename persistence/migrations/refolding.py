@@ -22,12 +22,12 @@ def refold(connection: Connection) -> None:
         left = text(f"SELECT count(*) FROM {table} WHERE {STALE}")  # noqa: S608  # one of TABLES
         while stale := connection.execute(left).scalar_one():
             done = 0
-            for renewed in passes(connection, table):
+            for renewed in rewrite_batches(connection, table):
                 done += renewed
-                show(f"{noun}: {done:,} of {stale:,}", done >= stale)
+                print_progress(f"{noun}: {done:,} of {stale:,}", done >= stale)
 
 
-def passes(connection: Connection, table: str) -> Iterator[int]:
+def rewrite_batches(connection: Connection, table: str) -> Iterator[int]:
     """One pass over the stale rows of a table; yields how many rows of each batch were rewritten."""
     following = text(
         f"SELECT id, name, email, phone, search_text FROM {table} "  # noqa: S608  # one of TABLES
@@ -47,7 +47,7 @@ def passes(connection: Connection, table: str) -> Iterator[int]:
         UPDATE {table} SET sort_name = sorts, search_text = searches
         FROM held WHERE {table}.id = held.id AND search_text = was
         """  # noqa: S608  # one of TABLES
-    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(texts, ("were", "sorts", "searches")))
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(text_array, ("were", "sorts", "searches")))
     after = "00000000-0000-0000-0000-000000000000"
     while rows := connection.execute(following, {"after": after}).all():
         keys = [keys_of(row.name, row.email, row.phone) for row in rows]
@@ -64,10 +64,10 @@ def passes(connection: Connection, table: str) -> Iterator[int]:
         yield renewed.rowcount
 
 
-def texts(name: str) -> BindParameter[Any]:
+def text_array(name: str) -> BindParameter[Any]:
     return bindparam(name, type_=ARRAY(Text))
 
 
-def show(progress: str, is_last: bool) -> None:
+def print_progress(progress: str, is_last: bool) -> None:
     if sys.stderr.isatty():
         print(f"\r{progress}", end="\n" if is_last else "", file=sys.stderr, flush=True)

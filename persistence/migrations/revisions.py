@@ -1,5 +1,5 @@
-"""The revisions of the schema, as the migrations' files name them. Whoever serves must know these, and does
-without Alembic, which takes long to load."""
+"""The revisions of the schema, as the migrations' files name them. The service compares
+them with the database when it starts, and does without Alembic, which takes long to load."""
 
 import re
 from functools import cache

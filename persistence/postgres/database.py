@@ -70,13 +70,13 @@ class CommitHook(Protocol):
 
     def note(self, event: AnyEvent) -> None: ...
 
-    def settle_caller(self) -> None: ...
+    def skip_session_check(self) -> None: ...
 
-    def alone(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
+    def own_statement(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
         """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
         before it."""
 
-    def beside(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
+    def join(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
         """`query` and this in one, the same object each time, and this one's values."""
 
 
@@ -103,10 +103,10 @@ class Transaction(Source):
             raise RuntimeError("nothing can be noted in this transaction")
         self.hook.note(event)
 
-    def settle_caller(self) -> None:
-        """The caller's session has been looked after: it is not asked for again at the end."""
+    def skip_session_check(self) -> None:
+        """The caller's session was checked in this transaction already: it is not checked at the end."""
         if self.hook is not None:
-            self.hook.settle_caller()
+            self.hook.skip_session_check()
 
     async def records(self, statement: Statement[T], parameters: T) -> Sequence[Record]:
         if self.connection is None:
@@ -119,7 +119,7 @@ class Transaction(Source):
         statement writes nothing by its own conditions (`only_if`)."""
         keys = tuple(parameters)
         values: Values = parameters
-        joined = self.hook.beside(query) if self.hook else None
+        joined = self.hook.join(query) if self.hook else None
         if joined is not None:
             self.hook = None
             query, hook_values = joined
@@ -146,10 +146,10 @@ class Transaction(Source):
         return found
 
     async def commit(self) -> None:
-        alone = self.hook.alone(is_first=not self.has_begun) if self.hook else None
+        own = self.hook.own_statement(is_first=not self.has_begun) if self.hook else None
         self.hook = None
-        if alone is not None:
-            await self.run(*alone)
+        if own is not None:
+            await self.run(*own)
         if self.connection is not None:
             if await self.send("COMMIT") != "COMMIT":  # what it says where a statement before has failed
                 raise RuntimeError("a statement of the transaction has failed")
@@ -168,7 +168,7 @@ class Transaction(Source):
 
     async def lock(self, *keys: int) -> None:
         """Wait for PostgreSQL's advisory locks on these keys, one after the other, and hold them until the
-        end. Statements after it see what was stored by who held them before."""
+        end. Later statements see what the earlier holders of the locks have stored."""
         taking = [f"SELECT pg_advisory_xact_lock({key:d})" for key in keys]
         if self.connection is None:
             await self.begin(*taking)
@@ -222,7 +222,7 @@ class Transaction(Source):
 
     def unless_committed(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do `act` if the transaction ends in any other way: an error of the handler's or of the COMMIT, or
-        nobody who waits any more. It must not raise."""
+        a cancelled request. It must not raise."""
         self.undone.append(act)
 
 

@@ -39,7 +39,7 @@ class Pool:
                 usable = False
                 try:
                     usable = await is_usable(connection, used, alive=alive)
-                finally:  # whoever asked may have gone meanwhile
+                finally:  # also where the request was cancelled meanwhile
                     if not usable:
                         self.discard(connection)
                 if usable:
@@ -64,7 +64,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[asyncpg.Connection | None] = loop.create_future()
         self.waiting.append(turn)
-        late = loop.call_later(MAX_WAIT_SECONDS, fail, turn)
+        late = loop.call_later(MAX_WAIT_SECONDS, fail_waiting, turn)
         try:
             return await turn
         except asyncio.CancelledError:
@@ -87,7 +87,8 @@ class Pool:
             self.discard(connection)
 
     def hand_on(self, connection: asyncpg.Connection | None) -> None:
-        """To who waits longest, or to nobody yet. None is leave to open one."""
+        """Give the connection to the request that waits longest; if none waits, keep it. None: that
+        request may open one."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():
@@ -98,7 +99,7 @@ class Pool:
 
     def discard(self, connection: asyncpg.Connection) -> None:
         if not connection.is_closed():
-            ending = asyncio.ensure_future(end(connection))
+            ending = asyncio.ensure_future(close_quietly(connection))
             self.leaving.add(ending)
             ending.add_done_callback(self.leaving.discard)
         self.make_room()
@@ -108,14 +109,14 @@ class Pool:
         self.hand_on(None)
 
     async def close(self) -> None:
-        """Close what is idle; whoever still uses one gives it back to nobody."""
+        """Close the idle connections. Those in use are not closed."""
         while self.idle:
             self.discard(self.idle.pop()[0])
         if self.leaving:
             await asyncio.wait(self.leaving)
 
 
-def fail(turn: "asyncio.Future[asyncpg.Connection | None]") -> None:
+def fail_waiting(turn: "asyncio.Future[asyncpg.Connection | None]") -> None:
     if not turn.done():
         turn.set_exception(PoolTimeoutError())
 
@@ -134,6 +135,6 @@ async def is_usable(connection: asyncpg.Connection, used: float, *, alive: bool)
     return True
 
 
-async def end(connection: asyncpg.Connection) -> None:
+async def close_quietly(connection: asyncpg.Connection) -> None:
     with suppress(Exception):
         await connection.close(timeout=CLOSE_TIMEOUT_SECONDS)

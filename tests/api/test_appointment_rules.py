@@ -1,5 +1,5 @@
-"""Appointments (contract): a rule that holds when something is made holds when it is moved, and still by the
-time that whoever waited for a lock has it."""
+"""Appointments (contract): a rule that holds when something is made holds when it is moved, and also
+after a request has waited for a lock."""
 
 import time
 from collections.abc import Callable, Iterator

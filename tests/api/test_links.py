@@ -170,7 +170,9 @@ def test_staff_cannot_link_a_chart_that_was_linked_before(world: World) -> None:
     assert world.staff.put(f"/api/patients/{uuid4()}/account", {"userId": me["id"]}).status_code == 404
 
 
-def test_staff_cannot_relink_a_chart_whoever_linked_it_first(world: World, backend: Backend) -> None:
+def test_staff_cannot_link_a_chart_again_that_staff_or_an_admin_linked(
+    world: World, backend: Backend
+) -> None:
     """An administrator, or somebody beside the service: staff do not link it after them."""
     by_admin, by_hand = world.chart(), world.chart()
     for some in (by_admin, by_hand):
@@ -251,7 +253,7 @@ def test_concurrent_links_give_an_account_one_chart(
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.STAFF])
 def test_concurrent_links_give_a_chart_one_account(role: Role, world: World, backend: Backend) -> None:
-    """One account per chart under concurrency: whoever comes first keeps it. Of staff only that one is let
+    """One account per chart under concurrency: the first request keeps it. Of staff only that one is let
     in, an administrator may ask again."""
     some = world.chart()
     path = f"/api/patients/{some['id']}/account"

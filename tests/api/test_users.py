@@ -180,8 +180,8 @@ class TestOwnPassword:
     def test_a_password_change_whose_session_was_ended_by_another_is_401(
         self, backend: Backend, service: Service, world: World
     ) -> None:
-        """Contract, accounts: a new password ends every session "at once"; whoever was about to set another
-        one by then is told so, and nothing about passwords."""
+        """Contract, accounts: a new password ends every session "at once"; a request that was about to set
+        another one is told that its session has ended, and nothing about passwords."""
         here, me = world.account()
         there = service.browser()
         assert there.login(me["email"], PASSWORD).status_code == 200

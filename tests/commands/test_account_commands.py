@@ -54,7 +54,7 @@ UNSUITABLE = {
         PASSWORD,
         "email: must be an e-mail address",
     ),
-    "nobody's new password": (
+    "a new password of an unknown account": (
         ["set-password", "nobody@clinic.example"],
         PASSWORD,
         "no account has this e-mail address",

@@ -124,7 +124,9 @@ def test_dev_refuses_a_port_in_use_before_it_writes_anything(
     port = running[0].url.rsplit(":", 1)[1]
     refused = medisecure("dev", "--port", port, "--data-dir", str(tmp_path / "data"))
     assert refused.returncode == 1
-    assert refused.stderr == f"medisecure: port {port} cannot be had (Address already in use); try --port\n"
+    assert (
+        refused.stderr == f"medisecure: port {port} cannot be opened (Address already in use); try --port\n"
+    )
     assert not (tmp_path / "data").exists()
 
 

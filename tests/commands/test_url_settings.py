@@ -91,10 +91,10 @@ def test_an_option_of_the_database_url_that_cannot_work_is_named(query: str, pro
             "must not set credential_provider, which the service sets itself",
         ),
         ("redis://h?health_check_interval=-1", "must have as health_check_interval 0 or more seconds"),
-        ("rediss://h?ssl_ciphers=none", "asks for TLS that cannot be had: No cipher can be selected."),
+        ("rediss://h?ssl_ciphers=none", "asks for TLS that cannot be set up: No cipher can be selected."),
         (
             f"rediss://h?ssl_ca_certs={__file__}",
-            "asks for TLS that cannot be had: NO_CERTIFICATE_OR_CRL_FOUND",
+            "asks for TLS that cannot be set up: NO_CERTIFICATE_OR_CRL_FOUND",
         ),
         ("rediss://h?ssl_ca_certs=/no/such", "names /no/such as ssl_ca_certs, which cannot be read"),
         ("rediss://h?ssl_cert_reqs=maybe", "must be a Redis URL, such as redis://localhost:6379"),

@@ -77,8 +77,7 @@ def test_a_whole_trail(sealed: Backend) -> None:
 
 
 def test_sealed_is_the_json_of_every_column(sealed: Backend) -> None:
-    """Whoever writes that JSON: what releases before have sealed verifies, and what this one seals they
-    verify."""
+    """So what earlier releases have sealed verifies in this one, and what this one seals verifies in them."""
     columns = ", ".join(column.name for column in SEALED_COLUMNS)
     events = sealed.sql(f"SELECT {columns} FROM audit_events ORDER BY id")
     digests = {

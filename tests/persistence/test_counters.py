@@ -1,5 +1,5 @@
-"""What the counters say is what `count(*)` would say, in every snapshot, whoever writes, folds, fails or is
-killed meanwhile; and a deep page is that of the order, wherever the marks stand."""
+"""What the counters say is what `count(*)` would say, in every snapshot, while others write, fold, fail or
+are killed; and a deep page is that of the order, wherever the marks stand."""
 
 import asyncio
 import random
@@ -211,7 +211,7 @@ async def race(url: str) -> None:
     await connection.close()
 
 
-def test_every_reader_finds_what_there_is_whoever_writes_and_folds(backend: Backend) -> None:
+def test_every_reader_counts_what_there_is_while_others_write_and_fold(backend: Backend) -> None:
     asyncio.run(race(backend.database_url))
 
 

@@ -250,7 +250,7 @@ def test_a_lock_that_is_never_free_is_given_up(empty: Backend) -> None:
 def test_a_command_has_no_caller_whose_session_could_end(empty: Backend) -> None:
     async def settle() -> int:
         async with Database(empty.database_url) as database, database.transaction() as opened:
-            opened.settle_caller()
+            opened.skip_session_check()
             return await pid(opened)
 
     assert asyncio.run(settle()) > 0

@@ -234,7 +234,7 @@ def statements_by_call() -> Iterator[object]:
     for role in ROLES:
         yield from (module.single(role) for module in (patients, records, appointments))
         yield from (patients.listing(role), patients.searching(role))
-        yield from (booking.booking(role), booking.settling(role))
+        yield from (booking.booking(role), booking.locking(role))
         yield from (records.listing(role, one) for one in both)
         yield from (appointments.listing(role, day, status) for day in both for status in both)
         for given in map(frozenset, ((), ("role",), ("status",), ("role", "status"))):
@@ -242,7 +242,7 @@ def statements_by_call() -> Iterator[object]:
             yield from (users.searching(role, given, linked) for linked in (None, *both))
     yield from map(audit.listing, filters)
     for limit in idle:
-        yield from (sessions.own(limit), sessions.ending_own(limit), sessions.same_caller(limit))
+        yield from (sessions.own_sessions(limit), sessions.ending_own(limit), sessions.same_caller(limit))
 
 
 def test_every_query_that_is_made_later_fits_its_types() -> None:

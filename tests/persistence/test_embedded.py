@@ -41,7 +41,7 @@ if uid:
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under nohup has it ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests inherit that it is ignored
 interrupted = []
 if "handle-interrupt" in sys.argv:
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))

@@ -18,7 +18,7 @@ from alembic.util import CommandError
 import persistence
 from persistence import embedded
 from persistence.migrations.commands import commands, create_engine
-from persistence.migrations.refolding import show
+from persistence.migrations.refolding import print_progress
 from persistence.migrations.revisions import HERE, revisions
 from persistence.models import Base
 from tests.support.command import COMMAND, SCRIPTS, environment, medisecure
@@ -334,7 +334,7 @@ def test_a_terminal_sees_how_far_the_search_keys_are(monkeypatch: pytest.MonkeyP
     terminal, ours = os.openpty()
     with os.fdopen(ours, "w") as screen:
         monkeypatch.setattr("sys.stderr", screen)
-        show("patients: 1,000 of 2,000", is_last=False)
-        show("patients: 2,000 of 2,000", is_last=True)
+        print_progress("patients: 1,000 of 2,000", is_last=False)
+        print_progress("patients: 2,000 of 2,000", is_last=True)
         assert os.read(terminal, 1000) == b"\rpatients: 1,000 of 2,000\rpatients: 2,000 of 2,000\r\n"
     os.close(terminal)

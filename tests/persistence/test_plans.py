@@ -1,5 +1,5 @@
-"""How every list is read at 100,000 charts: by its index, with few of the server's pages, whoever asks for
-which page with which filters; under the planner's default settings, on the embedded server."""
+"""How every list is read at 100,000 charts: by its index, with few of the server's pages, for every
+role, page and filter; under the planner's default settings, on the embedded server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

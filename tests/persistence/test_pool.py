@@ -61,7 +61,7 @@ def test_who_waits_too_long_is_told(backend: Backend, monkeypatch: pytest.Monkey
     asyncio.run(main())
 
 
-def test_whoever_waits_longest_is_next(backend: Backend) -> None:
+def test_the_request_that_waits_longest_gets_the_next_connection(backend: Backend) -> None:
     order: list[int] = []
 
     async def use(pool: Pool, number: int) -> None:
@@ -253,7 +253,7 @@ def test_a_connection_that_comes_at_the_last_moment_is_not_lost() -> None:
     async def main() -> str:
         turn = asyncio.get_running_loop().create_future()
         turn.set_result("a connection")
-        pools.fail(turn)
+        pools.fail_waiting(turn)
         return str(await turn)
 
     assert asyncio.run(main()) == "a connection"

@@ -114,7 +114,7 @@ def test_a_login_attempt_is_kept_or_given_back_once(backend: Backend) -> None:
 def test_a_login_attempt_that_redis_runs_too_late_is_none(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asked has stopped waiting by then, and would never end it."""
+    """The request that asked has stopped waiting by then, and would never end the attempt."""
     monkeypatch.setattr("security.counters.ANSWER_SECONDS", -1.0)
 
     async def take() -> None:

@@ -101,7 +101,7 @@ def code_of(document: Path) -> Iterator[str]:
 
 
 def commands(document: Path, program: str) -> Iterator[list[str]]:
-    """The arguments that `program` is called with, be it in a virtual environment or in a container."""
+    """The arguments that `program` is called with, in a virtual environment or in a container."""
     for line in code_of(document):
         try:
             words = shlex.split(line, comments=True)

@@ -22,7 +22,7 @@ def upgrade() -> None:
         "(SELECT patient_id FROM audit_events WHERE outcome = 'success' AND target_id IS NOT NULL "
         "AND action IN ('patient.link', 'patient.unlink'))"
     )
-    # Whoever links, an instance of an older release or somebody with psql included, cannot forget it.
+    # A trigger, so that an instance of an older release, or a person with psql, cannot forget it.
     op.execute(
         """
         CREATE FUNCTION keep_ever_linked() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -87,7 +87,7 @@ END
 $$
 """
 # Appends what `next_audit_seal` says, with the caller's digests and MAC; false where the caller has computed
-# them of something else, or another was first. With the rights of its owner, because whoever could insert a
+# them of something else, or another was first. With the rights of its owner, because a role that may insert a
 # seal could let it end where no transaction will ever come, and so stop all sealing. What a caller without
 # the key can do here is to append a seal that does not verify: the next one goes on behind it.
 APPEND = """

@@ -126,7 +126,7 @@ def upgrade() -> None:
         op.execute(statement)
     for name in LISTS:
         count_writes_of(name)
-    # Whoever may call a trigger's function can have it run for a table of their own, and note what they like.
+    # A role that may call a trigger's function could run it on a table of its own, and note anything.
     triggered = [f"count_{what}_{name}" for name in LISTS for what in ("new", "gone", "changed")]
     owners = ", ".join(["fold_counts", "forget_count", "forget_audit_count", *triggered])
     op.execute(f"REVOKE EXECUTE ON FUNCTION {owners} FROM PUBLIC")

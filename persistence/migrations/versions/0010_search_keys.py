@@ -70,8 +70,8 @@ def upgrade() -> None:
 
 
 def at_once(statement: str) -> None:
-    """Run what needs the table to itself for a moment. Whoever comes after a statement that waits for a lock
-    waits too, so this one does not wait for long, but tries again."""
+    """Run what needs the table to itself for a moment. Statements that come after one which waits for a lock
+    wait too, so this one does not wait for long, but tries again."""
     op.execute("SET lock_timeout = '1s'")
     while True:
         try:
