@@ -336,5 +336,8 @@ def test_a_terminal_sees_how_far_the_search_keys_are(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr("sys.stderr", screen)
         print_progress("patients: 1,000 of 2,000", is_last=False)
         print_progress("patients: 2,000 of 2,000", is_last=True)
-        assert os.read(terminal, 1000) == b"\rpatients: 1,000 of 2,000\rpatients: 2,000 of 2,000\r\n"
+        shown = b""
+        while not shown.endswith(b"\n"):
+            shown += os.read(terminal, 1000)
+        assert shown == b"\rpatients: 1,000 of 2,000\rpatients: 2,000 of 2,000\r\n"
     os.close(terminal)
