@@ -39,7 +39,7 @@ def contract_bytes() -> bytes:
 
 
 @cache
-def contract() -> dict[str, Any]:
+def contract() -> dict[str, Any]:  # Any: JSON of the shape that OpenAPI says
     import yaml  # not above: serving takes none of it until somebody asks for the JSON
 
     document: dict[str, Any] = yaml.load(contract_bytes(), yaml.CSafeLoader)
@@ -75,22 +75,22 @@ class ContractController(Controller):
         )
 
     @get_public("/openapi.yaml", operation_id="getOpenapiYaml", media_type="application/yaml")
-    async def get_openapi_yaml(self, request: AnyRequest) -> Response[Any]:
+    async def get_openapi_yaml(self, request: AnyRequest) -> Response[bytes]:
         return conditional_response(
             request, contract_bytes(), tag_of(contract_bytes), media_type="application/yaml"
         )
 
     @get_public("/openapi.json", operation_id="getOpenapiJson", media_type=MediaType.JSON)
-    async def get_openapi_json(self, request: AnyRequest) -> Response[Any]:
+    async def get_openapi_json(self, request: AnyRequest) -> Response[bytes]:
         return conditional_response(request, contract_json(), tag_of(contract_json))
 
     @get_public("/docs", operation_id="getDocs", media_type=MediaType.HTML)
-    async def get_docs(self, request: AnyRequest) -> Response[Any]:
+    async def get_docs(self, request: AnyRequest) -> Response[bytes]:
         page, tag = page_file(INDEX)
         return conditional_response(request, page, tag, media_type=MediaType.HTML, headers=PAGE_HEADERS)
 
     @get_public("/docs/{file:str}", include_in_schema=False)
-    async def get_page_file(self, file: FromPath[str], request: AnyRequest) -> Response[Any]:
+    async def get_page_file(self, file: FromPath[str], request: AnyRequest) -> Response[bytes]:
         """What the page loads: a megabyte, which a browser keeps, asking only whether it has changed."""
         if file not in ASSETS:
             raise NotFoundException("Not found")

@@ -70,7 +70,7 @@ class DashboardController(Controller):
     @get("/stats", operation_id="getDashboardStats")
     async def get_dashboard_stats(
         self, request: StrictRequest, reader: NamedDependency[Reader], clinic: NamedDependency[Clinic]
-    ) -> Response[Stats]:
+    ) -> Response[Stats] | Response[bytes]:
         """A page that polls sends the tag of what it has and gets 304 while nothing has changed. The caller's
         id and role are part of the tag, so that equal figures of somebody else never match."""
         caller = request.user

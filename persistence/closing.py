@@ -44,7 +44,7 @@ class Closing:
             return None  # the session is checked by a condition on storing the events
         return add_closing(query, self.same()), self.parameters()
 
-    def own_statement(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
+    def own_statement(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:  # Any: of either kind
         same = self.same()
         if self.events:
             return store_events(same), self.parameters()

@@ -18,6 +18,7 @@ from security.policy import AccessPolicy
 from security.roles import Caller
 from security.tokens import SessionToken, TokenIssuer, TokenKind
 
+AnyConnection = ASGIConnection[Any, Any, Any, Any]  # before it is known who calls
 MAX_ADDRESS_LENGTH = 64  # characters; no real address is longer
 
 
@@ -28,9 +29,7 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
         self.issuer = issuer
         self.admission = admission
 
-    async def authenticate_request(
-        self, connection: ASGIConnection[Any, Any, Any, Any]
-    ) -> AuthenticationResult:
+    async def authenticate_request(self, connection: AnyConnection) -> AuthenticationResult:
         scope = connection.scope
         policy = AccessPolicy.of(scope["route_handler"])
         kind = policy.authentication.token
@@ -46,9 +45,7 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
         return AuthenticationResult(user=admitted.caller, auth=admitted)
 
 
-async def no_stock_lookup(
-    token: SessionToken, connection: ASGIConnection[Any, Any, Any, Any]
-) -> Caller | None:
+async def no_stock_lookup(token: SessionToken, connection: AnyConnection) -> Caller | None:
     """Never called: SessionMiddleware asks the admission instead."""
     return None  # pragma: no cover  # as it says
 
@@ -66,7 +63,7 @@ def authentication_middleware(issuer: TokenIssuer, admission: Admission) -> Defi
     return DefineMiddleware(SessionMiddleware, issuer=issuer, admission=admission, **stock.kwargs)
 
 
-def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+def address_of(connection: AnyConnection) -> str:
     """The client's address, in as many characters as the contract holds: a proxy may write anything there.
     Which X-Forwarded-For to believe was decided before (api/http/proxies.py)."""
     client = connection.scope.get("client")

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
 from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, AvailabilityProbe
-from security.pipeline import Argument, Pipeline, encode_command
+from security.pipeline import Argument, Pipeline, Reply, encode_command
 from security.scripts import (
     COUNT_REQUEST,
     KEEP_ATTEMPT,
@@ -96,15 +96,13 @@ class CounterStore(RedisStore):
         """What the server says about itself (INFO). `Any`: numbers, texts and tables of them."""
         return dict(await self._redis.info())
 
-    async def run_script(self, script: Script, keys: list[str], *args: Argument) -> Any:
-        """`Any`: each script has its own answer."""
+    async def run_script(self, script: Script, keys: list[str], *args: Argument) -> Reply:
         try:
             return await self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:  # so it has not run: the server was restarted, or its scripts were flushed
             return await self.execute("EVAL", script.source, len(keys), *keys, *args)
 
-    async def execute(self, *command: Argument) -> Any:
-        """`Any`: each command has its own answer."""
+    async def execute(self, *command: Argument) -> Reply:
         return await self.pipeline.execute(encode_command(*command))
 
     async def _shutdown(self) -> None:

@@ -14,7 +14,9 @@ NOT_SIGNED_IN = "Not authenticated"  # the detail of every 401 but that of a wro
 
 
 async def require_authentication(
-    connection: ASGIConnection[Any, Caller | None, Any, Any], handler: BaseRouteHandler
+    # Any: guards ask for neither the handler's type, nor the token, nor Litestar's state.
+    connection: ASGIConnection[Any, Caller | None, Any, Any],
+    handler: BaseRouteHandler,
 ) -> None:
     """401 for everybody without a living session, unless the operation is public."""
     if connection.scope["user"] is None and not AccessPolicy.of(handler).authentication.is_public:
@@ -28,7 +30,9 @@ class requires:  # reads as a sentence in guards=[requires(Role.ADMIN)]
         self.roles = frozenset(roles)
 
     async def __call__(
-        self, connection: ASGIConnection[Any, Caller, Any, Any], handler: BaseRouteHandler
+        self,
+        connection: ASGIConnection[Any, Caller, Any, Any],  # Any: as above
+        handler: BaseRouteHandler,
     ) -> None:
         if connection.user.role not in self.roles:
             raise PermissionDeniedException(f"Only {join_roles(self.roles)} may do this")

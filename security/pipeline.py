@@ -17,6 +17,7 @@ from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, Availabil
 MAX_IN_FLIGHT = 1000
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError, InvalidResponse, OSError, TimeoutError)
 INCOMPLETE = object()  # from the parser, while the rest of an answer is on its way
+Reply = Any  # each command has its own
 Argument = str | int | float | bytes
 
 
@@ -45,9 +46,8 @@ class Pipeline:
         self.connecting: asyncio.Task[PipelineProtocol] | None = None
         self.waiting = 0  # commands that wait for `connecting`
 
-    async def execute(self, command: bytes) -> Any:
-        """What Redis answers to an encoded command. If the caller is cancelled, its answer is dropped. `Any`:
-        each command has its own answer."""
+    async def execute(self, command: bytes) -> Reply:
+        """What Redis answers to an encoded command. If the caller is cancelled, its answer is dropped."""
         try:
             protocol = self.protocol
             if protocol is None or protocol.transport.is_closing():
@@ -116,13 +116,13 @@ class PipelineProtocol(asyncio.Protocol):
         self.reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=INCOMPLETE
         )
-        self.in_flight: deque[tuple[asyncio.Future[Any], float]] = deque()  # and when each was sent
+        self.in_flight: deque[tuple[asyncio.Future[Reply], float]] = deque()  # and when each was sent
         self.timer: asyncio.TimerHandle | None = None
-        self.overdue: asyncio.Future[Any] | None = None
+        self.overdue: asyncio.Future[Reply] | None = None
         self.probing: asyncio.Task[None] | None = None
         transport.set_protocol(self)
 
-    def send(self, command: bytes) -> asyncio.Future[Any]:
+    def send(self, command: bytes) -> asyncio.Future[Reply]:
         """The future answer. Raises BusyError or RedisConnectionError at once."""
         if len(self.in_flight) >= MAX_IN_FLIGHT:
             raise BusyError
@@ -168,7 +168,7 @@ class PipelineProtocol(asyncio.Protocol):
             return
         self.timer = self.loop.call_later(again, self.check_oldest)
 
-    async def fail_if_away(self, oldest: asyncio.Future[Any]) -> None:
+    async def fail_if_away(self, oldest: asyncio.Future[Reply]) -> None:
         """If Redis is away, nobody needs to wait for ANSWER_SECONDS."""
         if not await self.probe.is_available() and self.in_flight and self.in_flight[0][0] is oldest:
             self.fail(AwayError, "No answer in time")
@@ -186,7 +186,7 @@ class PipelineProtocol(asyncio.Protocol):
             self.loop.call_later(seconds, self.ping_every, seconds)
 
 
-def resolve(future: asyncio.Future[Any], answer: Any) -> None:
+def resolve(future: asyncio.Future[Reply], answer: Reply) -> None:
     if future.done():  # cancelled: its caller does not wait any more
         return
     if isinstance(answer, Exception):

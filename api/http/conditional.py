@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
 from litestar import MediaType, Response
 
@@ -15,6 +15,7 @@ from api.http.headers import header_lines
 # An entity tag in a list (RFC 9110, 8.8.3). Between its quotes there may be commas, but no blanks.
 ENTITY_TAG = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
 ANY = "*"
+T = TypeVar("T")
 
 
 class PreconditionFailed(ApiError):
@@ -63,12 +64,12 @@ def is_cached(request: AnyRequest, tag: str) -> bool:
 
 def conditional_response(
     request: AnyRequest,
-    content: Any,
+    content: T,
     tag: str,
     *,
     media_type: str = MediaType.JSON,
     headers: Mapping[str, str] = MappingProxyType({}),
-) -> Response[Any]:
+) -> Response[T] | Response[bytes]:
     """The answer to a GET or HEAD that could be 200: 412, 304 or `content`, in this order (13.2.2)."""
     require_match(request, tag)
     headers = {**headers, "ETag": tag}

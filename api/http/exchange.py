@@ -108,7 +108,7 @@ class Exchange(RequestResponseCycle):
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         return b"".join(lines)
 
-    def is_complete(self, message: Any) -> bool:
+    def is_complete(self, message: Any) -> bool:  # Any: as in send
         is_last = message["type"] == "http.response.body" and not message.get("more_body")
         return is_last and len(message.get("body", b"")) == self.length and self.scope["method"] != "HEAD"
 

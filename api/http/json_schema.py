@@ -31,6 +31,7 @@ ENUM_ORDER = {
     for members in (Role, AccountStatus, Gender, AppointmentStatus)
 }
 
+Schema = dict[str, Any]  # of JSON Schema: each keyword has values of a type of its own
 PATH_IN_MESSAGE = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
 
 
@@ -44,14 +45,14 @@ def describe_first_violation(schema: type[Struct], error: msgspec.ValidationErro
     return f"{at['path']}: {describe(rules['items'] if item else rules)}"
 
 
-def describe(schema: dict[str, Any]) -> str:
+def describe(schema: Schema) -> str:
     """What a value of this schema must be, as a sentence without its subject."""
     kind = without_null(schema)
     if kind is not schema:
         return describe(kind).replace(MUST_BE, NULL_OR, 1)
     if "enum" in schema:
-        values = ENUM_ORDER.get(frozenset(schema["enum"]), schema["enum"])
-        return f"must be one of {', '.join(values)}"
+        values: list[str] = schema["enum"]
+        return f"must be one of {', '.join(ENUM_ORDER.get(frozenset(values), values))}"
     if schema.get("format") in FORMATS_IN_WORDS:
         return FORMATS_IN_WORDS[schema["format"]]
     match schema.get("type"):
@@ -65,20 +66,20 @@ def describe(schema: dict[str, Any]) -> str:
     return TYPES_IN_WORDS[schema["type"]]
 
 
-def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+def without_null(schema: Schema) -> Schema:
     """The schema of the values that are not null: `schema` itself if it does not allow null."""
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     return kinds[0] if kinds else schema
 
 
 @cache
-def schema_of(annotation: Any) -> dict[str, Any]:
+def schema_of(annotation: Any) -> Schema:  # Any: whatever may stand in an annotation
     """The JSON schema of a type, with references replaced by what they refer to."""
     (root,), components = msgspec.json.schema_components([annotation])
     return dict(resolve_references(root, components))
 
 
-def resolve_references(schema: Any, components: dict[str, Any]) -> Any:
+def resolve_references(schema: Any, components: Schema) -> Any:  # Any: a schema, or any part of one
     if isinstance(schema, list):
         return [resolve_references(item, components) for item in schema]
     if not isinstance(schema, dict):

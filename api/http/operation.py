@@ -32,6 +32,7 @@ from persistence.audit import Action
 from security.policy import POLICY, Authentication, Counter
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]  # as Litestar has it in what is overridden here
+Arguments = dict[str, Any]  # of a handler, each of its type
 encode = msgspec.json.Encoder().encode
 
 
@@ -85,7 +86,7 @@ class Operation(HTTPRouteHandler):
         for guard in self.resolve_guards():
             await guard(connection, self)  # type: ignore[misc]  # awaitable, as resolved
 
-    def create_kwargs_model(self, path_parameters: Any) -> KwargsModel:
+    def create_kwargs_model(self, path_parameters: Any) -> KwargsModel:  # Any: Litestar's own
         model = super().create_kwargs_model(path_parameters)
         if not FastKwargsModel.can_replace(model):
             return model
@@ -143,7 +144,7 @@ class FastKwargsModel:
         )
         return not any(others) and model.expected_reserved_kwargs <= {"request", "data"}
 
-    async def to_kwargs(self, connection: StrictRequest) -> dict[str, Any]:
+    async def to_kwargs(self, connection: StrictRequest) -> Arguments:
         kwargs = self.query_arguments(connection.query)
         for key, provide in self.constants.items():
             kwargs[key] = await provide()
@@ -155,13 +156,13 @@ class FastKwargsModel:
             kwargs["data"] = await connection.json()
         return kwargs
 
-    def query_arguments(self, given: list[tuple[str, str]] | None) -> dict[str, Any]:
+    def query_arguments(self, given: list[tuple[str, str]] | None) -> Arguments:
         if not given:
             return self.defaults.copy()
         return msgspec.structs.asdict(msgspec.convert(dict(given), self.query, strict=False))
 
     async def resolve_dependencies(
-        self, connection: AnyConnection, kwargs: dict[str, Any]
+        self, connection: AnyConnection, kwargs: Arguments
     ) -> DependencyCleanupGroup:
         """One after the other: ours do not wait for anything, and Litestar's task group costs more."""
         group = DependencyCleanupGroup()
@@ -181,7 +182,7 @@ def query_struct(parameters: Iterable[ParameterDefinition], signature: type[Sign
 def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
     """The signature without its conversion of arguments, which have the right types already."""
 
-    def parse(connection: AnyConnection, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def parse(connection: AnyConnection, kwargs: Arguments) -> Arguments:
         return kwargs
 
     members = {"parse_values_from_connection_kwargs": staticmethod(parse)}

@@ -43,6 +43,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     cycle: Exchange  # the newest
 
+    # Any: what uvicorn passes to its own protocol.
     def __init__(self, *args: Any, body_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
         self.body_timeout = body_timeout
@@ -138,7 +139,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.in_head, self.in_body, self.head_size = False, True, 0
         self.cancel_deadline()
         self.framing.expect_body(length, is_chunked)
-        scope: Any = self.scope
+        scope: Any = self.scope  # uvicorn fills it piece by piece, which its type forbids
         scope["http_version"] = version
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["path"], scope["raw_path"], scope["query_string"] = path.decode("ascii"), path, query

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from api.http import validators, violations
 from api.http.errors import ApiError, BadRequest, InvalidInput
-from api.http.json_schema import schema_of, without_null
+from api.http.json_schema import Schema, schema_of, without_null
 from api.http.problems import ErrorCode, Fault
 from api.http.services import Service, Services
 from api.http.validators import body_decoder
@@ -85,7 +85,7 @@ class StrictRequest(Request[Caller, Admitted, State]):
         self.scope["user"] = caller
         self.scope["auth"] = msgspec.structs.replace(self.auth, caller=caller, checked_at=checked_at)
 
-    async def json(self) -> Any:
+    async def json(self) -> Any:  # Any: as Litestar's; a struct of body_schema
         schema, body = body_schema(self), await self.body()
         decoder = body_decoder(schema)
         try:
@@ -157,7 +157,7 @@ def parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= 20 else float(digits)
 
 
-def require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def require_unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     given = dict(pairs)
     if len(pairs) != len(given):
         raise InvalidInput([REPEATED_FIELD])
@@ -168,7 +168,7 @@ JSON_WITH_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=require_unique_keys, 
 
 
 @cache
-def query_schemas(handler: BaseRouteHandler) -> dict[str, dict[str, Any]]:
+def query_schemas(handler: BaseRouteHandler) -> dict[str, Schema]:
     """The schemas of the handler's query parameters, by their names in the contract. An absent parameter is
     not null, so none of them allows null."""
     fields = handler.parsed_fn_signature.parameters.values()

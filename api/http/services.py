@@ -10,9 +10,8 @@ class Services:
     """One of each kind; StrictRequest.service finds it."""
 
     def __init__(self, *services: object) -> None:
-        self.by_kind: dict[type, Any] = {
-            type(service): service for service in services
-        }  # each of its key's type
+        # Any: each value is of its key's type.
+        self.by_kind: dict[type, Any] = {type(service): service for service in services}
 
     def __getitem__(self, kind: type[Service]) -> Service:
         service: Service = self.by_kind[kind]

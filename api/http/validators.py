@@ -1,7 +1,7 @@
 """Whether a value is valid: fast, and without saying what is wrong. What is refused here is checked again by
 api/http/violations.py, which says so; so this may refuse too much, but never accept too much."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import cache
 from math import inf
@@ -11,10 +11,10 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from api.http.fields import EMAIL, FORMAT_PATTERNS, NOT_BLANK, REFERENCE, TEXT, is_unicode, is_visible
-from api.http.json_schema import schema_of, without_null
+from api.http.json_schema import Schema, schema_of, without_null
 from api.http.violations import DIGITS, MAX_INT32_DIGITS, text_violation, value_violation
 
-Check = Callable[[Any], bool]
+Check = Callable[[Any], bool]  # of a value of the type that the schema says
 PATTERNS_WITHOUT_NUL = {TEXT, NOT_BLANK, EMAIL, REFERENCE}
 
 
@@ -22,14 +22,14 @@ class BodyDecoder:
     """Decodes and checks the bodies of one schema."""
 
     def __init__(self, schema: type[Struct]) -> None:
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(schema).decode
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(schema).decode  # Any: a `schema`
         self.fields = [(field.name, field.encode_name) for field in msgspec.structs.fields(schema)]
         properties = schema_of(schema)["properties"]
         self.checks = [
             (name, check) for name, rules in properties.items() if (check := stricter_check(rules))
         ]
 
-    def is_valid(self, sent: dict[str, Any]) -> bool:
+    def is_valid(self, sent: Mapping[str, object]) -> bool:
         """Whether a body that msgspec has accepted is valid for us, too. `sent`: the body as plain JSON
         values."""
         for name, check in self.checks:
@@ -39,7 +39,8 @@ class BodyDecoder:
         return True
 
     def given_fields(self, value: Struct) -> dict[str, Any]:
-        """The fields that were sent and are not null, by their names in the contract."""
+        """The fields that were sent and are not null, by their names in the contract. `Any`: each is of its
+        type."""
         found = ((name, getattr(value, field)) for field, name in self.fields)
         return {name: value for name, value in found if value is not UNSET and value is not None}
 
@@ -49,7 +50,7 @@ def body_decoder(schema: type[Struct]) -> BodyDecoder:
     return BodyDecoder(schema)
 
 
-def stricter_check(schema: dict[str, Any]) -> Check | None:
+def stricter_check(schema: Schema) -> Check | None:
     """A check for what msgspec accepts in a field of this schema and we do not; None if there is no
     difference."""
     kind = without_null(schema)
@@ -67,12 +68,12 @@ def stricter_check(schema: dict[str, Any]) -> Check | None:
     return None if "pattern" in kind else lambda text: "\0" not in text
 
 
-def format_check(kind: dict[str, Any]) -> Check:
+def format_check(kind: Schema) -> Check:
     fits, most = FORMAT_PATTERNS[kind["format"]].fullmatch, kind.get("maxLength", inf)
     return lambda text: len(text) <= most and fits(text) is not None
 
 
-def query_check(schema: dict[str, Any]) -> Check:
+def query_check(schema: Schema) -> Check:
     """A check whether a parameter, as written in a query, is a value of this schema."""
     if "enum" in schema:
         return frozenset(schema["enum"]).__contains__

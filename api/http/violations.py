@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from api.http.fields import EMAIL, FORMAT_PATTERNS, MAX_SAFE_INTEGER, NOT_BLANK, is_unicode, is_visible
-from api.http.json_schema import PATTERNS_IN_WORDS, describe, schema_of, without_null
+from api.http.json_schema import PATTERNS_IN_WORDS, Schema, describe, schema_of, without_null
 from api.http.problems import MAX_FAULTS, ErrorCode, Fault
 
 Path = tuple[str | int, ...]
@@ -42,7 +42,7 @@ def field_fault(name: str, code: ErrorCode, detail: str) -> Fault:
 
 
 def valid_fields(schema: type[Struct], body: object, faults: list[Fault]) -> dict[str, Any]:
-    """The fields of a body that are present and have no fault, each of its type."""
+    """The fields of a body that are present and have no fault. `Any`: each is of its type."""
     if not isinstance(body, dict):
         return {}
     at_fault = {field_name(fault) for fault in faults}
@@ -54,7 +54,7 @@ def valid_fields(schema: type[Struct], body: object, faults: list[Fault]) -> dic
 
 
 @cache
-def field_types(schema: type[Struct]) -> dict[str, Any]:
+def field_types(schema: type[Struct]) -> dict[str, Any]:  # Any: as msgspec gives them
     return {field.encode_name: field.type for field in msgspec.structs.fields(schema)}
 
 
@@ -69,7 +69,7 @@ def field_name(fault: Fault) -> str:
     return str(fault.pointer).split("/")[1] if fault.pointer else ""
 
 
-def find_violations(schema: dict[str, Any], value: Any, path: Path) -> Iterator[tuple[Path, Reason]]:
+def find_violations(schema: Schema, value: object, path: Path) -> Iterator[tuple[Path, Reason]]:
     kind = without_null(schema)
     if value is None and kind is not schema:
         return
@@ -83,7 +83,7 @@ def find_violations(schema: dict[str, Any], value: Any, path: Path) -> Iterator[
 
 
 def find_object_violations(
-    schema: dict[str, Any], value: dict[str, Any], path: Path
+    schema: Schema, value: dict[str, object], path: Path
 ) -> Iterator[tuple[Path, Reason]]:
     fields, required = schema["properties"], set(schema.get("required", ()))
     for name, rules in fields.items():
@@ -101,7 +101,7 @@ def find_object_violations(
         yield path, (ErrorCode.UNKNOWN_FIELD, f"has an unknown field; known are {known}")
 
 
-def is_empty(schema: dict[str, Any], value: Any, is_required: bool) -> bool:
+def is_empty(schema: Schema, value: object, is_required: bool) -> bool:
     """Whether a value stands for a required field that was left empty in a form: null, or white space where
     the schema wants more."""
     is_text = schema.get("pattern") in {NOT_BLANK, EMAIL}
@@ -114,7 +114,7 @@ def is_empty(schema: dict[str, Any], value: Any, is_required: bool) -> bool:
     return not value and schema.get("minLength", 0) > 0
 
 
-def value_violation(schema: dict[str, Any], value: Any, rule: str) -> Reason | None:
+def value_violation(schema: Schema, value: object, rule: str) -> Reason | None:
     """Why `value` does not match `schema`; None if it does. `rule`: all that it must be, in words."""
     if "enum" in schema:
         if value in schema["enum"]:
@@ -137,7 +137,7 @@ def value_violation(schema: dict[str, Any], value: Any, rule: str) -> Reason | N
     return ErrorCode.INVALID_TYPE, rule
 
 
-def text_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
+def text_violation(schema: Schema, value: str, rule: str) -> Reason | None:
     pattern = schema.get("pattern", "")
     if "\0" in value:
         return NUL
@@ -152,7 +152,7 @@ def text_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | No
     return ErrorCode.BAD_FORMAT, PATTERNS_IN_WORDS.get(pattern, rule).format(rule=rule)
 
 
-def format_violation(schema: dict[str, Any], value: str, rule: str) -> Reason | None:
+def format_violation(schema: Schema, value: str, rule: str) -> Reason | None:
     """Stricter than msgspec and Litestar, which also accept a UUID without hyphens or seconds since 1970."""
     name = schema["format"]
     if not is_malformed(name, value) and len(value) <= schema.get("maxLength", len(value)):
@@ -175,7 +175,7 @@ def is_malformed(name: str, value: str) -> bool:
 
 
 def check_query(
-    known: dict[str, Any], given: list[tuple[str, str]], is_closed: bool
+    known: Schema, given: list[tuple[str, str]], is_closed: bool
 ) -> tuple[list[Fault], list[tuple[str, str]]]:
     """(what is wrong, what the handler reads) of a query. `known`: the schemas of its parameters. An empty
     filter counts as absent. `is_closed`: an unknown parameter is an error."""
@@ -213,7 +213,7 @@ def parameter_fault(name: str, reason: Reason) -> Fault:
     return Fault(parameter=name if is_safe_to_repeat(name) else "", code=code, detail=detail)
 
 
-def unknown_parameter_violation(known: dict[str, Any], name: str) -> Reason:
+def unknown_parameter_violation(known: Schema, name: str) -> Reason:
     what = "is not a known parameter" if is_safe_to_repeat(name) else "has an unknown parameter"
     all_known = f"known are {', '.join(known)}" if known else "this operation takes none"
     return ErrorCode.UNKNOWN_PARAMETER, f"{what}; {all_known}"
@@ -224,7 +224,7 @@ def is_safe_to_repeat(name: str) -> bool:
     return SAFE_NAME.fullmatch(name) is not None
 
 
-def parse_parameter(schema: dict[str, Any], value: str) -> Any:
+def parse_parameter(schema: Schema, value: str) -> object:
     """The value of a parameter; the text itself if it is not a value of the parameter's type."""
     if schema.get("type") == "integer" and DIGITS.fullmatch(value):
         return int(value) if len(value) <= MAX_INT32_DIGITS else MAX_SAFE_INTEGER

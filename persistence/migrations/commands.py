@@ -21,7 +21,7 @@ def create_engine(url: str) -> AsyncEngine:
     means to psql. No statement has a time-out."""
     connector = Connector(url, command_timeout=None)
 
-    def adapt(connection: Any, _record: object) -> None:
+    def adapt(connection: Any, _record: object) -> None:  # Any: of SQLAlchemy's adapter, without types
         """SQLAlchemy has options for both of these, but of a whole engine."""
         if connector.is_pooled:
             connection._prepared_statement_cache = None

@@ -1,8 +1,7 @@
 """Brings the search and sort keys of older releases up to date, while the service runs."""
 
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import BindParameter, Connection, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -64,7 +63,7 @@ def rewrite_batches(connection: Connection, table: str) -> Iterator[int]:
         yield renewed.rowcount
 
 
-def text_array(name: str) -> BindParameter[Any]:
+def text_array(name: str) -> BindParameter[Sequence[str]]:
     return bindparam(name, type_=ARRAY(Text))
 
 

@@ -1,7 +1,6 @@
 """Opening connections to PostgreSQL, or to a pooler that stands before it."""
 
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLZeroReturnError
-from typing import Any
 
 import asyncpg
 
@@ -39,7 +38,7 @@ class Connector:
         self.command_timeout = command_timeout
         self.is_pooled: bool | None = None  # not known before the first connection
 
-    async def __call__(self, **_: Any) -> asyncpg.Connection:
+    async def __call__(self, **_: object) -> asyncpg.Connection:
         """Raises NoConnectionError, OSError or TimeoutError."""
         try:
             return await self.ready()

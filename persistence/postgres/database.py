@@ -12,6 +12,7 @@ from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
 AnyEvent = Any  # of the audit trail, which no module of this folder may know
+AnyQuery = Statement[Any]  # whose values come with it
 
 COMMAND_TIMEOUT_SECONDS = 30  # for a statement of a request
 JOURNAL_CONNECTIONS = 2  # used for events of the audit trail only
@@ -72,7 +73,7 @@ class CommitHook(Protocol):
 
     def skip_session_check(self) -> None: ...
 
-    def own_statement(self, *, is_first: bool) -> tuple[Statement[Any], Values] | None:
+    def own_statement(self, *, is_first: bool) -> tuple[AnyQuery, Values] | None:
         """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
         before it."""
 
@@ -134,7 +135,7 @@ class Transaction(Source):
         return query.rows(found)
 
     async def store_at_once(
-        self, statement: Statement[Any], values: Values, keys: tuple[str, ...]
+        self, statement: AnyQuery, values: Values, keys: tuple[str, ...]
     ) -> Sequence[Record]:
         """PostgreSQL's own transaction around a single statement, which must not be sent twice."""
         self.connection = await self.pool.acquire(alive=True)
@@ -196,7 +197,7 @@ class Transaction(Source):
             raise
 
     async def ask(
-        self, statement: Statement[Any], values: Values, keys: tuple[str, ...] | None = None
+        self, statement: AnyQuery, values: Values, keys: tuple[str, ...] | None = None
     ) -> Sequence[Record]:
         try:
             return await statements.fetch(self.connection, statement, values, keys)

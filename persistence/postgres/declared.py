@@ -10,13 +10,27 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from sqlalchemy import ARRAY, BindParameter, Column, Insert, Label, TextClause, Update, select
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Column,
+    CompoundSelect,
+    Insert,
+    Label,
+    Select,
+    TextClause,
+    Update,
+    select,
+)
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import JSON, TypeEngine
 
+# Any, where it is an annotation: a type, or whatever else may stand there.
 # SQLAlchemy's columns and statements have no common class that mypy could check; theirs is what we compare.
 AnyColumn = Any
 AnyStatement = Any
+AnySelect = Select[Any] | CompoundSelect[Any]
+AnyType = TypeEngine[Any]
 RowType = type[tuple[object, ...]]
 
 
@@ -24,7 +38,7 @@ class Field(NamedTuple):
     """A field of a row type. `is_of_optional`: it is part of another row, which may be absent altogether."""
 
     name: str
-    annotation: Any  # whatever may stand there
+    annotation: Any
     is_of_optional: bool
 
 
@@ -51,7 +65,7 @@ def fields_of(row: RowType, is_of_optional: bool = False) -> Iterator[Field]:
             yield from fields_of(nested, is_of_optional or NoneType in members(annotation))
 
 
-def columns_of(row: RowType, source: Any, **others: AnyColumn) -> tuple[AnyColumn, ...]:
+def columns_of(row: RowType, source: AnyColumn, **others: AnyColumn) -> tuple[AnyColumn, ...]:
     """The columns for a row type: those of `source` (a model, or the `c` of a CTE) with the names of its
     fields, but for `others`. TypeError where they do not have the declared types, AttributeError where there
     is none of that name."""
@@ -96,7 +110,7 @@ def is_nullable(column: AnyColumn) -> bool | None:
     return column.nullable if isinstance(column, Column) else None
 
 
-def fits(annotation: Any, kind: TypeEngine[Any], *, is_parameter: bool = False) -> bool:
+def fits(annotation: Any, kind: AnyType, *, is_parameter: bool = False) -> bool:
     """Whether values of the SQL type are of the Python type; `is_parameter`: the other way about, where an
     enumeration's member is text as well."""
     if isinstance(kind, JSON):

@@ -10,9 +10,7 @@ from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
-    CompoundSelect,
     FromClause,
-    Select,
     bindparam,
     case,
     distinct,
@@ -27,14 +25,18 @@ from sqlalchemy.sql.expression import UnaryExpression
 
 from persistence.postgres.counters import mark_before_offset
 from persistence.postgres.database import Source
-from persistence.postgres.declared import AnyColumn, require_row
+from persistence.postgres.declared import AnyColumn, AnySelect, require_row
 from persistence.postgres.statements import R, Record, Rows, Statement, T
 
 MAX_NAMED_IDS = 100  # in one event of the audit trail
 MAX_NEAR_OFFSET = 1000  # to skip more rows than this, it is worth looking for a mark
 
 
+AnyAttribute = InstrumentedAttribute[Any]  # a column of a model, of whatever type
 Ids = Sequence[UUID] | Raw  # or as the JSON that the trail keeps of them
+
+
+AnyPart = Statement[Any]  # takes what the list takes, and mostly a Window
 
 
 class Found(NamedTuple, Generic[R]):
@@ -70,13 +72,13 @@ class PagedQuery(Generic[T, R]):
         self,
         row: type[R],
         takes: type[T],
-        key: InstrumentedAttribute[Any],
+        key: AnyAttribute,
         columns: Sequence[AnyColumn],
         source: FromClause,
         order: Sequence[AnyColumn],
         where: Sequence[ColumnElement[bool]] = (),
         *,
-        names: Sequence[InstrumentedAttribute[Any]] = (),
+        names: Sequence[AnyAttribute] = (),
         by_filter: bool = False,
         total: AnyColumn = None,
         marked: bool = False,
@@ -89,7 +91,7 @@ class PagedQuery(Generic[T, R]):
         binds: list[AnyColumn] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
         limit, offset = (select(bind).scalar_subquery() for bind in binds) if few else binds
         keys = select(key).where(*where).order_by(*order).limit(limit).offset(offset)
-        deep_keys: Select[Any] | CompoundSelect[Any] = keys
+        deep_keys: AnySelect = keys
         if marked:
             deep_keys = from_mark(key, order)
         elif total is not None:
@@ -102,14 +104,12 @@ class PagedQuery(Generic[T, R]):
             first = select(*names).where(*where).order_by(*order).limit(MAX_NAMED_IDS).cte("first")
             lists, texts = ids_of(first), ids_as_json_of(first)
         beyond = select(total) if lists is None else select(total, *lists.c).select_from(lists)
-        self.beyond: Statement[Any] = Statement(takes, beyond)
+        self.beyond: AnyPart = Statement(takes, beyond)
         self.page = self.page_of(keys, total, lists)
         self.first_page = self.page_of(keys, total, texts) if by_filter else self.page
         self.deep_page = self.page_of(deep_keys, total, lists)
 
-    def page_of(
-        self, keys: Select[Any] | CompoundSelect[Any], total: AnyColumn, named: FromClause | None
-    ) -> Statement[Any]:
+    def page_of(self, keys: AnySelect, total: AnyColumn, named: FromClause | None) -> AnyPart:
         shown = keys.subquery("keys")
         rows: FromClause = self.source.join(shown, shown.c.id == self.key)
         facts = [total]
@@ -177,7 +177,7 @@ def named_by(number: int) -> str:
 
 def from_nearer_end(
     key: AnyColumn, where: Sequence[AnyColumn], order: Sequence[AnyColumn], total: AnyColumn
-) -> CompoundSelect[Any]:
+) -> AnySelect:
     """The keys of one page, read from the end of the list that is nearer; the other half of the statement
     asks for no rows, and does nothing."""
     offset: AnyColumn = bindparam("offset", type_=BigInteger)
@@ -197,7 +197,7 @@ def from_nearer_end(
     return union_all(*(select(half.subquery().c.id) for half in halves)).limit(limit)
 
 
-def from_mark(key: InstrumentedAttribute[Any], order: Sequence[AnyColumn]) -> Select[Any]:
+def from_mark(key: AnyAttribute, order: Sequence[AnyColumn]) -> AnySelect:
     """The keys of one page, read from the mark before it. `order`: by one column, then by `key`, both the
     same way."""
     backwards = isinstance(order[0], UnaryExpression)

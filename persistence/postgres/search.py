@@ -9,11 +9,9 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    CompoundSelect,
     Float,
     Integer,
     MetaData,
-    Select,
     Table,
     Text,
     bindparam,
@@ -30,7 +28,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import Patient, User
 from persistence.postgres.database import Source
-from persistence.postgres.declared import AnyColumn, fields_of, require_row
+from persistence.postgres.declared import AnyColumn, AnySelect, fields_of, require_row
 from persistence.postgres.folding import substring_pattern, trigrams
 from persistence.postgres.paging import MAX_NAMED_IDS, Found, Window
 from persistence.postgres.statements import R, Rows, Statement, T
@@ -76,6 +74,7 @@ class SearchQuery(Generic[T, R]):
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
         self.key = next(fields_of(row)).name
+        # Any: `takes` and Words together.
         self.statement: Statement[Any] = Statement(takes, page_of(model, columns, where), besides=Words)
 
     async def find(self, source: Source, page: int, limit: int, words: list[str], parameters: T) -> Found[R]:
@@ -97,7 +96,7 @@ LAST = OFFSET + bindparam("limit", type_=BigInteger)
 
 def page_of(
     model: type[Patient] | type[User], columns: Sequence[AnyColumn], where: Sequence[ColumnElement[bool]]
-) -> Select[Any]:
+) -> AnySelect:
     """The rows of the page, with the total and, in the first row, the ids that the audit trail names. Of a
     page past the end there is one row, of these facts alone."""
     found, most = found_by_words(model, where)
@@ -138,7 +137,7 @@ def found_by_words(
         .prefix_with("MATERIALIZED")
     )
 
-    def of_asked(value: ColumnElement[Any]) -> AnyColumn:
+    def of_asked(value: AnyColumn) -> AnyColumn:
         return select(value).select_from(asked).scalar_subquery()
 
     patterns = cast(of_asked(asked.c.patterns), ARRAY(Text))
@@ -151,7 +150,7 @@ def found_by_words(
     return found.cte("found").prefix_with("MATERIALIZED"), of_asked(asked.c.most)
 
 
-def rare_trigrams(model: type[Patient] | type[User]) -> CompoundSelect[Any]:
+def rare_trigrams(model: type[Patient] | type[User]) -> AnySelect:
     of_column = STATISTICS.c
     common = (
         func.unnest(

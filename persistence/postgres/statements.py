@@ -18,11 +18,12 @@ from sqlalchemy import CTE, Enum
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import ReturnsRows
-from sqlalchemy.types import JSON, TypeEngine
+from sqlalchemy.types import JSON
 
 from persistence.postgres.declared import (
     AnyColumn,
     AnyStatement,
+    AnyType,
     fields_of,
     members,
     nested_row,
@@ -193,12 +194,12 @@ def part(row: type[R], place: slice, is_optional: bool) -> Callable[[Sequence[ob
     return lambda values: None if is_optional and values[place.start] is None else make(values[place])
 
 
-def encoder(kind: TypeEngine[Any]) -> Convert | None:
+def encoder(kind: AnyType) -> Convert | None:
     """What SQLAlchemy does with a value of this type before asyncpg has it; a StrEnum is text already."""
     return None if isinstance(kind, Enum) else kind.dialect_impl(DIALECT).bind_processor(DIALECT)
 
 
-def decoder(kind: TypeEngine[Any]) -> Convert | None:
+def decoder(kind: AnyType) -> Convert | None:
     """What asyncpg leaves to others: it hands on enumerations and JSON as text."""
     if isinstance(kind, Enum) and kind.enum_class is not None:
         members: Any = kind.enum_class  # which may be of strings, too, for SQLAlchemy
