@@ -115,10 +115,10 @@ def test_a_login_attempt_that_redis_runs_too_late_is_none(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request that asked has stopped waiting by then, and would never end the attempt."""
-    monkeypatch.setattr("security.counters.ANSWER_SECONDS", -1.0)
 
     async def take() -> None:
         store = CounterStore.connect(backend.redis_url)
+        monkeypatch.setattr("security.counters.ANSWER_SECONDS", -1.0)
         async with store:
             await LoginAttempts(store, 5, 900, 300).take(nobody, "192.0.2.3")
 
