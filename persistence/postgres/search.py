@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.models import Patient, User
+from persistence.models import Base
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, AnySelect, fields_of, require_row
 from persistence.postgres.folding import substring_pattern, trigrams
@@ -66,11 +66,12 @@ class SearchQuery(Generic[T, R]):
         self,
         row: type[R],
         takes: type[T],
-        model: type[Patient] | type[User],
+        model: type[Base],
         columns: Sequence[AnyColumn],
         where: Sequence[ColumnElement[bool]] = (),
     ) -> None:
-        """`columns`: the first is one that no row lacks."""
+        """`model`: has the columns `sort_name`, `search_text` and `trigrams`. `columns`: the first is never
+        NULL."""
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
         self.key = next(fields_of(row)).name
@@ -95,10 +96,11 @@ LAST = OFFSET + bindparam("limit", type_=BigInteger)
 
 
 def page_of(
-    model: type[Patient] | type[User], columns: Sequence[AnyColumn], where: Sequence[ColumnElement[bool]]
+    model: type[Base], columns: Sequence[AnyColumn], where: Sequence[ColumnElement[bool]]
 ) -> AnySelect:
     """The rows of the page, with the total and, in the first row, the ids that the audit trail names. Of a
     page past the end there is one row, of these facts alone."""
+    table = model.__table__
     found, most = found_by_words(model, where)
     first = select(found).order_by(found.c.sort_name, found.c.id).limit(most).subquery()
     place = func.row_number().over(order_by=(first.c.sort_name, first.c.id)).label("place")
@@ -118,14 +120,12 @@ def page_of(
         select(*columns, facts.c.total, case((is_first, facts.c.named)).label("named"))
         .select_from(facts)
         .outerjoin(ordered, on_page)
-        .outerjoin(model, model.id == ordered.c.id)
+        .outerjoin(table, table.c.id == ordered.c.id)
         .order_by(ordered.c.place)
     )
 
 
-def found_by_words(
-    model: type[Patient] | type[User], where: Sequence[ColumnElement[bool]]
-) -> tuple[CTE, AnyColumn]:
+def found_by_words(model: type[Base], where: Sequence[ColumnElement[bool]]) -> tuple[CTE, AnyColumn]:
     """The rows in which every word is found, and how many of them are needed at most."""
     asked = (
         select(
@@ -141,16 +141,17 @@ def found_by_words(
         return select(value).select_from(asked).scalar_subquery()
 
     patterns = cast(of_asked(asked.c.patterns), ARRAY(Text))
-    matching = select(model.id, model.sort_name).where(model.search_text.like(func.all(patterns)), *where)
+    of_row = model.__table__.c
+    matching = select(of_row.id, of_row.sort_name).where(of_row.search_text.like(func.all(patterns)), *where)
     rare, none = asked.c.rare, cast([], ARRAY(Integer))
     found = union_all(
-        matching.where(of_asked(rare != none), model.trigrams.contains(of_asked(rare))),
+        matching.where(of_asked(rare != none), of_row.trigrams.contains(of_asked(rare))),
         matching.where(of_asked(rare == none)),
     )
     return found.cte("found").prefix_with("MATERIALIZED"), of_asked(asked.c.most)
 
 
-def rare_trigrams(model: type[Patient] | type[User]) -> AnySelect:
+def rare_trigrams(model: type[Base]) -> AnySelect:
     of_column = STATISTICS.c
     common = (
         func.unnest(

@@ -162,7 +162,7 @@ def test_migrate_refuses_a_database_of_a_later_release(migrated: Backend, refusa
     assert migrated.sql("SELECT version_num FROM alembic_version") == [("9999",)]
 
 
-def test_what_postgresql_refuses_the_checks_is_a_problem(migrated: Backend) -> None:
+def test_a_check_that_postgresql_refuses_is_a_problem(migrated: Backend) -> None:
     async def ask_too_much(database: Database) -> None:
         await run_sql(database.reader, "SELECT 1 / 0")
 

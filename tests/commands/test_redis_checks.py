@@ -58,7 +58,9 @@ def configure(server: "redis.Redis", command: str) -> None:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_redis_that_cannot_do_what_the_service_needs(servers: Backend, valkey: str, what: str) -> None:
+def test_a_redis_that_lacks_what_the_service_needs_is_refused(
+    servers: Backend, valkey: str, what: str
+) -> None:
     """Nobody could sign in there: the start is refused, and a running service is not ready."""
     break_it, mend, said = BROKEN[what]
     backend = Backend(servers.copy().database_url, valkey)

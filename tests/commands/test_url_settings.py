@@ -125,7 +125,7 @@ def test_a_redis_url_that_is_not_redis_is_refused(url: str) -> None:
     assert refusal(REDIS_URL=url).startswith("REDIS_URL must be a Redis URL, such as")
 
 
-def test_of_a_url_that_is_none_nothing_more_is_said() -> None:
+def test_a_malformed_url_has_one_problem_only() -> None:
     """What would be wrong with its options does not matter."""
     assert len(list(database_url.problems("localhost?sslmode=always"))) == 1
     assert len(list(redis_url.problems("localhost:6379"))) == 1

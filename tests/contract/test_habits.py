@@ -60,7 +60,7 @@ AS_THE_USER_WROTE_IT = ROOT / "docs/requirements.md"
 
 
 @pytest.mark.parametrize("document", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_person_is_they(document: Path) -> None:
+def test_documents_call_a_person_they(document: Path) -> None:
     if document != AS_THE_USER_WROTE_IT and "reference" not in document.parts:
         assert not re.findall(r"(?i)(?<![\w'])(?:s?[h]e|[h]i[ms]|[h]er)(?![\w'])", document.read_text())
 

@@ -70,7 +70,7 @@ def test_the_service_seals_within_seconds(world: World, backend: Backend) -> Non
     assert report.problems == []
 
 
-def test_a_whole_trail(sealed: Backend) -> None:
+def test_an_undamaged_trail_verifies(sealed: Backend) -> None:
     report = verified(sealed)
     assert report.sealed == sealed.sql("SELECT count(*) FROM audit_events")[0][0]
     assert report.unsealed == 0
@@ -112,7 +112,7 @@ def test_sealed_is_the_json_of_every_column(sealed: Backend) -> None:
         ("DELETE FROM audit_seals WHERE number = 1", "seals 1 to 1 are missing"),
     ],
 )
-def test_damage_shows(damage: str, complaint: str, sealed: Backend) -> None:
+def test_verification_reports_each_kind_of_damage(damage: str, complaint: str, sealed: Backend) -> None:
     sealed.sql(damage)
     problems = verified(sealed).problems
     assert any(complaint in problem for problem in problems), problems
@@ -128,7 +128,7 @@ def test_a_forged_event_stays_unsealed_or_is_sealed_as_what_it_is(sealed: Backen
     assert verified(sealed).unsealed == before.unsealed + 1
 
 
-def test_seals_cut_off_at_the_end_show_to_who_noted_the_head(sealed: Backend) -> None:
+def test_a_noted_head_shows_that_the_newest_seals_were_removed(sealed: Backend) -> None:
     head = verified(sealed).head
     assert verified(sealed, head).problems == []
     sealed.sql("DELETE FROM audit_seals WHERE number = (SELECT max(number) FROM audit_seals)")
@@ -222,7 +222,7 @@ def assert_each_event_is_sealed_once(backend: Backend) -> None:
     assert report.sealed == backend.sql("SELECT count(*) FROM audit_events")[0][0]
 
 
-def test_a_restored_database_goes_on(sealed: Backend) -> None:
+def test_sealing_goes_on_after_a_restore(sealed: Backend) -> None:
     """What was unsealed at the dump is sealed first, then what is new."""
     counted = restore(sealed, ahead=1_000_000)
     write(sealed, 2, counted)
@@ -234,7 +234,7 @@ def test_a_restored_database_goes_on(sealed: Backend) -> None:
     assert_each_event_is_sealed_once(sealed)
 
 
-def test_much_that_was_unsealed_at_the_dump(sealed: Backend) -> None:
+def test_a_restored_tail_longer_than_a_seal_is_sealed(sealed: Backend) -> None:
     counted = restore(sealed, ahead=1_000_000)
     write(sealed, MAX_SEALED_EVENTS, counted)
     write(sealed, 3, counted + 7)
@@ -244,7 +244,7 @@ def test_much_that_was_unsealed_at_the_dump(sealed: Backend) -> None:
 
 
 @pytest.mark.parametrize("of_late", [0, 2])
-def test_a_restored_database_whose_count_passes_that_of_the_dump(of_late: int, sealed: Backend) -> None:
+def test_no_restored_event_is_sealed_twice(of_late: int, sealed: Backend) -> None:
     """No restored event is sealed a second time when the server comes to the transaction in it."""
     counted = restore(sealed, ahead=40)
     write(sealed, of_late, counted + 3)
@@ -257,7 +257,7 @@ def test_a_restored_database_whose_count_passes_that_of_the_dump(of_late: int, s
     assert_each_event_is_sealed_once(sealed)
 
 
-def test_a_database_restored_twice(sealed: Backend) -> None:
+def test_sealing_goes_on_after_two_restores(sealed: Backend) -> None:
     restore(sealed, ahead=1_000_000)
     write(sealed)
     assert [seal_now(sealed) for _ in range(2)] == [0, 1]
@@ -270,7 +270,7 @@ def test_a_database_restored_twice(sealed: Backend) -> None:
     assert_each_event_is_sealed_once(sealed)
 
 
-def test_a_transaction_with_more_events_than_a_seal_holds(sealed: Backend) -> None:
+def test_a_transaction_with_more_events_than_a_seal_holds_is_sealed_whole(sealed: Backend) -> None:
     """It is sealed whole, and nothing beside it is passed over."""
     first = next_xid(sealed)
     spend(sealed, 5)
@@ -281,7 +281,7 @@ def test_a_transaction_with_more_events_than_a_seal_holds(sealed: Backend) -> No
     assert_each_event_is_sealed_once(sealed)
 
 
-def test_many_transactions(sealed: Backend) -> None:
+def test_a_seal_ends_between_two_transactions(sealed: Backend) -> None:
     """A seal ends between two of them."""
     write(sealed, MAX_SEALED_EVENTS - 1)
     write(sealed, 3)
@@ -298,7 +298,7 @@ def test_the_tail_of_any_trail_is_found_by_a_join(sealed: Backend) -> None:
     assert "SubPlan" not in plan
 
 
-def test_sealers_take_turns(sealed: Backend) -> None:
+def test_of_many_sealers_at_once_one_seals(sealed: Backend) -> None:
     """Of many at once one seals; the chain has no fork."""
     sealed.sql(
         "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "

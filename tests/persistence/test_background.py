@@ -6,7 +6,7 @@ import logging
 from persistence.postgres.background import repeat
 
 
-def test_what_has_more_to_do_goes_on_at_once() -> None:
+def test_a_background_task_with_more_to_do_is_called_at_once() -> None:
     acts: list[bool] = []
 
     async def act() -> tuple[bool, str]:

@@ -84,7 +84,7 @@ GIVEN = func.unnest(bindparam("instants", type_=ARRAY(Instant)), type_=Instant).
 DAYS = Query(Day, Given, select(GIVEN, day_of(GIVEN).label("day")))
 
 
-def test_python_and_postgresql_say_what_the_clocks_showed(backend: Backend) -> None:
+def test_python_and_postgresql_agree_on_the_day_of_an_instant(backend: Backend) -> None:
     async def compare() -> None:
         database = Database(backend.database_url)
         try:
@@ -103,7 +103,7 @@ def test_python_and_postgresql_say_what_the_clocks_showed(backend: Backend) -> N
     asyncio.run(compare())
 
 
-def test_the_days_fill_all_time_and_hold_their_instants() -> None:
+def test_days_have_no_gaps_and_hold_their_instants() -> None:
     """No gap and no overlap, and an instant is in the spans of the date that the clocks showed, no other."""
     for name in zones():
         zone = ZoneInfo(name)
@@ -122,7 +122,7 @@ def test_the_days_fill_all_time_and_hold_their_instants() -> None:
 
 
 @pytest.mark.parametrize("name", ["UTC", "America/New_York", "Asia/Gaza", "Pacific/Apia"])
-def test_every_day_of_the_calendar(name: str) -> None:
+def test_days_of_the_calendar_follow_each_other(name: str) -> None:
     """From 1900 to 2200, one after the other; what lies beyond is an empty day's and no error."""
     calendar = calendar_of(ZoneInfo(name))
     days = [calendar.spans(date(1900, 1, 1) + timedelta(days=number)) for number in range(109572)]
@@ -143,7 +143,9 @@ ODD = [
 
 
 @pytest.mark.parametrize(("name", "change"), ODD)
-def test_the_filter_and_the_dashboard_agree(name: str, change: str, world: World, backend: Backend) -> None:
+def test_the_date_filter_and_the_dashboard_agree_on_a_day(
+    name: str, change: str, world: World, backend: Backend
+) -> None:
     """Over HTTP: which day an appointment is listed on, and whether a record is of that day or later."""
     zone, moment = ZoneInfo(name), datetime.fromisoformat(change).replace(tzinfo=UTC)
     assert moment in changes_of(name)

@@ -109,7 +109,7 @@ def test_a_write_and_its_row_are_stored_together(
     [("session_id", uuid4()), ("role", Role.ADMIN), ("email", "old@test.example"), ("id", uuid4())],
     ids=lambda change: change[0] if isinstance(change, tuple) else None,
 )
-def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
+def test_nothing_is_stored_for_a_caller_who_has_changed(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any, before: Any, change: tuple[str, Any]
 ) -> None:
     other = structs.replace(staff, **dict([change]))
@@ -126,7 +126,7 @@ def test_nothing_is_stored_for_who_is_not_the_caller_any_more(
     assert stored() == NOTHING_WRITTEN
 
 
-def test_a_write_without_a_row_of_the_trail_is_looked_at_too(
+def test_the_session_is_checked_for_a_write_without_an_audit_row(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     async def act(transaction: Transaction) -> None:
@@ -140,7 +140,7 @@ def test_a_write_without_a_row_of_the_trail_is_looked_at_too(
     assert stored() == (1, 0)
 
 
-def test_a_write_that_is_not_the_last_statement_is_looked_at_too(
+def test_the_session_is_checked_if_the_write_is_not_the_last_statement(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     gone = Caller(staff.id, staff.email, staff.role, uuid4())
@@ -153,7 +153,7 @@ def test_a_write_that_is_not_the_last_statement_is_looked_at_too(
     assert stored() == NOTHING_WRITTEN
 
 
-def test_what_comes_to_nothing_leaves_no_row(
+def test_a_write_that_stores_nothing_leaves_no_audit_row(
     backend: Backend, staff: Caller, chart_id: UUID, stored: Any
 ) -> None:
     async def act(transaction: Transaction) -> None:
@@ -201,7 +201,9 @@ def test_a_statement_that_failed_is_never_taken_for_stored(
     assert stored() == NOTHING_WRITTEN
 
 
-def test_nothing_follows_the_conclusion(backend: Backend, chart_id: UUID, stored: Any) -> None:
+def test_a_concluded_transaction_takes_no_more_statements(
+    backend: Backend, chart_id: UUID, stored: Any
+) -> None:
     async def act(transaction: Transaction) -> None:
         transaction.note(command_event(Action.PATIENT_CREATE, chart_id))
         await patients.add(transaction, **chart(chart_id))

@@ -64,7 +64,7 @@ def served(serve: Serve) -> Iterator[int]:
         (vouch_for_itself, "self-signed certificate"),
     ],
 )
-def test_tls_that_cannot_be_had_is_a_lasting_reason(serve: Serve, reason: str) -> None:
+def test_tls_that_cannot_be_set_up_is_a_lasting_reason(serve: Serve, reason: str) -> None:
     with served(serve) as port:
         url = f"postgresql://127.0.0.1:{port}/x?sslmode=verify-ca&sslrootcert={certifi.where()}"
         with pytest.raises(NoConnectionError, match=reason) as refused:
@@ -72,14 +72,14 @@ def test_tls_that_cannot_be_had_is_a_lasting_reason(serve: Serve, reason: str) -
     assert refused.value.lasting
 
 
-def test_what_the_driver_cannot_do_is_a_lasting_reason() -> None:
+def test_a_url_that_asyncpg_does_not_support_is_a_lasting_reason() -> None:
     url = "postgresql://127.0.0.1:1/x?sslnegotiation=always"
     with pytest.raises(NoConnectionError, match="`sslnegotiation` parameter must be one of") as refused:
         asyncio.run(Connector(url, None)())
     assert refused.value.lasting
 
 
-def test_a_handshake_that_is_cut_off_may_work_another_time() -> None:
+def test_a_handshake_that_is_cut_off_is_no_lasting_reason() -> None:
     with served(say_goodbye) as port, pytest.raises(OSError) as cut:  # noqa: PT011 - whichever
         asyncio.run(Connector(f"postgresql://127.0.0.1:{port}/x?sslmode=require", None)())
     assert not isinstance(cut.value, NoConnectionError)

@@ -241,7 +241,7 @@ def figures(backend: Backend, ask: Callable[[Reader], Awaitable[Any]]) -> Any:
     return asyncio.run(run())
 
 
-def test_before_anybody_has_counted_readers_do(backend: Backend) -> None:
+def test_readers_count_the_rows_that_were_never_counted(backend: Backend) -> None:
     assert figures(backend, dashboard.admin) == (40, 1, 20, 3000)
     assert figures(backend, dashboard.staff) == (40, 0, 0)
     backend.sql("SELECT fold_counts(1)")
@@ -264,7 +264,7 @@ def test_a_truncated_list_is_empty(backend: Backend) -> None:
     assert held(backend, "SELECT fold_counts(1)") == []
 
 
-def test_events_are_counted_that_a_dump_brought(backend: Backend) -> None:
+def test_restored_audit_events_are_counted(backend: Backend) -> None:
     """Their transactions may be of any number there; those of the server begin lower."""
     backend.sql("SELECT fold_counts(1)")
     for restored in (
@@ -281,7 +281,7 @@ def test_events_are_counted_that_a_dump_brought(backend: Backend) -> None:
     assert held(backend, "DELETE FROM audit_events WHERE id % 2 = 0", "SELECT fold_counts(1)") == []
 
 
-def test_accounts_that_wait_for_a_chart(backend: Backend) -> None:
+def test_pending_registrations_count_active_patients_without_a_chart(backend: Backend) -> None:
     """However an account became what it is, and whether its chart was linked before or since."""
     backend.sql("SELECT fold_counts(1)")
     states = [("patient", "active"), ("patient", "disabled"), ("patient", "pending"), ("staff", "active")]
@@ -357,7 +357,7 @@ async def listed(backend: Backend) -> None:
     await database.close()
 
 
-def test_deep_pages(backend: Backend) -> None:
+def test_deep_pages_hold_the_rows_of_their_place(backend: Backend) -> None:
     [[doctor]] = backend.sql("SELECT id FROM users WHERE role = 'doctor'")
     backend.sql(CHART.replace("md5(random()::text)", "'the same'"), None, 3000)
     backend.sql(CHART, None, 9000)
@@ -400,7 +400,7 @@ def test_a_deep_page_of_a_filtered_list_names_what_it_tells_of(backend: Backend)
         assert list(found.named[0]) == [*shown, *others][:100]
 
 
-def test_counting_afresh_puts_right_what_went_past_the_triggers(backend: Backend) -> None:
+def test_repairing_counts_rows_that_were_written_without_triggers(backend: Backend) -> None:
     backend.sql("SELECT fold_counts(1)")
 
     async def run() -> None:

@@ -233,7 +233,7 @@ def test_postgresql_is_not_root_and_files_are_private(new_folder: Path) -> None:
     assert {parent: parent.stat().st_mode for parent in new_folder.parents} == modes
 
 
-def test_wheels_that_only_their_owner_can_reach(tmp_path: Path, new_folder: Path) -> None:
+def test_servers_start_from_wheels_that_only_their_owner_can_reach(tmp_path: Path, new_folder: Path) -> None:
     tmp_path.chmod(0o700)
     site = copy_of_the_wheels(tmp_path / "site")
     shared = Path(tempfile.mkdtemp(dir="/tmp"))
@@ -253,7 +253,7 @@ def test_wheels_that_only_their_owner_can_reach(tmp_path: Path, new_folder: Path
 
 
 @pytest.mark.parametrize("name", ["my clinic", "a,b:c@d?e#f%41", "ä", "long" * 30])
-def test_any_path_will_do(tmp_path: Path, name: str) -> None:
+def test_servers_start_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     for created in (True, False):
         with start(folder, durable=False) as servers:
@@ -265,7 +265,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     discard(folder)
 
 
-def test_two_folders_at_once(tmp_path: Path, new_folder: Path) -> None:
+def test_servers_of_two_folders_run_side_by_side(tmp_path: Path, new_folder: Path) -> None:
     with start(new_folder, durable=False) as one, start(tmp_path / "two", durable=False) as two:
         sql(one.database_url, "CREATE TABLE mine ()")
         assert sql(two.database_url, "SELECT to_regclass('mine')::text") is None
@@ -410,7 +410,7 @@ def test_stop_after_the_postmaster_was_killed(folder: Path) -> None:
     assert gone(children, 0)
 
 
-def test_a_stale_pid_that_some_other_process_has_now(folder: Path) -> None:
+def test_postgresql_starts_though_another_process_has_its_stale_pid(folder: Path) -> None:
     with start(folder, redis=False, durable=False) as servers:
         pid_file = Path(sql(servers.database_url, "SHOW data_directory"), "postmaster.pid")
         lines = pid_file.read_text().splitlines()

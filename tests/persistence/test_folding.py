@@ -58,7 +58,7 @@ def test_every_character_is_folded_alike_in_all_its_spellings() -> None:
 @pytest.mark.parametrize(
     "context", ["a{}", "{}\u0301", "\u03b1{}\u0345", "i{}\u0307", "\u1fb3{}", "\u304b{}", "\u0391\u03a3{}"]
 )
-def test_those_that_change_are_folded_alike_beside_others(context: str) -> None:
+def test_characters_that_folding_changes_fold_alike_beside_others(context: str) -> None:
     assert len(CHANGING) > 10_000
     for first in range(0, len(CHANGING), BLOCK):
         require_alike([nfc(context.format(one)) for one in CHANGING[first : first + BLOCK]])
@@ -96,7 +96,7 @@ def test_every_text_is_folded_alike_in_all_its_spellings(text: str) -> None:
         ([f"o{apostrophe}brien" for apostrophe in APOSTROPHES], "o'brien"),
     ],
 )  # fmt: skip
-def test_what_is_alike(alike: list[str], plain: str) -> None:
+def test_spellings_that_people_take_for_the_same_fold_alike(alike: list[str], plain: str) -> None:
     assert {fold(text) for text in alike} == {plain}
 
 
@@ -111,7 +111,7 @@ def test_what_is_alike(alike: list[str], plain: str) -> None:
         ("u", "ue"),
     ],
 )
-def test_what_is_not(one: str, other: str) -> None:
+def test_marks_that_make_another_letter_are_kept(one: str, other: str) -> None:
     """Marks that make another letter."""
     assert fold(one) != fold(other)
 
@@ -129,7 +129,7 @@ def test_a_part_of_a_field_is_found(before: str, word: str, after: str) -> None:
     assert all(" " not in found and FORMAT_MARK not in found for found in search_words(word))
 
 
-def test_words() -> None:
+def test_a_search_is_split_into_folded_words() -> None:
     assert search_words("  Zola,\u3000\u00c9mile  zol ") == ["emile", "zola"]
     assert search_words("(555) 123-4567") == ["1234567", "555"]
     assert search_words("+1.5 a-1 +") == ["+15", "a-1"]

@@ -83,7 +83,7 @@ def column(backend: Backend, query: str) -> list[str]:
     return [row[0] for row in backend.sql(query)]
 
 
-def test_there_and_back_and_there_again(server: Backend, empty: Backend) -> None:
+def test_migrations_run_up_down_and_up_again(server: Backend, empty: Backend) -> None:
     assert column(empty, "SHOW server_version")[0].split(".")[0] in {"16", "18"}
     assert column(empty, RELATIONS) == []
     alembic = commands(empty.database_url)
@@ -192,7 +192,7 @@ def names(backend: Backend, word: str) -> list[str]:
     return [row[0] for row in backend.sql(WORDS, word)]
 
 
-def test_keys_are_made_anew(empty: Backend) -> None:
+def test_migrating_makes_the_search_keys_of_every_row_anew(empty: Backend) -> None:
     """Of every row; an older release that still runs finds them as it did, and what it stores from then on is
     made anew by the next `medisecure migrate`."""
     alembic = commands(empty.database_url)
@@ -220,7 +220,7 @@ def test_keys_are_made_anew(empty: Backend) -> None:
     assert names(empty, "+123") == ["\u00c1ngel", "\u00c9mile", "\u00d6zge"]
 
 
-def test_keys_are_made_anew_while_others_write(empty: Backend) -> None:
+def test_search_keys_are_made_anew_while_others_write(empty: Backend) -> None:
     """A table or a row that somebody holds is waited for, and a row's keys are made of what they wrote.
     Others can write meanwhile; and after a migration that was killed two at once end it."""
     commands(empty.database_url).upgrade("0009")
@@ -330,7 +330,7 @@ def test_the_files_name_the_revisions_as_alembic_does() -> None:
     assert revisions() == (ours, set(script.get_heads()))
 
 
-def test_a_terminal_sees_how_far_the_search_keys_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrating_shows_its_progress_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, ours = os.openpty()
     with os.fdopen(ours, "w") as screen:
         monkeypatch.setattr("sys.stderr", screen)

@@ -48,7 +48,9 @@ def test_connections_are_used_again_and_never_more_than_its_size(backend: Backen
     asyncio.run(main())
 
 
-def test_who_waits_too_long_is_told(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_too_long_for_a_connection_raises_a_time_out(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pools, "MAX_WAIT_SECONDS", 0.05)
 
     async def main() -> None:
@@ -100,7 +102,7 @@ def test_a_cancelled_statement_costs_its_connection_and_stops_in_postgresql(back
 
 
 @pytest.mark.parametrize("is_handed_over", [False, True])
-def test_who_stops_waiting_takes_nothing_along(backend: Backend, is_handed_over: bool) -> None:
+def test_a_cancelled_wait_takes_no_connection(backend: Backend, is_handed_over: bool) -> None:
     """Also where a connection was handed over in the same moment."""
 
     async def main() -> None:
@@ -176,7 +178,7 @@ def test_whether_there_is_a_pooler_is_not_guessed(backend: Backend) -> None:
     asyncio.run(main())
 
 
-def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) -> None:
+def test_a_statement_that_times_out_closes_its_connection(backend: Backend) -> None:
     async def main() -> None:
         async with opened(backend, 1, command_timeout=0.2) as pool:
             reader = Reader(pool)
@@ -188,7 +190,7 @@ def test_a_statement_that_takes_too_long_costs_its_connection(backend: Backend) 
     asyncio.run(main())
 
 
-def test_a_statement_that_is_refused_does_not(backend: Backend) -> None:
+def test_a_refused_statement_keeps_its_connection(backend: Backend) -> None:
     async def main() -> None:
         async with opened(backend, 1) as pool:
             reader = Reader(pool)
@@ -227,7 +229,7 @@ def test_no_room_is_lost_to_connections_that_cannot_be_opened(backend: Backend) 
     asyncio.run(main())
 
 
-def test_what_must_not_be_sent_twice_gets_a_connection_that_lives(
+def test_a_statement_that_must_not_be_sent_twice_gets_a_live_connection(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended while nobody looked: the driver has not noticed."""

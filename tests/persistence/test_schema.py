@@ -131,7 +131,7 @@ def made(backend: Backend, model: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("model", REQUIREMENT)
-def test_the_table_is_what_was_asked_for(servers: Backend, model: str) -> None:
+def test_tables_have_the_columns_of_the_requirement(servers: Backend, model: str) -> None:
     """Requirement, Database Schema, every line of it; there may be columns beyond."""
     asked, found = asked_for(model), made(servers, model)
     assert {name: found.get(name) for name in asked} == asked
@@ -153,7 +153,9 @@ SABOTAGE = [
 
 
 @pytest.mark.parametrize(("model", "column", "statement"), SABOTAGE)
-def test_whatever_departs_from_it_shows(servers: Backend, model: str, column: str, statement: str) -> None:
+def test_a_table_that_departs_from_the_requirement_is_noticed(
+    servers: Backend, model: str, column: str, statement: str
+) -> None:
     backend = servers.copy()
     backend.sql(statement)
     asked, found = asked_for(model), made(backend, model)

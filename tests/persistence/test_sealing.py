@@ -123,7 +123,7 @@ def verified(backend: Backend, *arguments: str, **keys: str) -> tuple[int, str]:
         "VALUES (9000000000000000000, now(), 'x', 'x', '{}', '{}', '', gen_random_uuid())",
     ],
 )
-def test_what_the_role_may_not_do(statement: str, app: Backend) -> None:
+def test_the_services_role_may_not_change_trail_or_seals(statement: str, app: Backend) -> None:
     with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.GeneratedAlwaysError)):
         app.sql(f"DO $$ BEGIN {statement}; END $$" if statement.startswith("LOCK") else statement)
     write(app)
@@ -176,7 +176,7 @@ def test_garbage_under_a_key_that_nobody_has_stops_nothing_either(app: Backend) 
     assert "never yours are forged" in said
 
 
-def test_what_the_function_does_not_take(app: Backend) -> None:
+def test_the_seal_function_refuses_what_is_not_the_next_seal(app: Backend) -> None:
     """A seal over anything but the next events, or one that is no seal."""
     assert not append(app, 2, [])  # there is nothing to seal
     write(app, 2)
@@ -220,7 +220,7 @@ def test_an_advisory_lock_of_somebody_else_stops_nothing(app: Backend) -> None:
             time.sleep(0.05)
 
 
-def test_a_transaction_that_stays_open_shows(app: Backend) -> None:
+def test_verify_audit_reports_a_transaction_that_stays_open(app: Backend) -> None:
     """Nothing behind it can be sealed, for it may still write; verify-audit says so, and then it goes on."""
     with transaction(app) as hold:
         hold("SELECT pg_current_xact_id()")

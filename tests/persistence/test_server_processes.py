@@ -70,7 +70,7 @@ def test_the_folder_of_a_user_who_is_gone_is_refused(tmp_path: Path) -> None:
 
 
 @as_root
-def test_a_database_that_is_gone_is_said_and_made_anew(
+def test_a_lost_database_is_logged_and_made_anew(
     tmp_path: Path, shared_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "servers").symlink_to(shared_folder / "data-gone")

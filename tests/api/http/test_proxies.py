@@ -89,7 +89,7 @@ def test_an_ipv4_client_of_a_dual_stack_listener_keeps_its_ipv4_address(
             assert [status for status, _ in connection.answers(5)] == [401, 401, 401, 429, 401]
 
 
-def test_what_is_longer_than_an_address_is_none() -> None:
+def test_text_longer_than_an_address_is_no_address() -> None:
     assert normalize_address("::ffff:1.2.3.4") == "1.2.3.4"
     assert normalize_address("::ffff:1.2.3.4".rjust(65)) == "::ffff:1.2.3.4".rjust(65)
 

@@ -282,7 +282,7 @@ def test_clients_that_crash_leave_no_connections_or_tasks_and_no_errors(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_who_sends_on_and_on_after_a_refusal_is_cut_off(
+def test_a_client_that_keeps_sending_after_a_refusal_is_cut_off(
     hasty: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time in which the answer may be read is not one in which to send without an end."""
