@@ -55,7 +55,7 @@ class Action(StrEnum):
 class Outcome(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"  # a wrong password, a token used again
-    REFUSED = "refused"  # 403 and, for what is not in the caller's world, 404
+    REFUSED = "refused"  # 403 and, for what the caller may not see, 404
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -192,7 +192,7 @@ class Journal:
     under way share the next one.
 
     No event is stored twice. Where the connection is lost before PostgreSQL answers, the rows may be there or
-    not; nobody asks again, the callers get an error, and the trail may tell of an answer that never left.
+    not; nobody asks again, the callers get an error, and the trail may name an answer that was never sent.
     """
 
     def __init__(self, reader: Reader) -> None:

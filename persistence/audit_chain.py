@@ -2,9 +2,9 @@
 
 Events are inserted unchained: nothing makes their writers wait for each other. Every few seconds a sealer
 takes what was committed since the last seal, and appends a seal: the events' ids, an HMAC-SHA-256 of each
-event, and a MAC over these and the seal before. What the next seal covers, and that nobody appends anything
-else, is for two functions in the database (migration 0005); the key never goes there. Of several sealers the
-first wins. What follows is the unsealed tail. audit_verification.py looks for damage.
+event, and a MAC over these and the seal before. Two functions in the database (migration 0005) decide
+what the next seal covers, and append nothing else; the key never goes there. Of several sealers the first
+wins. Events after the newest seal are the unsealed tail. audit_verification.py looks for damage.
 """
 
 import asyncio

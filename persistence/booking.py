@@ -74,7 +74,7 @@ class NewAppointment(TypedDict):
 
 
 class Slot(People):
-    """`itself`: the appointment that is moved, which is not in its own way."""
+    """`itself`: the appointment that is moved, which cannot clash with itself."""
 
     date: datetime
     ends_at: datetime

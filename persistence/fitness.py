@@ -110,7 +110,7 @@ LACKING_SQL = text(
     SELECT string_agg(privilege, ', ') || ' on ' || name AS what
     FROM unnest(CAST(:tables AS text[]), CAST(:privileges AS text[])) AS needed(name, privilege)
     WHERE (has_table_privilege(to_regclass(name), privilege)
-           -- of an event, which has columns that are PostgreSQL's to say, only the others may be written
+           -- some columns of an event are set by PostgreSQL: the role may write only the others
            OR privilege <> 'DELETE' AND has_any_column_privilege(to_regclass(name), privilege)) IS NOT TRUE
     GROUP BY name
     ORDER BY name

@@ -228,7 +228,7 @@ class AuditEvent(Base):
     patient_id: Mapped[UUID | None] = mapped_column(Uuid)
     target_id: Mapped[UUID | None] = mapped_column(Uuid)
     target_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
-    # Every chart that the answer showed something of, for the question who looked at it.
+    # Every chart that the answer showed something of, to find out who looked at it.
     patient_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
     address: Mapped[str] = mapped_column(Text)
     request_id: Mapped[UUID] = mapped_column(Uuid)

@@ -1,5 +1,5 @@
-"""Who is what to whom, said once for every query that asks: who is a doctor, whose chart it is, whose patient
-somebody is."""
+"""How people and charts are related, for every query that asks: who is a doctor, whose chart it is, whose
+patient somebody is."""
 
 from typing import TypedDict
 from uuid import UUID

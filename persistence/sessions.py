@@ -29,7 +29,8 @@ from persistence.postgres.paging import PagedQuery
 from persistence.postgres.statements import ById, IdRow, Query, Statement, T
 from security.roles import Caller, Role
 
-# How exact `last_seen_at` is, and so the idle limit, but for the 5 s that a session is believed in unasked.
+# The precision of `last_seen_at`, and so of the idle limit. Admission adds up to 5 s, for which it does not
+# ask PostgreSQL again.
 LAST_SEEN_PRECISION = timedelta(seconds=15)
 
 
@@ -95,7 +96,8 @@ class NewSession(TypedDict):
 
 
 class Rotated(BySession):
-    """`current`: the token that is used from now on, as those in `used` are; `refresh_jti`: the next one."""
+    """`current`: the token that counts as used from now on, like those in `used`; `refresh_jti`: the
+    next one."""
 
     current: str
     used: dict[str, float]
@@ -171,8 +173,8 @@ def own_sessions(idle: timedelta | None) -> PagedQuery[OfUser, SessionRow]:
 
 @lru_cache
 def same_caller(idle: timedelta | None) -> Query[SameCaller, IdRow]:
-    """A row where the caller's session is alive, and they are who they were; nobody ends it then before the
-    transaction ends."""
+    """One row if the caller's session is alive and their e-mail and role are unchanged. It is locked, so that
+    nobody can end the session before the transaction ends."""
     statement = (
         select(Session.id)
         .join(User, User.id == Session.user_id)
@@ -214,8 +216,8 @@ class Sessions:
         return Caller(id=row.id, email=row.email, role=row.role, session_id=row.session_id)
 
     async def holds(self, transaction: Transaction, caller: Caller) -> bool:
-        """Whether the caller's session is alive, and they are who they were; if so, so it stays until the
-        transaction ends."""
+        """Whether the caller's session is alive and their e-mail and role are unchanged. If so, that
+        stays true until the transaction ends."""
         return await transaction.first(self.same, same_as(caller)) is not None
 
 
@@ -245,7 +247,7 @@ async def locked(transaction: Transaction, session_id: UUID) -> RefreshRow | Non
 async def rotate(
     transaction: Transaction, session: RefreshRow, used: dict[str, float], refresh_jti: UUID
 ) -> None:
-    """Put `refresh_jti` in the place of the current token, which is used from now on, as `used` are."""
+    """Make `refresh_jti` the current token. The one before it counts as used, like those in `used`."""
     current = str(session.refresh_jti)
     values = Rotated(session=session.id, current=current, used=used, refresh_jti=refresh_jti)
     await transaction.run(ROTATE, values)

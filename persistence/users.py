@@ -113,8 +113,8 @@ COLUMNS = columns_of(UserRow, User)
 BY_ID = User.id == bindparam("id")
 THE_USER = update(User).where(User.id == bindparam("account"))
 ONE = Query(UserRow, ById, select(*COLUMNS).where(BY_ID))
-# No KEY UPDATE: an insert that refers to the row (FOR KEY SHARE) need not wait for us. A booking does: it
-# holds its doctor's row (FOR SHARE), so that nobody leaves while they are booked.
+# FOR NO KEY UPDATE: an insert that refers to the row does not wait for it. A booking does, because it locks
+# its doctor's row FOR SHARE: a doctor cannot be disabled while they are being booked.
 LOCKED = Query(UserRow, ById, select(*COLUMNS).where(BY_ID).with_for_update(key_share=True))
 CREDENTIALS = Query(
     CredentialsRow,
@@ -129,7 +129,7 @@ LOCK_WITH_PASSWORD = Query(
     .where(BY_ID, User.password_hash == bindparam("hashed"))
     .with_for_update(key_share=True),
 )
-# Several accounts are always locked in the order of their ids, so that nobody waits for each other.
+# Several accounts are always locked in the order of their ids, so that two transactions cannot deadlock.
 ACTIVE_ADMINS = Query(
     HolderRow,
     ById,

@@ -38,7 +38,8 @@ async def reauthorize(request: StrictRequest) -> None:
 
 
 def caller_to_recheck(request: StrictRequest) -> Caller | None:
-    """Whose session must be alive when the transaction of the request is stored, if anybody's."""
+    """The caller whose session must be alive when the request's transaction is stored; None if no session is
+    checked."""
     return None if request.policy.manages_session else request.caller
 
 

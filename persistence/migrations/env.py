@@ -29,7 +29,7 @@ def migrate(connection: Connection) -> None:
 async def hold_lock(engine: AsyncEngine) -> AsyncIterator[None]:
     """Several instances may migrate at once; the later ones find it done. They ask again and again: one that
     waited inside a statement would have a snapshot, and CREATE INDEX CONCURRENTLY waits for every older one.
-    A connection of its own holds the lock, for a migration commits as it goes."""
+    A connection of its own holds the lock, because migrations commit several times."""
     async with engine.connect() as connection:
         while not await connection.scalar(TRY_LOCK):
             await connection.rollback()

@@ -1,8 +1,8 @@
 """The clinic's days: an instant's day is the date that the clocks there showed.
 
-Said once, as a table of the offsets of a time zone. Python and PostgreSQL read two editions of the time zone
-database, and do not agree on a midnight that comes twice. A day need not be in one piece: at 00:01 on
-7 November 2010 the clocks of St. John's went back to 23:01 of the 6th, and one minute of the 7th was over.
+There is one definition, a table of the offsets of a time zone: Python and PostgreSQL read two editions of the
+time zone database, and do not agree on a midnight that comes twice. A day need not be in one piece: at 00:01
+on 7 November 2010 the clocks of St. John's went back to 23:01 of the 6th, and one minute of the 7th was over.
 """
 
 from bisect import bisect_right
@@ -133,9 +133,9 @@ def table_of(calendar: Calendar) -> ClockTable:
 
 
 def within_day(instant: AnyColumn) -> tuple[ColumnElement[bool], ...]:
-    """Whether a column is of a day, whose bounds `bounds_of` gives. The outer bounds are apart,
-    for the index; and hidden, because PostgreSQL would plan anew for each day, which takes longer than to
-    read it."""
+    """Whether a column is of a day, whose bounds `bounds_of` gives. The outer bounds
+    are conditions of their own, so that the index is used. All bounds are subqueries: otherwise PostgreSQL
+    would make a plan for each day, which takes longer than reading it."""
     begins, ends, gap_begins, gap_ends = (
         select(bindparam(name, type_=TIMESTAMP(timezone=True))).scalar_subquery()
         for name in ("day_begins", "day_ends", "gap_begins", "gap_ends")

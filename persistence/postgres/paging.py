@@ -61,7 +61,7 @@ class PagedQuery(Generic[T, R]):
 
     `total`: how many rows there are, where a counter knows (persistence/postgres/counters.py); then a deep
     page is read from the nearer end. `marked`: the database keeps marks of the list, which is the whole
-    table; then it costs no more than the way from the mark before it.
+    table; then a page is read from the mark before it.
 
     `names`: by which columns, which are among `columns`, the audit trail names a row. `by_filter`: the caller
     searches or filters, so that the total, and a page past the end, tell of rows which are not shown. `few`:

@@ -17,7 +17,7 @@ depends_on = None
 FUNCTIONS = Path(__file__).parents[1] / "counters.sql"
 # What is counted: each list, into which kinds its rows fall (an account is of its role and its status), and
 # what they amount to; by which column, and then the id, they are in order; what else a row is counted by. In
-# the order in which the service writes to them, so that nobody waits for us who has what we wait for.
+# the order in which the service writes to them, so that no deadlock is possible.
 LISTS = {
     "patients": (
         "CASE WHEN {0}user_id IS NULL THEN 'unlinked' ELSE 'linked' END",
