@@ -7,7 +7,7 @@ import httpx
 
 from api.contract import contract
 from tests.support.client import Browser
-from tests.support.factories import chart
+from tests.support.factories import World, chart
 from tests.support.service import Service
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
@@ -66,4 +66,33 @@ def places(answer: httpx.Response) -> Places:
     assert answer.headers["content-type"] == PROBLEM
     return [
         (fault.get("pointer", fault.get("parameter")), fault["code"]) for fault in answer.json()["errors"]
+    ]
+
+
+def calls_of_every_kind(
+    world: World, anonymous: Browser
+) -> list[tuple[Browser, str, str, dict[str, Any], int]]:
+    """(caller, method, path, options, status) of one request for each kind of answer."""
+    return [
+        (world.staff, "GET", "/api/patients", {}, 200),
+        (world.staff, "POST", "/api/patients", {"json": chart()}, 201),
+        (world.staff, "OPTIONS", "/api/patients", {}, 204),
+        (world.staff, "GET", "/api/patients?page=0", {}, 400),
+        (world.staff, "POST", "/api/patients", {"json": {}}, 400),
+        (anonymous, "GET", "/api/patients", {}, 401),
+        (anonymous, "POST", "/api/auth/login", {"json": {"email": "no@one", "password": "x"}}, 401),
+        (anonymous, "POST", "/api/auth/refresh", {}, 401),
+        (world.patient, "POST", "/api/patients", {"json": chart()}, 403),
+        (world.staff, "GET", UNKNOWN, {}, 404),
+        (anonymous, "GET", "/api/nothing", {}, 404),
+        (anonymous, "GET", "/nothing", {}, 404),
+        (anonymous, "DELETE", "/api/patients", {}, 405),
+        (world.staff, "POST", "/api/patients", {"content": LARGE, "headers": JSON}, 413),
+        (world.staff, "POST", "/api/patients", {"content": b"{}", "headers": TEXT}, 415),
+        (anonymous, "POST", "/api/auth/logout", {}, 200),
+        (anonymous, "GET", "/health/live", {}, 200),
+        (anonymous, "GET", "/health/ready", {}, 200),
+        (anonymous, "GET", "/openapi.yaml", {}, 200),
+        (anonymous, "GET", "/openapi.json", {}, 200),
+        (anonymous, "GET", "/docs", {}, 200),
     ]

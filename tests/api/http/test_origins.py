@@ -8,13 +8,10 @@ import pytest
 
 from tests.api.http.helpers import (
     FOREIGN,
-    JSON,
-    LARGE,
     LISTED,
     METHODS,
-    TEXT,
-    UNKNOWN,
     assert_secured,
+    calls_of_every_kind,
     contract_paths,
     preflight,
     raw,
@@ -129,29 +126,6 @@ def assert_shared(headers: Any, origin: str) -> None:
     assert {"retry-after", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"} <= exposed
     assert "x-request-id" in exposed
     assert "*" not in "".join(value for name, value in headers.items() if name.startswith("access-control-"))
-
-
-def calls_of_every_kind(
-    world: World, anonymous: Browser
-) -> list[tuple[Browser, str, str, dict[str, Any], int]]:
-    """(caller, method, path, options, status) of one request for each kind of answer."""
-    return [
-        (world.staff, "GET", "/api/patients", {}, 200),
-        (world.staff, "POST", "/api/patients", {"json": chart()}, 201),
-        (world.staff, "OPTIONS", "/api/patients", {}, 204),
-        (world.staff, "POST", "/api/patients", {"json": {}}, 400),
-        (anonymous, "GET", "/api/patients", {}, 401),
-        (anonymous, "POST", "/api/auth/login", {"json": {"email": "no@one", "password": "x"}}, 401),
-        (anonymous, "POST", "/api/auth/refresh", {}, 401),
-        (world.patient, "POST", "/api/patients", {"json": chart()}, 403),
-        (world.staff, "GET", UNKNOWN, {}, 404),
-        (anonymous, "GET", "/api/nothing", {}, 404),
-        (anonymous, "DELETE", "/api/patients", {}, 405),
-        (world.staff, "POST", "/api/patients", {"content": LARGE, "headers": JSON}, 413),
-        (world.staff, "POST", "/api/patients", {"content": b"{}", "headers": TEXT}, 415),
-        (anonymous, "GET", "/openapi.json", {}, 200),
-        (anonymous, "GET", "/health/live", {}, 200),
-    ]
 
 
 @pytest.mark.parametrize("origin", [LISTED, "http://localhost:3000"])

@@ -3,7 +3,6 @@
 import json
 import socket
 import time
-from typing import Any
 
 import httpx
 import pytest
@@ -11,43 +10,17 @@ import pytest
 from api.contract import contract
 from tests.api.http.helpers import (
     FOREIGN,
-    JSON,
-    LARGE,
     LISTED,
-    TEXT,
-    UNKNOWN,
     assert_secured,
+    calls_of_every_kind,
     contract_paths,
     preflight,
 )
 from tests.support.client import Browser
-from tests.support.factories import World, chart
+from tests.support.factories import World
 from tests.support.service import Backend, Service
 
 # What every answer carries
-
-
-def calls_of_every_kind(
-    world: World, anonymous: Browser
-) -> list[tuple[Browser, str, str, dict[str, Any], int]]:
-    """(caller, method, path, options, status) of one request for each kind of answer."""
-    return [
-        (world.staff, "GET", "/api/patients", {}, 200),
-        (world.staff, "POST", "/api/patients", {"json": chart()}, 201),
-        (world.staff, "OPTIONS", "/api/patients", {}, 204),
-        (world.staff, "GET", "/api/patients?page=0", {}, 400),
-        (anonymous, "GET", "/api/patients", {}, 401),
-        (world.patient, "POST", "/api/patients", {"json": chart()}, 403),
-        (world.staff, "GET", UNKNOWN, {}, 404),
-        (anonymous, "GET", "/nothing", {}, 404),
-        (anonymous, "DELETE", "/api/patients", {}, 405),
-        (world.staff, "POST", "/api/patients", {"content": LARGE, "headers": JSON}, 413),
-        (world.staff, "POST", "/api/patients", {"content": b"{}", "headers": TEXT}, 415),
-        (anonymous, "POST", "/api/auth/logout", {}, 200),
-        (anonymous, "GET", "/health/ready", {}, 200),
-        (anonymous, "GET", "/openapi.yaml", {}, 200),
-        (anonymous, "GET", "/docs", {}, 200),
-    ]
 
 
 def test_every_answer_has_the_security_headers(world: World, anonymous: Browser) -> None:
