@@ -130,8 +130,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         settings.require_sound()
         return msgspec.structs.replace(
             settings,
-            cors_origins=normalized("CORS_ORIGINS", ORIGINS, parse_origin, settings.cors_origins),
-            trusted_proxies=normalized("TRUSTED_PROXIES", PROXIES, parse_network, settings.trusted_proxies),
+            cors_origins=normalize_each("CORS_ORIGINS", ORIGINS, parse_origin, settings.cors_origins),
+            trusted_proxies=normalize_each(
+                "TRUSTED_PROXIES", PROXIES, parse_network, settings.trusted_proxies
+            ),
         )
 
     def require_sound(self) -> None:
@@ -218,7 +220,9 @@ def require_usable(name: str, problems: Iterable[str]) -> None:
         raise SettingsError(f"{name} {problem}")
 
 
-def normalized(name: str, rule: str, parse: Callable[[str], str], values: Sequence[str]) -> tuple[str, ...]:
+def normalize_each(
+    name: str, rule: str, parse: Callable[[str], str], values: Sequence[str]
+) -> tuple[str, ...]:
     """The values of a list in the one form in which they are compared, each once."""
     try:
         return tuple(dict.fromkeys(parse(value) for value in values))

@@ -215,7 +215,7 @@ class Sessions:
             await self.reader.run(SEEN, BySession(session=session_id))
         return Caller(id=row.id, email=row.email, role=row.role, session_id=row.session_id)
 
-    async def holds(self, transaction: Transaction, caller: Caller) -> bool:
+    async def is_current(self, transaction: Transaction, caller: Caller) -> bool:
         """Whether the caller's session is alive and their e-mail and role are unchanged. If so, that
         stays true until the transaction ends."""
         return await transaction.first(self.same, same_as(caller)) is not None

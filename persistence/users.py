@@ -240,7 +240,7 @@ async def page(
     return await listing(caller.role, filters, linked).find(source, page, limit, parameters)
 
 
-def chosen(caller: Role, filters: frozenset[str], linked: bool | None) -> list[ColumnElement[bool]]:
+def filters_for(caller: Role, filters: frozenset[str], linked: bool | None) -> list[ColumnElement[bool]]:
     where = list(readable_by(caller))
     if "role" in filters:
         where.append(User.role == bindparam("role", type_=User.role.type))
@@ -264,7 +264,7 @@ def kinds_of(caller: Role, role: Role | None, status: AccountStatus | None) -> l
 
 @lru_cache
 def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery[Listed, UserRow]:
-    where = chosen(caller, filters, linked)
+    where = filters_for(caller, filters, linked)
     order = (User.sort_name, User.id)
     return PagedQuery(
         UserRow,
@@ -283,7 +283,7 @@ def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> Paged
 
 @lru_cache
 def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> SearchQuery[Listed, UserRow]:
-    return SearchQuery(UserRow, Listed, User, COLUMNS, chosen(caller, filters, linked))
+    return SearchQuery(UserRow, Listed, User, COLUMNS, filters_for(caller, filters, linked))
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:

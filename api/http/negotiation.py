@@ -44,15 +44,15 @@ def weight(ranges: list[tuple[str, float]], kind: str) -> float | None:
 def parse_media_ranges(text: str) -> Iterator[tuple[str, float]]:
     """(media range in lower case, weight) of each element of an Accept header. Parameters are skipped,
     because all our JSON is UTF-8. Raises ValueError if the header is malformed."""
-    at = match_or_raise(BLANKS, text, 0).end()
+    at = require_match_at(BLANKS, text, 0).end()
     while at < len(text):
         if text[at] != ",":  # RFC 9110, 5.6.1.2: empty elements are ignored
-            found = match_or_raise(MEDIA_RANGE, text, at)
+            found = require_match_at(MEDIA_RANGE, text, at)
             at, given = parse_parameters(text, found.end())
             yield f"{found[1]}/{found[2]}".lower(), given
             if at < len(text) and text[at] != ",":
                 raise ValueError(text)
-        at = match_or_raise(BLANKS, text, at + 1).end()
+        at = require_match_at(BLANKS, text, at + 1).end()
 
 
 def parse_parameters(text: str, at: int) -> tuple[int, float]:
@@ -60,7 +60,7 @@ def parse_parameters(text: str, at: int) -> tuple[int, float]:
     malformed weight."""
     given = None
     while at < len(text) and text[at] == ";":
-        found = match_or_raise(PARAMETER, text, at)
+        found = require_match_at(PARAMETER, text, at)
         at = found.end()
         if found[1] and found[1].lower() == "q":
             if given is not None or not WEIGHT.fullmatch(found[2]):
@@ -69,7 +69,7 @@ def parse_parameters(text: str, at: int) -> tuple[int, float]:
     return at, 1.0 if given is None else given
 
 
-def match_or_raise(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+def require_match_at(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
     found = pattern.match(text, min(at, len(text)))
     if found is None:
         raise ValueError(text)

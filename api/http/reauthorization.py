@@ -53,7 +53,7 @@ async def is_still_signed_in(transaction: Transaction, request: StrictRequest) -
     transaction ends. Whatever it says, the session is not checked again."""
     caller = request.caller
     transaction.skip_session_check()
-    if caller is None or not await request.service(Sessions).holds(transaction, caller):
+    if caller is None or not await request.service(Sessions).is_current(transaction, caller):
         return False
     stop_rechecking(request)
     return True

@@ -95,7 +95,7 @@ def require_names(row: RowType, names: Sequence[str], *, and_more: bool = False)
 
 def require_type(name: str, annotation: Any, column: AnyColumn, is_of_optional: bool) -> None:
     declared = members(annotation)
-    if all(isinstance(column.type, JSON) or fits(one, column.type) for one in declared - {NoneType}):
+    if all(isinstance(column.type, JSON) or is_of_type(one, column.type) for one in declared - {NoneType}):
         nullable = is_nullable(column)
         if nullable is None or is_of_optional or nullable == (NoneType in declared):
             return
@@ -110,14 +110,14 @@ def is_nullable(column: AnyColumn) -> bool | None:
     return column.nullable if isinstance(column, Column) else None
 
 
-def fits(annotation: Any, kind: AnyType, *, is_parameter: bool = False) -> bool:
+def is_of_type(annotation: Any, kind: AnyType, *, is_parameter: bool = False) -> bool:
     """Whether values of the SQL type are of the Python type; `is_parameter`: the other way about, where an
     enumeration's member is text as well."""
     if isinstance(kind, JSON):
         return True  # SQL does not say what is inside
     if isinstance(kind, ARRAY):
         is_list = get_origin(annotation) in ((list, Sequence) if is_parameter else (list,))
-        return is_list and all(fits(one, kind.item_type) for one in get_args(annotation))
+        return is_list and all(is_of_type(one, kind.item_type) for one in get_args(annotation))
     python = kind.python_type  # `object` where SQLAlchemy does not know: give the expression a `type_`
     is_text = is_parameter and python is str and isinstance(annotation, type)
     return annotation is python or (is_text and issubclass(annotation, StrEnum))
@@ -145,7 +145,7 @@ def require_parameters(declared: Sequence[type], statement: AnyStatement) -> Non
             continue
         types = members(annotation)
         if not isinstance(statement, TextClause) and not all(
-            fits(one, kind, is_parameter=True) for one in types - {NoneType}
+            is_of_type(one, kind, is_parameter=True) for one in types - {NoneType}
         ):
             raise TypeError(f"{takes} has {name} as {annotation}, its statement takes {kind!r}")
         if NoneType in types and name not in parameters and not written[name].nullable:

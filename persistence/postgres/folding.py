@@ -28,11 +28,11 @@ def fold(value: str) -> str:
         return value.lower().replace("`", "'")
     before = ""
     while before != value:
-        before, value = value, plain(value)
+        before, value = value, fold_once(value)
     return value
 
 
-def plain(value: str) -> str:
+def fold_once(value: str) -> str:
     alike = normalize("NFC", value).translate(ALIKE)
     spelled = normalize("NFKD", alike).casefold().translate(ALIKE)
     return normalize("NFC", without_accents(normalize("NFKD", spelled)))

@@ -127,7 +127,7 @@ class Rows(Generic[R]):
     def __init__(self, row: type[R], columns: Sequence[AnyColumn] = ()) -> None:
         """`columns`: of those that are known, which is all but those of SQL written by hand."""
         self.width = len(list(fields_of(row)))
-        self.make = maker(row)
+        self.make = row_maker(row)
         self.decoders = [
             (at, decode) for at, one in enumerate(columns[: self.width]) if (decode := decoder(one.type))
         ]
@@ -168,7 +168,7 @@ class Query(Statement[T], Generic[T, R]):
         return self.rows_of(records)
 
 
-def maker(row: type[R]) -> Callable[[Sequence[object]], R]:
+def row_maker(row: type[R]) -> Callable[[Sequence[object]], R]:
     """Makes a row of the values of its columns, in which those of a nested row stand in its place. Such a
     row is None, where it may be, if its first column is."""
     make = partial(tuple.__new__, row)  # what `row._make` does, at half the time
@@ -190,7 +190,7 @@ def maker(row: type[R]) -> Callable[[Sequence[object]], R]:
 
 
 def part(row: type[R], place: slice, is_optional: bool) -> Callable[[Sequence[object]], R | None]:
-    make = maker(row)
+    make = row_maker(row)
     return lambda values: None if is_optional and values[place.start] is None else make(values[place])
 
 
