@@ -3,9 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart, registration
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_visit_from_registration_to_sign_out(world: World) -> None:

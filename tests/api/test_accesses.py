@@ -12,6 +12,8 @@ from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.service import Backend
 
+pytestmark = pytest.mark.slow
+
 BEGIN = datetime(2026, 3, 29, 0, 55, tzinfo=UTC)  # clocks change in Europe five minutes later
 ADD = (
     "INSERT INTO audit_events "

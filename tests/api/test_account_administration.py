@@ -35,6 +35,7 @@ def cohort(world: World) -> dict[str, dict[str, Any]]:
 
 
 class TestPasswordSetByAnAdministrator:
+    @pytest.mark.slow
     def test_a_password_set_by_an_administrator_ends_every_session(
         self, service: Service, world: World, at_both: Callable[[Browser], list[Browser]]
     ) -> None:
@@ -48,6 +49,7 @@ class TestPasswordSetByAnAdministrator:
         assert service.browser().login(me["email"], PASSWORD).status_code == 401
         assert service.browser().login(me["email"], OTHER_PASSWORD).status_code == 200
 
+    @pytest.mark.slow
     def test_a_password_set_by_an_administrator_clears_the_failed_attempts(
         self, backend: Backend, world: World
     ) -> None:
@@ -80,6 +82,7 @@ class TestPasswordSetByAnAdministrator:
 
 
 class TestList:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("query", "expected"),
         [
@@ -176,6 +179,7 @@ class TestList:
 
 
 class TestChangingAnAccount:
+    @pytest.mark.slow
     def test_an_approved_account_may_sign_in(self, anonymous: Browser, world: World) -> None:
         """Contract, accounts: "`pending` until an administrator approves it"."""
         body = registration(Role.DOCTOR)
@@ -186,6 +190,7 @@ class TestChangingAnAccount:
         assert anonymous.login(body["email"], PASSWORD).status_code == 200
         assert approved.json() == anonymous.me() | {"status": "active"}
 
+    @pytest.mark.slow
     def test_disabling_an_account_ends_its_sessions_on_every_instance(
         self, service: Service, world: World, at_both: Callable[[Browser], list[Browser]]
     ) -> None:
@@ -201,6 +206,7 @@ class TestChangingAnAccount:
         assert statuses(copies) == {401}, "what has ended does not come back"
         assert service.browser().login(me["email"], PASSWORD).status_code == 200
 
+    @pytest.mark.slow
     def test_changing_an_accounts_role_ends_its_sessions_and_drops_fields_of_the_old_role(
         self, service: Service, world: World, at_both: Callable[[Browser], list[Browser]]
     ) -> None:
@@ -260,6 +266,7 @@ class TestChangingAnAccount:
 class TestTheLastAdministrator:
     """Contract, accounts: "The last active admin cannot be disabled or demoted (400)"."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", [{"status": "disabled"}, {"role": "staff"}])
     def test_the_last_administrator_can_neither_be_disabled_nor_demoted(
         self, world: World, change: dict[str, str]
@@ -278,6 +285,7 @@ class TestTheLastAdministrator:
         assert world.admin.get(ME).status_code == 200
         assert world.admin.patch(f"/api/users/{pending['id']}", {"role": "staff"}).status_code == 200
 
+    @pytest.mark.slow
     def test_one_administrator_remains_when_all_resign_at_once(
         self, populated: tuple[Backend, dict[str, dict[str, str]], float]
     ) -> None:

@@ -13,6 +13,7 @@ from tests.support.factories import World
 # Contract, "Appointments": scheduled, then completed or cancelled for good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["completed", "cancelled"])
 def test_completed_and_cancelled_appointments_cannot_change(world: World, end: str) -> None:
     some = world.appointment(date=world.past_slot())
@@ -55,6 +56,7 @@ def test_equal_values_in_an_appointment_change_count_as_absent(world: World, end
         assert change(world.staff, some, status=end, date=some["date"], notes="new").json()["notes"] == "new"
 
 
+@pytest.mark.slow
 def test_an_appointment_may_be_completed_and_moved_in_one_change(world: World, doctors: list[str]) -> None:
     """It took place at another time than planned, when others have appointments: only scheduled ones
     overlap."""
@@ -114,6 +116,7 @@ def test_patients_cannot_complete_appointments_or_change_notes(
     assert change(world.patient, some, status="cancelled").json() == FINAL
 
 
+@pytest.mark.slow
 def test_appointments_of_other_people_are_404(world: World, own_chart: dict[str, Any]) -> None:
     """Doctors and patients see and change their own; the rest is the same 404 as an unknown id."""
     foreign = world.appointment(doctorId=world.other_doctor.me()["id"])

@@ -6,6 +6,8 @@ from tests.support.appointments import change, later, listed
 from tests.support.factories import World
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 # Requirement, section 5, GET: filters and order
 
 

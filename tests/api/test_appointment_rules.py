@@ -20,6 +20,8 @@ from tests.support.factories import World
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 PAST = {"detail": "date: must not be in the past"}
 
 

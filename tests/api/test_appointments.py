@@ -51,6 +51,7 @@ def test_empty_absent_and_null_notes_are_answered_as_null(world: World, notes: s
 # Contract, "Who may do what": booking
 
 
+@pytest.mark.slow
 def test_staff_book_any_patient_with_any_doctor(world: World, doctors: list[str]) -> None:
     for doctor in doctors:
         assert book(world.staff, world.chart()["id"], doctor, world.slot()).status_code == 201

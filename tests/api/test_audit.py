@@ -56,6 +56,7 @@ def test_audit_events_contain_no_medical_text_passwords_or_tokens(
         assert secret not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("action", "act"),
     [
@@ -83,6 +84,7 @@ def test_every_audited_operation_leaves_exactly_one_event(
     assert len(new(backend, since, action)) == 1
 
 
+@pytest.mark.slow
 def test_sign_in_failure_lock_and_sign_out_leave_audit_events(
     backend: Backend, world: World, since: int
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_chart_is_not_shown_if_the_audit_event_cannot_be_stored(world: World, 
     assert world.doctor.get(f"/api/patients/{patient['id']}").status_code == 200
 
 
+@pytest.mark.slow
 def test_concurrent_reads_lose_no_audit_event(world: World, backend: Backend, since: int) -> None:
     """Requests share commits; each has its row when it is answered."""
     patient = world.chart()
@@ -221,6 +224,7 @@ def test_only_administrators_read_the_audit_trail(role: Role, world: World) -> N
     assert world.people[role].get("/api/audit").status_code == 403
 
 
+@pytest.mark.slow
 def test_patients_see_who_opened_their_chart(world: World) -> None:
     browser, patient = world.linked_patient()
     world.doctor.get(f"/api/patients/{patient['id']}")
@@ -252,6 +256,7 @@ def test_an_empty_list_of_records_counts_as_an_access_to_the_chart(world: World)
     ]
 
 
+@pytest.mark.slow
 def test_an_empty_list_of_a_patients_own_records_counts_as_an_access(world: World, backend: Backend) -> None:
     browser, patient = world.linked_patient()
     since = newest(backend)
@@ -259,6 +264,7 @@ def test_an_empty_list_of_a_patients_own_records_counts_as_an_access(world: Worl
     assert named(backend, since, "record.list") == ([], {patient["id"]})
 
 
+@pytest.mark.slow
 def test_a_patient_asking_for_records_of_a_foreign_chart_is_no_access_to_it(world: World) -> None:
     _, patient = world.linked_patient()
     total = world.admin.get(f"/api/patients/{patient['id']}/accesses").json()["total"]

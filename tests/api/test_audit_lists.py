@@ -85,6 +85,7 @@ def test_an_audit_event_names_a_hundred_targets_at_most(world: World, backend: B
         assert charts == set(expected)
 
 
+@pytest.mark.slow
 def test_the_audit_event_of_an_unfiltered_list_names_what_the_page_shows(
     world: World, backend: Backend
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_audit_event_of_an_unfiltered_list_names_what_the_page_shows(
             assert len(row["patient_ids"]) == (0 if noun == "users" else len(shown))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["date=2099-07-01", "status=cancelled", "date=2099-07-01&status=cancelled"])
 def test_the_audit_event_of_filtered_appointments_names_what_matched(
     query: str, world: World, backend: Backend
@@ -147,6 +149,7 @@ def test_the_audit_event_of_filtered_records_names_what_matched(
     )
 
 
+@pytest.mark.slow
 def test_the_audit_event_of_filtered_accounts_names_what_matched(world: World, backend: Backend) -> None:
     """Only the accounts: nothing of the charts that are linked to them was shown."""
     term = f"account{uuid4().hex[:8]}"
@@ -171,6 +174,7 @@ def test_the_audit_event_of_filtered_accounts_names_what_matched(world: World, b
             assert charts == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["role=staff", "status=active", "linked=true", "linked=false"])
 def test_the_audit_event_of_each_account_filter_names_what_matched(
     query: str, world: World, backend: Backend

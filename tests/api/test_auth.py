@@ -47,6 +47,7 @@ def login_while(backend: Backend, browser: Browser, me: dict[str, Any], *stateme
 
 
 class TestLogin:
+    @pytest.mark.slow
     def test_login_answers_the_user_and_sets_both_cookies_to_the_letter(
         self, anonymous: Browser, registered_email: str
     ) -> None:
@@ -106,6 +107,7 @@ class TestLogin:
         assert answer.status_code == 400
         assert answer.json()["detail"].startswith(detail)
 
+    @pytest.mark.slow
     def test_a_disabled_account_gets_403_for_the_right_password_and_401_for_a_wrong_one(
         self, world: World
     ) -> None:
@@ -118,6 +120,7 @@ class TestLogin:
         assert (wrong.status_code, wrong.json()) == (401, INVALID)
         assert cookies_set(right) == []
 
+    @pytest.mark.slow
     def test_a_password_changed_while_it_is_being_checked_opens_no_session(
         self, backend: Backend, world: World
     ) -> None:
@@ -134,6 +137,7 @@ class TestLogin:
         assert (login.status_code, login.json()) == (401, INVALID)
         assert late.get("/api/users/me").status_code == 401
 
+    @pytest.mark.slow
     def test_login_answers_the_account_as_it_is_after_the_password_was_checked(
         self, backend: Backend, world: World
     ) -> None:
@@ -216,6 +220,7 @@ class TestLogout:
         self.log_out(service.browser({"access_token": token}))
         assert signed_in.get("/api/users/me").status_code == 200
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "cookies",
         [

@@ -42,6 +42,7 @@ def test_anonymous_callers_cannot_read_the_clinic(anonymous: Browser) -> None:
     assert anonymous.get("/api/clinic").status_code == 401
 
 
+@pytest.mark.slow
 def test_the_clinic_is_as_the_settings_say(world: World, backend: Backend) -> None:
     changed = read(
         CLINIC_NAME="  Poliklinik Şişli ",
@@ -58,6 +59,7 @@ def test_the_clinic_is_as_the_settings_say(world: World, backend: Backend) -> No
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
 def test_today_is_the_date_in_the_clinics_time_zone(world: World, backend: Backend, zone: str) -> None:
     """The time zones furthest east and west have another date for some hours of every day."""

@@ -137,6 +137,7 @@ def test_total_appointments_counts_every_status(world: World, moved: Callable[[B
     assert stats(world.admin)["totalAppointments"] == world.admin.get("/api/appointments").json()["total"]
 
 
+@pytest.mark.slow
 def test_revenue_sums_the_fees_of_completed_appointments_as_booked(
     world: World, backend: Backend, moved: Callable[[Browser], Moved]
 ) -> None:
@@ -270,6 +271,7 @@ def test_pending_reports_counts_completed_appointments_without_a_record(
     check()
 
 
+@pytest.mark.slow
 def test_a_record_counts_as_report_from_the_first_instant_of_the_clinic_day(
     world: World,
     backend: Backend,
@@ -332,6 +334,7 @@ def test_the_staff_dashboard_counts_all_charts_and_scheduled_appointments(
     assert stats(world.staff)["scheduledAppointments"] == counted
 
 
+@pytest.mark.slow
 def test_pending_registrations_counts_active_patient_accounts_without_a_chart(
     world: World, backend: Backend, anonymous: Browser, moved: Callable[[Browser], Moved]
 ) -> None:

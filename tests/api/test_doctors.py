@@ -96,6 +96,7 @@ def test_an_unknown_or_malformed_doctor_id_is_404(world: World, id: str) -> None
     assert answer.json() == {"detail": "Doctor not found"}
 
 
+@pytest.mark.slow
 def test_doctors_are_ordered_by_name_then_id(world: World) -> None:
     """Contract, "Paging and search": case aside; equal names by id, page after page."""
     names = ["aaron", "AARON", " Aaron ", "Aaron", "aaron b", "Aaron A"]

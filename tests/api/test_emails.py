@@ -10,6 +10,8 @@ from api.http.fields import INVISIBLE, is_visible
 from tests.support.factories import PASSWORD, World, chart, registration
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 COMPOSED, DECOMPOSED = "jos\u00e9", "jose\u0301"
 UNSEEN = [
     "\u200b", "\u200d", "\u2060", "\u00ad", "\u202e", "\u2066", "\u180e", "\u034f", "\ufe0f",

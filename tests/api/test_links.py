@@ -92,6 +92,7 @@ def test_only_patient_accounts_can_be_linked(world: World, role: Role) -> None:
     assert refused.json() == {"detail": "userId: must be an active patient account"}
 
 
+@pytest.mark.slow
 def test_only_active_accounts_can_be_linked(world: World, backend: Backend) -> None:
     """A pending one, from a clinic that approves patients by hand, and a disabled one. A link that stands
     when its account is disabled stays, and the same pair again is 200."""
@@ -128,6 +129,7 @@ def test_linking_an_unknown_chart_or_account_is_404(world: World) -> None:
     assert world.staff.put(f"/api/patients/{some['id']}/account", {}).status_code == 400
 
 
+@pytest.mark.slow
 def test_staff_cannot_read_a_linked_account_that_is_no_longer_a_patients(world: World) -> None:
     """Contract, "Who may do what": staff see "patient accounts only", when a linked one has changed too."""
     browser, chart_ = world.linked_patient()
@@ -148,6 +150,7 @@ def test_staff_cannot_read_a_linked_account_that_is_no_longer_a_patients(world: 
 AGAIN = {"detail": "This chart was linked before: only admin may link it again"}
 
 
+@pytest.mark.slow
 def test_staff_cannot_link_a_chart_that_was_linked_before(world: World) -> None:
     """Neither to the same account nor to another, also if it was unlinked; refused before either is looked
     up."""
@@ -189,6 +192,7 @@ def test_staff_cannot_link_a_chart_again_that_staff_or_an_admin_linked(
         assert (refused.status_code, refused.json()) == (403, AGAIN)
 
 
+@pytest.mark.slow
 def test_a_refused_link_leaves_the_chart_unlinked(world: World) -> None:
     some, (patient, me) = world.chart(), world.account()
     path = f"/api/patients/{some['id']}/account"
@@ -198,6 +202,7 @@ def test_a_refused_link_leaves_the_chart_unlinked(world: World) -> None:
     assert [seen["id"] for seen in patients_of(patient)] == [some["id"]]
 
 
+@pytest.mark.slow
 def test_changing_an_accounts_role_and_back_does_not_let_staff_link_its_chart_again(world: World) -> None:
     """Neither the account's role nor a new account with the chart's e-mail address makes way for a link."""
     browser, some = world.linked_patient()
@@ -211,6 +216,7 @@ def test_changing_an_accounts_role_and_back_does_not_let_staff_link_its_chart_ag
     assert patients_of(twin) == []
 
 
+@pytest.mark.slow
 def test_the_first_link_by_staff_is_shown_with_who_made_it(world: World) -> None:
     """To the patient and to an administrator; the refused second one is in the trail."""
     browser, some = world.linked_patient()

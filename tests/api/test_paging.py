@@ -41,6 +41,7 @@ def test_patients_are_ordered_by_name_then_id(world: World) -> None:
     assert [id for id in every if id in ids] == ids
 
 
+@pytest.mark.slow
 def test_accounts_and_doctors_are_ordered_and_searched_alike(world: World) -> None:
     names = ["Zed Überall", "Ángel Überall", "Łukasz Überall", "Ibrahim Überall", "İbrahim Überall"]
     for name in names:
@@ -144,6 +145,7 @@ def test_every_list_has_the_same_defaults_and_an_empty_page_past_the_end(
     assert past == {**first, items: [], **({"page": 2147483647, "limit": 100} if "page" in first else {})}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "path", "items"), LISTS)
 @pytest.mark.parametrize(
     ("parameter", "values"),

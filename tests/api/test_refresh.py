@@ -112,6 +112,7 @@ class TestRefresh:
         assert {len(cookies_set(answer)) for answer in answers} == {2}
         assert len({claims(tab.cookies["refresh_token"])["jti"] for tab in tabs}) == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rotations", [1, 2], ids=["once replaced", "twice replaced"])
     def test_a_used_refresh_token_presented_later_ends_the_session(
         self, backend: Backend, service: Service, registered_email: str, signed_in: Browser, rotations: int
@@ -172,6 +173,7 @@ class TestRefresh:
 class TestClocks:
     """Contract, accounts: 30 s are 30 s by one clock, PostgreSQL's, whatever the instances think."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["behind, then ahead", "ahead, then behind"])
     def test_reuse_of_a_refresh_token_is_judged_by_the_databases_clock(
         self, backend: Backend, instances: tuple[str, str], signed_in: Browser, order: tuple[int, int]

@@ -11,6 +11,8 @@ from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 PENDING = {"detail": "This account is waiting for approval by an administrator"}
 INVALID = {"detail": "Invalid email or password"}
 

@@ -10,6 +10,8 @@ from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World
 from tests.support.service import KEY, Backend, Service
 
+pytestmark = pytest.mark.slow
+
 
 def elsewhere(browser: Browser, instance: Service) -> Browser:
     return instance.browser(browser.cookies)

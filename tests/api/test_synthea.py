@@ -55,6 +55,8 @@ from tests.support.synthea import (
     today_here,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clinic(servers: Backend) -> Iterator[Clinic]:

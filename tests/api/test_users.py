@@ -119,6 +119,7 @@ class TestChangingMe:
 
 
 class TestOwnPassword:
+    @pytest.mark.slow
     def test_a_new_own_password_ends_every_session_and_opens_a_new_one(
         self, service: Service, world: World, at_both: Callable[[Browser], list[Browser]]
     ) -> None:
@@ -156,6 +157,7 @@ class TestOwnPassword:
         assert answer.json() == {"detail": "currentPassword: is not the current password"}
         assert world.patient.get(ME).status_code == 200
 
+    @pytest.mark.slow
     def test_of_two_concurrent_password_changes_one_is_made(
         self, service: Service, second_instance: Service, world: World
     ) -> None:
@@ -177,6 +179,7 @@ class TestOwnPassword:
         assert sessions[winner].get(ME).status_code == 200
         assert sessions[1 - winner].get(ME).status_code == 401
 
+    @pytest.mark.slow
     def test_a_password_change_whose_session_was_ended_by_another_is_401(
         self, backend: Backend, service: Service, world: World
     ) -> None:

@@ -11,6 +11,8 @@ from tests.support.command import COMMAND, Refusal, environment, medisecure, set
 from tests.support.factories import PASSWORD, registration
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = {"DATABASE_URL": "postgresql://127.0.0.1:1/x"}
 
 

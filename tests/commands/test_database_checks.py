@@ -21,6 +21,7 @@ def name_of(backend: Backend) -> str:
     return str(backend.sql("SELECT current_database()")[0][0])
 
 
+@pytest.mark.slow
 def test_serve_and_migrate_refuse_a_database_that_is_not_utf8(new_database: Callable[..., Backend]) -> None:
     latin = new_database("ENCODING latin1 TEMPLATE template0 LOCALE 'C'")
     assert find_problem_of(latin).startswith("the database holds text in LATIN1")
@@ -66,6 +67,7 @@ def app(migrated: Backend) -> Iterator[Backend]:
         yield app
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("revoked", "lacking"),
     [
@@ -99,6 +101,7 @@ def test_every_table_says_what_the_service_does_with_it() -> None:
     assert set(Base.metadata.tables) - of_their_owner <= set(NEEDED), missing
 
 
+@pytest.mark.slow
 def test_serve_refuses_a_role_that_may_not_use_the_schema(migrated: Backend, app: Backend) -> None:
     migrated.sql(f"REVOKE USAGE ON SCHEMA public FROM public, {app.sql('SELECT current_user')[0][0]}")
     assert "lacks USAGE on the schema public" in find_problem_of(app)
@@ -117,6 +120,7 @@ def test_serve_refuses_a_file_of_certificates_that_has_none(servers: Backend) ->
     )
 
 
+@pytest.mark.slow
 def test_serve_refuses_passwords_that_everyone_knows(migrated: Backend) -> None:
     settings = settings_of(migrated)
     assert medisecure("load-demo", "--yes-known-passwords", **settings).returncode == 0
@@ -131,6 +135,7 @@ def test_serve_refuses_a_time_zone_that_postgresql_does_not_know(migrated: Backe
     assert "does not know the time zone localtime" in problem
 
 
+@pytest.mark.slow
 def test_serve_refuses_a_database_that_lacks_a_migration_and_not_one_that_is_ahead(migrated: Backend) -> None:
     settings = settings_of(migrated)
     [[head]] = migrated.sql("SELECT version_num FROM alembic_version")

@@ -29,6 +29,8 @@ from tests.support.running import (
 )
 from tests.support.service import KEY, Backend
 
+pytestmark = pytest.mark.slow
+
 DEMO_ACCOUNTS = ["admin@example.com", "doctor@example.com", "staff@example.com", "patient@example.com"]
 
 

@@ -8,10 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.command import environment, settings_of
 from tests.support.running import free_port
 from tests.support.service import Backend
+
+pytestmark = pytest.mark.slow
 
 CONTAINERFILE = Path(__file__).parents[2] / "Containerfile"
 MODULES = {"markdown-it-py": "markdown_it", "rich-click": "rich_click"}

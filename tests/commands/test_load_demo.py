@@ -1,6 +1,8 @@
 """`medisecure load-demo`: the demo data into an empty database only, and into an external one only if that is
 meant."""
 
+import pytest
+
 from persistence import demo
 from persistence.migrations.commands import upgrade
 from tests.support.command import Refusal, medisecure
@@ -9,6 +11,7 @@ from tests.support.service import Backend, Service
 NOT_EMPTY = "medisecure: the database is not empty; the demo data goes into an empty one only"
 
 
+@pytest.mark.slow
 def test_load_demo_needs_an_option_for_an_external_database(unmigrated: Backend, refusal: Refusal) -> None:
     assert "--yes-known-passwords" in refusal("load-demo", DATABASE_URL=unmigrated.database_url)
     assert unmigrated.sql("SELECT 1 FROM pg_tables WHERE schemaname = 'public'") == []

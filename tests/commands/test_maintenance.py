@@ -13,6 +13,8 @@ from tests.support.command import create_admin, granted_role, medisecure, settin
 from tests.support.factories import PASSWORD, chart
 from tests.support.service import KEY, Backend, Service
 
+pytestmark = pytest.mark.slow
+
 
 def wait_until_sealed(backend: Backend) -> None:
     for _ in range(100):

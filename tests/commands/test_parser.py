@@ -9,6 +9,8 @@ import pytest
 from api.commands.parser import COMMANDS, build_parser
 from tests.support.command import Refusal, medisecure
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_lists_every_command() -> None:
     shown = medisecure("--help")

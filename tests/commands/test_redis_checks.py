@@ -143,6 +143,7 @@ def test_serve_waits_for_a_redis_that_is_full(servers: Backend, valkey: str) -> 
             server.config_set("maxmemory", "0")
 
 
+@pytest.mark.slow
 def test_serve_refuses_a_redis_cluster(servers: Backend, tmp_path: Path) -> None:
     """There, the keys of one script are on several nodes."""
     program, port = find_program(), free_port()
@@ -175,6 +176,7 @@ def is_answering(server: "redis.Redis") -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_dev_refuses_a_redis_replica(valkey: str, tmp_path: Path) -> None:
     with redis.Redis.from_url(valkey) as server:
         configure(server, "REPLICAOF 127.0.0.1 1")

@@ -13,6 +13,8 @@ from tests.support.factories import PASSWORD
 from tests.support.running import Running, is_running, serving, wait_until
 from tests.support.service import Backend
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hush-hush-0123456789-0123456789-0123456789"
 GOOD_KEY = "`python3 -c 'import secrets; print(secrets.token_urlsafe(48))'`"
 REFUSALS = {

@@ -42,6 +42,7 @@ def test_the_environment_file_of_the_requirement_is_read_as_it_stands() -> None:
     )
 
 
+@pytest.mark.slow
 def test_each_setting_of_the_requirement_has_its_effect(servers: Backend) -> None:
     """Requirement, Environment Variables (.env), seen from outside: where the account and the failed sign-in
     are kept, what signs the tokens, and how long the cookies live."""
@@ -271,6 +272,7 @@ def test_a_number_out_of_its_bounds_is_refused(name: str, bounds: tuple[int, int
         )
 
 
+@pytest.mark.slow
 def test_secrets_come_from_files_that_name_file_settings_point_to(migrated: Backend, tmp_path: Path) -> None:
     """SECRET_KEY_FILE and the others, as orchestrators mount them."""
     file = tmp_path / "url"

@@ -16,6 +16,8 @@ from tests.support.factories import PASSWORD, registration
 from tests.support.running import is_running, serving, wait_until
 from tests.support.service import Backend
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stopped() -> Iterator[tuple[Path, Backend]]:

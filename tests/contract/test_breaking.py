@@ -159,12 +159,14 @@ COMPATIBLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value", "complaint"), BREAKING)
 def test_breaking_changes_of_the_contract_are_caught(path: str, value: Any, complaint: str) -> None:
     found = breaking_changes(contract(), changed(contract(), path, value))
     assert any(complaint in change for change in found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value"), COMPATIBLE)
 def test_compatible_changes_of_the_contract_pass(path: str, value: Any) -> None:
     assert breaking_changes(contract(), changed(contract(), path, value)) == []

@@ -26,6 +26,7 @@ def test_the_document_is_valid_openapi() -> None:
     validate(contract(), cls=OpenAPIV31SpecValidator)
 
 
+@pytest.mark.slow
 def test_no_key_is_in_the_document_twice() -> None:
     """YAML readers would silently take the last one."""
 

@@ -4,11 +4,14 @@ import sys
 from pathlib import Path
 from typing import is_typeddict
 
+import pytest
 from vulture import Vulture  # type: ignore[import-untyped]  # it has no types
 
 from persistence.models import Base
 from tests.support.documents import FOLDERS, ROOT
 from tests.support.shapes import structs
+
+pytestmark = pytest.mark.slow
 
 # Handlers, which Litestar calls, and what pytest and Schemathesis call.
 CALLED_BY_DECORATOR = ["@get*", "@post", "@patch", "@put", "@delete", "@pytest.*", "@schemathesis.*"]

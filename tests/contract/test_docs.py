@@ -69,6 +69,7 @@ def what_is_missing(cited: Citation) -> list[str]:
     return missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_cited_passages_exist(module: Path) -> None:
     """Word for word, but for line breaks; `…` stands for what is left out."""
@@ -108,6 +109,7 @@ def named(node: ast.stmt) -> str:
     return next((target.id for target in targets if isinstance(target, ast.Name)), "")
 
 
+@pytest.mark.slow
 def test_tests_cited_in_guides_exist() -> None:
     shown = [found for path in GUIDES for found in TEST.findall(path.read_text())]
     assert len(shown) > 100
@@ -117,6 +119,7 @@ def test_tests_cited_in_guides_exist() -> None:
         assert (name or function).replace("::", ".") in found, f"{module or helper}: {name or function}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_names_in_guides_exist(document: Path) -> None:
     for code in inline(document, "code_inline"):

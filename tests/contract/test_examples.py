@@ -25,6 +25,8 @@ from tests.support.conformance import CONTRACT
 from tests.support.openapi import operations, parameters, resolve, success
 from tests.support.service import KEY, Backend, Service
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = contract()
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 CHART, VISIT, RECORD = (str(id) for id in (demo.CHART, demo.VISIT, demo.RECORD))

@@ -118,6 +118,7 @@ CONTRACT_ALONE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value", "complaint"), CONTRACT_ALONE)
 def test_nets_catch_a_change_of_the_contract_alone(
     path: str, value: Any, complaint: str, document: Json, app: Litestar
@@ -250,6 +251,7 @@ def a_back_door() -> Litestar:
     return Litestar([open_backdoor], openapi_config=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("app", "complaint"),
     [

@@ -17,6 +17,8 @@ from tests.support.factories import World
 from tests.support.service import Backend, Service
 from tests.support.tap import Cost, Tap
 
+pytestmark = pytest.mark.slow
+
 BUDGETS = {
     operation: Cost(**budget)
     for operation, budget in yaml.safe_load(Path(__file__).with_name("budgets.yaml").read_text()).items()

@@ -136,6 +136,7 @@ def test_a_write_sees_what_was_stored_while_it_waited(servers: Backend, default:
     assert asyncio.run(isolation()) == "read committed"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize(
     "migrate",
@@ -160,6 +161,7 @@ def test_a_migration_waits_for_another_as_long_as_that_takes(
     assert empty.sql("SELECT count(*) FROM users")[0][0] == 0
 
 
+@pytest.mark.slow
 def test_no_sign_in_reads_the_sessions_of_others(
     populated: tuple[Backend, dict[str, dict[str, str]], float],
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_reader_who_disconnects_does_not_keep_the_rows_of_others_from_the_trai
     assert {row["target_id"] for row in stored} == set(read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -245,6 +245,7 @@ def statements_by_call() -> Iterator[object]:
         yield from (sessions.own_sessions(limit), sessions.ending_own(limit), sessions.same_caller(limit))
 
 
+@pytest.mark.slow
 def test_every_query_that_is_made_later_fits_its_types() -> None:
     assert len(list(statements_by_call())) > 100
 

@@ -25,6 +25,8 @@ import redis
 import persistence
 from persistence.embedded import EmbeddedError, discard, start
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.geteuid() == 0
 REPOSITORY = Path(persistence.__file__).parents[1]
 SERVE = """

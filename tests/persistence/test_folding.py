@@ -50,6 +50,7 @@ def require_alike(texts: list[str]) -> None:
             assert [text for text in texts if fold(spelling(text)) != fold(text)] == []
 
 
+@pytest.mark.slow
 def test_every_character_is_folded_alike_in_all_its_spellings() -> None:
     for first in range(0, 0x110000, BLOCK):
         require_alike([nfc(chr(code)) for code in range(first, first + BLOCK)])

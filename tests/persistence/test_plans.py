@@ -20,6 +20,8 @@ from tests.bench.seed import fill
 from tests.support.plans import TRIES, Plan, Planner
 from tests.support.service import Backend
 
+pytestmark = pytest.mark.slow
+
 Read = Callable[[Planner], Awaitable[Any]]
 
 

@@ -34,6 +34,7 @@ def test_a_server_that_does_not_get_ready_is_stopped(tmp_path: Path, monkeypatch
         group.serve(["/bin/sleep", "600"], log, tmp_path, lambda: False)
 
 
+@pytest.mark.slow
 def test_a_group_ends_though_another_process_holds_its_pipe() -> None:
     """As a fork of ours does."""
     with ServerGroup() as group:

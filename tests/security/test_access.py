@@ -194,6 +194,7 @@ def test_public_operations_need_no_cookie(
     assert call(anonymous, operation_id, own, world) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", [OWN, FOREIGN])
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("operation_id", SIGNED_IN)
@@ -215,6 +216,7 @@ def test_administrators_and_staff_unlink_a_chart(
     assert answer.status_code == (200 if role in (Role.ADMIN, Role.STAFF) else 403)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", list(Role))
 def test_administrators_and_staff_link_a_chart_that_was_never_linked(
     role: Role, world: World, client_as: Callable[[Role], Browser]

@@ -23,6 +23,8 @@ from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
 from tests.support.tokens import claims
 
+pytestmark = pytest.mark.slow
+
 ME = "/api/users/me"
 
 

@@ -20,6 +20,8 @@ from tests.support.factories import PASSWORD, World
 from tests.support.relay import Relay, relayed
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 ME = "/api/users/me"
 
 

@@ -19,6 +19,7 @@ NEW_KEY = "a-new-key-0123456789-0123456789-0123456789"
 # Keys and headers of tokens (ASVS 5.0, 9.1; RFC 8725, 3.1, 3.10)
 
 
+@pytest.mark.slow
 def test_the_previous_key_verifies_tokens_and_never_signs_them(world: World, backend: Backend) -> None:
     browser, _ = world.account()
     with Service(backend, backend.settings(secret_key=NEW_KEY, secret_key_previous=KEY)) as rotated:
@@ -56,6 +57,7 @@ def test_a_token_with_another_header_than_ours_is_401(extra: dict[str, Any], wor
 # Passwords and spraying (ASVS 5.0, 6.2 and 6.3)
 
 
+@pytest.mark.slow
 def test_common_passwords_are_refused_if_the_setting_says_so(backend: Backend, world: World) -> None:
     assert (
         world.service.browser().post("/api/auth/register", registration(password="password1")).status_code
@@ -74,6 +76,7 @@ def test_common_passwords_are_refused_if_the_setting_says_so(backend: Backend, w
         assert anonymous.post("/api/users/me/password", change).status_code == 400
 
 
+@pytest.mark.slow
 def test_spraying_many_accounts_from_one_address_is_limited(backend: Backend, world: World) -> None:
     """LOGIN_FAILURES_PER_ADDRESS: the same 429, on two instances together; successes do not count."""
     _, me = world.account()
@@ -99,6 +102,7 @@ def test_spraying_many_accounts_from_one_address_is_limited(backend: Backend, wo
         assert 0 < int(locked.headers["retry-after"]) <= 900
 
 
+@pytest.mark.slow
 def test_sign_in_looks_the_same_for_known_and_unknown_emails(backend: Backend, world: World) -> None:
     """In status, body and the names of the headers, attempt by attempt, into the lock."""
     _, me = world.account()

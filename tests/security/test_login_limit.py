@@ -16,6 +16,7 @@ from tests.support.service import Backend, Service
 LOCKED = "Too many failed attempts. Please try again in {} minute(s)."
 
 
+@pytest.mark.slow
 def test_after_five_failed_sign_ins_even_the_right_password_is_429(
     backend: Backend, door: Browser, address: str
 ) -> None:
@@ -139,6 +140,7 @@ def test_one_email_does_not_lock_another(backend: Backend, door: Browser, addres
     assert door.login(address, PASSWORD).status_code == 200
 
 
+@pytest.mark.slow
 def test_of_twenty_concurrent_sign_ins_on_two_instances_five_are_checked(
     backend: Backend, five_attempts: Service
 ) -> None:

@@ -14,6 +14,8 @@ from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 BUSY = "The service is unavailable right now. Please try again shortly."
 
 

@@ -106,6 +106,7 @@ def test_a_slow_redis_answer_is_waited_for(valkey: str) -> None:
     assert asyncio.run(run()) == said(range(20))
 
 
+@pytest.mark.slow
 def test_redis_answers_that_came_while_the_event_loop_was_full_are_read(valkey: str) -> None:
     async def run() -> list[Any]:
         async with relayed_store(valkey) as (_, store):
@@ -158,6 +159,7 @@ def test_a_redis_error_is_the_answer_to_its_own_command_only(valkey: str) -> Non
     assert isinstance(answers[3], redis.ResponseError)
 
 
+@pytest.mark.slow
 def test_an_idle_redis_connection_is_pinged_as_the_url_says(valkey: str) -> None:
     async def run() -> int:
         async with connected(f"{valkey}?health_check_interval=1") as store:

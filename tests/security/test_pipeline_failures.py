@@ -82,6 +82,7 @@ def test_a_redis_answer_to_no_command_ends_the_connection(valkey: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_redis_that_answers_on_another_connection_only_is_busy(valkey: str) -> None:
     """Only this connection is dead, as behind a firewall that has forgotten it."""
 
@@ -96,6 +97,7 @@ def test_a_redis_that_answers_on_another_connection_only_is_busy(valkey: str) ->
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_redis_that_answers_on_no_connection_is_away_until_it_answers(valkey: str) -> None:
     """A stalled server. The first and the last command in flight fail at the same time."""
 
@@ -140,6 +142,7 @@ def test_commands_after_a_restart_of_redis_do_not_fail(tmp_path: Path) -> None:
     embedded.discard(tmp_path)
 
 
+@pytest.mark.slow
 def test_commands_during_a_restart_of_redis_are_answered_or_refused(tmp_path: Path) -> None:
     """Each gets an answer or one of the two errors; none waits for ever."""
 

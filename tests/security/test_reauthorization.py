@@ -19,6 +19,8 @@ from tests.support.openapi import operations
 from tests.support.service import Backend
 from tests.support.sessions import disable, sign_out
 
+pytestmark = pytest.mark.slow
+
 Answer = tuple[int, dict[str, Any]]
 
 

@@ -18,13 +18,21 @@ from tests.support.tokens import Claims, claims, signed
 
 
 @pytest.fixture(scope="module")
-def access(world: World) -> str:
-    return world.patient.cookies["access_token"]
+def cookies(world: World) -> dict[str, str]:
+    """Of a patient who has signed in just now."""
+    browser = world.service.browser()
+    assert browser.login(world.patient.me()["email"], PASSWORD).status_code == 200
+    return dict(browser.cookies)
 
 
 @pytest.fixture(scope="module")
-def refresh(world: World) -> str:
-    return world.patient.cookies["refresh_token"]
+def access(cookies: dict[str, str]) -> str:
+    return cookies["access_token"]
+
+
+@pytest.fixture(scope="module")
+def refresh(cookies: dict[str, str]) -> str:
+    return cookies["refresh_token"]
 
 
 def encoded(part: Any) -> str:

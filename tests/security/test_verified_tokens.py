@@ -40,6 +40,7 @@ class TestVerifiedTokens:
             assert bool(issuer.read(token, TokenKind.ACCESS)) is good
         assert issuer.read(token, TokenKind.ACCESS)
 
+    @pytest.mark.slow
     def test_a_verified_token_expires(self, service: Service, world: World) -> None:
         access, expires = world.patient.cookies["access_token"], int(time.time()) + 3
         brief = signed({**claims(access), "exp": expires})
@@ -66,6 +67,7 @@ class TestVerifiedTokens:
             assert issuer.read(expired, TokenKind.ACCESS, expired=True)
             assert issuer.read(expired, TokenKind.ACCESS) is None
 
+    @pytest.mark.slow
     def test_verified_tokens_are_bounded_in_number_and_dropped_once_expired(
         self, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

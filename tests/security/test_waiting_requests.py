@@ -11,6 +11,8 @@ from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.service import Backend
 from tests.support.sessions import disable, sign_out
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_write_is_not_stored_if_the_caller_signed_out_while_it_waited_for_a_lock(
     world: World, backend: Backend

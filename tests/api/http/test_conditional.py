@@ -15,6 +15,8 @@ from tests.support.factories import World
 from tests.support.openapi import operations, parameters, success
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 STATS = "/api/dashboard/stats"
 DOCUMENTS = ["/openapi.yaml", "/openapi.json", "/docs", "/docs/reference.js", "/docs/reference.css"]
 Ask = Callable[..., httpx.Response]

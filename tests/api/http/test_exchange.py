@@ -90,6 +90,7 @@ def test_every_request_of_a_client_that_is_gone_learns_of_it_and_nothing_is_sent
         assert over.wait(30)
 
 
+@pytest.mark.slow
 def test_a_body_that_nobody_reads_yet_is_not_late() -> None:
     """The service has stopped reading, so the client cannot send more."""
 

@@ -24,6 +24,7 @@ from tests.support.service import Backend, Service
 # Origins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", [LISTED, "http://localhost:3000", "own", "own over TLS", None])
 @pytest.mark.parametrize("method", ["POST", "PATCH", "PUT", "DELETE"])
 def test_listed_and_own_origins_may_write(
@@ -52,6 +53,7 @@ FOREIGN_ORIGINS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
 def test_foreign_origins_cannot_write(world: World, origin: str) -> None:
     """403 for every unsafe method; nothing changes, and no CORS header lets the page read the answer."""
@@ -169,6 +171,7 @@ def test_cors_origins_replaces_the_default_origins(world: World, backend: Backen
 NO_PATHS = ["/api/nothing", "/", "//api/users", "/api/users/", "/%61pi/users", "/api/patients/%00", "/é"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [*contract_paths(), *NO_PATHS])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
 def test_preflights_from_listed_origins_are_204(anonymous: Browser, path: str, method: str) -> None:

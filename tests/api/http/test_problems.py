@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[3]
 # Which of the two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "accept",
     [
@@ -92,6 +93,7 @@ def test_several_accept_headers_are_one_list(service: Service) -> None:
         assert f"content-type: {media_type}\r\n" in answer
 
 
+@pytest.mark.slow
 @BOUNDED
 @given(
     accept=st.lists(
@@ -175,6 +177,7 @@ def test_every_layer_answers_with_problem_details(world: World, anonymous: Brows
         assert plain.headers["vary"] == answer.headers["vary"] == "Origin, Accept"
 
 
+@pytest.mark.slow
 def test_limits_and_outages_answer_with_problem_details(world: World, backend: Backend) -> None:
     with Service(backend, backend.settings(rate_limit_per_minute=1, login_attempts=1)) as strict:
         browser = strict.browser(world.other_doctor.cookies)

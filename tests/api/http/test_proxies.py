@@ -51,6 +51,7 @@ def test_an_ipv4_mapped_address_counts_as_the_ipv4_address(
     assert scope["client"][0] == address
 
 
+@pytest.mark.slow
 def test_an_ipv4_client_of_a_dual_stack_listener_keeps_its_ipv4_address(
     world: World, backend: Backend
 ) -> None:

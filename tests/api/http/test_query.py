@@ -60,6 +60,7 @@ CALLS = [pytest.param(*call, id=call[2]["operationId"]) for call in calls()]
 LISTS = [call for call in calls() if queries(call[2])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "operation"), CALLS)
 def test_an_unknown_query_parameter_is_400(
     world: World, method: str, path: str, operation: dict[str, Any]
@@ -207,6 +208,7 @@ def kind(rules: dict[str, Any]) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "operation"), [pytest.param(*c, id=c[1]) for c in LISTS])
 def test_every_malformed_query_parameter_is_400(
     world: World, method: str, path: str, operation: dict[str, Any]

@@ -65,6 +65,7 @@ def test_files_of_the_reference_page_answer_head(service: Service) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
+@pytest.mark.slow
 def test_a_request_that_a_shutdown_cuts_off_is_503(backend: Backend) -> None:
     """Contract, "Errors": as JSON, with what every answer carries."""
     with Service(backend, backend.settings()) as ending:

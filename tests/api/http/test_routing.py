@@ -40,6 +40,7 @@ def pieces(body: bytes) -> Iterator[bytes]:
 # Paths and methods
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -56,6 +57,7 @@ def test_an_unknown_path_is_404(world: World, anonymous: Browser, method: str, p
         assert (missing.status_code, missing.json()) == (404, {"detail": "Not found"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", contract_paths())
 def test_every_path_allows_exactly_the_methods_of_the_contract(
     world: World, anonymous: Browser, path: str
@@ -121,6 +123,7 @@ def test_a_request_that_the_http_parser_refuses_is_400(service: Service, request
 UPGRADES = (b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", b"upgrade: websocket")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upgrade", UPGRADES)
 def test_an_upgrade_header_is_ignored(service: Service, upgrade: bytes) -> None:
     """RFC 9110, 7.8: a server may ignore it. `curl --http2` sends one, with the body in the same packet."""
@@ -197,6 +200,7 @@ def test_a_request_is_checked_in_the_order_of_the_contract(world: World, anonymo
         assert browser.request(method, path, **options).status_code == status, (method, path, status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in contract()["paths"] if "{id}" in path])
 @pytest.mark.parametrize("id", ["1", "not-a-uuid", "null", "a" * 1000, "x;y", "x\\y", "urn:uuid:1"])
 def test_a_malformed_id_in_a_path_is_404(world: World, anonymous: Browser, path: str, id: str) -> None:

@@ -10,6 +10,8 @@ from tests.support.factories import World, email
 from tests.support.service import Backend, Service
 from tests.support.wire import CHUNKED, INVALID, KIB, LATE, LIVE, LOGIN, answers, connected, credentials
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def hasty(backend: Backend) -> Iterator[Service]:

@@ -18,6 +18,8 @@ from api.http.requests import query_schemas
 from api.http.validators import BodyDecoder
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 BODIES = [
     kind
     for module in (appointments, auth, patients, records, users)

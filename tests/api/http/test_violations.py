@@ -190,6 +190,7 @@ MAY_BE_EMPTY = {
 }  # the last two at login, where it is 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "operation", "field"), required_texts())
 def test_an_absent_null_empty_or_blank_required_field_is_required(
     world: World, method: str, path: str, operation: dict[str, Any], field: str
@@ -245,6 +246,7 @@ def test_no_example_of_an_error_describes_an_unbroken_rule() -> None:
     assert not re.search(r"NUL|leap second", shown)
 
 
+@pytest.mark.slow
 def test_a_duplicate_email_names_the_field(world: World, anonymous: Browser) -> None:
     body = registration(Role.PATIENT, email=world.patient.me()["email"].upper())
     assert anonymous.post("/api/auth/register", body).json() == {"detail": "email: is already registered"}
@@ -254,6 +256,7 @@ def test_a_duplicate_email_names_the_field(world: World, anonymous: Browser) -> 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "method", "path", "body", "status", "expected"),
     [
@@ -295,6 +298,7 @@ def test_a_taken_slot_says_whether_the_doctor_or_the_patient_is_busy(world: Worl
     assert patient.json()["detail"] == "date: the patient has another appointment at that time"
 
 
+@pytest.mark.slow
 def test_fields_that_a_role_may_not_set_are_all_named(world: World) -> None:
     """With the roles that may. Fields that the role may set are not mentioned."""
     some = world.chart()
@@ -310,6 +314,7 @@ def test_fields_that_a_role_may_not_set_are_all_named(world: World) -> None:
         assert named(refused.json()["detail"]) == {"admin", "doctor", "staff"}
 
 
+@pytest.mark.slow
 def test_pending_and_disabled_accounts_have_their_own_error_codes(world: World, anonymous: Browser) -> None:
     """So that a page can tell the two apart without reading English."""
     body = registration(Role.DOCTOR)
@@ -360,6 +365,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "name"), SCHEMAS)
 @BOUNDED
 @given(data=st.data())

@@ -38,6 +38,7 @@ def trusting(backend: Backend) -> Iterator[Service]:
 # Trailers (RFC 9110, 6.5.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "field",
     [
@@ -226,6 +227,7 @@ def test_a_hundred_pipelined_requests_are_answered_in_order(service: Service) ->
         assert [status for status, _ in connection.answers(100)] == [200, 404] * 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"x" * 100 * KIB])
 def test_a_request_followed_by_garbage_has_its_own_answer_first(service: Service, garbage: bytes) -> None:
     login = LOGIN + b"Content-Length: %d\r\n\r\n"
@@ -288,6 +290,7 @@ STREAM = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(cuts=st.sets(st.integers(1, len(STREAM) - 1)))
 def test_messages_are_the_same_however_the_packets_are_cut(cuts: set[int]) -> None:
     ends = [0, *sorted(cuts), len(STREAM)]
