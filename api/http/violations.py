@@ -178,7 +178,7 @@ def check_query(
     known: Schema, given: list[tuple[str, str]], is_closed: bool
 ) -> tuple[list[Fault], list[tuple[str, str]]]:
     """(what is wrong, what the handler reads) of a query. `known`: the schemas of its parameters. An empty
-    filter counts as absent. `is_closed`: an unknown parameter is an error."""
+    filter counts as absent. `is_closed`: an unknown parameter is an error; otherwise it is left out."""
     faults, kept = [], []
     for name, value in given:
         schema = known.get(name)
@@ -192,10 +192,10 @@ def check_query(
             reason = value_violation(schema, parse_parameter(schema, value), describe(schema))
             if reason is None and schema.get("format") == "date-time":
                 reason = utc_violation(value)
-        if reason is None:
-            kept.append((name, value))
-        else:
+        if reason is not None:
             faults.append(parameter_fault(name, reason))
+        elif schema is not None:
+            kept.append((name, value))
     return faults[:MAX_FAULTS], kept
 
 
