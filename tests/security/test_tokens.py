@@ -18,7 +18,7 @@ from tests.support.tokens import Claims, claims, signed
 
 
 @pytest.fixture(scope="module")
-def cookies(world: World) -> dict[str, str]:
+def fresh_cookies(world: World) -> dict[str, str]:
     """Of a patient who has signed in just now."""
     browser = world.service.browser()
     assert browser.login(world.patient.me()["email"], PASSWORD).status_code == 200
@@ -26,13 +26,13 @@ def cookies(world: World) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def access(cookies: dict[str, str]) -> str:
-    return cookies["access_token"]
+def access(fresh_cookies: dict[str, str]) -> str:
+    return fresh_cookies["access_token"]
 
 
 @pytest.fixture(scope="module")
-def refresh(cookies: dict[str, str]) -> str:
-    return cookies["refresh_token"]
+def refresh(fresh_cookies: dict[str, str]) -> str:
+    return fresh_cookies["refresh_token"]
 
 
 def encoded(part: Any) -> str:
