@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, TypedDict
 from uuid import UUID, uuid5
 
-from sqlalchemy import Text, Uuid, bindparam, func, insert, select
+from sqlalchemy import Text, bindparam, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence import patients, users
@@ -137,10 +137,6 @@ class HashRow(NamedTuple):
     password_hash: str
 
 
-class ByIds(TypedDict):
-    ids: list[UUID]
-
-
 class ByEmails(TypedDict):
     emails: list[str]
 
@@ -169,7 +165,7 @@ FILLED = Query(
     Nothing,
     select(select(User.id).exists().label("has_accounts"), select(Patient.id).exists().label("has_charts")),
 )
-KNOWN = Query(IdRow, ByIds, select(User.id).where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid)))))
+KNOWN = Query(IdRow, users.ByIds, users.AMONG)
 HASHES = Query(
     HashRow,
     ByEmails,
@@ -190,7 +186,7 @@ async def is_empty(transaction: Transaction) -> bool:
 
 async def has_known_passwords(transaction: Transaction) -> bool:
     """Whether the demo accounts are in this database."""
-    return bool(await transaction.rows(KNOWN, ByIds(ids=[ADMIN, DOCTOR, STAFF, PATIENT])))
+    return bool(await transaction.rows(KNOWN, users.ByIds(ids=[ADMIN, DOCTOR, STAFF, PATIENT])))
 
 
 async def password_hashes(source: Source) -> dict[str, str]:

@@ -129,6 +129,7 @@ LOCK_WITH_PASSWORD = Query(
     .where(BY_ID, User.password_hash == bindparam("hashed"))
     .with_for_update(key_share=True),
 )
+AMONG = select(User.id).where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
 # Several accounts are always locked in the order of their ids, so that two transactions cannot deadlock.
 ACTIVE_ADMINS = Query(
     HolderRow,
@@ -141,10 +142,7 @@ ACTIVE_ADMINS = Query(
 TOGETHER = Query(
     IdRow,
     ByIds,
-    select(User.id)
-    .where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
-    .order_by(User.id)
-    .with_for_update(key_share=True),
+    AMONG.order_by(User.id).with_for_update(key_share=True),
 )
 ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
 CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))

@@ -126,7 +126,7 @@ class ErrorDescription:
 
 def handle_exception(request: AnyRequest, error: Exception) -> Response[bytes]:
     description = classify(error)
-    where = f"{request.method} {path_template(request)}"
+    where = f"{request.method} {path_template(request) or '(no route)'}"
     if description.status == HTTPStatus.SERVICE_UNAVAILABLE:  # often many at once, so one line each
         log.warning("%s: unavailable, %s", where, type(error).__name__)
     elif description.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -223,5 +223,6 @@ def service_unavailable(retry_after: int) -> ErrorDescription:
 
 
 def path_template(request: AnyRequest) -> str:
-    """For logs: the path as the contract writes it, with no id and no query string in it."""
-    return str(request.scope.get("path_template") or "(no route)")
+    """The path as the contract writes it: `{id}` instead of an id, and no query string. Empty if the contract
+    has no such path."""
+    return str(request.scope.get("path_template") or "")

@@ -21,7 +21,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.http import validators, violations
-from api.http.errors import ApiError, BadRequest, InvalidInput
+from api.http.errors import ApiError, BadRequest, InvalidInput, path_template
 from api.http.json_schema import Schema, schema_of, without_null
 from api.http.problems import ErrorCode, Fault
 from api.http.services import Service, Services
@@ -70,9 +70,7 @@ class StrictRequest(Request[Caller, Admitted, State]):
 
     @property
     def path_template(self) -> str:
-        """The path as the contract writes it: `{id}` instead of an id. Empty if the contract has no such
-        path."""
-        return str(self.scope.get("path_template") or "")
+        return path_template(self)
 
     def service(self, kind: type[Service]) -> Service:
         """The object of this type that api/app.py has put into Services."""

@@ -133,9 +133,9 @@ def table_of(calendar: Calendar) -> ClockTable:
 
 
 def within_day(instant: AnyColumn) -> tuple[ColumnElement[bool], ...]:
-    """Whether a column is of a day, whose bounds `bounds_of` gives. The outer bounds
-    are conditions of their own, so that the index is used. All bounds are subqueries: otherwise PostgreSQL
-    would make a plan for each day, which takes longer than reading it."""
+    """Whether a column is of a day, whose bounds `bounds_of` gives. The outer bounds are conditions of their
+    own, so that the index is used. All bounds are subqueries: otherwise PostgreSQL would make a plan for each
+    day, which takes longer than reading it."""
     begins, ends, gap_begins, gap_ends = (
         select(bindparam(name, type_=TIMESTAMP(timezone=True))).scalar_subquery()
         for name in ("day_begins", "day_ends", "gap_begins", "gap_ends")

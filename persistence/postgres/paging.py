@@ -31,11 +31,8 @@ from persistence.postgres.statements import R, Record, Rows, Statement, T
 MAX_NAMED_IDS = 100  # in one event of the audit trail
 MAX_NEAR_OFFSET = 1000  # to skip more rows than this, it is worth looking for a mark
 
-
 AnyAttribute = InstrumentedAttribute[Any]  # a column of a model, of whatever type
 Ids = Sequence[UUID] | Raw  # or as the JSON that the trail keeps of them
-
-
 AnyPart = Statement[Any]  # takes what the list takes, and mostly a Window
 
 
