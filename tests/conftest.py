@@ -24,6 +24,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     embedded.discard(folder)
 
 
+@pytest.fixture(scope="module")
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Valkey that no other module uses."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with embedded.start(folder, postgres=False) as running:
+        yield running.redis_url
+    embedded.discard(folder)
+
+
 @pytest.fixture(scope="session")
 def populated(servers: Backend) -> tuple[Backend, dict[str, dict[str, str]], float]:
     """A database with one signed-in account of each role (and a second doctor and patient), made through the

@@ -101,7 +101,7 @@ def test_total_patients_counts_charts_and_not_accounts(
     some = world.chart()
     check(totalPatients=1)
     link = f"/api/patients/{some['id']}/account"
-    assert world.staff.put(link, {"userId": world.other_patient.me()["id"]}).status_code == 200
+    world.link(some["id"], world.other_patient)
     check()
     assert world.staff.delete(link).status_code == 200
     assert world.staff.patch(f"/api/patients/{some['id']}", {"name": "Other"}).status_code == 200

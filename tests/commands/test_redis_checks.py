@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,16 +16,6 @@ from tests.support.command import find_problem_of, medisecure
 from tests.support.factories import PASSWORD, registration
 from tests.support.running import free_port, wait_until
 from tests.support.service import Backend, Service
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Valkey whose configuration these tests change."""
-    folder = tmp_path_factory.mktemp("valkey")
-    with embedded.start(folder, postgres=False) as servers:
-        yield servers.redis_url
-    embedded.discard(folder)
-
 
 # By what it cannot do: the command that breaks it, the one that mends it, and what the refusal says.
 BROKEN = {
@@ -59,11 +48,11 @@ def configure(server: "redis.Redis", command: str) -> None:
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_redis_that_lacks_what_the_service_needs_is_refused(
-    servers: Backend, valkey: str, what: str
+    servers: Backend, own_valkey: str, what: str
 ) -> None:
     """Nobody could sign in there: the start is refused, and a running service is not ready."""
     break_it, mend, said = BROKEN[what]
-    backend = Backend(servers.copy().database_url, valkey)
+    backend = Backend(servers.copy().database_url, own_valkey)
     person = registration()
     with Service(backend, backend.settings()) as service, backend.redis as server:
         anyone = service.browser()
@@ -83,45 +72,45 @@ def test_a_redis_that_lacks_what_the_service_needs_is_refused(
     assert find_problem_of(backend) == ""
 
 
-def test_serve_asks_for_the_password_that_redis_wants(servers: Backend, valkey: str) -> None:
-    path = valkey.removeprefix("unix://")
-    with redis.Redis.from_url(valkey) as server:
+def test_serve_asks_for_the_password_that_redis_wants(servers: Backend, own_valkey: str) -> None:
+    path = own_valkey.removeprefix("unix://")
+    with redis.Redis.from_url(own_valkey) as server:
         server.config_set("requirepass", "hush-hush")
         try:
-            for url in (valkey, f"unix://:another@{path}"):
+            for url in (own_valkey, f"unix://:another@{path}"):
                 refused = find_problem_of(Backend(servers.database_url, url))
                 assert refused.endswith("; give REDIS_URL the user name and the password")
             assert find_problem_of(Backend(servers.database_url, f"unix://:hush-hush@{path}")) == ""
         finally:
             server.config_set("requirepass", "")
     assert "name a database in REDIS_URL that it has" in find_problem_of(
-        Backend(servers.database_url, f"{valkey}?db=99")
+        Backend(servers.database_url, f"{own_valkey}?db=99")
     )
 
 
 def test_serve_refuses_a_redis_that_is_too_old(
-    servers: Backend, valkey: str, monkeypatch: pytest.MonkeyPatch
+    servers: Backend, own_valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None is at hand, so the service asks for more than there is."""
     monkeypatch.setattr(redis_check, "MIN_VERSION", (99, 0))
-    refused = find_problem_of(Backend(servers.database_url, valkey))
+    refused = find_problem_of(Backend(servers.database_url, own_valkey))
     assert re.fullmatch(r"Redis [0-9.]+ is too old; the service needs 99\.0 or newer", refused)
 
 
-def test_serve_takes_a_redis_without_info(servers: Backend, valkey: str) -> None:
+def test_serve_takes_a_redis_without_info(servers: Backend, own_valkey: str) -> None:
     """Managed ones often refuse INFO."""
-    with redis.Redis.from_url(valkey) as server:
+    with redis.Redis.from_url(own_valkey) as server:
         configure(server, "ACL SETUSER default -info -config")
         try:
-            assert find_problem_of(Backend(servers.database_url, valkey)) == ""
+            assert find_problem_of(Backend(servers.database_url, own_valkey)) == ""
         finally:
             configure(server, "ACL SETUSER default +@all")
 
 
 def test_serve_warns_of_a_redis_that_may_drop_counters(
-    servers: Backend, valkey: str, caplog: pytest.LogCaptureFixture
+    servers: Backend, own_valkey: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = Backend(servers.database_url, valkey)
+    backend = Backend(servers.database_url, own_valkey)
     with backend.redis as server:
         server.config_set("maxmemory", "100mb")
         server.config_set("maxmemory-policy", "volatile-lru")
@@ -132,8 +121,8 @@ def test_serve_warns_of_a_redis_that_may_drop_counters(
     assert "Redis may drop counters when it is full (volatile-lru)" in caplog.text
 
 
-def test_serve_waits_for_a_redis_that_is_full(servers: Backend, valkey: str) -> None:
-    backend = Backend(servers.database_url, valkey)
+def test_serve_waits_for_a_redis_that_is_full(servers: Backend, own_valkey: str) -> None:
+    backend = Backend(servers.database_url, own_valkey)
     with backend.redis as server:
         server.config_set("maxmemory", "1")
         try:
@@ -177,11 +166,13 @@ def is_answering(server: "redis.Redis") -> bool:
 
 
 @pytest.mark.slow
-def test_dev_refuses_a_redis_replica(valkey: str, tmp_path: Path) -> None:
-    with redis.Redis.from_url(valkey) as server:
+def test_dev_refuses_a_redis_replica(own_valkey: str, tmp_path: Path) -> None:
+    with redis.Redis.from_url(own_valkey) as server:
         configure(server, "REPLICAOF 127.0.0.1 1")
         try:
-            refused = medisecure("dev", "--port", "0", "--data-dir", str(tmp_path / "data"), REDIS_URL=valkey)
+            refused = medisecure(
+                "dev", "--port", "0", "--data-dir", str(tmp_path / "data"), REDIS_URL=own_valkey
+            )
         finally:
             configure(server, "REPLICAOF NO ONE")
             embedded.discard(tmp_path / "data")

@@ -3,26 +3,17 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from persistence import embedded
 from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.service import Backend, Service
 
 
-@pytest.fixture(scope="module")
-def valkey_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("valkey")
-    with embedded.start(folder, postgres=False) as servers:
-        yield servers.redis_url
-    embedded.discard(folder)
-
-
 @pytest.fixture
-def valkey(valkey_of_module: str) -> str:
+def valkey(own_valkey: str) -> str:
     """The URL of an empty Valkey that no other module uses."""
-    with redis.Redis.from_url(valkey_of_module) as connection:
+    with redis.Redis.from_url(own_valkey) as connection:
         connection.flushall()
-    return valkey_of_module
+    return own_valkey
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,19 @@ from tests.support.client import standing
 from tests.support.conformance import CONTRACT
 from tests.support.factories import PASSWORD, World
 from tests.support.openapi import operations
-from tests.support.request_counters import as_user, count_of, counted, use_up
+from tests.support.request_counters import (
+    LOGOUT,
+    ME,
+    REFRESH,
+    REGISTER,
+    TOO_MANY,
+    as_user,
+    count_of,
+    counted,
+    use_up,
+)
 from tests.support.service import Backend, Service
 
-ME = "/api/users/me"
-REGISTER = "/api/auth/register"
-REFRESH = "/api/auth/refresh"
-LOGOUT = "/api/auth/logout"
-TOO_MANY = {"detail": "Too many requests"}
 pytestmark = pytest.mark.usefixtures("new_minute")
 
 

@@ -3,7 +3,11 @@
 from tests.support.client import Browser
 from tests.support.service import Backend, Service
 
+ME = "/api/users/me"
 REGISTER = "/api/auth/register"
+REFRESH = "/api/auth/refresh"
+LOGOUT = "/api/auth/logout"
+TOO_MANY = {"detail": "Too many requests"}
 
 
 def count_of(backend: Backend, user_id: str, counter: str = "user") -> int:
