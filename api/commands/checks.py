@@ -84,9 +84,9 @@ async def find_server_problem(database: Database, workers: int = 1) -> str | Non
     """What no migration solves."""
     async with database.transaction() as transaction:  # a pooler may not know transactions
         problem = await fitness.server_problem(transaction)
-        if problem is None and not database.connector.is_pooled:
-            problem = await fitness.connections_problem(transaction, workers * database.connections)
-    return problem
+        if problem or database.connector.is_pooled:
+            return problem
+        return await fitness.connections_problem(transaction, workers * database.connections)
 
 
 async def find_redis_problem(url: str) -> str | None:

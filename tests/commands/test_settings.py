@@ -215,6 +215,12 @@ def test_auto_approve_roles_are_roles(roles: str) -> None:
     assert refusal(AUTO_APPROVE_ROLES=roles).endswith(expected)
 
 
+@pytest.mark.parametrize("name", ["SECRET_KEY_PREVIOUS", "AUDIT_KEY"])
+def test_the_other_keys_have_32_bytes_at_least(name: str) -> None:
+    assert refusal(**{name: "k" * 31}) == f"{name} is shorter than 32 bytes"
+    read(**{name: "k" * 32})
+
+
 def test_the_previous_secret_key_is_not_the_current_one() -> None:
     assert refusal(SECRET_KEY_PREVIOUS=KEY) == (
         "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset"

@@ -278,6 +278,11 @@ def test_servers_of_two_folders_run_side_by_side(tmp_path: Path, new_folder: Pat
     discard(tmp_path / "two")
 
 
+def test_a_start_that_asks_for_no_server_gives_no_url(new_folder: Path) -> None:
+    with start(new_folder, postgres=False, redis=False) as servers:
+        assert (servers.database_url, servers.redis_url) == ("", "")
+
+
 @pytest.mark.parametrize("action", [start, discard])
 def test_a_folder_in_use_is_refused(folder: Path, action: Callable[[Path], object]) -> None:
     with other_process(folder) as other:
