@@ -154,7 +154,8 @@ def test_searching_digits_finds_a_phone_in_any_spelling(world: World, term: str)
     name = f"Digits{uuid4().hex[:6].translate(str.maketrans('0123456789', 'ghijklmnop'))}"
     world.chart(name=name, email=f"{name}@example.com", phone=PHONE)
     assert name in found(world.staff, f"{name} {term}")
-    world.chart(name=f"Full{name}", phone="＋４４（０）２０．７９４６－００１８")
+    full_width = "＋４４（０）２０．７９４６－００１８"
+    world.chart(name=f"Full{name}", email=f"full{name}@example.com", phone=full_width)
     assert found(world.staff, f"full{name} {term}") == [f"Full{name}"]
     for other in ("+0", "8100", "44-20", "00180"):
         assert found(world.staff, f"{name} {other}") == []
