@@ -108,6 +108,7 @@ class TestList:
         assert {user["id"] for user in answer["users"]} == {cohort[name]["id"] for name in expected}
         assert answer["total"] == len(expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("query", "expected"),
         [

@@ -57,6 +57,7 @@ def test_staff_book_any_patient_with_any_doctor(world: World, doctors: list[str]
         assert book(world.staff, world.chart()["id"], doctor, world.slot()).status_code == 201
 
 
+@pytest.mark.slow
 def test_doctors_book_any_patient_with_themselves_only(world: World, doctors: list[str]) -> None:
     some = world.chart()["id"]
     assert book(world.doctor, some, doctors[0], world.slot()).status_code == 201

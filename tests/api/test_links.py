@@ -173,6 +173,7 @@ def test_staff_cannot_link_a_chart_that_was_linked_before(world: World) -> None:
     assert world.staff.put(f"/api/patients/{uuid4()}/account", {"userId": me["id"]}).status_code == 404
 
 
+@pytest.mark.slow
 def test_staff_cannot_link_a_chart_again_that_staff_or_an_admin_linked(
     world: World, backend: Backend
 ) -> None:

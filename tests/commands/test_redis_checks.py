@@ -46,6 +46,7 @@ def configure(server: "redis.Redis", command: str) -> None:
     server.execute_command(*command.split())  # type: ignore[no-untyped-call]  # the library's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_redis_that_lacks_what_the_service_needs_is_refused(
     servers: Backend, own_valkey: str, what: str

@@ -16,6 +16,8 @@ from persistence.postgres.database import Database
 from tests.support.factories import World, chart
 from tests.support.service import KEY, Backend, Service
 
+pytestmark = pytest.mark.slow
+
 OURS = Key.of(KEY)
 
 

@@ -24,6 +24,8 @@ from security.roles import Role
 from tests.support.factories import PASSWORD, World
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 SINCE, UNTIL = datetime(1970, 1, 1, tzinfo=UTC), datetime(2041, 1, 1, tzinfo=UTC)
 # Seconds from a change: right beside it, within the hour that comes twice or not at all, a day away.
 NEAR = (-86400, -5400, -3600, -60, -1, 0, 30, 60, 1800, 3600, 5400, 86400)

@@ -18,6 +18,8 @@ from persistence.postgres.database import Database, Reader
 from security.roles import Caller, Role
 from tests.support.service import Backend
 
+pytestmark = pytest.mark.slow
+
 ADMIN = Caller(uuid4(), "admin@test.example", Role.ADMIN, uuid4())
 DIFFERENT = """
     SELECT list, kind, counted.n, recounted.n AS rows, counted.amount, recounted.amount AS sum

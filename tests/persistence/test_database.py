@@ -49,6 +49,7 @@ TRYING = (
 )
 
 
+@pytest.mark.slow
 def test_a_read_whose_journal_lost_its_connection_is_on_record_once(
     populated: tuple[Backend, dict[str, dict[str, str]], float],
 ) -> None:
@@ -68,6 +69,7 @@ def test_a_read_whose_journal_lost_its_connection_is_on_record_once(
     assert own.sql("SELECT count(*) FROM audit_events WHERE action = 'patient.list'")[0][0] == 3
 
 
+@pytest.mark.slow
 def test_a_restart_of_postgresql_costs_nobody_an_error(world: World, backend: Backend) -> None:
     """Every connection of the pools is dead then; a read, its journal and a write open new ones."""
     asks: tuple[Callable[[], httpx.Response], ...] = (
@@ -199,6 +201,7 @@ def test_a_direct_connection_keeps_its_prepared_statements(empty: Backend) -> No
     assert any(asyncio.run(prepared_names(empty)))
 
 
+@pytest.mark.slow
 def test_behind_a_pooler_everything_works_and_no_statement_has_a_name(
     populated: tuple[Backend, dict[str, dict[str, str]], float],
 ) -> None:

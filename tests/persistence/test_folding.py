@@ -56,6 +56,7 @@ def test_every_character_is_folded_alike_in_all_its_spellings() -> None:
         require_alike([nfc(chr(code)) for code in range(first, first + BLOCK)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "context", ["a{}", "{}\u0301", "\u03b1{}\u0345", "i{}\u0307", "\u1fb3{}", "\u304b{}", "\u0391\u03a3{}"]
 )

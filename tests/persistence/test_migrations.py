@@ -24,6 +24,8 @@ from persistence.models import Base
 from tests.support.command import COMMAND, SCRIPTS, environment, medisecure
 from tests.support.service import Backend
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(persistence.__file__).parents[1]
 LOCK = 0x6D656469  # of persistence/migrations/env.py
 
@@ -105,7 +107,6 @@ def test_migrations_run_up_down_and_up_again(server: Backend, empty: Backend) ->
     assert column(empty, SCHEMA) == made
 
 
-@pytest.mark.slow
 def test_the_migrations_make_what_the_models_say(server: Backend, empty: Backend) -> None:
     """Alembic's own check does not look at exclusion and check constraints, nor into indexes on
     expressions; so compare with what the models alone make."""
@@ -273,7 +274,6 @@ async def until(connection: asyncpg.Connection, query: str) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_a_migrated_database_is_left_alone(empty: Backend) -> None:
     for _ in range(2):
         migrated = medisecure("migrate", DATABASE_URL=empty.database_url)
@@ -282,7 +282,6 @@ def test_a_migrated_database_is_left_alone(empty: Backend) -> None:
     assert column(empty, "SELECT name FROM users") == ["Ada", "Ada"]
 
 
-@pytest.mark.slow
 def test_two_processes_may_migrate_at_once(empty: Backend) -> None:
     """Hold them both at the lock, so that they meet every time and not once in a while."""
     trying = (
@@ -311,7 +310,6 @@ def test_two_processes_may_migrate_at_once(empty: Backend) -> None:
     commands(empty.database_url).check()
 
 
-@pytest.mark.slow
 def test_the_plain_alembic_command_reads_the_same_variable(empty: Backend) -> None:
     commands(empty.database_url).upgrade()
     checked = subprocess.run(

@@ -20,6 +20,8 @@ from tests.support.command import medisecure
 from tests.support.locks import WAITING, transaction
 from tests.support.service import KEY, Backend
 
+pytestmark = pytest.mark.slow
+
 OURS = Key.of(KEY)
 EVENT = (
     "INSERT INTO audit_events (at, action, outcome, target_ids, patient_ids, address, request_id) "
@@ -151,7 +153,6 @@ def test_the_role_adds_no_event_that_a_sealer_cannot_read(values: str, app: Back
     assert seal(app) == 1
 
 
-@pytest.mark.slow
 def test_garbage_by_the_function_shows_as_damage_and_stops_nothing(app: Backend) -> None:
     write(app, 2)
     assert append(app, 2, [GARBAGE, GARBAGE])
@@ -166,7 +167,6 @@ def test_garbage_by_the_function_shows_as_damage_and_stops_nothing(app: Backend)
     assert "0 events in the unsealed tail" in said
 
 
-@pytest.mark.slow
 def test_garbage_under_a_key_that_nobody_has_stops_nothing_either(app: Backend) -> None:
     write(app)
     assert append(app, 2, [GARBAGE], key_id="0123456789abcdef")
@@ -238,7 +238,6 @@ def test_verify_audit_reports_a_transaction_that_stays_open(app: Backend) -> Non
     assert verified(app, "--max-age", "0")[0] == 0
 
 
-@pytest.mark.slow
 def test_a_seal_that_is_never_committed_holds_the_others_no_longer_than_it_lives(app: Backend) -> None:
     write(app)
     settle(app)
@@ -265,7 +264,6 @@ def test_a_seal_that_is_never_committed_holds_the_others_no_longer_than_it_lives
     assert verified(app)[0] == 0
 
 
-@pytest.mark.slow
 def test_a_transaction_of_any_size_is_sealed_in_pieces(app: Backend) -> None:
     """One that no sealer could take at once, in time and memory, would stop them all."""
     write(app, 4 * MAX_SEALED_EVENTS + 3)
@@ -276,13 +274,11 @@ def test_a_transaction_of_any_size_is_sealed_in_pieces(app: Backend) -> None:
     assert f"{4 * MAX_SEALED_EVENTS + 8} events in 3 seals" in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("max_age", ["-1", "x", "nan", "inf"])
 def test_an_age_is_a_number_of_seconds(max_age: str, owner: Backend) -> None:
     assert "invalid seconds value" in verified(owner, "--max-age", max_age)[1]
 
 
-@pytest.mark.slow
 def test_a_key_that_was_not_given_is_no_damage(app: Backend, owner: Backend) -> None:
     """Exit status 3, with any other key and with none; but what can be seen without it is damage."""
     for keys in ({"SECRET_KEY": "another key of 32 bytes, at least!"}, {"AUDIT_KEY": ""}):

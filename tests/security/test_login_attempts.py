@@ -19,6 +19,8 @@ from tests.support.login_counters import attempts, lock
 from tests.support.service import Backend, Service
 from tests.support.statements import run_sql
 
+pytestmark = pytest.mark.slow
+
 
 class Broken:
     """Ways to make the database fail at one point of a sign-in, and how to undo them."""

@@ -13,10 +13,11 @@ from tests.support.factories import PASSWORD, World, email, registration
 from tests.support.login_counters import attempts, key_of, lock, unlock
 from tests.support.service import Backend, Service
 
+pytestmark = pytest.mark.slow
+
 LOCKED = "Too many failed attempts. Please try again in {} minute(s)."
 
 
-@pytest.mark.slow
 def test_after_five_failed_sign_ins_even_the_right_password_is_429(
     backend: Backend, door: Browser, address: str
 ) -> None:
@@ -140,7 +141,6 @@ def test_one_email_does_not_lock_another(backend: Backend, door: Browser, addres
     assert door.login(address, PASSWORD).status_code == 200
 
 
-@pytest.mark.slow
 def test_of_twenty_concurrent_sign_ins_on_two_instances_five_are_checked(
     backend: Backend, five_attempts: Service
 ) -> None:

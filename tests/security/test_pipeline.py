@@ -96,6 +96,7 @@ def test_flushed_redis_scripts_are_loaded_again(valkey: str) -> None:
     assert sorted(count for count, _ in asyncio.run(run())) == [*range(1, 401)]
 
 
+@pytest.mark.slow
 def test_a_slow_redis_answer_is_waited_for(valkey: str) -> None:
     async def run() -> list[Any]:
         async with relayed_store(valkey) as (relay, store):

@@ -128,6 +128,7 @@ def stalled(valkey: str) -> Iterator[None]:
         os.kill(process, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_commands_after_a_restart_of_redis_do_not_fail(tmp_path: Path) -> None:
     async def run() -> None:
         servers = await asyncio.to_thread(embedded.start, tmp_path, postgres=False)

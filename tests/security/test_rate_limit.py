@@ -22,7 +22,7 @@ from tests.support.request_counters import (
 )
 from tests.support.service import Backend, Service
 
-pytestmark = pytest.mark.usefixtures("new_minute")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("new_minute")]
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ def test_requests_of_anonymous_callers_are_counted_on_their_address(
     assert as_user(two_a_minute, world.staff).get(ME).status_code == 200, "users are not counted with them"
 
 
+@pytest.mark.slow
 def test_a_401_is_neither_counted_nor_429(backend: Backend, two_a_minute: Service, world: World) -> None:
     """Contract, the limit: "people behind one address must not lose their refresh to a neighbour's lapsed
     cookies": not on any operation, with whatever is no living session, before or after the address is over

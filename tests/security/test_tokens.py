@@ -228,12 +228,14 @@ def test_tokens_live_as_long_as_the_settings_say(backend: Backend, world: World)
             assert carried["exp"] - carried["iat"] == pytest.approx(life, abs=2)
 
 
+@pytest.mark.slow
 def test_a_new_secret_key_signs_everybody_out(backend: Backend, access: str) -> None:
     """Requirement, Environment Variables: SECRET_KEY."""
     with Service(backend, backend.settings(secret_key="rotated-" * 5)) as rotated:
         assert status_of(rotated, access) == 401
 
 
+@pytest.mark.slow
 def test_the_tokens_of_the_longest_email_fit_in_a_cookie(world: World) -> None:
     """Browsers keep 4,096 bytes of a cookie (RFC 6265, 6.1)."""
     browser, me = world.account(email="\N{GRINNING FACE}" * 241 + uuid4().hex[:8] + "@x.io")

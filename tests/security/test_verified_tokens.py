@@ -55,12 +55,14 @@ class TestVerifiedTokens:
             assert issuer.read(token, TokenKind.ACCESS)
             assert issuer.read(token, TokenKind.REFRESH) is None
 
+    @pytest.mark.slow
     def test_a_verified_token_that_is_changed_is_refused(self, issuer: TokenIssuer) -> None:
         token = self.access_of(issuer)
         assert issuer.read(token, TokenKind.ACCESS)
         for changed in (token[:-1], token.swapcase(), f" {token}", token[1:]):
             assert issuer.read(changed, TokenKind.ACCESS) is None
 
+    @pytest.mark.slow
     def test_an_expired_token_is_accepted_for_signing_out_only(self, issuer: TokenIssuer) -> None:
         expired = signed({**claims(self.access_of(issuer)), "exp": int(time.time()) - 1})
         for _ in range(2):

@@ -28,6 +28,7 @@ def get(service: Service, path: str, coding: str, **headers: str) -> httpx.Respo
     return httpx.get(service.url + path, headers={"accept-encoding": coding, **headers})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ACCEPTING)
 def test_page_file_is_sent_by_gzip_to_those_who_accept_it(service: Service, coding: str) -> None:
     """RFC 9110, 12.5.3."""
