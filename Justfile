@@ -66,6 +66,10 @@ external: external-tools
     mypy tests/external/*.py
     pytest tests/external
 
+# Kill, stop and cut real servers and services under load
+reliability *ARGS:
+    pytest tests/reliability {{ ARGS }}
+
 # Run Schemathesis as every role, with the SEED of an earlier run
 fuzz CASES="100" *SEED:
     python -m tests.fuzz.run {{ CASES }} {{ SEED }}
