@@ -90,11 +90,21 @@ docs FOLDER="site":
 baseline:
     cp openapi.yaml docs/baseline/openapi.yaml
 
+# Write the hashes that the image is built from, after a change of constraints.txt
+lock: python-tools
+    uv pip compile --quiet --custom-compile-command "just lock" --constraint constraints.txt \
+        pyproject.toml --output-file deploy/requirements.txt
+    uv pip compile --quiet --custom-compile-command "just lock" --constraint constraints.txt \
+        --group pyproject.toml:image --output-file deploy/build-requirements.txt
+
 # Take docs/reference.png anew
 picture: external-tools
     python -m tests.external.picture
 
 [private]
-external-tools:
+python-tools:
     python -m pip install --quiet --requirement tests/external/requirements.txt --constraint constraints.txt
+
+[private]
+external-tools: python-tools
     npm install --prefix tests/external --loglevel error

@@ -1,9 +1,9 @@
 """The container image lacks packages that Litestar requires and the service never loads."""
 
-import re
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.support.service import Backend
 
 pytestmark = pytest.mark.slow
 
-CONTAINERFILE = Path(__file__).parents[2] / "Containerfile"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 MODULES = {"markdown-it-py": "markdown_it", "rich-click": "rich_click"}
 WITHOUT = """
 import sys
@@ -34,8 +34,8 @@ main()
 
 def removed() -> set[str]:
     """The modules of the packages that the image does not have."""
-    [packages] = re.findall(r'^ARG UNUSED="(.*)"$', CONTAINERFILE.read_text(), re.MULTILINE)
-    return {MODULES.get(name, name) for name in packages.split()}
+    packages = tomllib.loads(PROJECT.read_text())["tool"]["uv"]["pip"]["no-emit-package"]
+    return {MODULES.get(name, name) for name in packages}
 
 
 def medisecure_without_them(*arguments: str) -> list[str]:

@@ -1,0 +1,63 @@
+"""The image is built from the versions that were tested, each by its hashes: `just lock` writes them."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LOCKS = {"runtime": ROOT / "deploy/requirements.txt", "build": ROOT / "deploy/build-requirements.txt"}
+RENEW = "constraints.txt and deploy/ differ: run `just lock`"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def pins(path: Path) -> list[Requirement]:
+    lines = re.findall(r"^\w[^#\n\\]*", path.read_text(), re.MULTILINE)
+    return [Requirement(line) for line in lines]
+
+
+def version_of(pin: Requirement) -> str:
+    return str(pin.specifier).removeprefix("==")
+
+
+def needed(package: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
+    """All that the package needs on this machine, but what the image is told to do without."""
+    left_out = set(PROJECT["tool"]["uv"]["pip"]["no-emit-package"])
+    for requirement in map(Requirement, requires(package) or []):
+        name, marker = canonicalize_name(requirement.name), requirement.marker
+        if name in left_out or not (
+            marker is None or any(marker.evaluate({"extra": extra}) for extra in extras | {""})
+        ):
+            continue
+        yield name
+        yield from needed(name, frozenset(requirement.extras))
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_every_package_of_the_image_has_hashes_and_no_address(lock: Path) -> None:
+    packages = re.split(r"^(?=\w)", lock.read_text(), flags=re.MULTILINE)[1:]
+    assert packages
+    for package in packages:
+        first, *hashes = package.rstrip().split(" \\\n")
+        assert re.fullmatch(r"[\w.-]+==[\w.!+-]+( ; .+)?", first)
+        assert hashes
+        assert all(re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}", line) for line in hashes)
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_the_image_has_the_versions_that_are_tested(lock: Path) -> None:
+    tested = {canonicalize_name(pin.name): version_of(pin) for pin in pins(ROOT / "constraints.txt")}
+    for pin in pins(lock):
+        assert version_of(pin) == tested.get(canonicalize_name(pin.name), version_of(pin)), RENEW
+
+
+def test_the_image_has_all_that_the_service_needs_and_nothing_else() -> None:
+    installed = [pin for pin in pins(LOCKS["runtime"]) if pin.marker is None or pin.marker.evaluate()]
+    assert {canonicalize_name(pin.name) for pin in installed} == set(needed("medisecure")), RENEW
+    tested = {canonicalize_name(pin.name) for pin in pins(ROOT / "constraints.txt")}
+    assert {canonicalize_name(pin.name) for pin in installed} <= tested
