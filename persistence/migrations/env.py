@@ -1,28 +1,61 @@
 """Alembic's entry: `medisecure migrate` hands over its engine, the plain `alembic` command reads
-DATABASE_URL."""
+DATABASE_URL. With `--sql` it prints the statements and needs no database."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from alembic import context
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from persistence.migrations.commands import create_engine
+from persistence.migrations.locks import is_lock_refused
 from persistence.models import Base
 
 LOCK_KEY = 0x6D656469  # any constant
 TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)").bindparams(lock=LOCK_KEY)
+RETRY_SECONDS = 1.0  # between two attempts to get a lock; those who waited meanwhile get theirs
+log = logging.getLogger("medisecure.migrate")
+
+
+def print_statements() -> None:
+    context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 def migrate(connection: Connection) -> None:
+    """Each migration in a transaction of its own, so that it holds its locks for its own time only."""
     context.configure(
-        connection=connection, target_metadata=Base.metadata, compare_type=True, compare_server_default=True
+        connection=connection,
+        target_metadata=Base.metadata,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+async def migrate_patiently(connection: AsyncConnection) -> None:
+    """Run the migration again whose lock was not free (limit_locks), for as long as that takes."""
+    has_told = False
+    while True:
+        try:
+            await connection.run_sync(migrate)
+            break
+        except DBAPIError as error:
+            if not is_lock_refused(error):
+                raise
+        await connection.rollback()
+        if not has_told:
+            log.warning("A migration waits for a lock that a long transaction holds; it tries again")
+            has_told = True
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 @asynccontextmanager
@@ -43,8 +76,11 @@ async def run() -> None:
     if engine is None:
         engine = create_engine(os.environ["DATABASE_URL"])
     async with hold_lock(engine), engine.connect() as connection:
-        await connection.run_sync(migrate)
+        await migrate_patiently(connection)
     await engine.dispose()
 
 
-asyncio.run(run())
+if context.is_offline_mode():
+    print_statements()
+else:
+    asyncio.run(run())

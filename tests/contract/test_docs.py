@@ -161,7 +161,8 @@ def test_every_decision_is_in_the_index() -> None:
     assert sorted(set(links(DECISIONS / "README.md")) & {path.name for path in RECORDS}) == [
         path.name for path in RECORDS
     ]
-    assert [int(path.name[:4]) for path in RECORDS] == list(range(1, len(RECORDS) + 1))
+    numbers = [int(path.name[:4]) for path in RECORDS]
+    assert sorted(set(numbers)) == numbers
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.name)
