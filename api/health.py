@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from http import HTTPStatus
-from typing import Literal
+from typing import Annotated, Literal
 
 from litestar import Controller
 from litestar.di import NamedDependency
+from msgspec import Meta
 
 from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
 from api.http.fields import Output
@@ -14,15 +17,51 @@ from api.http.operation import get_public
 from api.http.requests import StrictRequest
 from persistence.fitness import tables_problem
 from persistence.postgres.database import Reader
+from security.availability import UNAVAILABLE, BusyError
 from security.counters import CounterStore
 from security.redis_check import require_working_redis
 
 log = logging.getLogger("medisecure.health")
 READINESS_TIMEOUT_SECONDS = 3
+REDIS_TIMEOUT_SECONDS = 1  # then Redis is away, as far as readiness goes
+MAX_DEGRADATIONS = 8
 
 
 class Health(Output):
     status: Literal["ok"]
+
+
+class Degradation(StrEnum):
+    """What may be amiss while people can work."""
+
+    REDIS_AWAY = "redis_away"
+
+
+class Readiness(Output):
+    status: Literal["ok"]
+    detail: Literal["degraded"] | None
+    degraded: Annotated[list[Degradation], Meta(max_length=MAX_DEGRADATIONS)]
+
+
+async def find_redis_away(request: StrictRequest) -> Degradation | None:
+    try:
+        async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+            await require_working_redis(request.service(CounterStore))
+    except (*UNAVAILABLE, BusyError):
+        return Degradation.REDIS_AWAY
+    return None
+
+
+# Each tells one thing that is amiss, or None; all at the same time, within READINESS_TIMEOUT_SECONDS.
+DEGRADATION_CHECKS: tuple[Callable[[StrictRequest], Awaitable[Degradation | None]], ...] = (find_redis_away,)
+
+
+async def require_ready(reader: Reader) -> None:
+    """Raise 503 where no request can be served."""
+    problem = await tables_problem(reader)
+    if problem:
+        log.warning("Not ready: %s", problem)
+        raise ServiceUnavailable(DETAIL_BY_STATUS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)
 
 
 class HealthController(Controller):
@@ -33,12 +72,10 @@ class HealthController(Controller):
         return Health("ok")
 
     @get_public("/ready", operation_id="checkReadiness")
-    async def check_readiness(self, request: StrictRequest, reader: NamedDependency[Reader]) -> Health:
-        """503 while PostgreSQL or Redis does not answer in time or is set up so that nobody could sign in."""
+    async def check_readiness(self, request: StrictRequest, reader: NamedDependency[Reader]) -> Readiness:
+        """503 while PostgreSQL does not answer in time or is set up so that nobody could sign in."""
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
-            problem = await tables_problem(reader)
-            await require_working_redis(request.service(CounterStore))
-        if problem:
-            log.warning("Not ready: %s", problem)
-            raise ServiceUnavailable(DETAIL_BY_STATUS[HTTPStatus.SERVICE_UNAVAILABLE], retry_after=2)
-        return Health("ok")
+            await require_ready(reader)
+            found = await asyncio.gather(*(check(request) for check in DEGRADATION_CHECKS))
+        degraded: list[Degradation] = [one for one in found if one is not None]
+        return Readiness("ok", "degraded" if degraded else None, degraded)

@@ -51,25 +51,26 @@ def configure(server: "redis.Redis", command: str) -> None:
 def test_a_redis_that_lacks_what_the_service_needs_is_refused(
     servers: Backend, own_valkey: str, what: str
 ) -> None:
-    """Nobody could sign in there: the start is refused, and a running service is not ready."""
+    """The start is refused there, and a running service is degraded."""
     break_it, mend, said = BROKEN[what]
     backend = Backend(servers.copy().database_url, own_valkey)
     person = registration()
     with Service(backend, backend.settings()) as service, backend.redis as server:
         anyone = service.browser()
         assert anyone.post("/api/auth/register", person).status_code == 201
-        assert anyone.get("/health/ready").status_code == 200
+        assert anyone.get("/health/ready").json()["degraded"] == []
         configure(server, break_it)
         try:
             refused = find_problem_of(backend)
             assert refused.startswith("Redis cannot do what the service needs: ")
             assert said in refused
-            assert anyone.get("/health/ready").status_code == 503
+            ready = anyone.get("/health/ready")
+            assert (ready.status_code, ready.json()["degraded"]) == (200, ["redis_away"])
             assert anyone.get("/health/live").status_code == 200
             assert anyone.login(person["email"], PASSWORD).status_code == 503
         finally:
             configure(server, mend)
-        assert anyone.get("/health/ready").status_code == 200
+        assert anyone.get("/health/ready").json()["degraded"] == []
     assert find_problem_of(backend) == ""
 
 

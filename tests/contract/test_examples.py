@@ -353,9 +353,9 @@ def other_content(clinic: Clinic, path: str) -> Any:
     return clinic.doctor.get(path, headers={"if-match": '"what it was"'})
 
 
-def without_redis(clinic: Clinic) -> Any:
+def without_postgresql(clinic: Clinic) -> Any:
     backend = clinic.service.backend
-    with Service(backend, settings(backend, redis_url="redis://localhost:1")) as service:
+    with Service(backend, settings(backend, database_url="postgresql://localhost:1/nowhere")) as service:
         return service.browser().get("/health/ready")
 
 
@@ -415,7 +415,7 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "UnsupportedMediaType.encoded": lambda clinic: clinic.anonymous.post(
         "/api/auth/login", {}, headers={"content-encoding": "gzip"}
     ),
-    "ServiceUnavailable.unavailable": without_redis,
+    "ServiceUnavailable.unavailable": without_postgresql,
     "PreconditionFailed.changed": lambda clinic: other_content(clinic, "/api/dashboard/stats"),
     "DocumentChanged.changed": lambda clinic: other_content(clinic, "/openapi.yaml"),
 }
@@ -446,7 +446,7 @@ def error_examples() -> Iterator[tuple[str, dict[str, Any]]]:
         contents.append(id(response.get("content")))
         for content in (response.get("content", {}), problems(response)):
             for example, value in examples(content):
-                if "detail" in value:
+                if value.get("detail"):
                     yield f"{name}.{example}", value
 
 

@@ -230,11 +230,13 @@ class TestWithoutRedis:
                 assert refused.json()["detail"].startswith("Sign-in is unavailable right now.")
                 assert int(refused.headers["retry-after"]) >= 1
             assert stranger.get("/health/live").status_code == 200
-            assert stranger.get("/health/ready").status_code == 503
+            ready = stranger.get("/health/ready")
+            assert (ready.status_code, ready.json()["detail"]) == (200, "degraded")
+            assert ready.json()["degraded"] == ["redis_away"]
 
             valkey.start()
             assert stranger.login("patient@test.example", PASSWORD).status_code == 200
-            assert stranger.get("/health/ready").status_code == 200
+            assert stranger.get("/health/ready").json() == {"status": "ok", "detail": None, "degraded": []}
 
     def test_a_session_ended_without_redis_stays_ended_when_redis_is_back(
         self, apart: Backend, valkey: Valkey

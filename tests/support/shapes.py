@@ -88,7 +88,7 @@ def normalize(schema: Any) -> Any:
     if isinstance(kept.get("type"), list):
         kept["type"] = sorted(kept["type"])
     if "enum" in kept:
-        kept = {"type": "string", **kept, "enum": sorted(kept["enum"])}
+        kept = {"type": "string", **kept, "enum": sorted(one for one in kept["enum"] if one is not None)}
     if "required" in kept:
         kept["required"] = sorted(kept["required"])
         if not kept["required"]:
