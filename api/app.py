@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from litestar import Litestar
@@ -21,6 +22,7 @@ from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
+from api.downtime.notes import enter_notes_at_start
 from api.health import HealthController
 from api.http.auditing import record_refusal
 from api.http.cors import Origins
@@ -187,6 +189,7 @@ def services_of(parts: Parts) -> Services:
 async def lifespan(parts: Parts) -> AsyncIterator[None]:
     """Run what goes on beside the requests; at the end, close every connection."""
     tasks = {
+        asyncio.create_task(enter_notes(parts)),
         asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(fold_periodically(parts.database)),
     }
@@ -197,6 +200,14 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         await cancel(tasks)
         parts.passwords.close()
         await parts.database.close()
+
+
+async def enter_notes(parts: Parts) -> None:
+    """Enter in the trail what downtime sheets left beside them."""
+    settings = parts.settings
+    if settings.downtime_folder:
+        keys = [Key.of(key) for key in settings.audit_keys]
+        await enter_notes_at_start(parts.database, Path(settings.downtime_folder), keys)
 
 
 async def cancel(tasks: set[asyncio.Task[None]]) -> None:

@@ -74,11 +74,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     consultation_fee: Fee = 150
     refuse_common_passwords: bool = False
     security_contact: str = "mailto:security@medisecure.example"
+    downtime_folder: str | None = None
 
     @property
     def audit_sealing_key(self) -> str:
         """What the seals of the audit trail are made with: AUDIT_KEY, or SECRET_KEY where that is not set."""
         return self.audit_key or self.secret_key
+
+    @property
+    def audit_keys(self) -> list[str]:
+        """Under which notes for the trail may have been written."""
+        return [key for key in (self.audit_key, self.secret_key, self.secret_key_previous) if key]
 
     @property
     def access_lifetime(self) -> timedelta:

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from api.commands.accounts import create_admin, set_password
 from api.commands.development import dev, load_demo
+from api.commands.downtime import print_downtime_sheet
 from api.commands.maintenance import check_counters, migrate, verify_audit
 from api.commands.serving import serve
 from api.http.fields import is_unicode
 
 DATA_DIR = Path(".medisecure")
+MAX_DAYS = 31  # on a downtime sheet
 
 
 class Command(NamedTuple):
@@ -88,6 +90,23 @@ def add_load_demo_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_downtime_sheet_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--days", type=day_count, default=2, help=f"today and the days after, up to {MAX_DAYS} (default: 2)"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the sheet goes, if not to stdout")
+    parser.add_argument("--format", choices=("html", "pdf"), help="default: pdf for a FILE.pdf, else html")
+    parser.add_argument("--paper", choices=("a4", "us-letter"), default="a4", help="of a PDF (default: a4)")
+    parser.add_argument(
+        "--recipient",
+        type=text,
+        action="append",
+        default=[],
+        metavar="age1…",
+        help="encrypt the sheet to this public key of age; may be given more than once",
+    )
+
+
 COMMANDS = (
     Command("dev", dev, "Serve on localhost with a PostgreSQL and a Valkey of its own.", add_dev_arguments),
     Command(
@@ -113,6 +132,12 @@ COMMANDS = (
         "Set a forgotten password; the new one is asked for.",
         add_set_password_arguments,
     ),
+    Command(
+        "downtime-sheet",
+        print_downtime_sheet,
+        "Print who comes when to whom, for when the service is down.",
+        add_downtime_sheet_arguments,
+    ),
     Command("load-demo", load_demo, "Put the demo data into an empty database.", add_load_demo_arguments),
 )
 
@@ -131,6 +156,13 @@ def port_number(text: str) -> int:
 def worker_count(text: str) -> int:
     number = int(text)
     if number < 1:
+        raise ValueError
+    return number
+
+
+def day_count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MAX_DAYS:
         raise ValueError
     return number
 

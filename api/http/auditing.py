@@ -124,7 +124,7 @@ def path_target(request: StrictRequest) -> UUID | None:
         return None
 
 
-def command_event(action: Action, target_id: UUID) -> Event:
+def command_event(action: Action, target_id: UUID | None = None) -> Event:
     """An event of a command at the command line. The service does not know which operator ran it."""
     return Event(
         at=datetime.now(UTC),

@@ -8,6 +8,16 @@ from time import monotonic
 WARNING_INTERVAL_SECONDS = 60.0
 
 
+async def retry(act: Callable[[], Awaitable[None]], every: float, log: logging.Logger, warning: str) -> None:
+    """Call `act` until it succeeds, every `every` seconds; the class of an error is logged by `warning`."""
+    while True:
+        try:
+            return await act()
+        except Exception as error:  # whatever it is, the next call may succeed
+            log.warning(warning, type(error).__name__)
+        await asyncio.sleep(every)
+
+
 async def repeat(
     act: Callable[[], Awaitable[tuple[bool, str]]], every: float, log: logging.Logger, warning: str
 ) -> None:

@@ -25,6 +25,8 @@ def test_help_lists_every_command() -> None:
         (["serve", "--workers", "0"], "argument --workers: invalid worker_count value: '0'"),
         (["verify-audit", "--max-age", "-1"], "argument --max-age: invalid seconds value: '-1'"),
         (["verify-audit", "--max-age", "inf"], "argument --max-age: invalid seconds value: 'inf'"),
+        (["downtime-sheet", "--days", "0"], "argument --days: invalid day_count value: '0'"),
+        (["downtime-sheet", "--days", "32"], "argument --days: invalid day_count value: '32'"),
     ],
 )
 def test_a_number_out_of_its_bounds_is_no_argument(

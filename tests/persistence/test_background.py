@@ -3,7 +3,21 @@
 import asyncio
 import logging
 
-from persistence.postgres.background import repeat
+import pytest
+
+from persistence.postgres.background import repeat, retry
+
+
+def test_what_fails_is_tried_again_until_it_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+    tries: list[int] = []
+
+    async def act() -> None:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise OSError
+
+    asyncio.run(asyncio.wait_for(retry(act, 0, logging.getLogger("test"), "not yet: %s"), 10))
+    assert caplog.messages == ["not yet: OSError"] * 2
 
 
 def test_a_background_task_with_more_to_do_is_called_at_once() -> None:

@@ -1,0 +1,1 @@
+"""The sheet that a clinic works from while the service is down."""
