@@ -29,6 +29,7 @@ from api.http.cors import Origins
 from api.http.csrf import OriginCheckMiddleware
 from api.http.errors import handle_exception
 from api.http.fields import MAX_BODY_BYTES
+from api.http.near import FenceMiddleware, Near
 from api.http.operation import check_request
 from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
@@ -47,10 +48,12 @@ from persistence.audit_chain import Key, seal_periodically
 from persistence.closing import Closing
 from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Database, Reader, Transaction
+from persistence.postgres.replica import Replica
 from persistence.sessions import Sessions
 from security.admission import Admission
 from security.authentication import authentication_middleware
 from security.counters import CounterStore
+from security.fences import Fences
 from security.guards import require_authentication
 from security.login_attempts import LoginAttempts
 from security.passwords import Passwords
@@ -86,6 +89,7 @@ class Parts:
     issuer: TokenIssuer
     admission: Admission
     passwords: Passwords
+    near: Near | None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -103,7 +107,10 @@ class Parts:
             tombstone_seconds=int(settings.access_lifetime.total_seconds()),
         )
         passwords = Passwords(refuse_common=settings.refuse_common_passwords)
-        return cls(settings, database, store, sessions, issuer, admission, passwords)
+        near = None
+        if settings.database_read_url:
+            near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
+        return cls(settings, database, store, sessions, issuer, admission, passwords, near)
 
 
 def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
@@ -116,7 +123,10 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         guards=[require_authentication],
         middleware=[
             DefineMiddleware(OriginCheckMiddleware, origins=origins),
-            authentication_middleware(parts.issuer, parts.admission),
+            authentication_middleware(
+                parts.issuer, parts.admission, parts.near.fences if parts.near else None
+            ),
+            *([DefineMiddleware(FenceMiddleware, near=parts.near)] if parts.near else ()),
             rate_limit(settings.rate_limit_per_minute).middleware,
             DefineMiddleware(ReauthorizationMiddleware),
         ],
@@ -152,6 +162,7 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
     )
     return {
         "reader": constant(parts.database.reader),
+        "near_reader": near_reader(parts),
         "transaction": transaction_of(parts),
         "passwords": constant(parts.passwords),
         "attempts": constant(attempts),
@@ -164,6 +175,18 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
 
 def constant(value: object) -> Provide:
     return Provide(lambda: value, sync_to_thread=False, use_cache=True)
+
+
+def near_reader(parts: Parts) -> Provide:
+    """For reads that a replica may answer, where there is one."""
+    near = parts.near
+    if near is None:
+        return constant(parts.database.reader)
+
+    def provide(request: StrictRequest) -> Reader:
+        return near.reader(request)
+
+    return Provide(provide, sync_to_thread=False)
 
 
 def transaction_of(parts: Parts) -> Provide:
@@ -182,7 +205,8 @@ def transaction_of(parts: Parts) -> Provide:
 def services_of(parts: Parts) -> Services:
     """What rules, hooks and middlewares, to which Litestar gives no dependencies, ask a request for."""
     journal = Journal(Reader(parts.database.journal))
-    return Services(parts.store, parts.sessions, parts.passwords, parts.settings.clinic, journal)
+    near = [parts.near.replica] if parts.near else []
+    return Services(parts.store, parts.sessions, parts.passwords, parts.settings.clinic, journal, *near)
 
 
 @asynccontextmanager
@@ -193,12 +217,16 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(fold_periodically(parts.database)),
     }
+    if parts.near:
+        tasks.add(asyncio.create_task(parts.near.watch_always()))
     try:
         async with parts.store:
             yield
     finally:
         await cancel(tasks)
         parts.passwords.close()
+        if parts.near:
+            await parts.near.replica.close()
         await parts.database.close()
 
 

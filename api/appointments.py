@@ -214,7 +214,7 @@ class AppointmentController(Controller):
     async def list_appointments(
         self,
         request: StrictRequest,
-        reader: NamedDependency[Reader],
+        near_reader: NamedDependency[Reader],
         clinic: NamedDependency[Clinic],
         page: Page = 1,
         limit: Limit = 10,
@@ -223,7 +223,7 @@ class AppointmentController(Controller):
     ) -> AppointmentPage:
         spans = clinic.calendar.spans(date) if date else None
         rows, total, [ids, charts] = await appointments.page(
-            reader, request.user, page, limit, spans=spans, status=status
+            near_reader, request.user, page, limit, spans=spans, status=status
         )
         await record_read(request, target_ids=ids, patient_ids=charts)
         return AppointmentPage([appointment_of(row) for row in rows], total)
@@ -263,9 +263,9 @@ class AppointmentController(Controller):
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
-        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
     ) -> Appointment:
-        row = await require_appointment(reader, request.user, path_id(id, "Appointment"))
+        row = await require_appointment(near_reader, request.user, path_id(id, "Appointment"))
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
         return appointment_of(row)
 

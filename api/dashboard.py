@@ -69,11 +69,11 @@ class DashboardController(Controller):
 
     @get("/stats", operation_id="getDashboardStats")
     async def get_dashboard_stats(
-        self, request: StrictRequest, reader: NamedDependency[Reader], clinic: NamedDependency[Clinic]
+        self, request: StrictRequest, near_reader: NamedDependency[Reader], clinic: NamedDependency[Clinic]
     ) -> Response[Stats] | Response[bytes]:
         """A page that polls sends the tag of what it has and gets 304 while nothing has changed. The caller's
         id and role are part of the tag, so that equal figures of somebody else never match."""
         caller = request.user
-        stats = await load_stats(caller, reader, clinic)
+        stats = await load_stats(caller, near_reader, clinic)
         tag = entity_tag(caller.id.bytes, caller.role.encode(), msgspec.json.encode(stats))
         return conditional_response(request, stats, tag)

@@ -47,14 +47,14 @@ class DoctorController(Controller):
 
     @get(operation_id="listDoctors")
     async def list_doctors(
-        self, reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
+        self, near_reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
     ) -> DoctorPage:
-        rows, total = await doctors.page(reader, page, limit)
+        rows, total = await doctors.page(near_reader, page, limit)
         return DoctorPage([summary_of(row) for row in rows], total)
 
     @get("/{id:str}", operation_id="getDoctor", action=Action.DOCTOR_READ)
-    async def get_doctor(self, id: PathId, reader: NamedDependency[Reader]) -> Doctor:
-        row = await doctors.one(reader, path_id(id, "Doctor"))
+    async def get_doctor(self, id: PathId, near_reader: NamedDependency[Reader]) -> Doctor:
+        row = await doctors.one(near_reader, path_id(id, "Doctor"))
         if row is None:
             raise NotFoundException("Doctor not found")
         return doctor_of(row)

@@ -57,6 +57,7 @@ class LinkController(Controller):
     @put(
         operation_id="linkPatientAccount",
         action=Action.PATIENT_LINK,
+        changes_access=True,
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def link_patient_account(
@@ -86,6 +87,7 @@ class LinkController(Controller):
         operation_id="unlinkPatientAccount",
         status_code=200,
         action=Action.PATIENT_UNLINK,
+        changes_access=True,
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def unlink_patient_account(

@@ -143,12 +143,12 @@ class PatientController(Controller):
     async def list_patients(
         self,
         request: StrictRequest,
-        reader: NamedDependency[Reader],
+        near_reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
         search: Search = "",
     ) -> PatientPage:
-        rows, total, [ids] = await patients.page(reader, request.user, page, limit, search)
+        rows, total, [ids] = await patients.page(near_reader, request.user, page, limit, search)
         await record_read(request, target_ids=ids, patient_ids=ids)
         return PatientPage([summary_of(row) for row in rows], total, page=page, limit=limit)
 
@@ -182,9 +182,9 @@ class PatientController(Controller):
 
     @get("/{id:str}", operation_id="getPatient", action=Action.PATIENT_READ)
     async def get_patient(
-        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
     ) -> Patient:
-        row = await patients.one(reader, request.user, path_id(id, "Patient"))
+        row = await patients.one(near_reader, request.user, path_id(id, "Patient"))
         if row is None:
             raise NotFoundException("Patient not found")
         await record_read(request, patient_id=row.id, target_id=row.id)

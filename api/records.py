@@ -92,15 +92,15 @@ class RecordController(Controller):
     async def list_records(
         self,
         request: StrictRequest,
-        reader: NamedDependency[Reader],
+        near_reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
         patient_id: Annotated[Id | None, QueryParameter(name="patientId")] = None,
     ) -> RecordPage:
         rows, total, [ids, charts] = await records.page(
-            reader, request.user, page, limit, patient_id=patient_id
+            near_reader, request.user, page, limit, patient_id=patient_id
         )
-        shows_chart = total > 0 or await is_chart_visible(reader, request.user, patient_id)
+        shows_chart = total > 0 or await is_chart_visible(near_reader, request.user, patient_id)
         await record_read(
             request,
             patient_id=patient_id if shows_chart else None,
@@ -140,9 +140,9 @@ class RecordController(Controller):
         guards=[requires(Role.ADMIN, Role.DOCTOR, Role.PATIENT)],
     )
     async def get_record(
-        self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
+        self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
     ) -> MedicalRecord:
-        row = await records.one(reader, request.user, path_id(id, "Record"))
+        row = await records.one(near_reader, request.user, path_id(id, "Record"))
         if row is None:
             raise NotFoundException("Record not found")
         await record_read(request, patient_id=row.patient_id, target_id=row.id)

@@ -37,7 +37,14 @@ REQUIRED_SETTINGS = {
 }
 # An access token lives at most so long, and so does the tombstone of its session.
 MAX_ACCESS_TOKEN_MINUTES = 1440
-SECRET_SETTINGS = {"SECRET_KEY", "SECRET_KEY_PREVIOUS", "AUDIT_KEY", "DATABASE_URL", "REDIS_URL"}
+SECRET_SETTINGS = {
+    "SECRET_KEY",
+    "SECRET_KEY_PREVIOUS",
+    "AUDIT_KEY",
+    "DATABASE_URL",
+    "DATABASE_READ_URL",
+    "REDIS_URL",
+}
 LIST_SETTINGS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
 ORIGINS = "origins such as https://clinic.example"
 PROXIES = "IP addresses or networks"
@@ -75,6 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     refuse_common_passwords: bool = False
     security_contact: str = "mailto:security@medisecure.example"
     downtime_folder: str | None = None
+    database_read_url: str | None = None
 
     @property
     def audit_sealing_key(self) -> str:
@@ -145,6 +153,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def require_sound(self) -> None:
         """Raise SettingsError for what would be insecure or cannot work."""
         require_usable("DATABASE_URL", database_url.problems(self.database_url))
+        if self.database_read_url:
+            require_usable("DATABASE_READ_URL", database_url.problems_of_replica(self.database_read_url))
         require_usable("REDIS_URL", redis_url.problems(self.redis_url))
         for problem in (*problems_of_keys(self), *problems_of_policy(self), *problems_of_clinic(self)):
             raise SettingsError(problem)

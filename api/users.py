@@ -171,7 +171,7 @@ class UserController(Controller):
     async def list_users(
         self,
         request: StrictRequest,
-        reader: NamedDependency[Reader],
+        near_reader: NamedDependency[Reader],
         page: Page = 1,
         limit: Limit = 10,
         role: FromQuery[Role | None] = None,
@@ -181,7 +181,7 @@ class UserController(Controller):
     ) -> AccountPage:
         """Staff see patient accounts only, whatever they filter by."""
         rows, total, [ids] = await users.page(
-            reader,
+            near_reader,
             request.user,
             page,
             limit,
@@ -194,7 +194,11 @@ class UserController(Controller):
         return AccountPage([account_of(row) for row in rows], total)
 
     @patch(
-        "/{id:str}", operation_id="updateUser", action=Action.ACCOUNT_UPDATE, guards=[requires(Role.ADMIN)]
+        "/{id:str}",
+        operation_id="updateUser",
+        action=Action.ACCOUNT_UPDATE,
+        changes_access=True,
+        guards=[requires(Role.ADMIN)],
     )
     async def update_user(
         self,

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import TOMBSTONE, CounterStore, session_key
+from security.fences import Passage
 from security.policy import Counter
 from security.roles import Caller
 from security.tokens import SessionToken
@@ -48,12 +49,14 @@ class Count(Struct, frozen=True):
 
 class Admitted(Struct, frozen=True):
     """Who calls. `caller`: None for an anonymous one. `count`: None if the request is not counted, or Redis
-    is away. `checked_at`: when that was found out, in seconds of the monotonic clock."""
+    is away. `checked_at`: when that was found out, in seconds of the monotonic clock. `passage`: what decides
+    whether a replica may answer, where there is one."""
 
     caller: Caller | None
     token: SessionToken | None
     count: Count | None
     checked_at: float
+    passage: Passage | None = None
 
 
 class Admission:
@@ -82,6 +85,7 @@ class Admission:
         *,
         counter: Counter = Counter.USER,
         anonymous: bool = False,
+        passage: Passage | None = None,
     ) -> Admitted:
         """Count the request on its user's `counter`, and tell who the caller is.
 
@@ -99,21 +103,23 @@ class Admission:
                 None, None, await self.count_request(*by_address) if anonymous else None, checked_at
             )
         keys = [session_key(token.sid), f"requests:{counter}:{token.sub}", *by_address]
-        known, count = await self.look_up(keys, token.session_id)
+        known, count = await self.look_up(keys, token.session_id, passage)
         caller = None if known is None else CALLER_DECODER.decode(known)
         if caller is None or caller.id != token.user_id:
-            return Admitted(None, None, count if anonymous else None, checked_at)
-        return Admitted(caller, token, count, checked_at)
+            return Admitted(None, None, count if anonymous else None, checked_at, passage)
+        return Admitted(caller, token, count, checked_at, passage)
 
     async def count_request(self, key: str) -> Count | None:
         answer = await self.ask_redis(lambda: self.store.count_request(key, self.window * 1000))
         return self.count_of(*answer) if answer else None
 
-    async def look_up(self, keys: list[str], session_id: UUID) -> tuple[bytes | None, Count | None]:
+    async def look_up(
+        self, keys: list[str], session_id: UUID, passage: Passage | None = None
+    ) -> tuple[bytes | None, Count | None]:
         """The caller to whom the session belongs, as JSON, or None if it has ended; and the request's
         count."""
         window_ms = self.window * 1000
-        answer = await self.ask_redis(lambda: self.store.look_up_session(keys, window_ms))
+        answer = await self.ask_redis(lambda: self.store.look_up_session(keys, window_ms, passage))
         if answer is not None and answer[0] is not None:
             return unless_ended(answer[0]), self.count_of(*answer[1:])
         asked_at = monotonic()
@@ -125,7 +131,7 @@ class Admission:
         alive_ms = int(max(0, ALIVE_CACHE_SECONDS - (monotonic() - asked_at)) * 1000)
         remember_ms = alive_ms if caller else self.tombstone_seconds * 1000
         remembered = await self.ask_redis(
-            lambda: self.store.remember_session(keys, window_ms, found, remember_ms)
+            lambda: self.store.remember_session(keys, window_ms, found, remember_ms, passage)
         )
         if remembered is None:
             return unless_ended(found), None

@@ -14,6 +14,7 @@ from litestar.security.jwt.middleware import JWTCookieAuthenticationMiddleware
 
 from security.admission import Admission
 from security.cookies import ACCESS, REFRESH, read_cookie
+from security.fences import Fences
 from security.policy import AccessPolicy
 from security.roles import Caller
 from security.tokens import SessionToken, TokenIssuer, TokenKind
@@ -23,11 +24,15 @@ MAX_ADDRESS_LENGTH = 64  # characters; no real address is longer
 
 
 class SessionMiddleware(JWTCookieAuthenticationMiddleware):
-    def __init__(self, issuer: TokenIssuer, admission: Admission, **stock: Any) -> None:
-        """`stock`: what Litestar's own takes, as JWTCookieAuth puts it together."""
+    def __init__(
+        self, issuer: TokenIssuer, admission: Admission, fences: Fences | None, **stock: Any
+    ) -> None:
+        """`fences`: where there is a replica. `stock`: what Litestar's own takes, as JWTCookieAuth puts it
+        together."""
         super().__init__(**stock)
         self.issuer = issuer
         self.admission = admission
+        self.fences = fences
 
     async def authenticate_request(self, connection: AnyConnection) -> AuthenticationResult:
         scope = connection.scope
@@ -36,11 +41,17 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
         if kind is None:
             return AuthenticationResult(user=None, auth=None)
         cookie = read_cookie(scope["headers"], ACCESS if kind is TokenKind.ACCESS else REFRESH)
+        token = self.issuer.read(cookie, kind)
         admitted = await self.admission.admit(
-            self.issuer.read(cookie, kind),
+            token,
             address_of(connection),
             counter=policy.counter,
             anonymous=policy.authentication.counts_anonymous,
+            passage=self.fences.passage(
+                token.sub, writes=scope.get("method") != "GET", changes_access=policy.changes_access
+            )
+            if self.fences and token
+            else None,
         )
         return AuthenticationResult(user=admitted.caller, auth=admitted)
 
@@ -50,7 +61,9 @@ async def no_stock_lookup(token: SessionToken, connection: AnyConnection) -> Cal
     return None  # pragma: no cover  # as it says
 
 
-def authentication_middleware(issuer: TokenIssuer, admission: Admission) -> DefineMiddleware:
+def authentication_middleware(
+    issuer: TokenIssuer, admission: Admission, fences: Fences | None = None
+) -> DefineMiddleware:
     stock = JWTCookieAuth[Caller, SessionToken](
         token_secret=issuer.key,
         algorithm=issuer.algorithm,
@@ -60,7 +73,9 @@ def authentication_middleware(issuer: TokenIssuer, admission: Admission) -> Defi
         exclude_http_methods=["OPTIONS"],
         default_token_expiration=issuer.access_lifetime,
     ).middleware
-    return DefineMiddleware(SessionMiddleware, issuer=issuer, admission=admission, **stock.kwargs)
+    return DefineMiddleware(
+        SessionMiddleware, issuer=issuer, admission=admission, fences=fences, **stock.kwargs
+    )
 
 
 def address_of(connection: AnyConnection) -> str:

@@ -11,11 +11,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
 from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, AvailabilityProbe
+from security.fences import Passage
 from security.pipeline import Argument, Pipeline, Reply, encode_command
 from security.scripts import (
     COUNT_REQUEST,
     KEEP_ATTEMPT,
+    LOOK_UP_FENCED,
     LOOK_UP_SESSION,
+    REMEMBER_FENCED,
     REMEMBER_SESSION,
     RETURN_ATTEMPT,
     TAKE_ATTEMPT,
@@ -55,17 +58,41 @@ class CounterStore(RedisStore):
         )
         return cls(Redis.from_pool(pool), url)
 
-    async def look_up_session(self, keys: list[str], window_ms: int) -> tuple[bytes | None, int, int]:
+    @property
+    def connection(self) -> object:
+        """The one that is open, if one is."""
+        return self.pipeline.protocol
+
+    async def look_up_session(
+        self, keys: list[str], window_ms: int, passage: Passage | None = None
+    ) -> tuple[bytes | None, int, int]:
         """What is known of the session, and the count: keys and answer as in security/scripts.py."""
+        if passage is not None:
+            return await self.pass_fences(LOOK_UP_FENCED, passage, keys, window_ms)
         known, count, left_ms = await self.run_script(LOOK_UP_SESSION, keys, window_ms)
         return known, count, left_ms
 
     async def remember_session(
-        self, keys: list[str], window_ms: int, found: bytes, remember_ms: int
+        self,
+        keys: list[str],
+        window_ms: int,
+        found: bytes,
+        remember_ms: int,
+        passage: Passage | None = None,
     ) -> tuple[bytes, int, int]:
         """As look_up_session, once PostgreSQL has answered: remembers `found` for `remember_ms`, unless the
         session has a tombstone."""
+        if passage is not None:
+            return await self.pass_fences(REMEMBER_FENCED, passage, keys, window_ms, found, remember_ms)
         known, count, left_ms = await self.run_script(REMEMBER_SESSION, keys, window_ms, found, remember_ms)
+        return known, count, left_ms
+
+    async def pass_fences(
+        self, script: Script, passage: Passage, keys: list[str], *args: Argument
+    ) -> tuple[Reply, int, int]:
+        keys = [*keys[:2], *passage.keys, *keys[2:]]
+        known, count, left_ms, *told = await self.run_script(script, keys, *passage.arguments, *args)
+        passage.arrive(*told)
         return known, count, left_ms
 
     async def count_request(self, key: str, window_ms: int) -> tuple[int, int]:

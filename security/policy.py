@@ -37,10 +37,12 @@ class Counter(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AccessPolicy:
-    """How an operation learns who calls, and which counter the call is counted on."""
+    """How an operation learns who calls, and which counter the call is counted on. `changes_access`: it may
+    change what other people see: a link between an account and a chart, or somebody's role or status."""
 
     authentication: Authentication = Authentication.REQUIRED
     counter: Counter = Counter.USER
+    changes_access: bool = False
 
     @classmethod
     def of(cls, handler: BaseRouteHandler) -> Self:

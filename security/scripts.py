@@ -30,21 +30,21 @@ return {{count, left}}
 # KEYS: the session, its user's counter and, if the operation serves callers without a living session too, the
 # counter of the caller's address. ARGV: the window in ms.
 # Returns {what is known of the session, count, ms left of the window}; the count is 0 if nothing was counted.
-ANSWER_FUNCTION = f"""{COUNT_FUNCTION}
+ANSWER = """
 local function answer(known)
   local counter = KEYS[2]
-  if known == 'ended' then counter = KEYS[3] end
+  if known == 'ended' then counter = KEYS[{address}] end
   if not known or not counter then return {{known, 0, 0}} end
   local count, left = count_request(counter)
   return {{known, count, left}}
 end
 """
-LOOK_UP_SESSION = Script(f"""{ANSWER_FUNCTION}
-return answer(redis.call('GET', KEYS[1]))
-""")
+ANSWER_FUNCTION = COUNT_FUNCTION + ANSWER.format(address=3)
+LOOK_UP = "return answer(redis.call('GET', KEYS[1]))"
+LOOK_UP_SESSION = Script(ANSWER_FUNCTION + LOOK_UP)
 # ARGV, besides: what PostgreSQL says of the session, and for how many ms to remember it (0: not at all). A
 # tombstone is not overwritten, and an earlier answer is not remembered for longer.
-REMEMBER_SESSION = Script(f"""{ANSWER_FUNCTION}
+REMEMBER = """
 local known = redis.call('GET', KEYS[1])
 if known ~= 'ended' then
   if ARGV[2] == 'ended' or (not known and tonumber(ARGV[3]) > 0) then
@@ -53,6 +53,50 @@ if known ~= 'ended' then
   known = ARGV[2]
 end
 return answer(known)
+"""
+REMEMBER_SESSION = Script(ANSWER_FUNCTION + REMEMBER)
+
+# The same two where there is a replica (security/fences.py). KEYS: the session, its user's counter, the
+# user's fence, that of links and roles, and the address's counter if there is one. ARGV, before those above:
+# an id for a Redis that has none, how many ms a note holds, and for each of the two fences the name of the
+# write's note, "" where it does not write. Besides, they return the id of this Redis, and of each fence the
+# position, or `writing` while a write is under way.
+FENCED_FUNCTION = f"""
+local redis_id, lease, notes = ARGV[1], tonumber(ARGV[2]), {{ARGV[3], ARGV[4]}}
+for _ = 1, 4 do table.remove(ARGV, 1) end
+{COUNT_FUNCTION + ANSWER.format(address=5)}
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local function fence(key, note)
+  local writing = key .. ':writing'
+  if note ~= '' then
+    redis.call('ZREMRANGEBYSCORE', writing, '-inf', now)
+    redis.call('ZADD', writing, now + lease, note)
+    redis.call('PEXPIRE', writing, lease)
+  end
+  if redis.call('ZCOUNT', writing, now, '+inf') > 0 then return 'writing' end
+  return redis.call('GET', key) or '0'
+end
+local unfenced = answer
+answer = function(known)
+  local told = unfenced(known)
+  redis.call('SET', 'fences:id', redis_id, 'NX')
+  told[4] = redis.call('GET', 'fences:id')
+  told[5] = fence(KEYS[3], notes[1])
+  told[6] = fence(KEYS[4], notes[2])
+  return told
+end
+"""
+LOOK_UP_FENCED = Script(FENCED_FUNCTION + LOOK_UP)
+REMEMBER_FENCED = Script(FENCED_FUNCTION + REMEMBER)
+# KEYS: the fences of a write that is over. ARGV: its note, the position, and how many ms that is kept.
+SETTLE_WRITE = Script("""
+for i = 1, #KEYS do
+  redis.call('ZREM', KEYS[i] .. ':writing', ARGV[1])
+  local known = redis.call('GET', KEYS[i]) or '0'
+  if tonumber(known) < tonumber(ARGV[2]) then known = ARGV[2] end
+  redis.call('SET', KEYS[i], known, 'PX', ARGV[3])
+end
 """)
 
 # Until the service says how an attempt to sign in ended, the attempt is a field beside `count` and

@@ -51,6 +51,7 @@ class Operation(HTTPRouteHandler):
         guards: Sequence[Guard] = (),
         authentication: Authentication = Authentication.REQUIRED,
         counter: Counter = Counter.USER,
+        changes_access: bool = False,
         action: Action | None = None,
         rules: Sequence[Rule] = (),
         manages_session: bool = False,
@@ -59,6 +60,7 @@ class Operation(HTTPRouteHandler):
         policy = OperationPolicy(
             authentication=authentication,
             counter=counter,
+            changes_access=changes_access,
             action=action,
             rules=tuple(rules),
             manages_session=manages_session,
@@ -131,6 +133,7 @@ class FastKwargsModel:
         rest = ([one for one in batch if one.key not in self.constants] for batch in model.dependency_batches)
         self.dependency_batches = [batch for batch in rest if batch]
         self.defaults = msgspec.structs.asdict(self.query())
+        self.takes_request = any(field.name == "request" for field in msgspec.structs.fields(signature))
 
     @staticmethod
     def can_replace(model: KwargsModel) -> bool:
@@ -169,6 +172,8 @@ class FastKwargsModel:
         for batch in self.dependency_batches:
             for dependency in batch:
                 await resolve_dependency(dependency, connection, kwargs, group)
+        if not self.takes_request:  # only a dependency does
+            kwargs.pop("request", None)
         return group
 
 

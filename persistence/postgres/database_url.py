@@ -1,9 +1,9 @@
 """What may stand in a PostgreSQL URL."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import R_OK, access
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 EXAMPLE = "postgresql://user:pass@localhost/medisecure"
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:(?P<port>[0-9]+)?)?")
@@ -12,10 +12,11 @@ CHOICES = {
     "target_session_attrs": {"any", "primary", "read-write", "prefer-standby"},
     "client_encoding": {"UTF8", "utf8", "UTF-8", "utf-8"},  # any other has no place for every name
 }
+CHOICES_OF_REPLICA = CHOICES | {"target_session_attrs": {"any", "standby", "prefer-standby"}}
 FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 
 
-def problems(url: str) -> Iterator[str]:
+def problems(url: str, choices: Mapping[str, set[str]] = CHOICES) -> Iterator[str]:
     """Why no service of ours could work with `url`, without a word of its password; no connection is made."""
     if not is_database_url(url):
         yield (
@@ -24,12 +25,21 @@ def problems(url: str) -> Iterator[str]:
         )
         return
     for name, value in parse_qsl(urlsplit(url).query):
-        if value not in CHOICES.get(name, {value}):
-            yield f"must have as {name} one of {', '.join(sorted(CHOICES[name]))}"
+        if value not in choices.get(name, {value}):
+            yield f"must have as {name} one of {', '.join(sorted(choices[name]))}"
         if name in FILES and not access(value, R_OK):
             yield f"names {value} as {name}, which cannot be read"
         if name == "port" and not all(map(is_port, value.split(","))):
             yield "must have a number from 1 to 65535 as port"
+
+
+def problems_of_replica(url: str) -> Iterator[str]:
+    """As `problems`, of the URL of a replica. One of several would be another one each time."""
+    yield from problems(url, CHOICES_OF_REPLICA)
+    if is_database_url(url):
+        parts = urlsplit(url)
+        if any("," in hosts for hosts in (parts.netloc, *parse_qs(parts.query).get("host", ()))):
+            yield "must name one server: which of several answers is not known"
 
 
 def is_port(text: str) -> bool:

@@ -129,3 +129,24 @@ def test_a_malformed_url_has_one_problem_only() -> None:
     """What would be wrong with its options does not matter."""
     assert len(list(database_url.problems("localhost?sslmode=always"))) == 1
     assert len(list(redis_url.problems("localhost:6379"))) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://h/d", "postgresql:///d?host=/run&target_session_attrs=standby"]
+)
+def test_a_replica_is_one_server(url: str) -> None:
+    assert read(DATABASE_READ_URL=url).database_read_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://h/d", "must be a PostgreSQL URL, such as"),
+        ("postgresql://h,i/d", "must name one server: which of several answers is not known"),
+        ("postgresql:///d?host=h,i", "must name one server: which of several answers is not known"),
+        ("postgresql://h/d?target_session_attrs=primary",
+         "must have as target_session_attrs one of any, prefer-standby, standby"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_replica_is_refused(url: str, problem: str) -> None:
+    assert refusal(DATABASE_READ_URL=url).startswith(f"DATABASE_READ_URL {problem}")

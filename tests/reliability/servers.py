@@ -1,11 +1,13 @@
 """PostgreSQL and Valkey that a test may kill, stop for a while and start again, at addresses that stay."""
 
 import asyncio
+import os
 import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import psutil
@@ -108,6 +110,32 @@ class PostgresServer(Server):
                 await connection.close()
 
         return asyncio.run(run())
+
+
+class Standby(PostgresServer):
+    """A copy that follows its primary by streaming, until it is promoted."""
+
+    def copy(self, primary_url: str) -> None:
+        """Of a primary that runs. Does not start it."""
+        folder = self.embedded.folder
+        folder.mkdir(mode=0o700)
+        account = postgres_account(self.data)
+        if account:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        parts = urlsplit(primary_url)
+        host = parse_qs(parts.query).get("host", [parts.hostname])[0]
+        primary = f"user=postgres host={host} port={parts.port or 5432}"
+        options = ("--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-sync")
+        self.run("pg_basebackup", f"--dbname={primary}", f"--pgdata={self.data}", *options)
+
+    def hold_replay(self) -> None:
+        """What the primary writes still arrives, and nobody sees it here."""
+        self.sql("SELECT pg_wal_replay_pause()")
+        paused = "SELECT pg_get_wal_replay_pause_state() = 'paused' AS paused"
+        wait_until(lambda: self.sql(paused)[0]["paused"], "the end of replay")
+
+    def go_on(self) -> None:
+        self.sql("SELECT pg_wal_replay_resume()")
 
 
 class ValkeyServer(Server):

@@ -24,8 +24,9 @@ class Cost(NamedTuple):
 
 
 TRIP = ""  # in the place of a statement: somebody waits for the answers
-# What the service does by itself, now and then: it folds counts, and seals the trail.
-BACKGROUND_STATEMENTS = ("fold_counts(", "_audit_seal(")
+# What the service does by itself, now and then: it folds counts, seals the trail, and looks how far the
+# primary is.
+BACKGROUND_STATEMENTS = ("fold_counts(", "_audit_seal(", "pg_current_wal_insert_lsn(")
 
 
 @dataclass
