@@ -1,5 +1,6 @@
 """The image is built from the versions that were tested, each by its hashes: `just lock` writes them."""
 
+import platform
 import re
 import tomllib
 from collections.abc import Iterator
@@ -10,19 +11,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
-LOCKS = {"runtime": ROOT / "deploy/requirements.txt", "build": ROOT / "deploy/build-requirements.txt"}
+from tests.support.lock import CONSTRAINTS, LOCKS, ROOT, pinned
+
 RENEW = "constraints.txt and deploy/ differ: run `just lock`"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-
-
-def pins(path: Path) -> list[Requirement]:
-    lines = re.findall(r"^\w[^#\n\\]*", path.read_text(), re.MULTILINE)
-    return [Requirement(line) for line in lines]
-
-
-def version_of(pin: Requirement) -> str:
-    return str(pin.specifier).removeprefix("==")
 
 
 def needed(package: str, extras: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -51,13 +43,12 @@ def test_every_package_of_the_image_has_hashes_and_no_address(lock: Path) -> Non
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
 def test_the_image_has_the_versions_that_are_tested(lock: Path) -> None:
-    tested = {canonicalize_name(pin.name): version_of(pin) for pin in pins(ROOT / "constraints.txt")}
-    for pin in pins(lock):
-        assert version_of(pin) == tested.get(canonicalize_name(pin.name), version_of(pin)), RENEW
+    tested = pinned(CONSTRAINTS)
+    for name, version in pinned(lock).items():
+        assert version == tested.get(name, version), RENEW
 
 
 def test_the_image_has_all_that_the_service_needs_and_nothing_else() -> None:
-    installed = [pin for pin in pins(LOCKS["runtime"]) if pin.marker is None or pin.marker.evaluate()]
-    assert {canonicalize_name(pin.name) for pin in installed} == set(needed("medisecure")), RENEW
-    tested = {canonicalize_name(pin.name) for pin in pins(ROOT / "constraints.txt")}
-    assert {canonicalize_name(pin.name) for pin in installed} <= tested
+    installed = pinned(LOCKS["runtime"], python=platform.python_version()).keys()
+    assert installed == set(needed("medisecure")), RENEW
+    assert installed <= pinned(CONSTRAINTS).keys()

@@ -77,20 +77,27 @@ def start_proxy(folder: Path, template: str, service: str, *command: str) -> Ite
     config.write_text(
         template.format(port=port, upstream=service.rpartition(":")[2], folder=folder, user=user)
     )
+    with start_server(log, port, *command, config):
+        yield port
+
+
+@contextmanager
+def start_server(log: Path, port: int, *command: str | Path, host: str = "127.0.0.1") -> Iterator[None]:
+    """Run a server, from when it listens on `port`."""
     with log.open("w") as output:
-        process = subprocess.Popen([*command, config], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + STARTUP_SECONDS
-        while not is_listening(port):
+        while not is_listening(port, host):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()}")
             time.sleep(0.05)
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait(SHUTDOWN_SECONDS)
 
 
-def is_listening(port: int) -> bool:
+def is_listening(port: int, host: str = "127.0.0.1") -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0

