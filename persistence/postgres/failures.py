@@ -16,6 +16,7 @@ POOLER_REFUSALS = ("unsupported startup parameter", "no such database", "no such
 EXCLUSION_VIOLATION = "23P01"
 DATA_EXCEPTION = "22"
 UNDEFINED_TABLE = "42P01"
+READ_ONLY = "25006"
 SESSION_ENDED = "MS401"  # raised by the function refuse_ended_session
 # What PostgreSQL refuses a statement with; as asyncpg raises it, and as SQLAlchemy does where Alembic works.
 DATABASE_ERRORS = (asyncpg.PostgresError, DBAPIError)
@@ -52,6 +53,8 @@ def is_connection_lost(error: BaseException) -> bool:
         return str(error.sqlstate).startswith(CONNECTION_LOST)
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error)
+    if isinstance(error, asyncpg.InternalClientError):  # PostgreSQL said goodbye while nobody asked it
+        return str(error).startswith("cannot switch to state")
     return isinstance(error, OSError) and not isinstance(error, TimeoutError)
 
 
@@ -93,6 +96,10 @@ def driver_error(error: BaseException) -> BaseException:
 def first_line_of(error: BaseException) -> str:
     """The message without its details, which may quote values."""
     return str(driver_error(error)).partition("\n")[0]
+
+
+def is_read_only(error: BaseException) -> bool:
+    return getattr(driver_error(error), "sqlstate", None) == READ_ONLY
 
 
 def is_undefined_table(error: BaseException) -> bool:

@@ -46,12 +46,15 @@ class Clinic:
 
     @contextmanager
     def serving(self, *options: str, **settings: str) -> Iterator[Running]:
-        """`medisecure serve`, in a process of its own, once it is ready."""
+        """`medisecure serve` in a process of its own, once it is ready."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         values = settings_of(self.backend, RATE_LIMIT_PER_MINUTE="1000000", LOGIN_ATTEMPTS="1000", **settings)
         with serving(folder, *options, **values) as running:
-            running.wait_until_ready()
-            yield running
+            try:
+                running.wait_until_ready()
+                yield running
+            finally:
+                print(running.printed())  # pytest shows it where the test fails
 
     def load(self, *instances: Running | str) -> Load:
         urls = [each if isinstance(each, str) else each.url for each in instances]

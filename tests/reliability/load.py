@@ -145,8 +145,10 @@ def attempt_of(kind: str, began: float, answer: httpx.Response) -> Attempt:
 def require_kept(load: Load, server: PostgresServer) -> None:
     """Whatever was acknowledged is in the database, once, with its event of the trail; whatever was not was
     a 503 with Retry-After or a closed connection; and nobody waited long."""
-    assert not [each for each in load.attempts if each.problem][:5]
-    assert not [each for each in load.attempts if each.seconds > SLACK * MAX_ANSWER_SECONDS][:5]
+    unclean = [each for each in load.attempts if each.problem]
+    assert not unclean, unclean[:5]
+    late = [each for each in load.attempts if each.seconds > SLACK * MAX_ANSWER_SECONDS]
+    assert not late, late[:5]
     served = [each for each in load.attempts if each.is_served]
     for kind, table in TABLES.items():
         made = [each.made for each in served if each.kind == kind]

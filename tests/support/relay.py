@@ -1,8 +1,9 @@
-"""A line to a Redis that can be slow, held up, cut and spoilt."""
+"""A line to a Redis or a PostgreSQL that can be slow, held up, cut, dead and spoilt."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 
 class Wire:
@@ -17,15 +18,29 @@ class Wire:
 
 
 class Relay:
-    """`delay`: seconds before an answer goes on; `pieces`: bytes of it that go at once."""
+    """`delay`: seconds before an answer goes on; `pieces`: bytes of it that go at once; `is_dead`: whatever
+    is sent is lost, in both directions, and nobody is told."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.url = ""
+    def __init__(self, place: str) -> None:
+        """`place`: the path of a socket, or host:port."""
+        self.place = place
+        self.port = 0
         self.delay = 0.0
         self.pieces = 65536
+        self.is_dead = False
         self.wires: list[Wire] = []  # all there ever were
         self.tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """Where the server is a Redis."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.place.startswith("/"):
+            return await asyncio.open_unix_connection(self.place)
+        host, _, port = self.place.partition(":")
+        return await asyncio.open_connection(host, int(port))
 
     async def carried(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self.carry(client, answer))
@@ -33,14 +48,19 @@ class Relay:
         await asyncio.wait({task})
 
     async def carry(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        reader, writer = await asyncio.open_unix_connection(self.path)
+        try:
+            reader, writer = await self.dial()
+        except OSError:
+            answer.close()
+            return
         wire = Wire(answer)
         self.wires.append(wire)
         tasks = [asyncio.create_task(self.back(reader, wire)), asyncio.create_task(self.forward(wire))]
         try:
             with suppress(ConnectionError):
                 while chunk := await client.read(65536):
-                    writer.write(chunk)
+                    if not self.is_dead:
+                        writer.write(chunk)
         finally:
             for task in tasks:
                 task.cancel()
@@ -50,9 +70,11 @@ class Relay:
     async def back(self, reader: asyncio.StreamReader, wire: Wire) -> None:
         while chunk := await reader.read(65536):
             await asyncio.sleep(self.delay)
-            wire.held += chunk
-            wire.came.set()
-        wire.client.close()
+            if not self.is_dead:
+                wire.held += chunk
+                wire.came.set()
+        if not self.is_dead:
+            wire.client.close()
 
     async def forward(self, wire: Wire) -> None:
         while not wire.client.is_closing():
@@ -87,17 +109,17 @@ class Relay:
                 wire.client.close()
 
     def say(self, words: bytes) -> None:
-        """As if Redis had said it."""
+        """As if the server had said it."""
         for wire in self.wires:
             wire.client.write(words)
 
 
 @asynccontextmanager
-async def relayed(url: str) -> AsyncIterator[Relay]:
-    """In front of the server at this `unix://` URL."""
-    relay = Relay(url.removeprefix("unix://"))
+async def relayed(place: str) -> AsyncIterator[Relay]:
+    """In front of the server at this place, or at a `unix://` URL."""
+    relay = Relay(place.removeprefix("unix://"))
     server = await asyncio.start_server(relay.carried, "127.0.0.1", 0)
-    relay.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    relay.port = server.sockets[0].getsockname()[1]
     try:
         yield relay
     finally:
@@ -105,3 +127,44 @@ async def relayed(url: str) -> AsyncIterator[Relay]:
         for task in relay.tasks:
             task.cancel()
         await asyncio.gather(*relay.tasks, return_exceptions=True)
+
+
+class Line:
+    """A relay that works in a thread of its own, for tests that do not."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self.loop = asyncio.get_running_loop()
+        self.over = asyncio.Event()
+
+    def do(self, act: Callable[[Relay], None]) -> None:
+        """Returns when it is done."""
+        done = threading.Event()
+
+        def work() -> None:
+            act(self.relay)
+            done.set()
+
+        self.loop.call_soon_threadsafe(work)
+        done.wait()
+
+
+@contextmanager
+def line_to(place: str) -> Iterator[Line]:
+    lines: list[Line] = []
+    is_up = threading.Event()
+
+    async def work() -> None:
+        async with relayed(place) as relay:
+            lines.append(Line(relay))
+            is_up.set()
+            await lines[0].over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    is_up.wait()
+    try:
+        yield lines[0]
+    finally:
+        lines[0].loop.call_soon_threadsafe(lines[0].over.set)
+        thread.join()
