@@ -17,6 +17,7 @@ from sqlalchemy.types import Uuid
 from persistence.models import AuditEvent
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Reader, Source
+from persistence.postgres.deadline import REQUEST_SECONDS, in_time, start_clock
 from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Ids, PagedQuery
 from persistence.postgres.statements import Query, Statement
@@ -202,15 +203,16 @@ class Journal:
         self.writer: asyncio.Task[None] | None = None
 
     async def write(self, event: Event) -> None:
-        stored = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append((event, stored))
         if self.writer is None or self.writer.done():
             self.writer = asyncio.create_task(self.drain())
-        await stored
+        await in_time(stored, REQUEST_SECONDS)
 
     async def drain(self) -> None:
         while self.waiting:
             batch, self.waiting = self.waiting, []
+            start_clock()  # not that of the request which happened to be the first
             try:
                 events = as_json([event for event, _ in batch])
                 await self.reader.once(STORE, Stored(events=events), alive=True)

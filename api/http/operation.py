@@ -3,6 +3,7 @@ request."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, cast
 
 import msgspec
@@ -29,6 +30,7 @@ from api.http.requests import (
     require_readable_body,
 )
 from persistence.audit import Action
+from persistence.postgres.deadline import stop_clock
 from security.policy import POLICY, Authentication, Counter
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]  # as Litestar has it in what is overridden here
@@ -105,7 +107,9 @@ async def check_request(request: StrictRequest) -> None:
     """Litestar's before_request hook: check body, caller and query before the handler runs."""
     takes_body = request.route_handler.parsed_data_field is not None
     if takes_body:
+        began = monotonic()
         await require_readable_body(request)
+        stop_clock(monotonic() - began)
     if is_stale(request.auth):
         await reauthorize(request)
     if request.scope["query_string"]:

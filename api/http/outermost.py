@@ -19,6 +19,7 @@ from api.http.headers import HttpScope, RawHeaders, header_value
 from api.http.proxies import TrustedProxies
 from api.http.responses import send_error, send_response
 from api.http.security_headers import HSTS, SECURITY_HEADERS
+from persistence.postgres.deadline import start_clock
 
 REQUEST_ID = b"x-request-id"
 COMMON_HEADERS: RawHeaders = [*SECURITY_HEADERS, (b"vary", b"Origin")]
@@ -32,6 +33,7 @@ class OutermostMiddleware:
         self.proxies = proxies
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
+        start_clock()
         self.proxies.apply_forwarded(scope)
         origin = header_value(scope, b"origin")
         ours = self.headers_of(scope, origin)

@@ -1,14 +1,26 @@
 """Opening connections to PostgreSQL, or to a pooler that stands before it."""
 
+from contextlib import suppress
 from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLZeroReturnError
 
 import asyncpg
 
+from persistence.postgres.database_url import each_host
+from persistence.postgres.deadline import seconds_for, seconds_left
 from persistence.postgres.failures import first_line_of, is_temporary
 
 # Whatever the server's defaults are. A rule that is checked after waiting for locks must see what was stored
 # meanwhile. And to compile a query (JIT) takes PostgreSQL longer than to read the few rows of most queries.
+MAX_CONNECT_SECONDS = 5.0  # for all hosts of a URL together
 SESSION_SETTINGS = "SET default_transaction_isolation = 'read committed'; SET jit = off"
+
+# It is gone, silent, starting, full, or not what target_session_attrs asks for.
+NEXT_HOST_MAY_DO = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
 
 
 class NoConnectionError(ConnectionError):
@@ -26,6 +38,10 @@ def no_connection_error(error: asyncpg.PostgresError) -> NoConnectionError:
 class Connector:
     """Opens asyncpg's connections, and finds out whether a pooler is between.
 
+    Of several hosts, the one that gave the last connection is asked first, and none may take the time of the
+    others: one that has lost its power, or hangs, does not answer at all. (asyncpg itself tries them in the
+    order of the URL, within one time-out.)
+
     Behind PgBouncer in transaction mode, each transaction may run on another connection of the server, where
     a named prepared statement is missing, or is another client's. So statements are unnamed there and not
     cached. A direct connection keeps named ones, which halve the time of a request.
@@ -34,7 +50,7 @@ class Connector:
     def __init__(self, url: str, command_timeout: float | None) -> None:
         """`command_timeout`: seconds that one statement may take, or None for work that may take as long as
         it needs; TimeoutError after that."""
-        self.dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+        self.hosts = each_host(url.replace("postgresql+asyncpg://", "postgresql://", 1))
         self.command_timeout = command_timeout
         self.is_pooled: bool | None = None  # not known before the first connection
 
@@ -44,6 +60,8 @@ class Connector:
             return await self.ready()
         except asyncpg.PostgresError as error:
             raise no_connection_error(error) from error
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise NoConnectionError("no host is what target_session_attrs asks for", lasting=False) from error
         except asyncpg.InterfaceError as error:  # the URL asks for what the driver does not have
             raise NoConnectionError(str(error), lasting=True) from error
         except SSLCertVerificationError as error:
@@ -67,24 +85,36 @@ class Connector:
                 return await self.open()
             self.is_pooled = bool(self.is_pooled)
             if is_direct_so_far:  # a pooler's session is shared with other clients
-                await connection.execute(SESSION_SETTINGS)
+                await connection.execute(SESSION_SETTINGS, timeout=seconds_left())
         except BaseException:  # otherwise the server would keep the connection
             connection.terminate()
             raise
         return connection
 
     async def open(self) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            self.dsn,
-            timeout=5,
+        hosts = list(self.hosts)
+        seconds = seconds_for(MAX_CONNECT_SECONDS) / len(hosts)
+        for host in hosts[:-1]:
+            with suppress(*NEXT_HOST_MAY_DO):
+                return await self.open_at(host, seconds)
+        return await self.open_at(hosts[-1], seconds)
+
+    async def open_at(self, host: str, seconds: float) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            host,
+            timeout=seconds,
             command_timeout=self.command_timeout,
             statement_cache_size=0 if self.is_pooled else 100,
             max_cached_statement_lifetime=0,  # for as long as the connection is open
             server_settings={"application_name": "medisecure", "timezone": "UTC"},
         )
+        self.hosts.remove(host)
+        self.hosts.insert(0, host)
+        return connection
 
 
 async def is_direct(connection: asyncpg.Connection) -> bool:
     """Whether the process that the greeting named is the one that answers. A pooler names one of its own."""
-    answered = await connection.execute(f"SELECT WHERE pg_backend_pid() = {int(connection.get_server_pid())}")
+    question = f"SELECT WHERE pg_backend_pid() = {int(connection.get_server_pid())}"
+    answered = await connection.execute(question, timeout=seconds_left())
     return bool(answered == "SELECT 1")

@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from persistence.postgres import statements
 from persistence.postgres.connector import Connector
+from persistence.postgres.deadline import seconds_left
 from persistence.postgres.failures import is_connection_lost
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
@@ -14,7 +15,7 @@ from persistence.postgres.statements import Query, R, Record, Statement, T, Valu
 AnyEvent = Any  # of the audit trail, which no module of this folder may know
 AnyQuery = Statement[Any]  # whose values come with it
 
-COMMAND_TIMEOUT_SECONDS = 30  # for a statement of a request
+COMMAND_TIMEOUT_SECONDS = 30  # for a statement that no request waits for, which has a deadline
 JOURNAL_CONNECTIONS = 2  # used for events of the audit trail only
 # As connector.SESSION_SETTINGS, for a pooler's connections, too.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -207,7 +208,7 @@ class Transaction(Source):
 
     async def send(self, command: str) -> str:
         try:
-            return str(await self.connection.execute(command))
+            return str(await self.connection.execute(command, timeout=seconds_left()))
         except BaseException as error:
             self.failure = error
             raise

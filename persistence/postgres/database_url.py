@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from os import R_OK, access
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 EXAMPLE = "postgresql://user:pass@localhost/medisecure"
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%[^\]]+)?\]|[^:\[\]]*)(:(?P<port>[0-9]+)?)?")
@@ -66,3 +66,23 @@ def is_place(text: str) -> bool:
     """A host, and a port where it is not 5432; libpq lets both be absent."""
     place = HOST.fullmatch(text)
     return place is not None and (place["port"] is None or is_port(place["port"]))
+
+
+def each_host(url: str) -> list[str]:
+    """A URL for each of its hosts, in its order. One URL where their order is not what counts, and where the
+    driver has to say that the ports are wrong."""
+    parts = urlsplit(url)
+    login, at, places = parts.netloc.rpartition("@")
+    options = dict(parse_qsl(parts.query))
+    hosts = (places or options.get("host", "")).split(",")
+    ports = options.get("port", "").split(",")
+    if options.get("target_session_attrs") == "prefer-standby" or len(ports) not in {1, len(hosts)}:
+        return [url]
+    if len(ports) == 1:
+        ports *= len(hosts)
+    found = []
+    for host, port in zip(hosts, ports, strict=True):
+        own = options | ({"port": port} if port else {}) | ({} if places else {"host": host})
+        netloc = f"{login}{at}{host}" if places else parts.netloc
+        found.append(urlunsplit(parts._replace(netloc=netloc, query=urlencode(own))))
+    return found if len(found) > 1 else [url]

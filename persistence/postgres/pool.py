@@ -12,10 +12,12 @@ from time import monotonic
 import asyncpg
 
 from persistence.postgres.connector import Connector
-from persistence.postgres.failures import PoolTimeoutError, is_connection_lost
+from persistence.postgres.deadline import in_time, seconds_for
+from persistence.postgres.failures import is_connection_lost, is_read_only
 
 MAX_WAIT_SECONDS = 10.0  # for a free connection
 TRUSTED_SECONDS = 1.0  # a connection that was used so recently is taken to be alive
+PING_SECONDS = 2.0  # for the answer of one that is asked whether it is
 CLOSE_TIMEOUT_SECONDS = 5.0  # then a connection that is being closed is cut off
 
 
@@ -61,30 +63,34 @@ class Pool:
 
     async def wait(self) -> asyncpg.Connection | None:
         """A connection that somebody gives back; None where there is room for another one."""
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[asyncpg.Connection | None] = loop.create_future()
+        turn: asyncio.Future[asyncpg.Connection | None] = asyncio.get_running_loop().create_future()
         self.waiting.append(turn)
-        late = loop.call_later(MAX_WAIT_SECONDS, fail_waiting, turn)
         try:
-            return await turn
+            return await in_time(turn, MAX_WAIT_SECONDS)
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # handed over just then
                 self.hand_on(turn.result())
             raise
-        finally:
-            late.cancel()
 
     def release(self, connection: asyncpg.Connection, error: BaseException | None = None) -> None:
         """`error`: what ended its use. Only PostgreSQL's own leave a connection as it should be: after a
         time-out or a cancellation the statement may still run. asyncpg has then asked PostgreSQL to stop it,
-        and the connection is closed behind that."""
-        is_sound = error is None or (
-            isinstance(error, asyncpg.PostgresError) and not is_connection_lost(error)
-        )
+        and the connection is closed behind that. Where PostgreSQL is gone or silent, what is idle goes too:
+        otherwise each of those connections would cost a request its time."""
+        is_lost = error is not None and self.is_of_no_use(error)
+        is_sound = error is None or (isinstance(error, asyncpg.PostgresError) and not is_lost)
+        while is_lost and self.idle:
+            self.discard(self.idle.pop()[0])
         if is_sound and not connection.is_closed():
             self.hand_on(connection)
         else:
             self.discard(connection)
+
+    def is_of_no_use(self, error: BaseException) -> bool:
+        """Whether other connections to the same server will fail as well."""
+        if len(self.connector.hosts) > 1 and is_read_only(error):  # another host can write by now
+            return True
+        return is_connection_lost(error) or isinstance(error, TimeoutError)
 
     def hand_on(self, connection: asyncpg.Connection | None) -> None:
         """Give the connection to the request that waits longest; if none waits, keep it. None: that
@@ -116,18 +122,13 @@ class Pool:
             await asyncio.wait(self.leaving)
 
 
-def fail_waiting(turn: "asyncio.Future[asyncpg.Connection | None]") -> None:
-    if not turn.done():
-        turn.set_exception(PoolTimeoutError())
-
-
 async def is_usable(connection: asyncpg.Connection, used: float, *, alive: bool) -> bool:
     if connection.is_closed():
         return False
     if not alive or monotonic() - used < TRUSTED_SECONDS:
         return True
     try:
-        await connection.execute("SELECT")
+        await connection.execute("SELECT", timeout=seconds_for(PING_SECONDS))
     except Exception as error:
         if is_connection_lost(error) or isinstance(error, TimeoutError):
             return False

@@ -20,6 +20,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import ReturnsRows
 from sqlalchemy.types import JSON
 
+from persistence.postgres.deadline import seconds_left
 from persistence.postgres.declared import (
     AnyColumn,
     AnyStatement,
@@ -217,5 +218,7 @@ async def fetch(
     it. `column_keys`: which of the parameters may be columns that it writes; all where it is not said.
     Raises what asyncpg does."""
     ready = statement.compiled(column_keys or tuple(parameters))
-    records: Sequence[Record] = await connection.fetch(ready.sql, *ready.arguments(parameters))
+    records: Sequence[Record] = await connection.fetch(
+        ready.sql, *ready.arguments(parameters), timeout=seconds_left()
+    )
     return records

@@ -12,6 +12,7 @@ import pytest
 from persistence.postgres import pool as pools
 from persistence.postgres.connector import Connector
 from persistence.postgres.database import Reader
+from persistence.postgres.deadline import fail_waiting
 from persistence.postgres.failures import PoolTimeoutError
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import NOTHING
@@ -255,7 +256,7 @@ def test_a_connection_that_comes_at_the_last_moment_is_not_lost() -> None:
     async def main() -> str:
         turn = asyncio.get_running_loop().create_future()
         turn.set_result("a connection")
-        pools.fail_waiting(turn)
+        fail_waiting(turn)
         return str(await turn)
 
     assert asyncio.run(main()) == "a connection"

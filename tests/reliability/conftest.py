@@ -90,6 +90,6 @@ def clinic(filled: Filled) -> Iterator[Clinic]:
         valkey = ValkeyServer(folder, group)
         for server in (postgres, valkey):
             server.start()
-            cleanup.callback(server.stop)
+            cleanup.callback(server.kill)
         yield Clinic(postgres, valkey, filled, folder, group, cleanup)
     subprocess.run(["/bin/rm", "-r", str(folder)], check=True)

@@ -123,7 +123,9 @@ class Load:
         now = time.monotonic()
         kinds = {*TABLES, *UNAUDITED, "change_chart", "read_chart"}
         wait_until(lambda: {each.kind for each in self.since(now) if each.is_served} == kinds, "service")
-        return time.monotonic() - now
+        seconds = time.monotonic() - now
+        print(f"All served after {seconds:.1f} s")
+        return seconds
 
     def summary(self) -> dict[tuple[str, str], int]:
         """How often each kind of request came to what."""

@@ -75,7 +75,11 @@ class PostgresServer(Server):
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@{self.place}/medisecure"
+        return self.url_at(self.port)
+
+    @staticmethod
+    def url_at(port: int) -> str:
+        return f"postgresql://postgres@127.0.0.1:{port}/medisecure"
 
     @property
     def data(self) -> Path:

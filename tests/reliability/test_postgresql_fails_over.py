@@ -1,0 +1,48 @@
+"""The primary is lost, and its synchronous standby is promoted: DATABASE_URL names both."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from persistence import embedded
+from persistence.embedded.folders import postgres_home
+from tests.reliability.conftest import Clinic
+from tests.reliability.load import SLACK, require_kept
+from tests.reliability.servers import PostgresServer, Standby
+from tests.support.command import medisecure
+from tests.support.running import wait_until
+
+HEALING_SECONDS = 10  # from the promotion
+IS_REPLAYED = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
+
+
+@pytest.fixture
+def standby(clinic: Clinic, tmp_path: Path) -> Standby:
+    """A copy of the clinic's PostgreSQL, which has replayed each change before that is acknowledged."""
+    primary = clinic.postgres
+    clinic.cleanup.callback(embedded.discard, tmp_path)
+    server = Standby(postgres_home(tmp_path, clinic.cleanup), clinic.group)
+    server.copy(primary.url)
+    server.start()
+    clinic.cleanup.callback(server.kill)
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.sql("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
+    primary.sql("SELECT pg_reload_conf()")
+    wait_until(lambda: primary.sql(IS_REPLAYED), "the standby")
+    return server
+
+
+@pytest.mark.parametrize("lose", [PostgresServer.kill, PostgresServer.pause], ids=["killed", "hung"])
+def test_no_acknowledged_row_is_lost_where_a_synchronous_standby_takes_over(
+    clinic: Clinic, standby: Standby, lose: Callable[[PostgresServer], None]
+) -> None:
+    places = f"{clinic.postgres.place},{standby.place}"
+    url = f"postgresql://postgres@{places}/medisecure?target_session_attrs=read-write"
+    with clinic.serving(DATABASE_URL=url) as service, clinic.load(service) as load:
+        lose(clinic.postgres)
+        standby.sql("SELECT pg_promote()")
+        assert load.until_served() < SLACK * HEALING_SECONDS
+        migrated = medisecure("migrate", DATABASE_URL=url)
+        assert migrated.returncode == 0, migrated.stderr
+    require_kept(load, standby)
