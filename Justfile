@@ -74,6 +74,10 @@ reliability *ARGS:
 fuzz CASES="100" *SEED:
     python -m tests.fuzz.run {{ CASES }} {{ SEED }}
 
+# Fail everything at random under load, for MINUTES; the SEED of an earlier run brings its faults
+chaos MINUTES="60" *SEED:
+    python -m tests.reliability.chaos {{ MINUTES }} {{ SEED }}
+
 # Measure the service; needs h2load (Debian: nghttp2-client)
 bench *ARGS:
     python -m tests.bench.run {{ ARGS }}
