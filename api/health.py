@@ -14,7 +14,7 @@ from msgspec import Meta
 from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
 from api.http.fields import Output
 from api.http.operation import get_public
-from api.http.requests import StrictRequest
+from api.http.requests import DRAINING, StrictRequest
 from persistence.fitness import tables_problem
 from persistence.postgres.database import Reader
 from security.availability import UNAVAILABLE, BusyError
@@ -73,7 +73,10 @@ class HealthController(Controller):
 
     @get_public("/ready", operation_id="checkReadiness")
     async def check_readiness(self, request: StrictRequest, reader: NamedDependency[Reader]) -> Readiness:
-        """503 while PostgreSQL does not answer in time or is set up so that nobody could sign in."""
+        """503 while PostgreSQL does not answer in time or is set up so that nobody could sign in, and as soon
+        as the service drains."""
+        if DRAINING in request.scope["state"]:
+            raise ServiceUnavailable(DRAINING, retry_after=2)
         async with asyncio.timeout(READINESS_TIMEOUT_SECONDS):
             await require_ready(reader)
             found = await asyncio.gather(*(check(request) for check in DEGRADATION_CHECKS))

@@ -83,6 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     security_contact: str = "mailto:security@medisecure.example"
     downtime_folder: str | None = None
     database_read_url: str | None = None
+    drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 5
 
     @property
     def audit_sealing_key(self) -> str:
@@ -108,7 +109,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 
     @property
     def timeouts(self) -> Timeouts:
-        return Timeouts(self.keep_alive_seconds, body_seconds=self.body_timeout_seconds)
+        return Timeouts(
+            self.keep_alive_seconds,
+            body_seconds=self.body_timeout_seconds,
+            drain_seconds=self.drain_seconds,
+        )
 
     @property
     def clinic(self) -> Clinic:

@@ -8,6 +8,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -38,7 +39,8 @@ def dev(arguments: argparse.Namespace) -> None:
         print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
         app = create_app(settings, is_local=True)
         freeze_garbage_collector()
-        server.server_for(app, settings.timeouts).run(list(sockets))
+        timeouts = replace(settings.timeouts, drain_seconds=0)  # no proxy stands before it
+        server.server_for(app, timeouts).run(list(sockets))
 
 
 def exit_gracefully(number: int, frame: FrameType | None) -> NoReturn:

@@ -7,22 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
-import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.http.exchange import Exchange, LingeringTransport
-from api.http.fields import ErrorDetail
 from api.http.framing import Framing, is_host, split_target
 from api.http.idle import IdleTimer
-from api.http.requests import INCOMPLETE_BODY
-from api.http.security_headers import SECURITY_HEADERS
+from api.http.refusal import INVALID_REQUEST, REFUSAL
+from api.http.requests import DRAINING, INCOMPLETE_BODY
 
 MAX_HEAD_BYTES = 64 * 1024  # of a request line with its headers, and of a trailer
 LINGER_SECONDS = 5  # for the client to read the answer before the connection is closed
 MAX_LINGER_BYTES = 16 * 1024 * 1024  # that the client may send meanwhile
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-INVALID_REQUEST = "Invalid HTTP request"
 
 
 class InvalidHeadError(Exception):
@@ -97,7 +94,7 @@ class StrictProtocol(HttpToolsProtocol):
         elif self.in_body:
             self.fail_body(INCOMPLETE_BODY)
         elif self.in_head:
-            self.send_400_response(INVALID_REQUEST)
+            self.send_400_response()
         elif self.current:
             self.cycle.keep_alive = False
         return self.current is not None and not self.is_closing()
@@ -106,12 +103,12 @@ class StrictProtocol(HttpToolsProtocol):
         if not self.in_body:
             self.head_size += len(piece)
         if self.head_size > MAX_HEAD_BYTES or self.framing.overhead > MAX_HEAD_BYTES:
-            self.send_400_response(INVALID_REQUEST)
+            self.send_400_response()
             return
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserError:
-            self.send_400_response(INVALID_REQUEST)
+            self.send_400_response()
 
     def discard(self, count: int) -> None:
         self.discarded += count
@@ -145,7 +142,7 @@ class StrictProtocol(HttpToolsProtocol):
         scope["path"], scope["raw_path"], scope["query_string"] = path.decode("ascii"), path, query
         if authority is not None:  # RFC 9112, 3.2.2
             self.headers[:] = [(n, authority if n == b"host" else value) for n, value in self.headers]
-        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        keep_alive = self.parser.should_keep_alive() and version != "1.0" and DRAINING not in self.app_state
         before, self.cycle = self.cycle, Exchange(self, self.ending, keep_alive)
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
@@ -196,7 +193,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self.deadline is not None:
             return
         if self.in_head:
-            self.start_deadline(self.refuse_late_head)
+            self.start_deadline(self.send_400_response)
         elif self.in_body and self.framing.has_body and self.cycle is self.current:
             self.start_deadline(self.refuse_late_body)
 
@@ -214,9 +211,6 @@ class StrictProtocol(HttpToolsProtocol):
         if self.deadline:
             self.deadline.cancel()
             self.deadline = None
-
-    def refuse_late_head(self) -> None:
-        self.send_400_response(INVALID_REQUEST)
 
     def refuse_late_body(self) -> None:
         self.fail_body(f"body: must arrive within {self.body_timeout} seconds")
@@ -241,7 +235,7 @@ class StrictProtocol(HttpToolsProtocol):
         elif not (self.in_head or self.in_body):
             self.idle.start()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str = INVALID_REQUEST) -> None:
         if self.in_body:
             self.fail_body(msg)
             return
@@ -268,16 +262,23 @@ class StrictProtocol(HttpToolsProtocol):
             self.has_refusal = True
 
     def send_refusal(self) -> None:
-        body = msgspec.json.encode(ErrorDetail(INVALID_REQUEST))
-        head = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            *SECURITY_HEADERS,
-            (b"connection", b"close"),
-        ]
-        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in head)]
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.transport.write(REFUSAL)
         self.close()
+
+    def drain(self) -> None:
+        """Say in the newest answer that has not begun, or else in the next, that it is the last one."""
+        if self.in_head or not self.cycle or self.cycle.response_started:
+            return
+        self.cycle.keep_alive = False
+        if not self.in_body:
+            self.ignores_input = True
+
+    def shutdown(self) -> None:
+        """Close the connection, at once if nothing has arrived on it that waits for an answer."""
+        if self.current:
+            self.cycle.keep_alive = False
+        elif not self.in_head:
+            self.close()
 
     def close(self) -> None:
         """Close the connection. If bytes may still arrive, read and discard them for a while first: closing

@@ -33,6 +33,7 @@ from security.policy import AccessPolicy
 from security.roles import Caller
 
 REPEATED_PARAMETER = (ErrorCode.REPEATED, "A query parameter may be given only once")
+DRAINING = "draining"  # in the state that the server shares with each request, once it stops
 INCOMPLETE_BODY = "body: is not complete"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 

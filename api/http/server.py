@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Address
-from types import FrameType
 from typing import Any
 
-import uvicorn
 from litestar.types import ASGIApp
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
+from api.http.draining import DrainingConfig, DrainingServer
 from api.http.protocol import StrictProtocol
+from api.http.workers import Workers
 
 SHUTDOWN_TIMEOUT_SECONDS = 10  # for requests under way when the server stops
 
@@ -25,10 +24,11 @@ SHUTDOWN_TIMEOUT_SECONDS = 10  # for requests under way when the server stops
 @dataclass(frozen=True)
 class Timeouts:
     """`keep_alive_seconds`: how long an idle connection stays open. `body_seconds`: as StrictProtocol's
-    `body_timeout`."""
+    `body_timeout`. `drain_seconds`: how long the service is still there after SIGTERM (DrainingServer)."""
 
     keep_alive_seconds: int
     body_seconds: int
+    drain_seconds: int
 
 
 def uvicorn_options(timeouts: Timeouts) -> dict[str, Any]:  # Any: each option has a type of its own
@@ -42,6 +42,7 @@ def uvicorn_options(timeouts: Timeouts) -> dict[str, Any]:  # Any: each option h
         "proxy_headers": False,
         "timeout_keep_alive": timeouts.keep_alive_seconds,
         "timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_SECONDS,
+        "drain_seconds": timeouts.drain_seconds,
     }
 
 
@@ -102,23 +103,14 @@ def open_listener(
     return listener
 
 
-class GracefulServer(uvicorn.Server):
-    """Ignores a second signal to stop: after the first one, the server lets requests end for
-    SHUTDOWN_TIMEOUT_SECONDS at most, and no signal may cut that short."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:
-            super().handle_exit(sig, frame)
-
-
-def server_for(app: ASGIApp, timeouts: Timeouts) -> uvicorn.Server:
+def server_for(app: ASGIApp, timeouts: Timeouts) -> DrainingServer:
     """A server for `app` in this process; call `run(sockets)`."""
-    return GracefulServer(uvicorn.Config(app, log_level="warning", **uvicorn_options(timeouts)))
+    return DrainingServer(DrainingConfig(app, log_level="warning", **uvicorn_options(timeouts)))
 
 
 def serve(sockets: list[socket.socket], workers: int, timeouts: Timeouts) -> None:
     """Serve on `sockets` until a signal says to stop. Each worker reads its settings from the environment."""
-    config = uvicorn.Config(
+    config = DrainingConfig(
         "api.app:from_environment", factory=True, workers=workers, **uvicorn_options(timeouts)
     )
     for listener in sockets:
@@ -126,9 +118,9 @@ def serve(sockets: list[socket.socket], workers: int, timeouts: Timeouts) -> Non
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         logging.getLogger("uvicorn.error").info("MediSecure is at http://%s", place)
     if workers > 1:
-        Multiprocess(config, sockets).run()
+        Workers(config, sockets).run()
         return
-    server = uvicorn.Server(config)
+    server = DrainingServer(config)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets)
     if not server.started:

@@ -88,7 +88,7 @@ def test_three_settings_are_enough_and_the_others_have_defaults() -> None:
     assert settings.auto_approve_roles == (Role.PATIENT,)
     assert settings.trusted_proxies == ()
     assert settings.idle_lifetime is None
-    assert (settings.keep_alive_seconds, settings.body_timeout_seconds) == (75, 30)
+    assert (settings.keep_alive_seconds, settings.body_timeout_seconds, settings.drain_seconds) == (75, 30, 5)
     assert settings.clinic.timezone == ZoneInfo("UTC")
     assert settings.clinic.appointment_length == timedelta(minutes=30)
     assert settings.clinic.fee == 150
@@ -261,6 +261,7 @@ BOUNDS = {
     "LOGIN_WINDOW_SECONDS": (1, 86400),
     "SESSION_IDLE_MINUTES": (0, 525600),
     "KEEP_ALIVE_SECONDS": (1, 3600),
+    "DRAIN_SECONDS": (0, 3600),
     "BODY_TIMEOUT_SECONDS": (1, 3600),
     "APPOINTMENT_MINUTES": (1, 1440),
     "CONSULTATION_FEE": (0, 1_000_000),

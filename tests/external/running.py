@@ -50,7 +50,7 @@ def start_production(folder: Path, **settings: str) -> Iterator[str]:
     administrator, and STAFF, and nothing else."""
     with embedded.start(folder / "servers", durable=False) as servers:
         required = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url, "SECRET_KEY": KEY}
-        environment = {**os.environ, **required, **settings}
+        environment = {**os.environ, **required, "DRAIN_SECONDS": "0", **settings}
         for arguments, stdin in (("migrate",), ""), (("create-admin", OPERATOR["email"], "Olga"), SECRET):
             medisecure(environment, *arguments, stdin=stdin).check_returncode()
         with start_serve(environment, folder / "log") as url:

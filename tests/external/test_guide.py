@@ -61,6 +61,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
             "DATABASE_URL": servers.database_url,
             "REDIS_URL": servers.redis_url,
             "SECRET_KEY": KEY,
+            "DRAIN_SECONDS": "0",
             "TRUSTED_PROXIES": "127.0.0.1,::1",
         }
         for command in (("migrate",), ("create-admin", ADMIN, "Ada")):

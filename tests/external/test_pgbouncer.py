@@ -68,7 +68,12 @@ def clinic(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clinic]:
         embedded.start(folder, durable=False) as servers,
         start_pgbouncer(tmp_path, servers.database_url, request.param, size) as pooled,
     ):
-        environment = {"DATABASE_URL": pooled, "REDIS_URL": servers.redis_url, "SECRET_KEY": KEY}
+        environment = {
+            "DATABASE_URL": pooled,
+            "REDIS_URL": servers.redis_url,
+            "SECRET_KEY": KEY,
+            "DRAIN_SECONDS": "0",
+        }
         yield Clinic(servers.database_url, pooled, environment)
     embedded.discard(folder)
 
