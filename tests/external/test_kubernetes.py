@@ -1,5 +1,5 @@
-"""deploy/kubernetes/, held to the schemas of the last five versions of Kubernetes. Strict: a field that does not
-exist is an error."""
+"""deploy/kubernetes/, held to the schemas of the last five versions of Kubernetes. Strict: a field that does
+not exist is an error."""
 
 from pathlib import Path
 from typing import Any
