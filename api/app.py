@@ -46,6 +46,7 @@ from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
 from persistence.closing import Closing
+from persistence.login_attempts import LoginAttempts, tidy_periodically
 from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Database, Reader, Transaction
 from persistence.postgres.replica import Replica
@@ -55,7 +56,6 @@ from security.authentication import authentication_middleware
 from security.counters import CounterStore
 from security.fences import Fences
 from security.guards import require_authentication
-from security.login_attempts import LoginAttempts
 from security.passwords import Passwords
 from security.rate_limit import rate_limit
 from security.tokens import TokenIssuer
@@ -88,6 +88,7 @@ class Parts:
     sessions: Sessions
     issuer: TokenIssuer
     admission: Admission
+    attempts: LoginAttempts
     passwords: Passwords
     near: Near | None
 
@@ -106,11 +107,18 @@ class Parts:
             limit=settings.rate_limit_per_minute,
             tombstone_seconds=int(settings.access_lifetime.total_seconds()),
         )
+        attempts = LoginAttempts(
+            Reader(database.writes),
+            store,
+            settings.login_attempts,
+            settings.login_window_seconds,
+            settings.login_failures_per_address,
+        )
         passwords = Passwords(refuse_common=settings.refuse_common_passwords)
         near = None
         if settings.database_read_url:
             near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
-        return cls(settings, database, store, sessions, issuer, admission, passwords, near)
+        return cls(settings, database, store, sessions, issuer, admission, attempts, passwords, near)
 
 
 def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
@@ -151,12 +159,6 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
 def dependencies_of(parts: Parts) -> dict[str, Provide]:
     """What a handler may ask for by the name of an argument."""
     settings = parts.settings
-    attempts = LoginAttempts(
-        parts.store,
-        settings.login_attempts,
-        settings.login_window_seconds,
-        settings.login_failures_per_address,
-    )
     session_service = SessionService(
         parts.issuer, parts.admission, settings.session_lifetime, settings.idle_lifetime
     )
@@ -165,7 +167,7 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
         "near_reader": near_reader(parts),
         "transaction": transaction_of(parts),
         "passwords": constant(parts.passwords),
-        "attempts": constant(attempts),
+        "attempts": constant(parts.attempts),
         "session_service": constant(session_service),
         "registration_policy": constant(RegistrationPolicy(frozenset(settings.auto_approve_roles))),
         "clinic": constant(settings.clinic),
@@ -216,6 +218,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(enter_notes(parts)),
         asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(fold_periodically(parts.database)),
+        asyncio.create_task(tidy_periodically(parts.attempts)),
     }
     if parts.near:
         tasks.add(asyncio.create_task(parts.near.watch_always()))

@@ -1,7 +1,5 @@
 """Signing in and out (requirement, section 1)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import ceil
 from typing import Annotated
 
@@ -13,7 +11,7 @@ from msgspec import Meta
 
 from api.accounts import AccountSummary, SessionService, summary_of
 from api.http.auditing import record_read, record_write
-from api.http.errors import Forbidden, ServiceUnavailable, TooManyRequests, Unauthorized, error_response
+from api.http.errors import Forbidden, TooManyRequests, Unauthorized, error_response
 from api.http.fields import (
     MAX_EMAIL_LENGTH,
     NOT_BLANK,
@@ -28,14 +26,13 @@ from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
 from persistence import sessions, users
 from persistence.audit import Action, Outcome
+from persistence.login_attempts import Attempt, LoginAttempts
 from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
 from persistence.users import CredentialsRow, HolderRow
 from security.admission import Count
-from security.availability import UNAVAILABLE, BusyError
 from security.cookies import ACCESS, cleared_cookies, read_cookies
 from security.guards import NOT_SIGNED_IN
-from security.login_attempts import Attempt, LoginAttempts
 from security.passwords import Passwords
 from security.policy import Authentication
 from security.rate_limit import rate_limit_headers
@@ -63,21 +60,11 @@ class LoginResult(Output):
     user: AccountSummary
 
 
-@contextmanager
-def require_attempt_counter() -> Iterator[None]:
-    """Raise 503 where Redis cannot count attempts: then nobody signs in."""
-    try:
-        yield
-    except (*UNAVAILABLE, BusyError) as error:
-        raise ServiceUnavailable("Sign-in is unavailable right now. Please try again shortly.", 5) from error
-
-
 async def take_attempt(
     transaction: Transaction, attempts: LoginAttempts, email: str, address: str
 ) -> Attempt:
     """An attempt to sign in, or 429. However the request ends, it is given back unless kept or cleared."""
-    with require_attempt_counter():
-        attempt = await attempts.take(email, address)
+    attempt = await attempts.take(email, address)
     count = attempt.count
     if count.is_exceeded:
         minutes = max(1, ceil(count.reset / 60))
@@ -109,11 +96,6 @@ async def record_failure(request: StrictRequest, found: CredentialsRow | None, c
         await record_read(request, Outcome.REFUSED, action=Action.AUTH_LOCK, user=found, target_id=target)
 
 
-async def keep_attempt(attempts: LoginAttempts, attempt: Attempt) -> None:
-    with require_attempt_counter():
-        await attempts.keep(attempt)
-
-
 async def require_may_sign_in(
     request: StrictRequest,
     attempts: LoginAttempts,
@@ -126,11 +108,11 @@ async def require_may_sign_in(
     headers = rate_limit_headers(attempt.count)
     if user is None:
         await record_failure(request, found, attempt.count)
-        await keep_attempt(attempts, attempt)
+        await attempts.keep(attempt)
         raise Unauthorized(*INVALID_CREDENTIALS, headers=headers)
     if user.status in INACTIVE_ACCOUNT_ERRORS:
         await record_read(request, Outcome.REFUSED, user=user, target_id=user.id)
-        await keep_attempt(attempts, attempt)
+        await attempts.keep(attempt)
         raise Forbidden(*INACTIVE_ACCOUNT_ERRORS[user.status], headers=headers)
     return user
 

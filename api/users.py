@@ -45,10 +45,10 @@ from api.http.requests import Given, StrictRequest
 from api.http.structs import changed_fields, sent_fields_of
 from persistence import users
 from persistence.audit import Action, Outcome
+from persistence.login_attempts import LoginAttempts
 from persistence.models import AccountStatus
 from persistence.postgres.database import Reader, Transaction
 from security.guards import NOT_SIGNED_IN, requires
-from security.login_attempts import LoginAttempts
 from security.passwords import Passwords
 from security.policy import Counter
 from security.roles import Role
@@ -252,7 +252,7 @@ class UserController(Controller):
         await users.lock(transaction, request.user.id, user_id)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, user_id, hashed)
-        transaction.after_commit(lambda: attempts.forgive(known.email))
+        await attempts.forgive(transaction, known.email)
         await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -81,6 +81,7 @@ ROOM_SQL = text(
 NEEDED = {
     "users": ("SELECT", "INSERT", "UPDATE"),
     "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "login_counters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "patients": ("SELECT", "INSERT", "UPDATE"),
     "appointments": ("SELECT", "INSERT", "UPDATE"),
     "medical_records": ("SELECT", "INSERT"),

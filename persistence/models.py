@@ -1,4 +1,5 @@
-"""The tables of the requirement ("Database Schema") and what the contract adds; nothing but tables."""
+"""The tables of the requirement ("Database Schema") and what the contract adds; nothing but tables. Those of
+the counters are in persistence/counter_tables.py."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -10,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
-    Column,
     Date,
     Enum,
     ForeignKey,
@@ -18,7 +18,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    Table,
     Text,
     Uuid,
     func,
@@ -112,6 +111,24 @@ class Session(Base):
     last_seen_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(Instant)
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
+
+
+class LoginCounter(Base):
+    """Failed sign-ins of one e-mail, known or not, or from one address, in a fixed window. `key` is a digest
+    (persistence/login_attempts.py): what was typed as an e-mail may be a password. `version` grows with each
+    change, so that an older copy of the row replaces no newer one."""
+
+    __tablename__ = "login_counters"
+    __table_args__ = (Index("login_counters_ends_idx", "ends_at"),)
+
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # Attempts whose password is being checked, id -> seconds since the epoch by PostgreSQL's clock after
+    # which they no longer count: their process was killed.
+    pending: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
+    began_at: Mapped[datetime] = mapped_column(Instant)
+    ends_at: Mapped[datetime] = mapped_column(Instant)
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class Patient(Base):
@@ -251,47 +268,3 @@ class AuditSeal(Base):
     key_id: Mapped[str] = mapped_column(Text)
     mac: Mapped[bytes] = mapped_column(LargeBinary)
     sealed_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
-
-
-# How many rows there are of each kind, in each of the lists that grow, and what they amount to. Nobody writes
-# there but functions of the database (migration 0008): a writer appends to `count_changes`, which are moved
-# into `counts`, and into `count_marks`, now and then. What persistence/postgres/counters.py reads is the sum.
-counts = Table(
-    "counts",
-    Base.metadata,
-    Column("list", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),
-    Column("n", BigInteger, nullable=False),
-    Column("amount", BigInteger, nullable=False),
-)
-count_changes = Table(
-    "count_changes",
-    Base.metadata,
-    Column("list", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("name", Folded, nullable=False),
-    Column("at", Instant, nullable=False),
-    Column("id", Uuid, nullable=False),
-    Column("n", BigInteger, nullable=False),
-    Column("amount", BigInteger, nullable=False),
-)
-# Every few thousand rows of a list a mark: where it stands in the order, and how many rows there are from it
-# up to the next one.
-count_marks = Table(
-    "count_marks",
-    Base.metadata,
-    Column("list", Text, primary_key=True),
-    Column("name", Folded, primary_key=True),
-    Column("at", Instant, primary_key=True),
-    Column("id", Uuid, primary_key=True),
-    Column("n", BigInteger, nullable=False),
-)
-# `n` events of the trail are of transactions below `until_xid`.
-audit_count = Table(
-    "audit_count",
-    Base.metadata,
-    Column("n", BigInteger, nullable=False),
-    Column("until_xid", BigInteger),
-    Column("restored_id", BigInteger, nullable=False),
-    Column("of_table", BigInteger, nullable=False),
-)

@@ -1,13 +1,11 @@
 """Between a token and its request: is the session alive, and is its user under the limit?"""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 from time import monotonic
-from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -17,16 +15,14 @@ from security.availability import UNAVAILABLE, BusyError
 from security.counters import TOMBSTONE, CounterStore, session_key
 from security.fences import Passage
 from security.policy import Counter
+from security.process_counters import ProcessCounters
 from security.roles import Caller
 from security.tokens import SessionToken
 
 ALIVE_CACHE_SECONDS = 5.0  # for which a session counts as alive before PostgreSQL is asked again
-REDIS_RETRY_SECONDS = 1.0  # without Redis after it failed, so that a stalled one does not slow every request
 TOMBSTONE_RETRY_SECONDS = 0.25  # between two attempts to write a tombstone
 
 CALLER_DECODER = msgspec.json.Decoder(Caller)
-Answer = TypeVar("Answer")
-log = logging.getLogger("medisecure.admission")
 
 
 class Count(Struct, frozen=True):
@@ -48,9 +44,9 @@ class Count(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """Who calls. `caller`: None for an anonymous one. `count`: None if the request is not counted, or Redis
-    is away. `checked_at`: when that was found out, in seconds of the monotonic clock. `passage`: what decides
-    whether a replica may answer, where there is one."""
+    """Who calls. `caller`: None for an anonymous one. `count`: None if the request is not counted.
+    `checked_at`: when that was found out, in seconds of the monotonic clock. `passage`: what decides whether
+    a replica may answer, where there is one."""
 
     caller: Caller | None
     token: SessionToken | None
@@ -76,7 +72,8 @@ class Admission:
         self.limit = limit
         self.window = window
         self.tombstone_seconds = tombstone_seconds
-        self.redis_away_until = 0.0  # of the monotonic clock
+        self.outage = store.outage
+        self.counters = ProcessCounters(window * 1000)
 
     async def admit(
         self,
@@ -93,8 +90,9 @@ class Admission:
         Other operations answer them with 401, uncounted: otherwise the expired cookies of one person would
         use up the limit of all who share the address.
 
-        One Redis round trip; PostgreSQL answers what Redis does not know. Raises BusyError if Redis is there
-        and does not answer in time: requests must not pass uncounted then.
+        One Redis round trip; PostgreSQL answers what Redis does not know. While Redis is away, each process
+        counts for itself. Raises BusyError if Redis is there and does not answer in time: it may have counted
+        the request, and whoever can slow it down must not get a second limit for that.
         """
         checked_at = monotonic()
         by_address = [f"requests:address:{network_of(address)}"] if anonymous else []
@@ -103,52 +101,52 @@ class Admission:
                 None, None, await self.count_request(*by_address) if anonymous else None, checked_at
             )
         keys = [session_key(token.sid), f"requests:{counter}:{token.sub}", *by_address]
-        known, count = await self.look_up(keys, token.session_id, passage)
-        caller = None if known is None else CALLER_DECODER.decode(known)
+        caller, count = await self.look_up(keys, token.session_id, passage)
         if caller is None or caller.id != token.user_id:
             return Admitted(None, None, count if anonymous else None, checked_at, passage)
         return Admitted(caller, token, count, checked_at, passage)
 
     async def count_request(self, key: str) -> Count | None:
-        answer = await self.ask_redis(lambda: self.store.count_request(key, self.window * 1000))
-        return self.count_of(*answer) if answer else None
+        answer = await self.outage.ask(lambda: self.store.count_request(key, self.window * 1000))
+        return self.count_of(*(answer or self.counters.count_request(key)))
 
     async def look_up(
         self, keys: list[str], session_id: UUID, passage: Passage | None = None
-    ) -> tuple[bytes | None, Count | None]:
-        """The caller to whom the session belongs, as JSON, or None if it has ended; and the request's
-        count."""
+    ) -> tuple[Caller | None, Count | None]:
+        """The caller to whom the session belongs, or None if it has ended; and the request's count."""
         window_ms = self.window * 1000
-        answer = await self.ask_redis(lambda: self.store.look_up_session(keys, window_ms, passage))
+        answer = await self.outage.ask(lambda: self.store.look_up_session(keys, window_ms, passage))
         if answer is not None and answer[0] is not None:
-            return unless_ended(answer[0]), self.count_of(*answer[1:])
+            try:
+                return caller_of(answer[0]), self.count_of(*answer[1:])
+            except msgspec.MsgspecError as error:  # no service has written that
+                self.outage.begin(error)
+                answer = None
         asked_at = monotonic()
         caller = await self.find_session(session_id)
-        found = msgspec.json.encode(caller) if caller else TOMBSTONE
         if answer is None:  # Redis is away
-            return unless_ended(found), None
+            return caller, self.count_alone(keys, caller)
         # From before the question: an answer that took long is remembered for less long.
         alive_ms = int(max(0, ALIVE_CACHE_SECONDS - (monotonic() - asked_at)) * 1000)
         remember_ms = alive_ms if caller else self.tombstone_seconds * 1000
-        remembered = await self.ask_redis(
-            lambda: self.store.remember_session(keys, window_ms, found, remember_ms, passage)
-        )
-        if remembered is None:
-            return unless_ended(found), None
-        return unless_ended(remembered[0]), self.count_of(*remembered[1:])
+        return await self.remember(keys, caller, remember_ms, passage)
 
-    async def ask_redis(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
-        """What Redis answers; None if it is away."""
-        if monotonic() < self.redis_away_until:
-            return None
-        try:
-            return await question()
-        except UNAVAILABLE as error:
-            # One line for all who asked at the same time, which are not many in every run of the tests.
-            if monotonic() > self.redis_away_until:  # pragma: no branch
-                log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
-            self.redis_away_until = monotonic() + REDIS_RETRY_SECONDS
-            return None
+    async def remember(
+        self, keys: list[str], caller: Caller | None, remember_ms: int, passage: Passage | None
+    ) -> tuple[Caller | None, Count | None]:
+        """What PostgreSQL has found, unless there is a tombstone by now; and the request's count."""
+        found = msgspec.json.encode(caller) if caller else TOMBSTONE
+        answer = await self.outage.ask(
+            lambda: self.store.remember_session(keys, self.window * 1000, found, remember_ms, passage)
+        )
+        if answer is None:
+            return caller, self.count_alone(keys, caller)
+        return None if answer[0] == TOMBSTONE else caller, self.count_of(*answer[1:])
+
+    def count_alone(self, keys: list[str], caller: Caller | None) -> Count | None:
+        """As the scripts of security/scripts.py do."""
+        of_caller = keys[1:2] if caller else keys[2:]
+        return self.count_of(*self.counters.count_request(of_caller[0])) if of_caller else None
 
     def count_of(self, count: int, left_ms: int) -> Count | None:
         """None for 0, which means that nothing was counted."""
@@ -170,8 +168,9 @@ class Admission:
                     await asyncio.sleep(TOMBSTONE_RETRY_SECONDS)
 
 
-def unless_ended(known: bytes) -> bytes | None:
-    return None if known == TOMBSTONE else known
+def caller_of(known: bytes) -> Caller | None:
+    """None for a tombstone. Raises MsgspecError for what is neither."""
+    return None if known == TOMBSTONE else CALLER_DECODER.decode(known)
 
 
 @lru_cache(1024)

@@ -1,6 +1,9 @@
 """Whether Redis is away, or only slow: the first is worked around, the second is 503."""
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -9,7 +12,11 @@ from redis.retry import Retry
 
 ANSWER_SECONDS = 2.0  # that a Redis that is there may take for an answer
 PROBE_AFTER_SECONDS = 0.5  # without an answer, until another connection asks whether Redis is there
+RETRY_SECONDS = 1.0  # between two questions whether Redis is back
 UNAVAILABLE = (RedisError, OSError, TimeoutError)
+
+Answer = TypeVar("Answer")
+log = logging.getLogger("medisecure.redis")
 
 
 class BusyError(Exception):
@@ -31,6 +38,43 @@ class AvailabilityProbe:
         if self.asking is None or self.asking.done():
             self.asking = asyncio.create_task(asyncio.to_thread(is_answering, self.url))
         return await asyncio.shield(self.asking)
+
+
+class Outage:
+    """Asks Redis until it is away, and from then on only now and then whether it is back, in the background:
+    so no request waits for a Redis that hangs, but those that find out."""
+
+    def __init__(self, is_working: Callable[[], Awaitable[bool]]) -> None:
+        self.is_working = is_working
+        self.is_on = False
+        self.watching: asyncio.Task[None] | None = None
+
+    async def ask(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """What Redis answers; None if it is away. Raises BusyError where it is there, and too slow."""
+        if self.is_on:
+            return None
+        try:
+            return await question()
+        except UNAVAILABLE as error:
+            self.begin(error)
+            return None
+
+    def begin(self, error: Exception) -> None:
+        if not self.is_on:  # others may have found out at the same time
+            self.is_on = True
+            log.warning("Redis cannot be asked, PostgreSQL answers alone: %s", type(error).__name__)
+            self.watching = asyncio.create_task(self.watch())
+
+    async def watch(self) -> None:
+        while self.is_on:
+            await asyncio.sleep(RETRY_SECONDS)
+            self.is_on = not await self.is_working()
+        log.warning("Redis answers again")
+
+    async def close(self) -> None:
+        if self.watching:
+            self.watching.cancel()
+            await asyncio.gather(self.watching, return_exceptions=True)
 
 
 def is_answering(url: str) -> bool:

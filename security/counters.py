@@ -1,31 +1,51 @@
 """What Redis keeps: counters, and what is known of sessions. Each change is one atomic script."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from litestar.stores.redis import RedisStore
+from msgspec import Struct
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
+from redis.exceptions import InvalidResponse, NoScriptError
 
-from security.availability import ANSWER_SECONDS, PROBE_AFTER_SECONDS, AvailabilityProbe
+from security.availability import (
+    ANSWER_SECONDS,
+    PROBE_AFTER_SECONDS,
+    UNAVAILABLE,
+    AvailabilityProbe,
+    BusyError,
+    Outage,
+)
 from security.fences import Passage
 from security.pipeline import Argument, Pipeline, Reply, encode_command
 from security.scripts import (
+    COPY_ATTEMPTS,
     COUNT_REQUEST,
-    KEEP_ATTEMPT,
     LOOK_UP_FENCED,
     LOOK_UP_SESSION,
     REMEMBER_FENCED,
     REMEMBER_SESSION,
-    RETURN_ATTEMPT,
-    TAKE_ATTEMPT,
     Script,
 )
 
 TOMBSTONE = b"ended"  # in the place of a session's caller
+NOBODY = "requests:address:nobody"  # the counter of no caller, to try on it whether Redis works
+MIN_VERSION_MS = 60_000  # for which a version outlives its counter, and a copy may be late
+
+
+class AttemptCount(Struct, frozen=True):
+    """Failed sign-ins that PostgreSQL has counted. `key`: of the counter; `first_attempt`: seconds since the
+    epoch; `left_ms`: of its window."""
+
+    key: str
+    failures: int
+    first_attempt: int
+    left_ms: int
+    version: int
 
 
 class CounterStore(RedisStore):
@@ -36,13 +56,14 @@ class CounterStore(RedisStore):
     only slow: a flood of requests must not pass uncounted because it slows Redis down.
     """
 
-    __slots__ = ("pipeline", "probe")
+    __slots__ = ("outage", "pipeline", "probe")
 
     def __init__(self, redis: Redis, url: str) -> None:
         super().__init__(redis, namespace=None, handle_client_shutdown=True)
         self.probe = AvailabilityProbe(url)
         connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # the library's
         self.pipeline = Pipeline(connection, self.probe)
+        self.outage = Outage(self.is_working)
 
     @classmethod
     def connect(cls, url: str) -> "CounterStore":
@@ -69,8 +90,7 @@ class CounterStore(RedisStore):
         """What is known of the session, and the count: keys and answer as in security/scripts.py."""
         if passage is not None:
             return await self.pass_fences(LOOK_UP_FENCED, passage, keys, window_ms)
-        known, count, left_ms = await self.run_script(LOOK_UP_SESSION, keys, window_ms)
-        return known, count, left_ms
+        return session_reply(await self.run_script(LOOK_UP_SESSION, keys, window_ms))
 
     async def remember_session(
         self,
@@ -79,45 +99,60 @@ class CounterStore(RedisStore):
         found: bytes,
         remember_ms: int,
         passage: Passage | None = None,
-    ) -> tuple[bytes, int, int]:
+    ) -> tuple[bytes | None, int, int]:
         """As look_up_session, once PostgreSQL has answered: remembers `found` for `remember_ms`, unless the
         session has a tombstone."""
         if passage is not None:
             return await self.pass_fences(REMEMBER_FENCED, passage, keys, window_ms, found, remember_ms)
-        known, count, left_ms = await self.run_script(REMEMBER_SESSION, keys, window_ms, found, remember_ms)
-        return known, count, left_ms
+        return session_reply(await self.run_script(REMEMBER_SESSION, keys, window_ms, found, remember_ms))
 
     async def pass_fences(
         self, script: Script, passage: Passage, keys: list[str], *args: Argument
-    ) -> tuple[Reply, int, int]:
+    ) -> tuple[bytes | None, int, int]:
         keys = [*keys[:2], *passage.keys, *keys[2:]]
-        known, count, left_ms, *told = await self.run_script(script, keys, *passage.arguments, *args)
-        passage.arrive(*told)
-        return known, count, left_ms
+        reply = await self.run_script(script, keys, *passage.arguments, *args)
+        try:
+            known, count, left_ms, *told = reply
+            passage.arrive(*told)
+        except (TypeError, ValueError):
+            raise unexpected() from None
+        return session_reply((known, count, left_ms))
 
     async def count_request(self, key: str, window_ms: int) -> tuple[int, int]:
         """The count in this window, and the milliseconds that are left of it."""
-        count, left_ms = await self.run_script(COUNT_REQUEST, [key], window_ms)
+        reply = await self.run_script(COUNT_REQUEST, [key], window_ms)
+        _, count, left_ms = session_reply([None, *reply] if isinstance(reply, list) else reply)
         return count, left_ms
 
-    async def take_attempt(self, keys: list[str], *args: int | str) -> tuple[int, int, int]:
-        """Does nothing if Redis runs it only after the caller has stopped waiting for the answer."""
-        seconds, microseconds = await self.execute("TIME")
-        until = int(seconds) + int(microseconds) / 1_000_000 + ANSWER_SECONDS
-        allowed, taken, left_ms = await self.run_script(TAKE_ATTEMPT, keys, *args, until)
-        return allowed, taken, left_ms
-
-    async def keep_attempt(self, keys: list[str], *args: int | str) -> None:
-        await self.run_script(KEEP_ATTEMPT, keys, *args)
-
-    async def return_attempt(self, keys: list[str], attempt: str) -> None:
-        await self.run_script(RETURN_ATTEMPT, keys, attempt)
-
-    async def forget(self, key: str) -> None:
-        await self.execute("DEL", key)
+    async def copy_attempts(self, counts: Sequence[AttemptCount]) -> bool:
+        """Always True: that they were copied, or overtaken."""
+        keys = [key for one in counts for key in (one.key, versions_of(one.key))]
+        values = [
+            value
+            for one in counts
+            for value in (
+                one.version,
+                one.failures,
+                one.first_attempt,
+                one.left_ms,
+                max(one.left_ms, MIN_VERSION_MS),
+            )
+        ]
+        await self.run_script(COPY_ATTEMPTS, keys, *values)
+        return True
 
     async def write_tombstone(self, session_id: UUID, seconds: int) -> None:
         await self.execute("SET", session_key(session_id), TOMBSTONE, "EX", seconds)
+
+    async def is_working(self) -> bool:
+        """Whether it takes what requests send, even if it is slow."""
+        try:
+            await self.count_request(NOBODY, 1000)
+        except BusyError:
+            return True
+        except UNAVAILABLE:
+            return False
+        return True
 
     async def info(self) -> dict[str, Any]:
         """What the server says about itself (INFO). `Any`: numbers, texts and tables of them."""
@@ -133,8 +168,29 @@ class CounterStore(RedisStore):
         return await self.pipeline.execute(encode_command(*command))
 
     async def _shutdown(self) -> None:
+        await self.outage.close()
         await self.pipeline.close()
         await super()._shutdown()
+
+
+def session_reply(reply: Reply) -> tuple[bytes | None, int, int]:
+    """What a script of security/scripts.py has answered. Raises InvalidResponse where none would have."""
+    try:
+        known, count, left_ms = reply
+    except (TypeError, ValueError):
+        raise unexpected() from None
+    if type(count) is int and type(left_ms) is int and (known is None or type(known) is bytes):
+        return known, count, left_ms
+    raise unexpected()
+
+
+def unexpected() -> InvalidResponse:
+    return InvalidResponse("Not what the script answers")
+
+
+def versions_of(key: str) -> str:
+    """Where the version of a copied counter is."""
+    return f"login:versions:{key}"
 
 
 def session_key(session_id: UUID | str) -> str:

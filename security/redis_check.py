@@ -1,16 +1,16 @@
 """Can this Redis do what requests need? Asked before the service starts on it, and by /health/ready."""
 
 import re
-from uuid import UUID, uuid4
+from time import time_ns
+from uuid import UUID
 
 from redis.exceptions import AuthenticationError, ClusterDownError, RedisError, ResponseError
 
-from security.counters import TOMBSTONE, CounterStore, session_key
+from security.counters import NOBODY, TOMBSTONE, AttemptCount, CounterStore, session_key
 
 MIN_VERSION = (6, 2)
 NO_SESSION = UUID(int=0)
-REQUEST_KEYS = [session_key(NO_SESSION), "requests:user:nobody", "requests:address:nobody"]
-ATTEMPT_KEYS = ["login:attempts:nobody", "login:failures:nobody"]
+REQUEST_KEYS = [session_key(NO_SESSION), "requests:user:nobody", NOBODY]
 LASTING_ERRORS = (AuthenticationError, ResponseError)
 # Their exceptions: a server that is full, or cannot write to its disk or its replicas for a while.
 PASSING = re.compile(r"^(MISCONF|NOREPLICAS|BUSY)|used memory > 'maxmemory'")
@@ -30,15 +30,10 @@ ADVICE = {
 async def require_working_redis(store: CounterStore) -> None:
     """Run every script and command that requests run, on keys of no account, which expire within a minute.
     Raises what security.availability.UNAVAILABLE lists, or BusyError."""
-    attempt = uuid4().hex
     await store.remember_session(REQUEST_KEYS, 1000, TOMBSTONE, 1000)
     await store.look_up_session(REQUEST_KEYS, 1000)
     await store.count_request(REQUEST_KEYS[-1], 1000)
-    await store.take_attempt(ATTEMPT_KEYS, 5, 5, 60, attempt, 60)
-    await store.return_attempt(ATTEMPT_KEYS, attempt)
-    await store.keep_attempt(ATTEMPT_KEYS, attempt, 60)
-    for key in ATTEMPT_KEYS:
-        await store.forget(key)
+    await store.copy_attempts([AttemptCount("login:attempts:nobody", 1, 0, 1000, time_ns() // 1000)])
     await store.write_tombstone(NO_SESSION, 1)
 
 

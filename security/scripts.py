@@ -99,63 +99,20 @@ for i = 1, #KEYS do
 end
 """)
 
-# Until the service says how an attempt to sign in ended, the attempt is a field beside `count` and
-# `first_attempt`: `attempt:{id}`, with the time (s since the epoch) at which its lease ends, and it no longer
-# counts. KEYS: the attempts of the e-mail, those of the address. ARGV: how many are allowed of each, window
-# in s, id and lease in s of this one, and the time after which nobody waits for the answer. Returns {1 if it
-# is allowed, 0 if not, -1 if it is too late; attempts of the e-mail; ms left of the window of the limit that
-# decides}.
-TAKE_ATTEMPT = Script("""
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-if now > tonumber(ARGV[6]) then return {-1, 0, 0} end
-local function taken(key)
-  local count, lapsed = 0, {}
-  local fields = redis.call('HGETALL', key)
-  for i = 1, #fields, 2 do
-    if fields[i] == 'count' then
-      count = tonumber(fields[i + 1])
-    elseif string.sub(fields[i], 1, 8) == 'attempt:' and tonumber(fields[i + 1]) < now then
-      lapsed[#lapsed + 1] = fields[i]
+# Failed sign-ins, as PostgreSQL has counted them. KEYS, for each counter: where it is, and where its version.
+# ARGV, for each: the version, the failures, the time of the first (s since the epoch), ms left of the window,
+# and for how many ms the version is needed. A copy that was overtaken by a newer one changes nothing.
+COPY_ATTEMPTS = Script("""
+for i = 1, #KEYS / 2 do
+  local counter, versions, at = KEYS[2 * i - 1], KEYS[2 * i], 5 * i - 4
+  if tonumber(redis.call('GET', versions) or '-1') < tonumber(ARGV[at]) then
+    redis.call('SET', versions, ARGV[at], 'PX', ARGV[at + 4])
+    redis.call('DEL', counter)
+    if tonumber(ARGV[at + 1]) > 0 and tonumber(ARGV[at + 3]) > 0 then
+      redis.call('HSET', counter, 'count', ARGV[at + 1], 'first_attempt', ARGV[at + 2])
+      redis.call('PEXPIRE', counter, ARGV[at + 3])
     end
   end
-  for _, field in ipairs(lapsed) do
-    redis.call('HDEL', key, field)
-    count = redis.call('HINCRBY', key, 'count', -1)
-  end
-  if #lapsed > 0 and count <= 0 then redis.call('DEL', key) end
-  return math.max(count, 0)
 end
-local of_email, of_address = taken(KEYS[1]), taken(KEYS[2])
-if of_email >= tonumber(ARGV[1]) then return {0, of_email, redis.call('PTTL', KEYS[1])} end
-if of_address >= tonumber(ARGV[2]) then return {0, of_email, redis.call('PTTL', KEYS[2])} end
-for i = 1, 2 do
-  redis.call('HINCRBY', KEYS[i], 'count', 1)
-  redis.call('HSET', KEYS[i], 'attempt:' .. ARGV[4], tostring(math.floor(now) + tonumber(ARGV[5])))
-  if redis.call('HSETNX', KEYS[i], 'first_attempt', time[1]) == 1 then
-    redis.call('EXPIRE', KEYS[i], ARGV[3])
-  end
-end
-return {1, of_email + 1, redis.call('PTTL', KEYS[1])}
-""")
-# The attempt has failed, and counts for the rest of the window, which may be a new one. ARGV: id, window in
-# s.
-KEEP_ATTEMPT = Script("""
-for i = 1, #KEYS do
-  if redis.call('HDEL', KEYS[i], 'attempt:' .. ARGV[1]) == 0 then
-    redis.call('HINCRBY', KEYS[i], 'count', 1)
-  end
-  if redis.call('HSETNX', KEYS[i], 'first_attempt', redis.call('TIME')[1]) == 1 then
-    redis.call('EXPIRE', KEYS[i], ARGV[2])
-  end
-end
-""")
-# The attempt did not fail, and does not count. ARGV: its id.
-RETURN_ATTEMPT = Script("""
-for i = 1, #KEYS do
-  if redis.call('HDEL', KEYS[i], 'attempt:' .. ARGV[1]) == 1
-      and redis.call('HINCRBY', KEYS[i], 'count', -1) <= 0 then
-    redis.call('DEL', KEYS[i])
-  end
-end
+return 'OK'
 """)

@@ -12,12 +12,12 @@ from api.http.fields import Input, Name, SentEmail
 from api.settings import MAX_ACCESS_TOKEN_MINUTES
 from persistence import audit, sessions, users
 from persistence.audit import Action
+from persistence.login_attempts import LoginAttempts
 from persistence.models import AccountStatus
-from persistence.postgres.database import Transaction
+from persistence.postgres.database import Reader, Transaction
 from persistence.postgres.failures import DATABASE_ERRORS, Failure, classify
 from security.admission import Admission
 from security.counters import CounterStore
-from security.login_attempts import LoginAttempts
 from security.passwords import MAX_BYTES, MIN_CHARACTERS, Passwords
 from security.roles import Role
 
@@ -75,11 +75,11 @@ def set_password(arguments: argparse.Namespace) -> None:
         admission = Admission(
             store, find_no_session, limit=1, tombstone_seconds=MAX_ACCESS_TOKEN_MINUTES * 60
         )
+        await LoginAttempts(Reader(transaction.pool), store, 1, 1, 1).forgive(transaction, email)
 
         async def tell_redis() -> None:
             async with store:
                 await admission.end_sessions(ended)
-                await LoginAttempts(store, 1, 1, 1).forgive(email)
 
         transaction.after_commit(tell_redis)
 

@@ -21,7 +21,12 @@ log = logging.getLogger("medisecure.start")
 
 
 class UnreachableError(Exception):
-    """A server cannot be reached; waiting may help. The message says which, and why."""
+    """A server cannot be reached; waiting may help. The message says which, and why. `is_needed`: people
+    cannot work until it can be reached."""
+
+    def __init__(self, message: str, *, is_needed: bool = True) -> None:
+        super().__init__(message)
+        self.is_needed = is_needed
 
 
 async def find_problem(settings: Settings, workers: int = 1) -> str | None:
@@ -53,13 +58,14 @@ async def first_problem(*searches: Awaitable[str | None]) -> str | None:
     unreachable = []
     for problem in found:
         if isinstance(problem, UnreachableError):
-            unreachable.append(str(problem))
+            unreachable.append(problem)
         elif isinstance(problem, BaseException):
             raise problem
         elif problem:
             return problem
     if unreachable:
-        raise UnreachableError("; ".join(unreachable))
+        is_needed = any(one.is_needed for one in unreachable)
+        raise UnreachableError("; ".join(map(str, unreachable)), is_needed=is_needed)
     return None
 
 
@@ -101,7 +107,7 @@ async def find_redis_problem(url: str) -> str | None:
         problem, warning = explain_lasting_error(error), None
         if problem is None:
             reason = str(error) or "it does not answer"
-            raise UnreachableError(f"Redis cannot be reached: {reason}") from error
+            raise UnreachableError(f"Redis cannot be reached: {reason}", is_needed=False) from error
     if warning:
         log.warning(warning)
     return problem

@@ -37,11 +37,13 @@ def serve(arguments: argparse.Namespace) -> None:
 @contextmanager
 def checked_servers(settings: Settings, workers: int) -> Iterator[None]:
     """Serve within this block. Raises CommandError, before or after it, if the service must not run on its
-    PostgreSQL and Redis. A server that cannot be reached is waited for; /health/ready is 503 until then."""
+    PostgreSQL and Redis. A server that cannot be reached is waited for; until then /health/ready is 503 for
+    PostgreSQL, and degraded for Redis."""
     try:
         problem = asyncio.run(find_problem(settings, workers))
     except UnreachableError as unreachable:
-        log.warning("%s. Waiting for it; /health/ready is 503 meanwhile", unreachable)
+        meanwhile = "/health/ready is 503" if unreachable.is_needed else "people can sign in and work"
+        log.warning("%s. Waiting for it; %s meanwhile", unreachable, meanwhile)
         watcher = ServerWatcher(settings, workers)
         signal.signal(signal.SIGTERM, watcher.handle_sigterm)
         watcher.start()

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from persistence.counter_tables import counts
 from persistence.migrations.commands import create_engine
 from persistence.migrations.locks import is_lock_refused
-from persistence.models import Base
 
 LOCK_KEY = 0x6D656469  # any constant
 TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)").bindparams(lock=LOCK_KEY)
@@ -32,7 +32,7 @@ def migrate(connection: Connection) -> None:
     """Each migration in a transaction of its own, so that it holds its locks for its own time only."""
     context.configure(
         connection=connection,
-        target_metadata=Base.metadata,
+        target_metadata=counts.metadata,
         compare_type=True,
         compare_server_default=True,
         transaction_per_migration=True,

@@ -21,7 +21,8 @@ from sqlalchemy import (
     text,
 )
 
-from persistence.models import Base, count_marks
+from persistence.counter_tables import count_marks
+from persistence.models import Base
 from persistence.postgres.background import repeat
 from persistence.postgres.database import Database, Source
 from persistence.postgres.declared import AnyColumn

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def test_serve_waits_for_servers_that_cannot_be_reached(
             assert running.browser().post("/api/auth/register", person).status_code == 201
             assert running.browser(person["email"], PASSWORD).me()["email"] == person["email"]
             assert running.stop(signal.SIGTERM) in {0, -signal.SIGTERM}
+
+
+def test_people_sign_in_at_a_service_that_starts_without_redis(
+    stopped: tuple[Path, Backend], tmp_path: Path
+) -> None:
+    folder, backend = stopped
+    with (
+        embedded.start(folder, redis=False),
+        serving(tmp_path, **settings_of(backend, LOGIN_ATTEMPTS="2", RATE_LIMIT_PER_MINUTE="20")) as running,
+    ):
+        running.wait_until_ready()
+        assert running.browser().get("/health/ready").json()["degraded"] == ["redis_away"]
+        assert "Waiting for it; people can sign in and work meanwhile" in running.printed()
+        person = registration()
+        assert running.browser().post("/api/auth/register", person).status_code == 201
+        browser = running.browser(person["email"], PASSWORD)
+        assert Counter(browser.get("/api/users/me").status_code for _ in range(25)) == {200: 20, 429: 5}
+        guesses = [running.browser().login(person["email"], "not it").status_code for _ in range(3)]
+        assert guesses == [401, 401, 429]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

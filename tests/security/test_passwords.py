@@ -12,6 +12,7 @@ from security.passwords import Answer, Passwords
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email, registration
+from tests.support.login_counters import failures, key_of, lock, pending
 from tests.support.service import Backend, Service
 
 pytestmark = pytest.mark.slow
@@ -100,20 +101,17 @@ def test_a_full_password_queue_is_503_and_locks_nobody_out(
             answer = full.browser().login(account, PASSWORD)
             assert (answer.status_code, answer.json()) == (503, {"detail": BUSY})
             assert int(answer.headers["retry-after"]) >= 1
-        with backend.redis as connection:
-            assert not connection.exists(f"login:attempts:{account}")
+        assert failures(backend, account) == pending(backend) == 0
     assert service.browser().login("staff@test.example", PASSWORD).status_code == 200
 
 
 def test_a_full_password_queue_forgives_no_earlier_failure(backend: Backend, full: Service) -> None:
     """Contract, accounts: a fixed window; being busy does not forgive what failed before."""
+    lock(backend, "doctor@test.example", count=3, seconds=600)
+    assert full.browser().login("doctor@test.example", PASSWORD).status_code == 503
+    assert failures(backend, "doctor@test.example") == 3
     with backend.redis as connection:
-        key = "login:attempts:doctor@test.example"
-        connection.hset(key, mapping={"count": 3, "first_attempt": 1})
-        connection.expire(key, 600)
-        assert full.browser().login("doctor@test.example", PASSWORD).status_code == 503
-        assert connection.hgetall(key) == {"count": "3", "first_attempt": "1"}
-        assert 0 < connection.ttl(key) <= 600
+        assert 0 < connection.ttl(key_of("doctor@test.example")) <= 600
 
 
 def test_a_full_password_queue_registers_nobody_and_changes_no_password(
