@@ -33,7 +33,7 @@ from tests.support.documents import (
 REQUIREMENTS = ROOT / "docs/requirements.md"
 README, SECURITY = ROOT / "README.md", ROOT / "security/README.md"
 RECORDS = sorted(DECISIONS.glob("[0-9]*.md"))
-GUIDES = README, ROOT / "CONTRIBUTING.md", SECURITY
+GUIDES = README, ROOT / "CONTRIBUTING.md", ROOT / "docs/deployment.md", SECURITY
 TEST = re.compile(r"((?:test_)?\w+\.py)::([\w:]+)|(conformance\.py):(\w+)")
 CODE = re.compile(r"((?:api|persistence|security|tests|docs)/[\w./-]+\.(?:py|yaml|md|sql))(?::([\w.]+))?")
 SETTING = re.compile(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`")
