@@ -12,7 +12,7 @@ from api.settings import SettingsError
 from persistence.embedded import EmbeddedError
 from persistence.migrations.revisions import UnknownRevisionError
 from persistence.postgres.connector import NoConnectionError
-from persistence.postgres.failures import DATABASE_ERRORS, first_line_of, is_undefined_table
+from persistence.postgres.failures import DATABASE_ERRORS, is_undefined_table, reason_of
 
 # What an operator can do something about. Any other exception is a defect, and leaves its stack.
 EXPECTED = (
@@ -44,7 +44,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, UnknownRevisionError):
         return f"the database is not one of this release: {error}"
     if isinstance(error, DATABASE_ERRORS):
-        advice = "run `medisecure migrate` first" if is_undefined_table(error) else first_line_of(error)
+        advice = "run `medisecure migrate` first" if is_undefined_table(error) else reason_of(error)
         return f"the database cannot be used: {advice}"
     if isinstance(error, NoConnectionError):
         return f"the database cannot be used: {error}"

@@ -7,7 +7,7 @@ import asyncpg
 
 from persistence.postgres.database_url import each_host
 from persistence.postgres.deadline import seconds_for, seconds_left
-from persistence.postgres.failures import first_line_of, is_temporary
+from persistence.postgres.failures import is_temporary, reason_of
 
 # Whatever the server's defaults are. A rule that is checked after waiting for locks must see what was stored
 # meanwhile. And to compile a query (JIT) takes PostgreSQL longer than to read the few rows of most queries.
@@ -32,7 +32,7 @@ class NoConnectionError(ConnectionError):
 
 
 def no_connection_error(error: asyncpg.PostgresError) -> NoConnectionError:
-    return NoConnectionError(first_line_of(error), lasting=not is_temporary(error))
+    return NoConnectionError(reason_of(error), lasting=not is_temporary(error))
 
 
 class Connector:

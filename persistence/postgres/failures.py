@@ -13,6 +13,15 @@ CONNECTION_LOST = ("08", "57P01", "57P02", "57P03")
 TEMPORARY = (*CONNECTION_LOST, "53", "40001", "40P01", "55P03", "57014", "25006")
 # PgBouncer reports these as 08P01, although waiting does not solve them.
 POOLER_REFUSALS = ("unsupported startup parameter", "no such database", "no such user")
+# What PgBouncer says, and which of its settings is in the way.
+POOLER_SETTINGS = {
+    "query_wait_timeout": "PgBouncer had no connection free: its default_pool_size is too small; `medisecure "
+    "migrate` and `load-demo` need two at once",
+    "no more connections allowed": "raise PgBouncer's max_client_conn",
+    "unsupported startup parameter": "take it out of the URL, or name it in PgBouncer's "
+    "ignore_startup_parameters",
+    "transaction blocks not allowed": "PgBouncer's pool_mode must be transaction or session",
+}
 EXCLUSION_VIOLATION = "23P01"
 DATA_EXCEPTION = "22"
 UNDEFINED_TABLE = "42P01"
@@ -100,6 +109,13 @@ def first_line_of(error: BaseException) -> str:
 
 def is_read_only(error: BaseException) -> bool:
     return getattr(driver_error(error), "sqlstate", None) == READ_ONLY
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line, and which setting of a pooler would have to be another one."""
+    said = first_line_of(error)
+    advice = [advice for words, advice in POOLER_SETTINGS.items() if words in said]
+    return "; ".join((said, *advice))
 
 
 def is_undefined_table(error: BaseException) -> bool:

@@ -23,15 +23,18 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {size}
 server_round_robin = 1
+{settings}
 logfile =
 {account}
 """
 
 
 @contextmanager
-def start_pgbouncer(folder: Path, database_url: str, mode: str, size: int = 4) -> Iterator[str]:
+def start_pgbouncer(
+    folder: Path, database_url: str, mode: str, size: int = 4, **settings: object
+) -> Iterator[str]:
     """The URL of the same database behind PgBouncer, which has `size` connections to it and gives a client
-    the one that was idle for longest: each transaction on another one."""
+    the one that was idle for longest: each transaction on another one. `settings`: others of PgBouncer's."""
     program = shutil.which("pgbouncer", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
         raise RuntimeError("PgBouncer is missing; on Debian `apt-get install pgbouncer` brings it")
@@ -40,7 +43,10 @@ def start_pgbouncer(folder: Path, database_url: str, mode: str, size: int = 4) -
     owner = Path(host).owner()
     account = f"user = {owner}" if os.geteuid() == 0 else ""  # PgBouncer refuses to run as root
     file = folder / "pgbouncer.ini"
-    file.write_text(CONFIGURATION.format(host=host, port=port, mode=mode, size=size, account=account))
+    lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
+    file.write_text(
+        CONFIGURATION.format(host=host, port=port, mode=mode, size=size, account=account, settings=lines)
+    )
     with (folder / "pgbouncer.log").open("w") as log:
         process = subprocess.Popen([program, file], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

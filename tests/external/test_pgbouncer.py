@@ -143,11 +143,77 @@ def test_commands_and_service_work_behind_pgbouncer(clinic: Clinic, tmp_path: Pa
     assert "Traceback" not in log.read_text()
 
 
+# What PgBouncer itself sets for a client, on whatever connection it gives it; and what asyncpg does, while it
+# looks types up.
+OF_OTHERS = {
+    "application_name", "TimeZone", "DateStyle", "client_encoding", "standard_conforming_strings", "jit",
+}  # fmt: skip
+
+
+def test_every_command_works_and_leaves_no_trace_in_shared_connections(clinic: Clinic) -> None:
+    """A setting or a lock that stayed in one would meet another client."""
+
+    async def settings() -> dict[str, str]:
+        clients = [await asyncpg.connect(clinic.pooled, statement_cache_size=0) for _ in range(5)]
+        transactions = [client.transaction() for client in clients]
+        found: dict[str, str] = {}
+        for client, transaction in zip(clients, transactions, strict=True):  # each on another connection
+            await transaction.start()
+            rows = await client.fetch("SELECT name, setting FROM pg_settings WHERE source = 'session'")
+            found |= dict(rows)
+            assert await client.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
+        for client, transaction in zip(clients, transactions, strict=True):
+            await transaction.rollback()
+            await client.close()
+        return found
+
+    asyncio.run(settings())  # opens the connections
+    clinic.sql("CREATE ROLE lesser LOGIN")
+    for arguments, stdin in (
+        (("migrate", "--grant-to", "lesser"), ""),
+        (("migrate",), ""),
+        (("load-demo", "--yes-known-passwords"), ""),
+        (("create-admin", "admin@clinic.example", "Ada"), PASSWORD),
+        (("set-password", "admin@clinic.example"), "another correct horse"),
+        (("downtime-sheet", "--days", "1"), ""),
+        (("check-counters",), ""),
+        (("check-counters", "--repair"), ""),
+        (("verify-audit", "--max-age", "3600"), ""),
+    ):
+        done = clinic.run(*arguments, stdin=f"{stdin}\n")
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    found = asyncio.run(settings())
+    assert {name: value for name, value in found.items() if name not in OF_OTHERS} == {}
+
+
 def test_parameter_that_pgbouncer_refuses_is_reported_in_one_line(clinic: Clinic) -> None:
     clinic.environment["DATABASE_URL"] = f"{clinic.pooled}?options=-cwork_mem%3D8MB"
     refused = clinic.run("migrate")
     assert refused.returncode == 1
     assert refused.stderr.startswith("medisecure: the database cannot be used: unsupported startup parameter")
+    assert "ignore_startup_parameters" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "setting", "named"),
+    [
+        ("transaction", 1, {"query_wait_timeout": 2}, "default_pool_size"),
+        ("transaction", 5, {"max_client_conn": 1}, "max_client_conn"),
+        ("statement", 5, {}, "pool_mode"),
+    ],
+)
+def test_setting_of_pgbouncer_that_is_in_the_way_is_named(
+    mode: str, size: int, setting: dict[str, int], named: str, tmp_path: Path
+) -> None:
+    with (
+        embedded.start(tmp_path / "data", redis=False, durable=False) as servers,
+        start_pgbouncer(tmp_path, servers.database_url, mode, size, **setting) as pooled,
+    ):
+        refused = medisecure({"DATABASE_URL": pooled}, "migrate")
+    embedded.discard(tmp_path / "data")
+    assert refused.returncode == 1
+    assert named in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 

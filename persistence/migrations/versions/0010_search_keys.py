@@ -71,17 +71,16 @@ def upgrade() -> None:
 
 def at_once(statement: str) -> None:
     """Run what needs the table to itself for a moment. Statements that come after one which waits for a lock
-    wait too, so this one does not wait for long, but tries again."""
-    op.execute("SET lock_timeout = '1s'")
+    wait too, so this one does not wait for long, but tries again. All in one statement: behind a pooler, a
+    setting of the session would be another client's."""
     while True:
         try:
-            op.execute(statement)
+            op.execute(f"DO $do$ BEGIN SET LOCAL lock_timeout = '1s'; {statement}; END $do$")
             break
         except DBAPIError as error:  # pragma: no cover  # only where a long transaction holds the table
             if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
             time.sleep(1)
-    op.execute("SET lock_timeout = DEFAULT")
 
 
 def downgrade() -> None:
