@@ -208,7 +208,8 @@ def services_of(parts: Parts) -> Services:
     """What rules, hooks and middlewares, to which Litestar gives no dependencies, ask a request for."""
     journal = Journal(Reader(parts.database.journal))
     near = [parts.near.replica] if parts.near else []
-    return Services(parts.store, parts.sessions, parts.passwords, parts.settings.clinic, journal, *near)
+    clinic = parts.settings.clinic
+    return Services(parts.store, parts.sessions, parts.passwords, clinic, journal, parts.database, *near)
 
 
 @asynccontextmanager

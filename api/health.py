@@ -15,8 +15,8 @@ from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
 from api.http.fields import Output
 from api.http.operation import get_public
 from api.http.requests import DRAINING, StrictRequest
-from persistence.fitness import tables_problem
-from persistence.postgres.database import Reader
+from persistence.fitness import is_read_only, tables_problem
+from persistence.postgres.database import Database, Reader
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import CounterStore
 from security.redis_check import require_working_redis
@@ -35,6 +35,8 @@ class Degradation(StrEnum):
     """What may be amiss while people can work."""
 
     REDIS_AWAY = "redis_away"
+    DATABASE_READ_ONLY = "database_read_only"
+    DATABASE_FULL = "database_full"
 
 
 class Readiness(Output):
@@ -52,8 +54,18 @@ async def find_redis_away(request: StrictRequest) -> Degradation | None:
     return None
 
 
+async def find_unwritable_database(request: StrictRequest) -> Degradation | None:
+    database = request.service(Database)
+    if await is_read_only(database.reader):
+        return Degradation.DATABASE_READ_ONLY
+    return Degradation.DATABASE_FULL if database.is_full else None
+
+
 # Each tells one thing that is amiss, or None; all at the same time, within READINESS_TIMEOUT_SECONDS.
-DEGRADATION_CHECKS: tuple[Callable[[StrictRequest], Awaitable[Degradation | None]], ...] = (find_redis_away,)
+DEGRADATION_CHECKS: tuple[Callable[[StrictRequest], Awaitable[Degradation | None]], ...] = (
+    find_redis_away,
+    find_unwritable_database,
+)
 
 
 async def require_ready(reader: Reader) -> None:

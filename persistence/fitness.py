@@ -43,6 +43,10 @@ class Function(NamedTuple):
     name: str
 
 
+class ReadOnly(NamedTuple):
+    is_on: bool
+
+
 class Zones(NamedTuple):
     name: str
 
@@ -129,6 +133,7 @@ ROOM = Query(Room, Nothing, ROOM_SQL)
 ACCESS = Query(Access, Nothing, ACCESS_SQL)
 LACKING = Query(Lack, Rights, LACKING_SQL)
 FORBIDDEN = Query(Function, Nothing, FORBIDDEN_SQL)
+READ_ONLY = Query(ReadOnly, Nothing, text("SELECT current_setting('transaction_read_only') = 'on' AS is_on"))
 ZONE = Query(Zones, Zone, text("SELECT name FROM pg_timezone_names WHERE name = :name"))
 
 
@@ -180,6 +185,12 @@ async def tables_problem(reader: Reader) -> str | None:
 
 def missing_rights(role: str, what: str) -> str:
     return f"the database's role {role} lacks {what}; as the owner run `medisecure migrate --grant-to {role}`"
+
+
+async def is_read_only(reader: Reader) -> bool:
+    """A standby, or a server that was told to be."""
+    [row] = await reader.rows(READ_ONLY, NOTHING)
+    return row.is_on
 
 
 async def time_zone_problem(reader: Reader, zone: str) -> str | None:

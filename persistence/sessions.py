@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -25,6 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from persistence.models import AccountStatus, Session, User
 from persistence.postgres.database import Reader, Source, Transaction
 from persistence.postgres.declared import columns_of
+from persistence.postgres.failures import DATABASE_ERRORS, Failure, classify
 from persistence.postgres.paging import PagedQuery
 from persistence.postgres.statements import ById, IdRow, Query, Statement, T
 from security.roles import Caller, Role
@@ -124,7 +126,9 @@ CALLER = (
     .where(Session.id == bindparam("id"), User.status == AccountStatus.ACTIVE)
 )
 THE_SESSION = update(Session).where(Session.id == bindparam("session"))
-SEEN = Statement(BySession, THE_SESSION.values(last_seen_at=func.now()))
+# Not worth waiting for a disk, or for a synchronous standby, which may be away.
+IS_HASTY = text("set_config('synchronous_commit', 'off', true) = 'off'")
+SEEN = Statement(BySession, THE_SESSION.where(IS_HASTY).values(last_seen_at=func.now()))
 REFRESHED = columns_of(RefreshRow, Session, user_id=User.id, email=User.email, role=User.role, now=func.now())
 LOCKED = Query(
     RefreshRow,
@@ -212,8 +216,16 @@ class Sessions:
         if row is None:
             return None
         if row.stale:
-            await self.reader.run(SEEN, BySession(session=session_id))
+            await self.note_seen(session_id)
         return Caller(id=row.id, email=row.email, role=row.role, session_id=row.session_id)
+
+    async def note_seen(self, session_id: UUID) -> None:
+        """Where nothing can be stored, callers are who they are all the same, and may read."""
+        try:
+            await self.reader.run(SEEN, BySession(session=session_id))
+        except DATABASE_ERRORS as error:
+            if classify(error) is not Failure.UNAVAILABLE:
+                raise
 
     async def is_current(self, transaction: Transaction, caller: Caller) -> bool:
         """Whether the caller's session is alive and their e-mail and role are unchanged. If so, that

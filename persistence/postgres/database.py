@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, Protocol, Self
 
 from persistence.postgres import statements
@@ -16,6 +17,7 @@ AnyEvent = Any  # of the audit trail, which no module of this folder may know
 AnyQuery = Statement[Any]  # whose values come with it
 
 COMMAND_TIMEOUT_SECONDS = 30  # for a statement that no request waits for, which has a deadline
+FULL_SECONDS = 60.0  # for which PostgreSQL counts as full after its last word of that
 JOURNAL_CONNECTIONS = 2  # used for events of the audit trail only
 # As connector.SESSION_SETTINGS, for a pooler's connections, too.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -251,6 +253,11 @@ class Database:
         self.writes = Pool(self.connector, writers)
         self.journal = Pool(self.connector, JOURNAL_CONNECTIONS)
         self.reader = Reader(self.reads)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the last that was to be stored found no room."""
+        return monotonic() - max(self.writes.full_at, self.journal.full_at) < FULL_SECONDS
 
     @asynccontextmanager
     async def transaction(self, hook: CommitHook | None = None) -> AsyncIterator[Transaction]:

@@ -26,6 +26,7 @@ EXCLUSION_VIOLATION = "23P01"
 DATA_EXCEPTION = "22"
 UNDEFINED_TABLE = "42P01"
 READ_ONLY = "25006"
+DISK_FULL = "53100"
 SESSION_ENDED = "MS401"  # raised by the function refuse_ended_session
 # What PostgreSQL refuses a statement with; as asyncpg raises it, and as SQLAlchemy does where Alembic works.
 DATABASE_ERRORS = (asyncpg.PostgresError, DBAPIError)
@@ -116,6 +117,10 @@ def reason_of(error: BaseException) -> str:
     said = first_line_of(error)
     advice = [advice for words, advice in POOLER_SETTINGS.items() if words in said]
     return "; ".join((said, *advice))
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return getattr(driver_error(error), "sqlstate", None) == DISK_FULL
 
 
 def is_undefined_table(error: BaseException) -> bool:

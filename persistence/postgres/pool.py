@@ -7,13 +7,14 @@ out the connections themselves; what they do, time-outs and cancellation include
 import asyncio
 from collections import deque
 from contextlib import suppress
+from math import inf
 from time import monotonic
 
 import asyncpg
 
 from persistence.postgres.connector import Connector
 from persistence.postgres.deadline import in_time, seconds_for
-from persistence.postgres.failures import is_connection_lost, is_read_only
+from persistence.postgres.failures import is_connection_lost, is_disk_full, is_read_only
 
 MAX_WAIT_SECONDS = 10.0  # for a free connection
 TRUSTED_SECONDS = 1.0  # a connection that was used so recently is taken to be alive
@@ -31,6 +32,7 @@ class Pool:
         self.idle: list[tuple[asyncpg.Connection, float]] = []  # a connection, and when it was last used
         self.waiting: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
         self.leaving: set[asyncio.Task[None]] = set()
+        self.full_at = -inf  # when PostgreSQL last had no room; forgotten once something works
 
     async def acquire(self, *, alive: bool = False) -> asyncpg.Connection:
         """A connection, to be given back. `alive`: for what must not be sent twice, one that was not used
@@ -78,6 +80,7 @@ class Pool:
         and the connection is closed behind that. Where PostgreSQL is gone or silent, what is idle goes too:
         otherwise each of those connections would cost a request its time."""
         is_lost = error is not None and self.is_of_no_use(error)
+        self.full_at = monotonic() if error is not None and is_disk_full(error) else -inf
         is_sound = error is None or (isinstance(error, asyncpg.PostgresError) and not is_lost)
         while is_lost and self.idle:
             self.discard(self.idle.pop()[0])

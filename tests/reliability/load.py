@@ -16,6 +16,7 @@ from tests.support.factories import chart
 from tests.support.running import wait_until
 
 MAX_ANSWER_SECONDS = 10  # that any client waits, whatever has failed
+HEALING_SECONDS = 10  # until every kind of request is served again, once what had failed is back
 PAUSE_SECONDS = 0.04  # between an answer and the next request of the same client
 SLACK = 3  # times a bound, on a machine that does something else as well
 CLOSED = (httpx.NetworkError, httpx.RemoteProtocolError)  # no answer, and the client knows that at once

@@ -115,6 +115,12 @@ class PostgresServer(Server):
 
         return asyncio.run(run())
 
+    def set(self, name: str, value: str) -> None:
+        """One of PostgreSQL's settings, also for the connections that are there, once all have it."""
+        self.sql(f"ALTER SYSTEM SET {name} = {value}")
+        self.sql("SELECT pg_reload_conf()")
+        wait_until(lambda: self.sql(f"SHOW {name}")[0][0] == value.strip("'"), "the setting")
+
 
 class Standby(PostgresServer):
     """A copy that follows its primary by streaming, until it is promoted."""

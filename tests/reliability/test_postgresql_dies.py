@@ -1,9 +1,7 @@
 """PostgreSQL is killed under writes, and comes back."""
 
 from tests.reliability.conftest import Clinic
-from tests.reliability.load import SLACK, require_kept
-
-HEALING_SECONDS = 10  # from PostgreSQL's return
+from tests.reliability.load import HEALING_SECONDS, SLACK, require_kept
 
 
 def test_nothing_acknowledged_is_lost_where_postgresql_is_killed(clinic: Clinic) -> None:

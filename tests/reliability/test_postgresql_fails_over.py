@@ -8,12 +8,11 @@ import pytest
 from persistence import embedded
 from persistence.embedded.folders import postgres_home
 from tests.reliability.conftest import Clinic
-from tests.reliability.load import SLACK, require_kept
+from tests.reliability.load import HEALING_SECONDS, SLACK, require_kept
 from tests.reliability.servers import PostgresServer, Standby
 from tests.support.command import medisecure
 from tests.support.running import wait_until
 
-HEALING_SECONDS = 10  # from the promotion
 IS_REPLAYED = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
 
 

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.reliability.conftest import Clinic
-from tests.reliability.load import MAX_ANSWER_SECONDS, SLACK, Load, require_kept
+from tests.reliability.load import HEALING_SECONDS, MAX_ANSWER_SECONDS, SLACK, Load, require_kept
 from tests.support.relay import line_to
 from tests.support.running import wait_until
-
-HEALING_SECONDS = 10
 
 
 @contextmanager
