@@ -1,7 +1,6 @@
 """create_app puts the application together from its settings."""
 
 import asyncio
-import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
+from prometheus_client import CollectorRegistry
 
 from api.accounts import SessionService
 from api.appointments import AppointmentController
@@ -28,13 +28,19 @@ from api.http.auditing import record_refusal
 from api.http.cors import Origins
 from api.http.csrf import OriginCheckMiddleware
 from api.http.errors import handle_exception
+from api.http.exposition import MetricsMiddleware
 from api.http.fields import MAX_BODY_BYTES
+from api.http.gauges import Gauges, Sources
+from api.http.logs import LogFormat, configure_logging, log_uncaught_exceptions
+from api.http.metrics import PROCESS_REGISTRY
 from api.http.near import FenceMiddleware, Near
+from api.http.observation import Observer, Outlets
 from api.http.operation import check_request
 from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
 from api.http.reauthorization import ReauthorizationMiddleware, caller_to_recheck, stop_rechecking
 from api.http.requests import StrictRequest
+from api.http.server import freeze_garbage_collector
 from api.http.services import Services
 from api.links import LinkController
 from api.patients import PatientController
@@ -91,9 +97,11 @@ class Parts:
     attempts: LoginAttempts
     passwords: Passwords
     near: Near | None
+    outlets: Outlets
+    observer: Observer
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, outlets: Outlets) -> Self:
         """Opens no connection yet."""
         database = Database(settings.database_url)
         store = CounterStore.connect(settings.redis_url)
@@ -118,12 +126,15 @@ class Parts:
         near = None
         if settings.database_read_url:
             near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
-        return cls(settings, database, store, sessions, issuer, admission, attempts, passwords, near)
+        observer = Observer.through(outlets, log_requests=settings.log_requests)
+        security = sessions, issuer, admission, attempts, passwords
+        return cls(settings, database, store, *security, near, outlets, observer)
 
 
-def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
-    """`is_local`: only developers reach it, whose pages may come from any port of http://localhost."""
-    parts = Parts.of(settings)
+def create_app(settings: Settings, *, is_local: bool = False, outlets: Outlets | None = None) -> Litestar:
+    """`is_local`: only developers reach it, whose pages may come from any port of http://localhost.
+    `outlets`: by default, nobody hears of its requests."""
+    parts = Parts.of(settings, outlets or Outlets(CollectorRegistry()))
     origins = Origins(settings.cors_origins, any_local_port=is_local)
     app = Litestar(
         CONTROLLERS,
@@ -150,9 +161,10 @@ def create_app(settings: Settings, *, is_local: bool = False) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = OutermostMiddleware(
-        app.asgi_handler, origins, TrustedProxies(settings.trusted_proxies)
-    )
+    inner = app.asgi_handler
+    if settings.metrics_token:
+        inner = MetricsMiddleware(inner, parts.outlets.registry, settings.metrics_token)
+    app.asgi_handler = OutermostMiddleware(inner, origins, TrustedProxies(settings.trusted_proxies))
     return app
 
 
@@ -207,20 +219,25 @@ def transaction_of(parts: Parts) -> Provide:
 def services_of(parts: Parts) -> Services:
     """What rules, hooks and middlewares, to which Litestar gives no dependencies, ask a request for."""
     journal = Journal(Reader(parts.database.journal))
+    clinic, observer = parts.settings.clinic, parts.observer
     near = [parts.near.replica] if parts.near else []
-    clinic = parts.settings.clinic
-    return Services(parts.store, parts.sessions, parts.passwords, clinic, journal, parts.database, *near)
+    known = parts.store, parts.sessions, parts.passwords, parts.database
+    return Services(*known, clinic, journal, observer, *near)
 
 
 @asynccontextmanager
 async def lifespan(parts: Parts) -> AsyncIterator[None]:
     """Run what goes on beside the requests; at the end, close every connection."""
+    if parts.outlets.log:
+        parts.outlets.log.start()
     tasks = {
         asyncio.create_task(enter_notes(parts)),
         asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(fold_periodically(parts.database)),
         asyncio.create_task(tidy_periodically(parts.attempts)),
     }
+    if parts.settings.has_metrics:
+        tasks.add(asyncio.create_task(gauges_of(parts).keep_up_to_date()))
     if parts.near:
         tasks.add(asyncio.create_task(parts.near.watch_always()))
     try:
@@ -232,6 +249,15 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         if parts.near:
             await parts.near.replica.close()
         await parts.database.close()
+        if parts.outlets.log:
+            parts.outlets.log.stop()
+
+
+def gauges_of(parts: Parts) -> Gauges:
+    sources = Sources(
+        parts.database, parts.store, parts.admission, parts.passwords, parts.observer, parts.outlets.log
+    )
+    return Gauges(parts.outlets.registry, sources)
 
 
 async def enter_notes(parts: Parts) -> None:
@@ -253,13 +279,9 @@ async def cancel(tasks: set[asyncio.Task[None]]) -> None:
 
 def from_environment() -> Litestar:
     """The application of a worker process, whose settings are in its environment."""
-    app = create_app(Settings.read())
+    settings = Settings.read()
+    log = configure_logging(settings.log_format or LogFormat.of(None))
+    log_uncaught_exceptions()
+    app = create_app(settings, outlets=Outlets(PROCESS_REGISTRY, log))
     freeze_garbage_collector()
     return app
-
-
-def freeze_garbage_collector() -> None:
-    """Exempt all that exists from garbage collection. It stays as long as the process, and to walk over it
-    takes a tenth of a second, in which no request is answered."""
-    gc.collect()
-    gc.freeze()

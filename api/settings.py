@@ -18,6 +18,7 @@ from api.http.addresses import parse_network, parse_origin
 from api.http.currencies import CURRENCIES
 from api.http.fields import Name, is_unicode
 from api.http.json_schema import describe_first_violation
+from api.http.logs import LogFormat
 from api.http.server import Timeouts
 from persistence.postgres import database_url
 from security import redis_url
@@ -44,6 +45,7 @@ SECRET_SETTINGS = {
     "DATABASE_URL",
     "DATABASE_READ_URL",
     "REDIS_URL",
+    "METRICS_TOKEN",
 }
 LIST_SETTINGS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
 ORIGINS = "origins such as https://clinic.example"
@@ -84,6 +86,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     downtime_folder: str | None = None
     database_read_url: str | None = None
     drain_seconds: Annotated[int, Meta(ge=0, le=3600)] = 5
+    log_format: LogFormat | None = None
+    log_requests: bool = True
+    metrics_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    metrics_token: str | None = None
 
     @property
     def audit_sealing_key(self) -> str:
@@ -94,6 +100,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def audit_keys(self) -> list[str]:
         """Under which notes for the trail may have been written."""
         return [key for key in (self.audit_key, self.secret_key, self.secret_key_previous) if key]
+
+    @property
+    def has_metrics(self) -> bool:
+        return self.metrics_port is not None or self.metrics_token is not None
 
     @property
     def access_lifetime(self) -> timedelta:
@@ -174,6 +184,8 @@ def problems_of_keys(settings: Settings) -> Iterator[str]:
         yield f"SECRET_KEY_PREVIOUS is shorter than {MIN_KEY_BYTES} bytes"
     if settings.audit_key is not None and is_short(settings.audit_key):
         yield f"AUDIT_KEY is shorter than {MIN_KEY_BYTES} bytes"
+    if settings.metrics_token is not None and is_short(settings.metrics_token):
+        yield f"METRICS_TOKEN is shorter than {MIN_KEY_BYTES} bytes; {KEY_RECIPE} makes a good one"
     if settings.secret_key_previous == settings.secret_key:
         yield "SECRET_KEY_PREVIOUS is SECRET_KEY itself; give it the key before, or leave it unset"
 

@@ -28,6 +28,7 @@ from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
 
 SEAL_INTERVAL_SECONDS = 2.0
 LATE_SECONDS = 60.0  # an event that is unsealed for longer is worth a warning
+MAX_WAITING = 10_000  # unsealed events that are counted
 MAX_SEALED_EVENTS = 5000  # in a seal, not counting the rest of the last transaction in it
 
 
@@ -67,9 +68,10 @@ class SealedRow(NamedTuple):
 
 
 class WaitingRow(NamedTuple):
-    """The age of the first event behind the newest seal."""
+    """How many events are behind the newest seal, up to MAX_WAITING, and the age of the oldest."""
 
-    age: timedelta
+    events: int
+    age: timedelta | None
 
 
 class Most(TypedDict):
@@ -112,16 +114,18 @@ EVENTS = Query(
     ).where(AuditEvent.id == func.any(bindparam("ids", type_=ARRAY(BigInteger)))),
 )
 WAITING = text(
-    """
+    f"""
     WITH last AS (SELECT until_xid, within_id, after_id FROM audit_seals ORDER BY number DESC LIMIT 1)
-    SELECT now() - event.at AS age FROM audit_events AS event
-    WHERE (event.xid, event.id) > (coalesce((SELECT until_xid FROM last), 0),
-                                   coalesce((SELECT within_id FROM last), 0))
-      AND event.id > coalesce((SELECT after_id FROM last), 0)
-    ORDER BY event.xid, event.id LIMIT 1
-    """
+    SELECT count(*) AS events, now() - min(at) AS age FROM (
+        SELECT event.at FROM audit_events AS event
+        WHERE (event.xid, event.id) > (coalesce((SELECT until_xid FROM last), 0),
+                                       coalesce((SELECT within_id FROM last), 0))
+          AND event.id > coalesce((SELECT after_id FROM last), 0)
+        ORDER BY event.xid, event.id LIMIT {MAX_WAITING}
+    ) AS waiting
+    """  # noqa: S608  # a constant
 )
-FIRST_WAITING = Query(WaitingRow, Nothing, WAITING)
+ALL_WAITING = Query(WaitingRow, Nothing, WAITING)
 
 log = logging.getLogger("medisecure.audit")
 
@@ -174,16 +178,17 @@ async def seal_periodically(database: Database, key: Key) -> None:
     async def act() -> tuple[bool, str]:
         async with database.transaction() as transaction:
             sealed = await seal(transaction, key)
-        trouble = "" if sealed else describe_delay(await waiting_seconds(database.reader))
-        return sealed >= MAX_SEALED_EVENTS, trouble
+        _, waits = (0, 0.0) if sealed else await unsealed_tail(database.reader)
+        return sealed >= MAX_SEALED_EVENTS, describe_delay(waits)
 
     await repeat(act, SEAL_INTERVAL_SECONDS, log, "The audit trail could not be sealed: %s")
 
 
-async def waiting_seconds(source: Source) -> float:
-    """The age of the first event behind the newest seal, 0 where there is none."""
-    first = await source.first(FIRST_WAITING, NOTHING)
-    return first.age.total_seconds() if first else 0.0
+async def unsealed_tail(source: Source) -> tuple[int, float]:
+    """How many events are behind the newest seal, at most MAX_WAITING, and the age of the oldest in
+    seconds."""
+    [waiting] = await source.rows(ALL_WAITING, NOTHING)
+    return waiting.events, waiting.age.total_seconds() if waiting.age else 0.0
 
 
 def describe_delay(seconds: float) -> str:

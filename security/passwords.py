@@ -44,7 +44,7 @@ class Passwords:
     def __init__(self, threads: int | None = None, queue: int = 64, *, refuse_common: bool = False) -> None:
         self.refuse_common = refuse_common
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
-        self.free_places = self.threads + queue
+        self.places = self.free_places = self.threads + queue
         self.pool = ThreadPoolExecutor(self.threads, "bcrypt", initializer=lower_priority)
 
     def weakness_of(self, password: str) -> Weakness | None:

@@ -13,10 +13,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from api.app import create_app, freeze_garbage_collector
+from api.app import create_app
 from api.commands.checks import find_problem_before_migration
 from api.commands.environment import CommandError, read_environment, run_transaction
 from api.http import server
+from api.http.logs import LogFormat, configure_logging
+from api.http.metrics import PROCESS_REGISTRY
+from api.http.observation import Outlets
 from api.settings import Settings
 from persistence import demo, embedded
 from persistence.postgres.database import Transaction
@@ -37,8 +40,9 @@ def dev(arguments: argparse.Namespace) -> None:
         settings = Settings.read(environment)
         prepare_database(settings, is_embedded)
         print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
-        app = create_app(settings, is_local=True)
-        freeze_garbage_collector()
+        log = configure_logging(settings.log_format or LogFormat.of(None))
+        app = create_app(settings, is_local=True, outlets=Outlets(PROCESS_REGISTRY, log))
+        server.freeze_garbage_collector()
         timeouts = replace(settings.timeouts, drain_seconds=0)  # no proxy stands before it
         server.server_for(app, timeouts).run(list(sockets))
 

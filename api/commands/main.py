@@ -1,6 +1,7 @@
 """The command `medisecure`: runs one of its commands, and says in one line why it could not."""
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -8,6 +9,8 @@ import sys
 from api.commands.checks import UnreachableError
 from api.commands.environment import CommandError
 from api.commands.parser import build_parser
+from api.commands.serving import serve
+from api.http.logs import LogFormat, configure_logging
 from api.settings import SettingsError
 from persistence.embedded import EmbeddedError
 from persistence.migrations.revisions import UnknownRevisionError
@@ -28,13 +31,17 @@ EXPECTED = (
 
 def main() -> None:
     arguments = build_parser().parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    format = LogFormat.of(os.environ.get("LOG_FORMAT"))
+    configure_logging(format)
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except EXPECTED as error:
-        print(f"medisecure: {explain(error)}", file=sys.stderr)
+        if arguments.run is serve and format is LogFormat.JSON:  # its log has no other lines
+            logging.getLogger("medisecure.start").error("%s", explain(error))
+        else:
+            print(f"medisecure: {explain(error)}", file=sys.stderr)
         sys.exit(error.status if isinstance(error, CommandError) else 1)
 
 

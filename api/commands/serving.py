@@ -8,12 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from api.commands.checks import UnreachableError, find_problem
 from api.commands.environment import CommandError
 from api.http import server
+from api.http.exposition import metrics_listener
+from api.http.metrics import PROCESS_REGISTRY, shared, shared_folder
 from api.settings import Settings, find_misspelt_names
 
 RETRY_SECONDS = 1.0  # between two attempts to reach both servers
@@ -24,7 +26,7 @@ def serve(arguments: argparse.Namespace) -> None:
     settings = Settings.read()
     for name, meant in find_misspelt_names(os.environ).items():
         log.warning("%s is no setting; perhaps %s is meant", name, meant)
-    with checked_servers(settings, arguments.workers):
+    with checked_servers(settings, arguments.workers), told_metrics(settings, arguments):
         try:
             sockets = server.listen_on(arguments.host, arguments.port)
         except (OSError, UnicodeError) as error:
@@ -32,6 +34,23 @@ def serve(arguments: argparse.Namespace) -> None:
             reason = getattr(error, "strerror", None) or "it is no name of a host"
             raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
         server.serve(sockets, arguments.workers, settings.timeouts)
+
+
+@contextmanager
+def told_metrics(settings: Settings, arguments: argparse.Namespace) -> Iterator[None]:
+    """Answer on METRICS_PORT within this block, for all workers."""
+    with ExitStack() as stack:
+        registry = PROCESS_REGISTRY
+        if settings.has_metrics and arguments.workers > 1:
+            registry = shared(stack.enter_context(shared_folder()))
+        if settings.metrics_port is not None:
+            try:
+                stack.enter_context(metrics_listener(arguments.host, settings.metrics_port, registry))
+            except OSError as error:
+                place = f"{arguments.host} at port {settings.metrics_port}"
+                reason = f"({error.strerror}); change METRICS_PORT"
+                raise CommandError(f"cannot listen on {place} {reason}") from error
+        yield
 
 
 @contextmanager

@@ -3,7 +3,6 @@ api/http/problems.py encodes."""
 
 import logging
 import re
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from litestar.handlers import BaseRouteHandler
 
 from api.http.fields import MAX_BODY_BYTES
 from api.http.json_schema import schema_of
+from api.http.logs import format_traceback
 from api.http.problems import ErrorCode, Fault, code_for_status, encode_error
 from persistence.postgres import failures
 from persistence.postgres.failures import Failure, kind_of
@@ -127,16 +127,12 @@ class ErrorDescription:
 def handle_exception(request: AnyRequest, error: Exception) -> Response[bytes]:
     description = classify(error)
     where = f"{request.method} {path_template(request) or '(no route)'}"
+    of_request = {"request_id": request.scope.get("state", {}).get("request_id")}
     if description.status == HTTPStatus.SERVICE_UNAVAILABLE:  # often many at once, so one line each
-        log.warning("%s: unavailable, %s", where, type(error).__name__)
+        log.warning("%s: unavailable, %s", where, kind_of(error), extra=of_request)
     elif description.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s: %s\n%s", where, description.detail, format_traceback(error))
+        log.error("%s: %s\n%s", where, description.detail, format_traceback(error), extra=of_request)
     return build_error_response(request, description)
-
-
-def format_traceback(error: Exception) -> str:
-    """Where it happened and which kind it is, without its message: PostgreSQL's messages quote values."""
-    return f"{''.join(traceback.format_tb(error.__traceback__))}{kind_of(error)}"
 
 
 def error_response(request: AnyRequest, error: HTTPException) -> Response[bytes]:

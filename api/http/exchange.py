@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from functools import cache
+from time import perf_counter
 from typing import Any
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     STATUS_LINE,
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from api.http.cors import LISTED_ORIGIN_HEADERS
 from api.http.errors import BadRequest
+from api.http.observation import CLIENT_GONE, Observer
 from api.http.outermost import COMMON_HEADERS
 from api.http.problems import ErrorCode
 
@@ -44,8 +46,15 @@ class Exchange(RequestResponseCycle):
     failure: str | None = None  # why the request's body is not complete
     head: bytes | None = None  # of the answer, until its body comes
     length = 0
+    status = CLIENT_GONE  # until there is an answer
 
-    def __init__(self, protocol: HttpToolsProtocol, transport: asyncio.Transport, keep_alive: bool) -> None:
+    def __init__(
+        self,
+        protocol: HttpToolsProtocol,
+        transport: asyncio.Transport,
+        keep_alive: bool,
+        observer: Observer,
+    ) -> None:
         super().__init__(
             scope=protocol.scope,
             transport=transport,
@@ -59,6 +68,14 @@ class Exchange(RequestResponseCycle):
             keep_alive=keep_alive,
             on_response=protocol.on_response_complete,
         )
+        self.observer = observer
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        started_at = perf_counter()
+        self.observer.in_flight += 1
+        await super().run_asgi(app)  # which raises nothing
+        self.observer.in_flight -= 1
+        self.observer.see(self.scope, self.status, perf_counter() - started_at)
 
     async def receive(self) -> ASGIReceiveEvent:
         message = await super().receive()
@@ -70,6 +87,7 @@ class Exchange(RequestResponseCycle):
         if self.disconnected:
             return
         if message["type"] == "http.response.start" and not self.response_started:
+            self.status = message["status"]
             self.head = self.encode_head(message["status"], [*self.default_headers, *message["headers"]])
             if self.head is not None:
                 self.response_started = True

@@ -3,7 +3,7 @@ the headers of every answer, preflights, and paths that are not written as the c
 
 import asyncio
 from http import HTTPStatus
-from uuid import uuid4
+from uuid import UUID
 
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
@@ -34,9 +34,11 @@ class OutermostMiddleware:
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         start_clock()
+        request_id = self.proxies.request_id_of(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
         self.proxies.apply_forwarded(scope)
         origin = header_value(scope, b"origin")
-        ours = self.headers_of(scope, origin)
+        ours = self.headers_of(scope, origin, request_id)
         has_started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -68,10 +70,8 @@ class OutermostMiddleware:
         else:
             await send_response(send, HTTPStatus.NO_CONTENT, preflight_headers(scope))
 
-    def headers_of(self, scope: HttpScope, origin: str | None) -> RawHeaders:
-        """Give the request its id, and return what its answer carries."""
-        request_id = uuid4()
-        scope.setdefault("state", {})["request_id"] = request_id
+    def headers_of(self, scope: HttpScope, origin: str | None, request_id: UUID) -> RawHeaders:
+        """What every answer carries."""
         ours = [*COMMON_HEADERS, (REQUEST_ID, str(request_id).encode())]
         if scope["scheme"] == "https":
             ours.append(HSTS)

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from api.http.exchange import Exchange, LingeringTransport
 from api.http.framing import Framing, is_host, split_target
 from api.http.idle import IdleTimer
+from api.http.observation import Observer
 from api.http.refusal import INVALID_REQUEST, REFUSAL
 from api.http.requests import DRAINING, INCOMPLETE_BODY
 
@@ -27,8 +28,7 @@ class InvalidHeadError(Exception):
 
 
 class StrictProtocol(HttpToolsProtocol):
-    """A malformed request never reaches the application. It is answered with an ErrorDetail as well, after
-    the answers to the requests before it.
+    """A malformed request never reaches the application. It is refused after the answers to those before it.
 
     `body_timeout`: seconds from the first byte of a head until the head is complete, and from the end of the
     head until the body is. What was checked at the head of a request does not stay true for ever.
@@ -43,8 +43,7 @@ class StrictProtocol(HttpToolsProtocol):
     # Any: what uvicorn passes to its own protocol.
     def __init__(self, *args: Any, body_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.body_timeout = body_timeout
-        self.framing = Framing()
+        self.body_timeout, self.framing, self.observer = body_timeout, Framing(), Observer.of(self.app)
         self.head_size = 0
         self.in_head = self.in_body = False
         self.ignores_input = False  # what arrives is not read as requests any more
@@ -143,7 +142,7 @@ class StrictProtocol(HttpToolsProtocol):
         if authority is not None:  # RFC 9112, 3.2.2
             self.headers[:] = [(n, authority if n == b"host" else value) for n, value in self.headers]
         keep_alive = self.parser.should_keep_alive() and version != "1.0" and DRAINING not in self.app_state
-        before, self.cycle = self.cycle, Exchange(self, self.ending, keep_alive)
+        before, self.cycle = self.cycle, Exchange(self, self.ending, keep_alive, self.observer)
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
@@ -264,6 +263,7 @@ class StrictProtocol(HttpToolsProtocol):
     def send_refusal(self) -> None:
         self.transport.write(REFUSAL)
         self.close()
+        self.observer.see_invalid()
 
     def drain(self) -> None:
         """Say in the newest answer that has not begun, or else in the next, that it is the last one."""

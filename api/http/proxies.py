@@ -5,13 +5,18 @@ uvicorn's own middleware does not recognize IPv4-mapped addresses: on a listener
 peer is `::ffff:192.0.2.1`, which it does not find in `192.0.2.0/24`.
 """
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
+from uuid import UUID, uuid4
 
 from api.http.addresses import parse_network
 from api.http.headers import HttpScope, header_lines
 from security.authentication import MAX_ADDRESS_LENGTH
+
+# nginx's $request_id is one without hyphens.
+REQUEST_ID = re.compile(r"[0-9a-f]{8}(-?)([0-9a-f]{4}\1){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 @lru_cache(1024)
@@ -49,6 +54,15 @@ class TrustedProxies:
         except ValueError:
             return False
         return any(address in trusted for trusted in self.networks)
+
+    def request_id_of(self, scope: HttpScope) -> UUID:
+        """The one that a trusted proxy names, so that its log and ours can be laid side by side; otherwise a
+        new one. To be asked before apply_forwarded, which forgets the peer."""
+        if self.networks and scope.get("client") and self.trusts(normalize_address(scope["client"][0])):
+            lines = header_lines(scope, b"x-request-id")
+            if len(lines) == 1 and REQUEST_ID.fullmatch(lines[0]):
+                return UUID(lines[0])
+        return uuid4()
 
     def apply_forwarded(self, scope: HttpScope) -> None:
         """Put the client's address and the scheme into `scope`."""

@@ -19,7 +19,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*arguments: str, stdin: str = "", **settings: str) -> str:
         monkeypatch.setattr("sys.argv", ["medisecure", *arguments])
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        for name, value in {**dict.fromkeys(REQUIRED_SETTINGS, ""), **settings}.items():
+        for name, value in {**dict.fromkeys(REQUIRED_SETTINGS, ""), "LOG_FORMAT": "text", **settings}.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
             main()

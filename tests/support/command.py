@@ -24,9 +24,11 @@ class Refusal(Protocol):
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Nothing of the environment that the tests run in but what every program, and coverage, needs."""
+    """Nothing of the environment that the tests run in but what every program, and coverage, needs; and a log
+    as on a terminal."""
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-    return {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/"), **measured, **settings}
+    plain = {"LOG_FORMAT": "text", "LOG_REQUESTS": "false"}
+    return {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/"), **plain, **measured, **settings}
 
 
 def settings_of(backend: Backend, **changes: str) -> dict[str, str]:
