@@ -95,6 +95,8 @@ def test_sigterm_ends_the_service_in_good_order(podman: Podman, machine: Machine
         client.get("/health/live").raise_for_status()  # an idle connection
         began = time.monotonic()
         podman("kill", "--signal", "TERM", "one")
+        assert httpx.get(f"{url}/health/ready", trust_env=False).json()["detail"] == "draining"
+        assert httpx.get(f"{url}/docs", trust_env=False).is_success
         assert podman("wait", "one").stdout.strip() in {"0", "143"}
         assert time.monotonic() - began < float(SERVICES["one"]["stop_grace_period"].removesuffix("s"))
         logs = podman("logs", "one")
