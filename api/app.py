@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -51,6 +51,7 @@ from api.settings import Settings
 from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
+from persistence.backup.proofs import ProvenBackup
 from persistence.closing import Closing
 from persistence.login_attempts import LoginAttempts, tidy_periodically
 from persistence.postgres.counters import fold_periodically
@@ -99,6 +100,7 @@ class Parts:
     near: Near | None
     outlets: Outlets
     observer: Observer
+    proven_backup: ProvenBackup = field(default_factory=ProvenBackup)
 
     @classmethod
     def of(cls, settings: Settings, outlets: Outlets) -> Self:
@@ -221,7 +223,7 @@ def services_of(parts: Parts) -> Services:
     journal = Journal(Reader(parts.database.journal))
     clinic, observer = parts.settings.clinic, parts.observer
     near = [parts.near.replica] if parts.near else []
-    known = parts.store, parts.sessions, parts.passwords, parts.database
+    known = parts.store, parts.sessions, parts.passwords, parts.database, parts.proven_backup
     return Services(*known, clinic, journal, observer, *near)
 
 
@@ -235,6 +237,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(fold_periodically(parts.database)),
         asyncio.create_task(tidy_periodically(parts.attempts)),
+        asyncio.create_task(parts.proven_backup.look_periodically(parts.database.reader)),
     }
     if parts.settings.has_metrics:
         tasks.add(asyncio.create_task(gauges_of(parts).keep_up_to_date()))

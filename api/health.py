@@ -15,6 +15,7 @@ from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
 from api.http.fields import Output
 from api.http.operation import get_public
 from api.http.requests import DRAINING, StrictRequest
+from persistence.backup.proofs import ProvenBackup
 from persistence.fitness import is_read_only, tables_problem
 from persistence.postgres.database import Database, Reader
 from security.availability import UNAVAILABLE, BusyError
@@ -43,6 +44,7 @@ class Readiness(Output):
     status: Literal["ok"]
     detail: Literal["degraded"] | None
     degraded: Annotated[list[Degradation], Meta(max_length=MAX_DEGRADATIONS)]
+    backup_age_seconds: Annotated[int, Meta(ge=0)] | None
 
 
 async def find_redis_away(request: StrictRequest) -> Degradation | None:
@@ -93,4 +95,5 @@ class HealthController(Controller):
             await require_ready(reader)
             found = await asyncio.gather(*(check(request) for check in DEGRADATION_CHECKS))
         degraded: list[Degradation] = [one for one in found if one is not None]
-        return Readiness("ok", "degraded" if degraded else None, degraded)
+        age = request.service(ProvenBackup).age_seconds
+        return Readiness("ok", "degraded" if degraded else None, degraded, age)

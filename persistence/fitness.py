@@ -97,6 +97,7 @@ NEEDED = {
     "counted": ("SELECT",),
     "recounted": ("SELECT",),
     "alembic_version": ("SELECT",),
+    "backup_proofs": ("SELECT",),
 }
 RIGHTS = Rights(
     tables=[table for table, privileges in NEEDED.items() for _ in privileges],

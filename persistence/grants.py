@@ -36,7 +36,7 @@ async def grant_to(transaction: Transaction, role: str) -> None:
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # records are never changed
-        f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON alembic_version, backup_proofs FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
     ):
         await transaction.run(Statement(Nothing, text(statement)), NOTHING)

@@ -12,16 +12,20 @@ from api.commands.parser import build_parser
 from api.commands.serving import serve
 from api.http.logs import LogFormat, configure_logging
 from api.settings import SettingsError
+from persistence.backup import BackupError
 from persistence.embedded import EmbeddedError
 from persistence.migrations.revisions import UnknownRevisionError
 from persistence.postgres.connector import NoConnectionError
 from persistence.postgres.failures import DATABASE_ERRORS, is_undefined_table, reason_of
+from security.age import AgeError
 
 # What an operator can do something about. Any other exception is a defect, and leaves its stack.
 EXPECTED = (
     CommandError,
     SettingsError,
     EmbeddedError,
+    BackupError,
+    AgeError,
     UnknownRevisionError,
     UnreachableError,
     OSError,

@@ -2,14 +2,17 @@
 
 import argparse
 from collections.abc import Callable
+from datetime import datetime
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 from api.commands.accounts import create_admin, set_password
+from api.commands.backup import backup, backup_keygen
 from api.commands.development import dev, load_demo
 from api.commands.downtime import print_downtime_sheet
 from api.commands.maintenance import check_counters, migrate, verify_audit
+from api.commands.restoring import MAX_RTO_SECONDS, drill, restore
 from api.commands.serving import serve
 from api.http.fields import is_unicode
 
@@ -43,7 +46,7 @@ def add_dev_arguments(parser: argparse.ArgumentParser) -> None:
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=port_number, default=8000)
-    parser.add_argument("--workers", type=worker_count, default=1)
+    parser.add_argument("--workers", type=positive, default=1)
 
 
 def add_migrate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +110,34 @@ def add_downtime_sheet_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_backup_keygen_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="where the identity goes; keep it apart from the backups")
+
+
+def add_backup_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dest", type=Path, metavar="DEST", help="the folder of the backups")
+    parser.add_argument("--follow", action="store_true", help="stream the log into DEST until stopped")
+    parser.add_argument("--dump", action="store_true", help="by pg_dump, which needs SQL access only")
+    parser.add_argument("--keep", type=positive, metavar="N", help="then remove all but the newest N")
+    parser.add_argument("--unencrypted", action="store_true", help="though everybody could read it")
+    parser.add_argument(
+        "--no-slot", action="store_true", help="let the server forget what is not fetched yet"
+    )
+    parser.add_argument("--spool", type=Path, metavar="DIR", help="where the log waits, unencrypted")
+
+
+def add_restore_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dest", type=Path, metavar="DEST", help="the folder of the backups, or one of them")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="into this folder, for PostgreSQL")
+    parser.add_argument("--until", type=instant, metavar="TIME", help="as it was then, with an offset")
+
+
+def add_drill_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dest", type=Path, nargs="?", metavar="DEST", help="default: BACKUP_DEST")
+    parser.add_argument("--max-rpo", type=seconds, metavar="SECONDS", help="default: 60; for a dump, none")
+    parser.add_argument("--max-rto", type=seconds, metavar="SECONDS", default=MAX_RTO_SECONDS)
+
+
 COMMANDS = (
     Command("dev", dev, "Serve on localhost with a PostgreSQL and a Valkey of its own.", add_dev_arguments),
     Command(
@@ -138,6 +169,15 @@ COMMANDS = (
         "Print who comes when to whom, for when the service is down.",
         add_downtime_sheet_arguments,
     ),
+    Command("backup", backup, "Back up the database at DATABASE_URL into a folder.", add_backup_arguments),
+    Command(
+        "backup-keygen",
+        backup_keygen,
+        "Make the key pair that backups are encrypted with.",
+        add_backup_keygen_arguments,
+    ),
+    Command("restore", restore, "Make a database of a backup again.", add_restore_arguments),
+    Command("drill", drill, "Prove the newest backup by a restore.", add_drill_arguments),
     Command("load-demo", load_demo, "Put the demo data into an empty database.", add_load_demo_arguments),
 )
 
@@ -153,7 +193,7 @@ def port_number(text: str) -> int:
     return number
 
 
-def worker_count(text: str) -> int:
+def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError
@@ -172,6 +212,13 @@ def seconds(text: str) -> float:
     if not 0 <= number < inf:
         raise ValueError
     return number
+
+
+def instant(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
 
 
 def text(argument: str) -> str:

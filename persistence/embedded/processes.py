@@ -7,9 +7,9 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 START_SECONDS = 60  # that a server may take until it is ready
@@ -17,6 +17,8 @@ START_SECONDS = 60  # that a server may take until it is ready
 # one for its workers if the postmaster was killed; what was committed is replayed at the next start.
 STOP_SIGNALS = {"postgres": signal.SIGQUIT, "valkey-server": signal.SIGTERM}
 LEFTOVER_SECONDS = 5  # for such a server to stop, before SIGKILL
+# Nothing of this process's environment: it has secrets in it, PG* settings and a locale.
+EMPTY_ENVIRONMENT = MappingProxyType({"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"})
 ACCOUNT = "medisecure-pg"  # the user that is made for PostgreSQL where root starts it
 
 
@@ -73,13 +75,15 @@ class ServerGroup:
         folder: Path,
         is_ready: Callable[[], bool],
         account: pwd.struct_passwd | None = None,
+        seconds: float | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a server in `folder`, and return once it is ready. EmbeddedError: it ended, or took longer
-        than START_SECONDS."""
+        than `seconds`, or START_SECONDS."""
+        seconds = START_SECONDS if seconds is None else seconds
         process = self.spawn(command, log, folder, account, subprocess.DEVNULL)
         try:
-            if not wait_for(lambda: process.poll() is not None or is_ready(), START_SECONDS):
-                raise EmbeddedError(f"{command[0]} was not ready within a minute:\n{last_lines(log)}")
+            if not wait_for(lambda: process.poll() is not None or is_ready(), seconds):
+                raise EmbeddedError(f"{command[0]} was not ready within {seconds:g} s:\n{last_lines(log)}")
             if process.returncode is not None:
                 raise EmbeddedError(f"{command[0]} ended while starting:\n{last_lines(log)}")
         except BaseException:
@@ -88,7 +92,13 @@ class ServerGroup:
         return process
 
     def spawn(
-        self, command: list[str], log: Path, folder: Path, account: pwd.struct_passwd | None, stdin: int
+        self,
+        command: list[str],
+        log: Path,
+        folder: Path,
+        account: pwd.struct_passwd | None,
+        stdin: int,
+        environment: Mapping[str, str] = EMPTY_ENVIRONMENT,
     ) -> subprocess.Popen[bytes]:
         with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
             return subprocess.Popen(  # noqa: S603 - the commands are this package's own
@@ -97,8 +107,7 @@ class ServerGroup:
                 stdout=output,
                 stderr=output,
                 cwd=folder,
-                # Nothing of this process's environment: it has secrets in it, PG* settings and a locale.
-                env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+                env=environment,
                 user=account.pw_uid if account else None,
                 group=account.pw_gid if account else None,
                 extra_groups=[] if account else None,

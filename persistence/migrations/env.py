@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+import persistence.backup.proofs  # noqa: F401 - the table that is declared there
 from persistence.counter_tables import counts
 from persistence.migrations.commands import create_engine
 from persistence.migrations.locks import is_lock_refused

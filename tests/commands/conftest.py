@@ -8,8 +8,11 @@ import pytest
 from api.commands.main import main
 from api.settings import REQUIRED_SETTINGS
 from persistence import embedded
-from tests.support.command import Refusal
-from tests.support.service import Backend
+from persistence.migrations.commands import commands
+from tests.support.audit_trail import wait_until_sealed
+from tests.support.backups import Clinic, sign_in
+from tests.support.command import Refusal, medisecure, settings_of
+from tests.support.service import Backend, Service
 
 
 @pytest.fixture
@@ -68,3 +71,22 @@ def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     for each in made:
         if each.exists():
             embedded.discard(each)
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    """The demo data on servers that no other module uses: a backup is of all that is on a server. Somebody is
+    signed in, and the trail is sealed."""
+    folder = tmp_path_factory.mktemp("clinic")
+    with embedded.start(folder / "data", durable=False) as running:
+        commands(running.database_url).upgrade()
+        backend = Backend(running.database_url, running.redis_url)
+        loaded = medisecure("load-demo", "--yes-known-passwords", **settings_of(backend))
+        assert loaded.returncode == 0, loaded.stderr
+        with Service(backend, backend.settings()) as service:
+            sign_in(service)
+            wait_until_sealed(backend)
+        made = medisecure("backup-keygen", str(folder / "identity"))
+        recipient = made.stdout.splitlines()[0].removeprefix("BACKUP_RECIPIENT=")
+        yield Clinic(backend, folder, recipient)
+    embedded.discard(folder / "data")

@@ -1,27 +1,15 @@
 """What operators run on the database: `medisecure verify-audit`, `check-counters` and `migrate
 --grant-to`."""
 
-import asyncio
-import time
-
 import asyncpg
 import pytest
 
-from api.commands.maintenance import verify_seals
-from persistence.audit_chain import Key
+from tests.support.audit_trail import wait_until_sealed
 from tests.support.command import create_admin, granted_role, medisecure, settings_of
 from tests.support.factories import PASSWORD, chart
 from tests.support.service import KEY, Backend, Service
 
 pytestmark = pytest.mark.slow
-
-
-def wait_until_sealed(backend: Backend) -> None:
-    for _ in range(100):
-        if asyncio.run(verify_seals(backend.database_url, [Key.of(KEY)], None)).unsealed == 0:
-            return
-        time.sleep(0.1)
-    raise AssertionError("nothing was sealed")
 
 
 def test_verify_audit_tells_a_whole_trail_from_a_damaged_one(migrated: Backend) -> None:

@@ -22,7 +22,7 @@ def test_help_lists_every_command() -> None:
     ("arguments", "problem"),
     [
         (["dev", "--port", "65536"], "argument --port: invalid port_number value: '65536'"),
-        (["serve", "--workers", "0"], "argument --workers: invalid worker_count value: '0'"),
+        (["serve", "--workers", "0"], "argument --workers: invalid positive value: '0'"),
         (["verify-audit", "--max-age", "-1"], "argument --max-age: invalid seconds value: '-1'"),
         (["verify-audit", "--max-age", "inf"], "argument --max-age: invalid seconds value: 'inf'"),
         (["downtime-sheet", "--days", "0"], "argument --days: invalid day_count value: '0'"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from api.commands.backup_settings import BackupSettings
 from api.commands.parser import build_parser
 from api.contract import contract
 from api.settings import SECRET_SETTINGS, Settings
@@ -33,11 +34,11 @@ from tests.support.documents import (
 REQUIREMENTS = ROOT / "docs/requirements.md"
 README, SECURITY = ROOT / "README.md", ROOT / "security/README.md"
 RECORDS = sorted(DECISIONS.glob("[0-9]*.md"))
-GUIDES = README, ROOT / "CONTRIBUTING.md", ROOT / "docs/deployment.md", SECURITY
+GUIDES = README, ROOT / "CONTRIBUTING.md", ROOT / "docs/deployment.md", ROOT / "docs/backup.md", SECURITY
 TEST = re.compile(r"((?:test_)?\w+\.py)::([\w:]+)|(conformance\.py):(\w+)")
 CODE = re.compile(r"((?:api|persistence|security|tests|docs)/[\w./-]+\.(?:py|yaml|md|sql))(?::([\w.]+))?")
 SETTING = re.compile(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`")
-NAMES = {field.encode_name for field in msgspec.structs.fields(Settings)}
+NAMES = {field.encode_name for kind in (Settings, BackupSettings) for field in msgspec.structs.fields(kind)}
 
 
 @cache

@@ -1,8 +1,12 @@
 """The rows of the audit trail, as they are stored."""
 
+import asyncio
 from typing import Any
 
-from tests.support.service import Backend
+from api.commands.maintenance import verify_seals
+from persistence.audit_chain import Key
+from tests.support.running import wait_until
+from tests.support.service import KEY, Backend
 
 Row = dict[str, Any]
 
@@ -24,3 +28,10 @@ def named(backend: Backend, since: int, action: str) -> tuple[list[str], set[str
     """(targetIds, charts) of the one event of this action since then."""
     [row] = new(backend, since, action)
     return [str(id) for id in row["target_ids"]], {str(id) for id in row["patient_ids"]}
+
+
+def wait_until_sealed(backend: Backend) -> None:
+    def is_sealed() -> bool:
+        return asyncio.run(verify_seals(backend.database_url, [Key.of(KEY)], None)).unsealed == 0
+
+    wait_until(is_sealed, "seals over all events")
