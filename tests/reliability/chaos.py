@@ -24,6 +24,7 @@ from persistence.migrations.commands import commands
 from tests.bench.clinic import PASSWORD, Clinic, uid
 from tests.bench.seed import fill
 from tests.reliability.chaos_checks import count_lost, problems
+from tests.reliability.chaos_clients import Checks, Memory
 from tests.reliability.chaos_crowd import Crowd
 from tests.reliability.chaos_faults import Instance, Misfortune, Site
 from tests.reliability.chaos_leaks import Gauge, Growth
@@ -105,9 +106,10 @@ def sign_in(url: str) -> dict[str, dict[str, str]]:
 def run(minutes: float, seed: int) -> list[str]:
     """What does not hold."""
     say(f"seed {seed}, {minutes:g} minutes")
-    with site(seed, minutes) as place:
+    with site(seed, minutes) as place, ExitStack() as stack:
         backend = Backend(place.postgres.url, place.valkey.url)
-        crowd = Crowd([instance.url for instance in place.instances], sign_in(place.instances[0].url), seed)
+        checks = stack.enter_context(Checks([instance.url for instance in place.instances]))
+        crowd = Crowd(checks, sign_in(place.instances[0].url), seed)
         crowd.ask_everything_once()
         say(f"every kind of request has succeeded, {crowd.memory.requests} in all")
         misfortune = Misfortune(place, say)
@@ -122,7 +124,7 @@ def run(minutes: float, seed: int) -> list[str]:
         found = [*crowd.defects[:5], *problems(backend, crowd.memory, misfortune)]
         eternal = gauge.eternal_keys()
         found += [f"keys of Redis that never expire: {eternal[:5]}"] if eternal else []
-        found += [f"{grown.what} grew from {grown.first:.0f} to {grown.last:.0f}"
+        found += [f"{grown.what} grew from {grown.before:.0f} to {grown.last:.0f}"
                   for grown in gauge.growth() if grown.is_leak]  # fmt: skip
         report(crowd, misfortune, held, gauge.growth(), sum(count_lost(backend, crowd.memory).values()))
     return found
@@ -131,12 +133,6 @@ def run(minutes: float, seed: int) -> list[str]:
 def report(crowd: Crowd, misfortune: Misfortune, held: float, growth: list[Growth], lost: int) -> None:
     memory = crowd.memory
     failed = Counter(each.outcome for each in memory.failed)
-    by_fault = Counter(
-        window.fault
-        for each in memory.failed
-        for window in misfortune.windows
-        if window.begins <= each.ended and each.began <= window.ends
-    )
     acknowledged = sum(map(len, memory.acknowledged.values()))
     rows = [
         ("load held, requests a second", f"{held:.0f}"),
@@ -146,13 +142,24 @@ def report(crowd: Crowd, misfortune: Misfortune, held: float, growth: list[Growt
         ("failed, all within the windows", ", ".join(f"{n} {why}" for why, n in failed.items()) or "none"),
         ("rows made and acknowledged; lost", f"{acknowledged:,}; {lost}"),
         ("events that the trail must have", f"{sum(map(len, memory.audited.values())):,}"),
-        *((f"{n} x {name.replace('_', ' ')}", f"{by_fault[name]} requests failed")
+        *((f"{n} x {name.replace('_', ' ')}", describe_failures(memory, misfortune, name))
           for name, n in sorted(misfortune.survived.items())),
-        *((grown.what, f"{grown.first:.0f}, then {grown.last:.0f}") for grown in growth),
+        *((grown.what, f"{grown.before:.0f}, then {grown.last:.0f}") for grown in growth),
     ]  # fmt: skip
     print("\n| what | figure |\n|---|---|")
     for what, figure in rows:
         print(f"| {what} | {figure} |")
+
+
+def describe_failures(memory: Memory, misfortune: Misfortune, fault: str) -> str:
+    """How many requests failed, and how long after such faults the last one did."""
+    healed = [
+        each.began - window.over
+        for each in memory.failed
+        for window in misfortune.touched(each.began, each.ended)
+        if window.fault == fault
+    ]
+    return f"{len(healed)} requests failed, healed in {max(0.0, *healed):.1f} s" if healed else "none failed"
 
 
 def quantiles(seconds: Counter[int]) -> tuple[float, float]:

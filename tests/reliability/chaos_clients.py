@@ -6,9 +6,11 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
+from select import select
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ import msgspec
 from tests.support.client import COOKIE_PATHS, Browser
 from tests.support.conformance import CONTRACT
 
+CHECK_SECONDS, CHECK_TIMEOUT = 0.5, 2.0
 TIMEOUT_SECONDS = 30  # three times what any client may have to wait
 IDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 UNAUDITED = {"doctor.read", "auth.reuse"}  # these actions stand for what was refused
@@ -97,10 +100,49 @@ class Memory:
 
 
 @dataclass
-class Door:
-    """The instances, as a client without a proxy sees them; one for each thread."""
+class Checks:
+    """Asks each instance whether it is ready, as a proxy does, from `with` until its end."""
 
     urls: Sequence[str]
+    ready: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Checks":
+        self.ready = list(self.urls)
+        self.threads = [threading.Thread(target=self.check, args=(url,)) for url in self.urls]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def check(self, url: str) -> None:
+        place = urlsplit(url)
+        while not self.over.wait(CHECK_SECONDS):
+            is_ready = False
+            connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=CHECK_TIMEOUT)
+            with suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/health/ready")
+                is_ready = connection.getresponse().status == 200
+            connection.close()
+            others = [each for each in self.ready if each != url]
+            self.ready = [*others, url] if is_ready else others
+
+    def in_turn(self, turn: int) -> list[str]:
+        """Where to ask: those that are ready first, and of them another one each time."""
+        ready = sorted(self.ready)
+        start = turn % len(ready) if ready else 0
+        return [*ready[start:], *ready[:start], *(url for url in self.urls if url not in ready)]
+
+
+@dataclass
+class Door:
+    """The instances, as a proxy shows them; one for each thread."""
+
+    checks: Checks
     memory: Memory
     connections: dict[str, http.client.HTTPConnection] = field(default_factory=dict)
     turns: "count[int]" = field(default_factory=count)
@@ -109,10 +151,8 @@ class Door:
         return Client(self, dict(cookies or {}))
 
     def send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        """Asks each instance in turn; one that takes no connections is passed over, as a proxy does it."""
-        turn = next(self.turns)
-        for at in range(len(self.urls)):
-            url = self.urls[(turn + at) % len(self.urls)]
+        """Passes over an instance that takes no connections."""
+        for url in self.checks.in_turn(next(self.turns)):
             try:
                 connection = self.connected(url)
             except OSError:
@@ -131,6 +171,8 @@ class Door:
             place = urlsplit(url)
             connection = http.client.HTTPConnection(str(place.hostname), place.port, timeout=TIMEOUT_SECONDS)
             self.connections[url] = connection
+        if connection.sock is not None and select([connection.sock], [], [], 0)[0]:
+            connection.close()  # closed while idle, which a proxy notices
         if connection.sock is None:
             connection.connect()
         return connection

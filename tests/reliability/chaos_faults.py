@@ -23,10 +23,11 @@ CALM_SECONDS = (5.0, 10.0)  # between two windows
 
 
 class Window(NamedTuple):
-    """When requests may fail: from a fault until it must be healed."""
+    """When requests may fail: from a fault until it must be healed. `over`: when the fault itself is."""
 
     fault: str
     begins: float
+    over: float
     ends: float
 
 
@@ -145,17 +146,22 @@ class Site:
         self.moment()
         self.line.do(lambda relay: setattr(relay, "delay", 0.0))
 
-    def faults(self) -> list[Callable[[], None]]:
-        return [
-            self.postgresql_killed, self.redis_killed, self.worker_killed, self.rolling_restart,
-            self.postgresql_hangs, self.redis_hangs, self.instance_killed, self.line_cut, self.line_slow,
-            self.postgresql_restarted, self.redis_restarted,
+    def faults(self, *, of_the_service: bool) -> list[Callable[[], None]]:
+        """In an order that chance decides. `of_the_service`: those of its own processes, too."""
+        found = [
+            self.postgresql_killed, self.postgresql_hangs, self.postgresql_restarted, self.line_cut,
+            self.line_slow, self.redis_killed, self.redis_hangs, self.redis_restarted,
         ]  # fmt: skip
+        if of_the_service:
+            found += [self.worker_killed, self.instance_killed, self.rolling_restart]
+        self.chance.shuffle(found)
+        return found
 
 
 @dataclass
 class Misfortune:
-    """Faults until a moment; in each round, each of them once."""
+    """Faults until a moment; in each round, each of them once. The service's own processes end in the first
+    third only: a leak shows in those that live on."""
 
     site: Site
     say: Callable[[str], None]
@@ -163,15 +169,17 @@ class Misfortune:
     survived: Counter[str] = field(default_factory=Counter)
 
     def strike_until(self, end: float) -> None:
-        waiting: list[Callable[[], None]] = []
+        begun = time.monotonic()
+        waiting = self.site.faults(of_the_service=True)
+        is_first_third = True
         while True:
             time.sleep(self.site.chance.uniform(*CALM_SECONDS))
             if time.monotonic() > end - SLACK * HEALING_SECONDS:
                 time.sleep(max(0.0, end - time.monotonic()))
                 return
-            if not waiting:
-                waiting = self.site.faults()
-                self.site.chance.shuffle(waiting)
+            was_first_third, is_first_third = is_first_third, time.monotonic() < begun + (end - begun) / 3
+            if not waiting or is_first_third != was_first_third:
+                waiting = self.site.faults(of_the_service=is_first_third)
             self.strike(waiting.pop())
 
     def strike(self, fault: Callable[[], None]) -> None:
@@ -179,10 +187,13 @@ class Misfortune:
         self.say(name.replace("_", " "))
         fault()
         over = time.monotonic()
-        window = Window(name, begins, over + SLACK * HEALING_SECONDS)
+        window = Window(name, begins, over, over + SLACK * HEALING_SECONDS)
         self.windows.append(window)
         self.survived[name] += 1
         time.sleep(max(0.0, window.ends - time.monotonic()))
 
+    def touched(self, began: float, ended: float) -> list[Window]:
+        return [window for window in self.windows if window.begins <= ended and began <= window.ends]
+
     def cover(self, began: float, ended: float) -> bool:
-        return any(window.begins <= ended and began <= window.ends for window in self.windows)
+        return bool(self.touched(began, ended))

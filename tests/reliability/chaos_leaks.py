@@ -1,4 +1,4 @@
-"""Whether the service gives back what it takes: measured in the first third of a run and in the last."""
+"""Whether the service gives back what it takes: measured in the second third of a run and in the last."""
 
 import statistics
 import threading
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 class Bound(NamedTuple):
-    """How much the last third may be above the first: by a factor and so many more, which caches and the
+    """How much the last third may be above the one before: by a factor and so many more, which caches and the
     moments of the samples explain."""
 
     factor: float
@@ -37,7 +37,7 @@ BOUNDS = {
 
 class Growth(NamedTuple):
     what: str
-    first: float
+    before: float
     last: float
     is_leak: bool
 
@@ -102,6 +102,7 @@ class Gauge:
 
 def grown(name: str, samples: Sequence[float]) -> Growth:
     third = max(1, len(samples) // 3)
-    first, last = statistics.median(samples[:third]), statistics.median(samples[-third:])
+    before = statistics.median(samples[-2 * third : -third] or samples)
+    last = statistics.median(samples[-third:])
     bound = BOUNDS[name]
-    return Growth(name, first, last, last > bound.factor * first + bound.more)
+    return Growth(name, before, last, last > bound.factor * before + bound.more)
