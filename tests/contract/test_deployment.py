@@ -131,6 +131,15 @@ def test_service_may_drain_before_it_is_killed() -> None:
         assert grace >= DEFAULT_DRAIN_SECONDS + slack
 
 
+def test_metrics_are_read_where_they_are_and_only_from_inside() -> None:
+    port = MANIFESTS["ConfigMap", "medisecure"]["data"]["METRICS_PORT"]
+    pod = MANIFESTS["Deployment", "medisecure"]["spec"]["template"]
+    assert pod["metadata"]["annotations"]["prometheus.io/port"] == port
+    assert {"name": "metrics", "containerPort": int(port)} in pod["spec"]["containers"][0]["ports"]
+    assert [item["name"] for item in MANIFESTS["Service", "medisecure"]["spec"]["ports"]] == ["http"]
+    assert [name for name, options in SERVICES.items() if "ports" in options] == ["proxy"]
+
+
 def test_selectors_find_the_pods() -> None:
     deployment = MANIFESTS["Deployment", "medisecure"]["spec"]
     labels = deployment["template"]["metadata"]["labels"]

@@ -68,6 +68,8 @@ def test_service_runs_without_root_capabilities_and_a_place_to_write(
             cookie = {"cookie": access_cookie(client.post("/auth/login", json=OPERATOR))}
             assert client.get("/users/me", headers=cookie).json()["email"] == OPERATOR["email"]
             assert client.get("/clinic", headers=cookie).json()["name"] == "Clinic"
+        metrics = httpx.get(url.replace("8000", "9090") + "/metrics", trust_env=False)
+        assert "medisecure_" in metrics.text
         status = podman("exec", "one", "cat", "/proc/1/status").stdout
         for fact in (
             "Uid:\t10001\t10001\t10001\t10001",
