@@ -9,7 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from persistence.postgres.folding import FORMAT_MARK, keys_of
 
 BATCH_ROWS = 2000  # writers of these rows wait for a fraction of a second
-STALE = f"NOT starts_with(search_text, U&'\\{ord(FORMAT_MARK):04X}')"
+# Of an older format, or without trigrams: those went with migration 0010 where it was undone.
+STALE = f"(NOT starts_with(search_text, U&'\\{ord(FORMAT_MARK):04X}') OR trigrams IS NULL)"
 TABLES = {"patients": "charts", "users": "accounts"}
 
 
