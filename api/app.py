@@ -258,7 +258,13 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
 
 def gauges_of(parts: Parts) -> Gauges:
     sources = Sources(
-        parts.database, parts.store, parts.admission, parts.passwords, parts.observer, parts.outlets.log
+        parts.database,
+        parts.store,
+        parts.admission,
+        parts.passwords,
+        parts.observer,
+        parts.outlets.log,
+        parts.proven_backup,
     )
     return Gauges(parts.outlets.registry, sources)
 

@@ -3,6 +3,7 @@ what PostgreSQL and Redis must be asked for, whoever scrapes and how often."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from api.http.logs import LogHandler
 from api.http.metrics import StateMetrics
 from api.http.observation import Observer
 from persistence.audit_chain import unsealed_tail
+from persistence.backup.proofs import ProvenBackup
 from persistence.postgres.database import Database
 from security.admission import Admission
 from security.counters import CounterStore
@@ -31,6 +33,7 @@ class Sources(NamedTuple):
     passwords: Passwords
     observer: Observer
     log: LogHandler | None
+    proven_backup: ProvenBackup
 
 
 class Gauges:
@@ -61,6 +64,8 @@ class Gauges:
             metrics.pool_waiting.labels(name).set(len(pool.waiting))
         metrics.hashing.set(passwords.places - passwords.free_places)
         metrics.hashing_size.set(passwords.places)
+        age = sources.proven_backup.age_seconds
+        metrics.backup_age.set(inf if age is None else age)
         self.count_up(metrics.fallbacks, sources.admission.counters.counted)
         self.count_up(metrics.dropped, sources.log.dropped if sources.log else 0)
 

@@ -98,6 +98,11 @@ class StateMetrics:
         self.database_up = worst("database_up", "1 if PostgreSQL answers, 0 if it is away.", "livemin")
         self.unsealed_events = worst("unsealed_events", "Events of the trail that have no seal.", "livemax")
         self.unsealed_seconds = worst("unsealed_seconds", "Age of the oldest of them.", "livemax")
+        self.backup_age = worst(
+            "backup_age_seconds",
+            "Age of the newest data that a restored backup was proven to hold; +Inf where none was.",
+            "livemax",
+        )
         self.build = worst("build_info", "1; the release is a label.", "livemax", "version")
         self.build.labels(version("medisecure")).set(1)
 

@@ -1,6 +1,7 @@
 """`medisecure backup`, `backup-keygen` and `drill`."""
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -8,14 +9,23 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from persistence.backup.manifest import MANIFEST
 from tests.support.backups import Clinic, flip
 from tests.support.command import COMMAND, Refusal, environment, medisecure
 from tests.support.running import wait_until
+from tests.support.service import Service
 
 pytestmark = pytest.mark.slow
+
+
+TOKEN = "a-token-for-metrics-only-0123456789"
+
+
+def told(service: Service) -> str:
+    return httpx.get(f"{service.url}/metrics", headers={"authorization": f"Bearer {TOKEN}"}).text
 
 
 def modes_of(folder: Path) -> set[int]:
@@ -95,7 +105,12 @@ def test_a_backup_is_proven_by_a_drill(clinic: Clinic, make: Callable[[Clinic], 
         "SELECT name, holds_until < now() FROM backup_proofs ORDER BY id DESC LIMIT 1"
     )
     assert (name, is_past) == (folder.name, True)
-    assert list(Path("/var/lib/medisecure").glob("medisecure-restore-*")) == []
+    with Service(clinic.backend, clinic.backend.settings(metrics_token=TOKEN)) as service:
+        browser = service.browser()
+        wait_until(lambda: browser.get("/health/ready").json()["backupAgeSeconds"] is not None, "the age")
+        wait_until(
+            lambda: re.search(r"^medisecure_backup_age_seconds [0-9]", told(service), re.M), "the metric"
+        )
 
 
 def test_a_drill_over_its_targets_fails(clinic: Clinic) -> None:

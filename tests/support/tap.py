@@ -26,7 +26,7 @@ class Cost(NamedTuple):
 TRIP = ""  # in the place of a statement: somebody waits for the answers
 # What the service does by itself, now and then: it folds counts, seals the trail, and looks how far the
 # primary is.
-BACKGROUND_STATEMENTS = ("fold_counts(", "_audit_seal(", "pg_current_wal_insert_lsn(")
+BACKGROUND_STATEMENTS = ("fold_counts(", "_audit_seal(", "pg_current_wal_insert_lsn(", "backup_proofs")
 
 
 @dataclass
