@@ -48,9 +48,10 @@ class Machine:
         self.podman("run", "--rm", "--interactive", *self.options_of(service), IMAGE, *command, stdin=stdin)
 
     @contextmanager
-    def serve(self, name: str) -> Iterator[str]:
-        """The URL of the instance, once it is ready."""
-        with self.podman.start(*self.options_of(name), IMAGE, name=name) as address:
+    def serve(self, name: str, port: int | None = None) -> Iterator[str]:
+        """The URL of the instance, once it is ready; also at `port` of this machine."""
+        published = [f"--publish=127.0.0.1:{port}:8000"] if port else []
+        with self.podman.start(*self.options_of(name), *published, IMAGE, name=name) as address:
             url, deadline = f"http://{address}:8000", time.monotonic() + READY_SECONDS
             while not is_ready(url):
                 assert time.monotonic() < deadline, self.podman("logs", name).stderr

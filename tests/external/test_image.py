@@ -2,18 +2,23 @@
 capability, and with nothing that it could write to."""
 
 import json
+import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packaging.utils import canonicalize_name
 
-from tests.external.composed import SERVICES, Machine, start_machine
+from tests.external.composed import READY_SECONDS, SERVICES, Machine, start_machine
 from tests.external.containers import BASE, IMAGE, Podman, build_image
-from tests.external.running import OPERATOR, access_cookie
+from tests.external.deployed import deployed_haproxy
+from tests.external.running import OPERATOR, access_cookie, free_port
 from tests.support.lock import LOCKS, pinned
 
 ADDED_MEGABYTES = 130  # over the base
@@ -81,14 +86,38 @@ def test_service_runs_without_root_capabilities_and_a_place_to_write(
         podman("exec", "one", "sh", "-c", f"for folder in {FOLDERS}; do ! touch $folder/mark || exit 1; done")
 
 
-def test_second_instance_knows_the_sessions_of_the_first(machine: Machine) -> None:
-    with machine.serve("one") as one, machine.serve("two") as two:
-        cookie = {
-            "cookie": access_cookie(httpx.post(f"{one}/api/auth/login", json=OPERATOR, trust_env=False))
-        }
-        assert httpx.get(f"{two}/api/users/me", headers=cookie, trust_env=False).status_code == 200
-        httpx.post(f"{two}/api/auth/logout", headers=cookie, trust_env=False)
-        assert httpx.get(f"{one}/api/users/me", headers=cookie, trust_env=False).status_code == 401
+def test_both_instances_are_one_service_behind_the_proxy(machine: Machine, tmp_path: Path) -> None:
+    authority, certificate = trustme.CA(), tmp_path / "certificate.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    context, ports = ssl.create_default_context(), (free_port(), free_port())
+    authority.configure_trust(context)
+    with ExitStack() as stack:
+        one, two = (
+            stack.enter_context(machine.serve(name, port))
+            for name, port in zip(("one", "two"), ports, strict=True)
+        )
+        port = stack.enter_context(deployed_haproxy(tmp_path, ports, certificate))
+        client = httpx.Client(base_url=f"https://localhost:{port}/api", verify=context, trust_env=False)
+        stack.enter_context(client)
+        wait_until_it_answers(client)
+        client.post("/auth/login", json=OPERATOR).raise_for_status()
+        assert client.get("/users/me").json()["email"] == OPERATOR["email"]
+        cookie = {"cookie": f"access_token={client.cookies['access_token']}"}
+        assert statuses_of("/api/users/me", (one, two), cookie) == [200, 200]
+        client.post("/auth/logout").raise_for_status()
+        assert statuses_of("/api/users/me", (one, two), cookie) == [401, 401]
+
+
+def wait_until_it_answers(client: httpx.Client) -> None:
+    """HAProxy knows nothing of the instances until it has asked them twice."""
+    deadline = time.monotonic() + READY_SECONDS
+    while client.get("/clinic").status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def statuses_of(path: str, urls: tuple[str, str], headers: dict[str, str]) -> list[int]:
+    return [httpx.get(url + path, headers=headers, trust_env=False).status_code for url in urls]
 
 
 def test_sigterm_ends_the_service_in_good_order(podman: Podman, machine: Machine) -> None:
