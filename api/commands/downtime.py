@@ -7,12 +7,14 @@ import sys
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
 from api.clinic import Clinic
+from api.commands.backup_settings import BackupSettings
 from api.commands.environment import CommandError, require_database_url
 from api.downtime import notes
 from api.downtime.files import write_privately
@@ -23,6 +25,9 @@ from api.downtime.sheet import Sheet, bounds_of, days_from, draw_up
 from api.settings import Settings, SettingsError, iana_zone_names, read_setting
 from persistence import downtime
 from persistence.audit_chain import Key
+from persistence.backup.manifest import find_backup
+from persistence.backup.restoring import restored_on_scratch
+from persistence.backup.scratch import scratch_place
 from persistence.postgres.database import Database
 from persistence.postgres.failures import DATABASE_ERRORS, first_line_of
 from security import age
@@ -38,17 +43,40 @@ class Drawn(Struct, frozen=True):
     printed: Printed
 
 
+class NotePlace(NamedTuple):
+    """Where a note for the trail goes, and the key that it is under."""
+
+    folder: Path
+    key: Key
+
+
 def print_downtime_sheet(arguments: argparse.Namespace) -> None:
     for problem in age.problems_of_recipients(arguments.recipient):
         raise CommandError(f"--recipient {problem}")
-    url = require_database_url()
-    drawn = asyncio.run(draw(url, arguments.days))
-    content = render(drawn.sheet, arguments)
-    asyncio.run(record(url, drawn.printed, arguments.output))
+    if arguments.from_backup:
+        why = "this is a backup"
+        place = require_place_of_note(arguments.output, why)
+        drawn = draw_from_backup(arguments.from_backup, arguments.days)
+        content = render(drawn.sheet, arguments)
+        leave_note(drawn.printed, place, why)
+    else:
+        url = require_database_url()
+        drawn = asyncio.run(draw(url, arguments.days))
+        content = render(drawn.sheet, arguments)
+        asyncio.run(record(url, drawn.printed, arguments.output))
     if arguments.output:
         write_privately(arguments.output, content)
     else:
         sys.stdout.buffer.write(content)
+
+
+def draw_from_backup(dest: Path, number_of_days: int) -> Drawn:
+    """The sheet as the newest backup has it, out of a scratch server that is gone afterwards."""
+    settings = BackupSettings.read()
+    found = find_backup(dest)
+    identities = settings.identities(encrypted=found.manifest.encrypted)
+    with scratch_place() as place, restored_on_scratch(found, identities, place, settings.pg_bin) as restored:
+        return asyncio.run(draw(restored.url, number_of_days, restored.until))
 
 
 def clinic_of_environment() -> Clinic:
@@ -66,23 +94,21 @@ def clinic_of_environment() -> Clinic:
     )
 
 
-async def draw(url: str, number_of_days: int) -> Drawn:
-    """The sheet as the database has it now, which may be a replica."""
+async def draw(url: str, number_of_days: int, restored_until: datetime | None = None) -> Drawn:
+    """The sheet as the database has it now, which may be a replica, or a backup of until then."""
     clinic, number, now = clinic_of_environment(), uuid4(), datetime.now(UTC)
     days = days_from(clinic.day_of(now), number_of_days)
     async with Database(url) as database:
         state = await downtime.age(database.reader)
         visits = await downtime.visits(database.reader, *bounds_of(clinic, days))
-    source = describe_source(clinic, state)
+    source = describe_source(clinic, state, restored_until)
     return Drawn(draw_up(number, clinic, days, visits, now, source), Printed.of(now, number, visits))
 
 
-def describe_source(clinic: Clinic, state: downtime.Age) -> str:
-    if not state.is_replica:
-        return "the live database"
-    if state.as_of is None:
-        return "a replica"
-    return f"a replica, as of {state.as_of.astimezone(clinic.timezone):%Y-%m-%d %H:%M}"
+def describe_source(clinic: Clinic, state: downtime.Age, restored_until: datetime | None = None) -> str:
+    as_of = restored_until or (state.as_of if state.is_replica else None)
+    kind = "a backup" if restored_until else "a replica" if state.is_replica else "the live database"
+    return f"{kind}, as of {as_of.astimezone(clinic.timezone):%Y-%m-%d %H:%M}" if as_of else kind
 
 
 def render(sheet: Sheet, arguments: argparse.Namespace) -> bytes:
@@ -114,17 +140,23 @@ async def record(url: str, printed: Printed, output: Path | None) -> None:
         async with Database(url) as database, database.transaction() as transaction:
             await notes.record_sheet(transaction, printed)
     except (*DATABASE_ERRORS, OSError) as error:
-        leave_note(printed, output, first_line_of(error))
+        why = first_line_of(error)
+        leave_note(printed, require_place_of_note(output, why), why)
 
 
-def leave_note(printed: Printed, output: Path | None, why: str) -> None:
+def require_place_of_note(output: Path | None, why: str) -> NotePlace:
+    """CommandError: there is none, or no key; so there will be no sheet."""
     secret = read_setting("AUDIT_KEY", os.environ) or read_setting("SECRET_KEY", os.environ)
     if output is None or not secret:
         raise CommandError(
             f"the audit trail cannot be written ({why}); give --output, and AUDIT_KEY or SECRET_KEY, so that "
             "a note beside the sheet tells of it"
         )
-    note = notes.leave_note(output.parent, printed, Key.of(secret))
+    return NotePlace(output.parent, Key.of(secret))
+
+
+def leave_note(printed: Printed, place: NotePlace, why: str) -> None:
+    note = notes.leave_note(place.folder, printed, place.key)
     print(
         f"medisecure: the audit trail cannot be written ({why}); {note} is entered there when a service "
         "starts whose DOWNTIME_FOLDER it lies in",

@@ -97,6 +97,9 @@ def add_downtime_sheet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days", type=day_count, default=2, help=f"today and the days after, up to {MAX_DAYS} (default: 2)"
     )
+    parser.add_argument(
+        "--from-backup", type=Path, metavar="DEST", help="from the newest backup in this folder"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the sheet goes, if not to stdout")
     parser.add_argument("--format", choices=("html", "pdf"), help="default: pdf for a FILE.pdf, else html")
     parser.add_argument("--paper", choices=("a4", "us-letter"), default="a4", help="of a PDF (default: a4)")

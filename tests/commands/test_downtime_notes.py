@@ -3,7 +3,9 @@
 import json
 import stat
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -80,6 +82,32 @@ def test_a_note_that_another_instance_has_entered_is_no_error(tmp_path: Path) ->
     mark_entered(tmp_path / "gone.note")
     (tmp_path / "gone.note").symlink_to(tmp_path / "nowhere")
     assert list(find_notes(tmp_path, [])) == []
+
+
+@pytest.mark.slow
+def test_a_sheet_from_a_backup_says_of_when_it_is_and_leaves_a_note(
+    migrated: Backend, read_only: Backend, tmp_path: Path
+) -> None:
+    """While PostgreSQL is down: only the backup and its identity are needed."""
+    keys = medisecure("backup-keygen", str(tmp_path / "identity"))
+    assert keys.returncode == 0, keys.stderr
+    recipient = keys.stdout.removeprefix("BACKUP_RECIPIENT=").split()[0]
+    made = medisecure(
+        "backup", str(tmp_path / "backups"), "--dump", BACKUP_RECIPIENT=recipient, **settings_of(migrated)
+    )
+    assert made.returncode == 0, made.stderr
+    arguments = ["downtime-sheet", "--from-backup", str(tmp_path / "backups")]
+    settings = {"SECRET_KEY": KEY, "BACKUP_IDENTITY_FILE": str(tmp_path / "identity")}
+    refused = medisecure(*arguments, **settings)
+    assert refused.returncode == 1
+    assert "give --output, and AUDIT_KEY or SECRET_KEY" in refused.stderr
+    drawn = medisecure(*arguments, "--output", str(tmp_path / "sheet.html"), **settings)
+    assert drawn.returncode == 0, drawn.stderr
+    sheet = (tmp_path / "sheet.html").read_text()
+    assert f"Data of a backup, as of {datetime.now(UTC):%Y-%m-%d} " in sheet
+    assert "Ann" in sheet
+    [note] = tmp_path.glob("*.note")
+    assert [printed.number for _, printed in find_notes(tmp_path, [Key.of(KEY)])] == [UUID(note.stem)]
 
 
 def test_without_a_place_or_a_key_for_a_note_there_is_no_sheet(
