@@ -90,9 +90,14 @@ bench-pieces *ARGS:
 docs FOLDER="site":
     python docs/build.py {{ quote(FOLDER) }}
 
-# At a release: keep openapi.yaml as what must not be broken
+# At a release: keep openapi.yaml and the commit as what must not be broken
 baseline:
     cp openapi.yaml docs/baseline/openapi.yaml
+    git rev-parse HEAD > docs/baseline/RELEASE
+
+# Run the front-door tests of the last release on the new schema
+previous-release:
+    python -m tests.previous_release
 
 # Write the hashes that the image is built from, after a change of constraints.txt
 lock: python-tools
