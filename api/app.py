@@ -1,6 +1,7 @@
 """create_app puts the application together from its settings."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from api.http.reauthorization import ReauthorizationMiddleware, caller_to_rechec
 from api.http.requests import StrictRequest
 from api.http.server import freeze_garbage_collector
 from api.http.services import Services
+from api.http.traces import trace_if_wanted
 from api.links import LinkController
 from api.patients import PatientController
 from api.records import RecordController
@@ -257,15 +259,8 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
 
 
 def gauges_of(parts: Parts) -> Gauges:
-    sources = Sources(
-        parts.database,
-        parts.store,
-        parts.admission,
-        parts.passwords,
-        parts.observer,
-        parts.outlets.log,
-        parts.proven_backup,
-    )
+    asked = parts.database, parts.store, parts.admission, parts.passwords
+    sources = Sources(*asked, parts.observer, parts.outlets.log, parts.proven_backup)
     return Gauges(parts.outlets.registry, sources)
 
 
@@ -292,5 +287,6 @@ def from_environment() -> Litestar:
     log = configure_logging(settings.log_format or LogFormat.of(None))
     log_uncaught_exceptions()
     app = create_app(settings, outlets=Outlets(PROCESS_REGISTRY, log))
+    trace_if_wanted(app, settings.trusted_proxies, os.environ)
     freeze_garbage_collector()
     return app

@@ -55,10 +55,15 @@ class TrustedProxies:
             return False
         return any(address in trusted for trusted in self.networks)
 
+    def is_peer_trusted(self, scope: HttpScope) -> bool:
+        """To be asked before apply_forwarded, which forgets the peer."""
+        client = scope.get("client") if self.networks else None
+        return client is not None and self.trusts(normalize_address(client[0]))
+
     def request_id_of(self, scope: HttpScope) -> UUID:
         """The one that a trusted proxy names, so that its log and ours can be laid side by side; otherwise a
-        new one. To be asked before apply_forwarded, which forgets the peer."""
-        if self.networks and scope.get("client") and self.trusts(normalize_address(scope["client"][0])):
+        new one. As is_peer_trusted, to be asked before apply_forwarded."""
+        if self.is_peer_trusted(scope):
             lines = header_lines(scope, b"x-request-id")
             if len(lines) == 1 and REQUEST_ID.fullmatch(lines[0]):
                 return UUID(lines[0])
