@@ -54,12 +54,14 @@ from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
 from persistence.backup.proofs import ProvenBackup
+from persistence.clock import follow_clock
 from persistence.closing import Closing
 from persistence.login_attempts import LoginAttempts, tidy_periodically
 from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Database, Reader, Transaction
 from persistence.postgres.replica import Replica
 from persistence.sessions import Sessions
+from security import clock
 from security.admission import Admission
 from security.authentication import authentication_middleware
 from security.counters import CounterStore
@@ -238,6 +240,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(enter_notes(parts)),
         asyncio.create_task(seal_periodically(parts.database, Key.of(parts.settings.audit_sealing_key))),
         asyncio.create_task(fold_periodically(parts.database)),
+        asyncio.create_task(follow_clock(parts.database.reader, clock.set_right)),
         asyncio.create_task(tidy_periodically(parts.attempts)),
         asyncio.create_task(parts.proven_backup.look_periodically(parts.database.reader)),
     }

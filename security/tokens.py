@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, cached_property
-from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +14,7 @@ from jwt.utils import base64url_encode
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException
 from litestar.security.jwt import Token
 
+from security import clock
 from security.roles import Caller
 
 CLOCK_SKEW_SECONDS = 120  # that the clock of another server may be ahead of this one's
@@ -70,7 +70,7 @@ class SessionToken(Token):
         """Whether its times are valid now, by the rules of decode_payload. The clock may have been set back
         or forward since the token was verified."""
         issued, expires = self.times
-        return issued - CLOCK_SKEW_SECONDS <= time() < expires
+        return issued - CLOCK_SKEW_SECONDS <= clock.now() < expires
 
     @classmethod
     def decode_payload(
@@ -93,10 +93,9 @@ class SessionToken(Token):
         if encoded_token.partition(".")[0] not in [encoded_header(algorithm) for algorithm in algorithms]:
             raise jwt.InvalidTokenError("not the header that this service writes")
         checks: Any = {**(options or {}), "require": list(REQUIRED_CLAIMS), "verify_iat": False}
-        claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks)
-        if not isinstance(claims["iat"], int | float) or (
-            claims["iat"] > datetime.now(UTC).timestamp() + CLOCK_SKEW_SECONDS
-        ):
+        # PyJWT takes what it is to allow for off this machine's time.
+        claims = jwt.decode(encoded_token, secret, algorithms=algorithms, options=checks, leeway=-clock.ahead)
+        if not isinstance(claims["iat"], int | float) or claims["iat"] > clock.now() + CLOCK_SKEW_SECONDS:
             raise jwt.InvalidTokenError("issued in the future")
         for name in ("sub", "sid", "jti"):
             if not isinstance(claims[name], str) or not is_uuid(claims[name]):
@@ -133,7 +132,7 @@ class TokenIssuer:
     verified: dict[str, SessionToken] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def issue_access(self, holder: Caller) -> str:
-        return self.issue(TokenKind.ACCESS, holder, uuid4(), datetime.now(UTC) + self.access_lifetime)
+        return self.issue(TokenKind.ACCESS, holder, uuid4(), current_time() + self.access_lifetime)
 
     def issue_refresh(self, holder: Caller, token_id: UUID, until: datetime) -> str:
         return self.issue(TokenKind.REFRESH, holder, token_id, until)
@@ -146,6 +145,7 @@ class TokenIssuer:
             sid=str(holder.session_id),
             jti=str(token_id),
             kind=kind,
+            iat=current_time(),
             exp=until.replace(microsecond=0),
         ).encode(self.key, self.algorithm)
 
@@ -177,6 +177,10 @@ class TokenIssuer:
                 break
             del self.verified[oldest]
         self.verified[encoded] = token
+
+
+def current_time() -> datetime:
+    return datetime.fromtimestamp(clock.now(), UTC).replace(microsecond=0)
 
 
 @cache

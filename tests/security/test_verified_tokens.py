@@ -36,7 +36,7 @@ class TestVerifiedTokens:
         token = self.access_of(issuer)
         assert issuer.read(token, TokenKind.ACCESS)
         with monkeypatch.context() as patch:
-            patch.setattr("security.tokens.time", lambda: time.time() + seconds)
+            patch.setattr("security.clock.time", lambda: time.time() + seconds)
             assert bool(issuer.read(token, TokenKind.ACCESS)) is good
         assert issuer.read(token, TokenKind.ACCESS)
 
@@ -79,7 +79,7 @@ class TestVerifiedTokens:
             assert issuer.read(self.access_of(issuer), TokenKind.ACCESS)
         assert issuer.read(first, TokenKind.ACCESS)
         assert len(issuer.verified) == MAX_VERIFIED
-        monkeypatch.setattr("security.tokens.time", lambda: time.time() + 901)
+        monkeypatch.setattr("security.clock.time", lambda: time.time() + 901)
         later = signed({**claims(first), "exp": int(time.time()) + 1800})
         assert issuer.read(later, TokenKind.ACCESS)
         assert list(issuer.verified) == [later]
