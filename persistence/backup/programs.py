@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from persistence.backup import BackupError
 from persistence.embedded import EmbeddedError
@@ -49,7 +49,7 @@ def candidates(major: int) -> Iterator[Path]:
 
 
 def has_programs(folder: Path, major: int, names: Sequence[str]) -> bool:
-    return all((folder / name).is_file() for name in names) and version_of(folder / names[0]) == major
+    return all(os.access(folder / name, os.X_OK) for name in names) and version_of(folder / names[0]) == major
 
 
 def version_of(program: Path) -> int | None:
@@ -73,8 +73,7 @@ def split_password(url: str) -> tuple[str, dict[str, str]]:
     passwords = [value for key, value in options if key == "password"]
     passwords += [unquote(password)] if colon else []
     query = urlencode([pair for pair in options if pair[0] != "password"], quote_via=quote)
-    without = urlunsplit(parts._replace(netloc=f"{name}{at}{hosts}", query=query))
-    without = without.replace(":/", "://", 1) if "://" not in without else without
+    without = f"{parts.scheme}://{name}{at}{hosts}{parts.path}{'?' if query else ''}{query}"
     return without, {"PGPASSWORD": passwords[0]} if passwords else {}
 
 
