@@ -25,7 +25,7 @@ from tests.external.running import KEY, OPERATOR, SECRET, access_cookie, free_po
 RESTARTS = int(os.environ.get("RESTARTS", "6"))
 CLIENTS = 2  # of each kind, at each proxy
 PAUSE_SECONDS = 0.02  # between an answer and the next request of the same client
-NOTICE_SECONDS = 1.5  # until HAProxy's checks have seen that an instance is there again
+NOTICE_SECONDS = 60  # at most, until HAProxy's checks have seen that an instance is there again
 FORGED = {
     "X-Forwarded-For": "198.51.100.7",
     "X-Request-Id": str(UUID(int=7)),
@@ -46,7 +46,11 @@ class Client:
 
     def run(self, over: threading.Event) -> None:
         with httpx.Client(
-            base_url=self.url, verify=self.context, trust_env=False, headers={"Cookie": self.cookie, **FORGED}
+            base_url=self.url,
+            verify=self.context,
+            trust_env=False,
+            headers={"Cookie": self.cookie, **FORGED},
+            timeout=60,
         ) as client:
             while not over.wait(PAUSE_SECONDS):
                 try:
@@ -95,11 +99,16 @@ class Clinic:
 
         return asyncio.run(run())
 
-    def restart(self, instance: int) -> None:
-        """As the head of deploy/haproxy.cfg says."""
+    def restart(self, instance: int, haproxy_log: Path) -> None:
+        """As the head of deploy/haproxy.cfg says, but that it does not guess when HAProxy has noticed."""
+        seen = f"Server medisecure/{('one', 'two')[instance]} is UP"
+        before = haproxy_log.read_text().count(seen)
         self.running[instance].close()
         self.start(instance)
-        time.sleep(NOTICE_SECONDS)
+        deadline = time.monotonic() + NOTICE_SECONDS
+        while haproxy_log.read_text().count(seen) == before:
+            assert time.monotonic() < deadline, "HAProxy does not see the instance"
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +171,7 @@ def test_rolling_restarts_lose_no_request(clinic: Clinic, tmp_path: Path) -> Non
         }
         with under_load([each for some in clients.values() for each in some]):
             for restart in range(RESTARTS):
-                clinic.restart(restart % 2)
+                clinic.restart(restart % 2, folders[0] / "proxy.log")
     failed = {kind: [each.failed() for each in some if each.failed()] for kind, some in clients.items()}
     served = {kind: sum(each.outcomes["served"] for each in some) for kind, some in clients.items()}
     print(f"{RESTARTS} restarts; served: {served}; failed: {failed}")
