@@ -59,6 +59,7 @@ from persistence.closing import Closing
 from persistence.login_attempts import LoginAttempts, tidy_periodically
 from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Database, Reader, Transaction
+from persistence.postgres.deadline import stop_clock
 from persistence.postgres.replica import Replica
 from persistence.sessions import Sessions
 from security import clock
@@ -128,7 +129,7 @@ class Parts:
             settings.login_window_seconds,
             settings.login_failures_per_address,
         )
-        passwords = Passwords(refuse_common=settings.refuse_common_passwords)
+        passwords = Passwords(refuse_common=settings.refuse_common_passwords, tell_seconds=stop_clock)
         near = None
         if settings.database_read_url:
             near = Near(Replica(settings.database_read_url, database.reader), Fences(store))

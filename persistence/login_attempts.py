@@ -88,14 +88,21 @@ def below(limit: str) -> str:
     return f"{HAS_ENDED} OR {TAKEN.format(LIVING)} < CAST(:{limit} AS int)"
 
 
-def counting(key: str, failed: int, *, pending: str = "'{}'", only_if: str = "true", after: str = "") -> str:
+# Also where a standby has taken over that lacks the last changes.
+NEXT_VERSION = f"version = greatest(a.version + 1, (extract(epoch FROM {NOW}) * 1000000)::bigint)"
+# The commit waits for no disk and no standby, and so does nobody who wants the row next. All that a crash can
+# lose of it: attempts that it has ended itself, and that a success was one. A failure is stored by KEEP.
+AT_ONCE = "set_config('synchronous_commit', 'off', true)"
+
+
+def counting(key: str, failed: int, *, pending: str = "'{}'", only_if: str = "true", after: str) -> str:
     """The SQL that ends the attempt on a counter, or with `pending` begins it, and counts it if it `failed`.
-    `after`: the name of what must have been done before, so that counters are always locked in one order."""
+    `after`: what must have been done before; so counters are always locked in one order."""
     return f"""
     INSERT INTO login_counters AS a (key, failures, pending, began_at, ends_at)
     SELECT CAST(:{key} AS bytea), {failed}, {pending}, {NOW},
            {NOW} + make_interval(secs => CAST(:window AS int))
-    {after and f"FROM {after}"}
+    FROM {after}
     ON CONFLICT (key) DO UPDATE SET
         failures = CASE WHEN {HAS_ENDED} THEN 0 ELSE a.failures END + excluded.failures,
         pending = (CASE WHEN {HAS_ENDED} THEN '{{}}' ELSE {LIVING} END - CAST(:attempt AS text))
@@ -104,14 +111,13 @@ def counting(key: str, failed: int, *, pending: str = "'{}'", only_if: str = "tr
         ends_at = CASE WHEN {STARTS_ANEW} THEN excluded.ends_at ELSE a.ends_at END,
         {NEXT_VERSION}
     WHERE {only_if}
-    RETURNING {STATE}"""
+    RETURNING {STATE}"""  # noqa: S608  # SQL of this module
 
 
-# Also where a standby has taken over that lacks the last changes.
-NEXT_VERSION = f"version = greatest(a.version + 1, (extract(epoch FROM {NOW}) * 1000000)::bigint)"
-FORGETTING = f"""
+def forgetting(after: str) -> str:
+    return f"""
     INSERT INTO login_counters AS a (key, began_at, ends_at)
-    VALUES (CAST(:email AS bytea), {NOW}, {NOW})
+    SELECT CAST(:email AS bytea), {NOW}, {NOW} FROM {after}
     ON CONFLICT (key) DO UPDATE SET failures = 0, pending = '{{}}', ends_at = {NOW}, {NEXT_VERSION}
     RETURNING {STATE}"""  # noqa: S608  # SQL of this module
 
@@ -122,25 +128,18 @@ def both(of_email: str, of_address: str) -> str:
     SELECT * FROM by_email UNION ALL SELECT * FROM by_address"""  # noqa: S608  # SQL of this module
 
 
+def taking(key: str, after: str) -> str:
+    return counting(key, 0, pending=LEASE, only_if=below(f"{key}_limit"), after=after)
+
+
 # No row: the e-mail is locked. One: the address is, and the e-mail has counted the attempt.
-TAKE = Query(
-    CounterRow,
-    Taken,
-    text(
-        both(
-            counting("email", 0, pending=LEASE, only_if=below("email_limit")),
-            counting("address", 0, pending=LEASE, only_if=below("address_limit"), after="by_email"),
-        )
-    ),
-)
-KEEP = Query(
-    CounterRow, OfAttempt, text(both(counting("email", 1), counting("address", 1, after="by_email")))
-)
-GIVE_BACK = Query(
-    CounterRow, OfAttempt, text(both(counting("email", 0), counting("address", 0, after="by_email")))
-)
-CLEAR = Query(CounterRow, OfAttempt, text(both(FORGETTING, counting("address", 0, after="by_email"))))
-FORGET = Query(CounterRow, OfEmail, text(FORGETTING))
+TAKE = Query(CounterRow, Taken, text(both(taking("email", AT_ONCE), taking("address", "by_email"))))
+KEPT_ATTEMPT = both(counting("email", 1, after="now()"), counting("address", 1, after="by_email"))
+KEEP = Query(CounterRow, OfAttempt, text(KEPT_ATTEMPT))
+OF_ADDRESS = counting("address", 0, after="by_email")
+GIVE_BACK = Query(CounterRow, OfAttempt, text(both(counting("email", 0, after=AT_ONCE), OF_ADDRESS)))
+CLEAR = Query(CounterRow, OfAttempt, text(both(forgetting(AT_ONCE), OF_ADDRESS)))
+FORGET = Query(CounterRow, OfEmail, text(forgetting("now()")))
 LOOKING = f"SELECT {STATE} FROM login_counters AS a WHERE key = CAST(:email AS bytea)"  # noqa: S608  # as above
 LOOK = Query(CounterRow, OfEmail, text(LOOKING))
 LAPSED = (

@@ -119,8 +119,8 @@ class Admission:
         if answer is not None and answer[0] is not None:
             try:
                 return caller_of(answer[0]), self.count_of(*answer[1:])
-            except msgspec.MsgspecError as error:  # no service has written that
-                self.outage.begin(error)
+            except msgspec.MsgspecError:  # no service has written that
+                self.outage.begin(self.store.distrust())
                 answer = None
         asked_at = monotonic()
         caller = await self.find_session(session_id)

@@ -86,3 +86,5 @@ def is_answering(url: str) -> bool:
             return bool(connection.ping())
     except UNAVAILABLE as error:
         return "max number of clients" in str(error)  # it is there, and full
+    except (AttributeError, LookupError, TypeError, ValueError):  # redis-py's, for answers of another kind
+        return False

@@ -90,7 +90,7 @@ class CounterStore(RedisStore):
         """What is known of the session, and the count: keys and answer as in security/scripts.py."""
         if passage is not None:
             return await self.pass_fences(LOOK_UP_FENCED, passage, keys, window_ms)
-        return session_reply(await self.run_script(LOOK_UP_SESSION, keys, window_ms))
+        return self.session_reply(await self.run_script(LOOK_UP_SESSION, keys, window_ms))
 
     async def remember_session(
         self,
@@ -104,7 +104,9 @@ class CounterStore(RedisStore):
         session has a tombstone."""
         if passage is not None:
             return await self.pass_fences(REMEMBER_FENCED, passage, keys, window_ms, found, remember_ms)
-        return session_reply(await self.run_script(REMEMBER_SESSION, keys, window_ms, found, remember_ms))
+        return self.session_reply(
+            await self.run_script(REMEMBER_SESSION, keys, window_ms, found, remember_ms)
+        )
 
     async def pass_fences(
         self, script: Script, passage: Passage, keys: list[str], *args: Argument
@@ -115,13 +117,13 @@ class CounterStore(RedisStore):
             known, count, left_ms, *told = reply
             passage.arrive(*told)
         except (TypeError, ValueError):
-            raise unexpected() from None
-        return session_reply((known, count, left_ms))
+            raise self.distrust() from None
+        return self.session_reply((known, count, left_ms))
 
     async def count_request(self, key: str, window_ms: int) -> tuple[int, int]:
         """The count in this window, and the milliseconds that are left of it."""
         reply = await self.run_script(COUNT_REQUEST, [key], window_ms)
-        _, count, left_ms = session_reply([None, *reply] if isinstance(reply, list) else reply)
+        _, count, left_ms = self.session_reply([None, *reply] if isinstance(reply, list) else reply)
         return count, left_ms
 
     async def copy_attempts(self, counts: Sequence[AttemptCount]) -> bool:
@@ -158,6 +160,21 @@ class CounterStore(RedisStore):
         """What the server says about itself (INFO). `Any`: numbers, texts and tables of them."""
         return dict(await self._redis.info())
 
+    def session_reply(self, reply: Reply) -> tuple[bytes | None, int, int]:
+        """What a script of security/scripts.py has answered. Raises InvalidResponse where none would have."""
+        try:
+            known, count, left_ms = reply
+        except (TypeError, ValueError):
+            raise self.distrust() from None
+        if type(count) is int and type(left_ms) is int and (known is None or type(known) is bytes):
+            return known, count, left_ms
+        raise self.distrust()
+
+    def distrust(self) -> InvalidResponse:
+        """Give the connection up, for an answer that is no answer to its command."""
+        self.pipeline.abandon()
+        return InvalidResponse("Not what the script answers")
+
     async def run_script(self, script: Script, keys: list[str], *args: Argument) -> Reply:
         try:
             return await self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
@@ -171,21 +188,6 @@ class CounterStore(RedisStore):
         await self.outage.close()
         await self.pipeline.close()
         await super()._shutdown()
-
-
-def session_reply(reply: Reply) -> tuple[bytes | None, int, int]:
-    """What a script of security/scripts.py has answered. Raises InvalidResponse where none would have."""
-    try:
-        known, count, left_ms = reply
-    except (TypeError, ValueError):
-        raise unexpected() from None
-    if type(count) is int and type(left_ms) is int and (known is None or type(known) is bytes):
-        return known, count, left_ms
-    raise unexpected()
-
-
-def unexpected() -> InvalidResponse:
-    return InvalidResponse("Not what the script answers")
 
 
 def versions_of(key: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
+from time import monotonic
 from typing import TypeVar
 
 import bcrypt
@@ -39,10 +40,19 @@ class Passwords:
     """Hashes passwords, verifies them, and says which may be set.
 
     One hash takes about 0.3 s of a core. `threads` of them run at once, at a lower priority than the
-    requests, and `queue` more may wait; what comes beyond raises TooBusyError at once."""
+    requests, and `queue` more may wait; what comes beyond raises TooBusyError at once. `tell_seconds` is
+    called with how long somebody has waited for a hash."""
 
-    def __init__(self, threads: int | None = None, queue: int = 64, *, refuse_common: bool = False) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        queue: int = 64,
+        *,
+        refuse_common: bool = False,
+        tell_seconds: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self.refuse_common = refuse_common
+        self.tell_seconds = tell_seconds
         self.threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self.places = self.free_places = self.threads + queue
         self.pool = ThreadPoolExecutor(self.threads, "bcrypt", initializer=lower_priority)
@@ -55,7 +65,9 @@ class Passwords:
         return Weakness.COMMON if self.refuse_common and is_common(password) else None
 
     async def hash(self, password: str) -> str:
+        began = monotonic()
         hashed = await self.run_in_pool(bcrypt.hashpw, password.encode(), bcrypt.gensalt(BCRYPT_COST))
+        self.tell_seconds(monotonic() - began)
         return hashed.decode()
 
     async def verify(self, password: str, hashed: str | None) -> bool:
@@ -64,7 +76,9 @@ class Passwords:
         secret = password.encode("utf-8", "surrogatepass")
         usable = hashed is not None and len(secret) <= MAX_BYTES
         stored = hashed.encode() if hashed is not None and usable else DUMMY_HASH
+        began = monotonic()
         matches = await self.run_in_pool(bcrypt.checkpw, secret[:MAX_BYTES], stored)
+        self.tell_seconds(monotonic() - began)
         return usable and matches
 
     async def run_in_pool(

@@ -81,9 +81,11 @@ class Pipeline:
                 raise AwayError("No connection in time")
             async with asyncio.timeout(ANSWER_SECONDS - PROBE_AFTER_SECONDS):
                 await opening
-        # uvloop's, if the other side disconnects during the handshake.
-        except RuntimeError as error:  # pragma: no cover  # a race that no test can force
-            raise RedisConnectionError("Closed during the handshake") from error
+        except CONNECTION_ERRORS:
+            raise
+        # redis-py's, for answers of another kind; uvloop's, if the other side disconnects meanwhile.
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise RedisConnectionError("No handshake of a Redis") from error
         finally:
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)
@@ -94,6 +96,11 @@ class Pipeline:
         if self.connection.health_check_interval:
             self.protocol.ping_every(self.connection.health_check_interval)
         return self.protocol
+
+    def abandon(self) -> None:
+        """An answer was of another kind: those behind it may belong to other commands."""
+        if self.protocol:
+            self.protocol.fail(InvalidResponse, "Not what a Redis answers")
 
     async def close(self) -> None:
         if self.connecting:

@@ -48,7 +48,8 @@ class Clinic:
     def serving(self, *options: str, **settings: str) -> Iterator[Running]:
         """`medisecure serve` in a process of its own, once it is ready."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        values = settings_of(self.backend, RATE_LIMIT_PER_MINUTE="1000000", LOGIN_ATTEMPTS="1000", **settings)
+        high = {"RATE_LIMIT_PER_MINUTE": "1000000", "LOGIN_ATTEMPTS": "1000"}
+        values = settings_of(self.backend, **{**high, **settings})
         with serving(folder, *options, **values) as running:
             try:
                 running.wait_until_ready()

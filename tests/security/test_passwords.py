@@ -1,5 +1,6 @@
 """Hashing (requirement, "Password Requirements"), in a pool that refuses more work than it can do."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -147,3 +148,18 @@ def test_places_in_the_password_queue_are_taken_and_freed(small: Service) -> Non
     assert answers.keys() == {401, 503}
     assert answers[401] >= 3
     assert small.browser().login("staff@test.example", PASSWORD).status_code == 200
+
+
+def test_who_waits_for_a_hash_has_as_long_for_postgresql_as_others() -> None:
+    """A queue of passwords is no fault of PostgreSQL (decision 0038)."""
+    told = list[float]()
+
+    async def run() -> None:
+        passwords = Passwords(1, tell_seconds=told.append)
+        hashed = await passwords.hash("a good one")
+        assert await passwords.verify("a good one", hashed)
+        passwords.close()
+
+    asyncio.run(run())
+    assert len(told) == 2
+    assert min(told) > 0

@@ -18,8 +18,8 @@ class Wire:
 
 
 class Relay:
-    """`delay`: seconds before an answer goes on; `pieces`: bytes of it that go at once; `is_dead`: whatever
-    is sent is lost, in both directions, and nobody is told."""
+    """`delay`: seconds before an answer goes on; `pieces`: bytes of it that go at once; `instead`: what comes
+    in the place of an answer; `is_dead`: whatever is sent is lost, in both directions, and nobody is told."""
 
     def __init__(self, place: str) -> None:
         """`place`: the path of a socket, or host:port."""
@@ -28,6 +28,7 @@ class Relay:
         self.delay = 0.0
         self.pieces = 65536
         self.is_dead = False
+        self.instead = b""
         self.wires: list[Wire] = []  # all there ever were
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -71,7 +72,7 @@ class Relay:
         while chunk := await reader.read(65536):
             await asyncio.sleep(self.delay)
             if not self.is_dead:
-                wire.held += chunk
+                wire.held += self.instead or chunk
                 wire.came.set()
         if not self.is_dead:
             wire.client.close()
