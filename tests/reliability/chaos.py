@@ -87,6 +87,7 @@ def settings_for(
             Backend(url, valkey.url),
             RATE_LIMIT_PER_MINUTE="1000000",
             LOGIN_ATTEMPTS="1000",
+            DRAIN_SECONDS="5",
             ACCESS_TOKEN_EXPIRE_MINUTES=str(int(minutes) + 30),
         )
         for url in (postgres.url, through_line)

@@ -7,13 +7,14 @@ import asyncpg
 
 from api.commands.maintenance import compare_counters, verify_seals
 from persistence.audit_chain import Key
-from tests.reliability.chaos_clients import Memory
+from tests.reliability.chaos_clients import Failed, Memory
 from tests.reliability.chaos_faults import Misfortune
 from tests.reliability.chaos_requests import EXPECTED
 from tests.support.conformance import CONTRACT
 from tests.support.running import wait_until
 from tests.support.service import KEY, Backend
 
+HARMLESS = "rolling_restart"  # in which nothing may fail
 SHOWN = 5  # of the things that are wrong in one way
 OVERLAPS = """
     SELECT count(*) AS n FROM (
@@ -45,6 +46,10 @@ def problems_of_answers(memory: Memory, misfortune: Misfortune) -> Iterator[str]
     outside = [each for each in memory.failed if not misfortune.cover(each.began, each.ended)]
     if outside:
         yield f"{len(outside)} requests failed outside the windows of faults: {outside[:SHOWN]}"
+    others = [each for each in memory.failed if not each.operation.startswith("checkReadiness")]  # its answer
+    restarted = [each for each in others if HARMLESS in faults_at(misfortune, each)]
+    if restarted:
+        yield f"{len(restarted)} requests failed in a {HARMLESS}: {restarted[:SHOWN]}"
     unclean = [each for each in memory.failed if each.detail]
     if unclean:
         yield f"{len(unclean)} answers were no clean 503: {unclean[:SHOWN]}"
@@ -53,6 +58,10 @@ def problems_of_answers(memory: Memory, misfortune: Misfortune) -> Iterator[str]
     refused = {key: n for key, n in memory.refused.items() if key not in EXPECTED}
     if refused:
         yield f"requests were refused: {refused}"
+
+
+def faults_at(misfortune: Misfortune, failed: Failed) -> set[str]:
+    return {window.fault for window in misfortune.touched(failed.began, failed.ended)}
 
 
 def problems_of_rows(backend: Backend) -> Iterator[str]:
