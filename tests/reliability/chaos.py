@@ -7,6 +7,7 @@ Exit status 1: something does not hold; what, stands at the end.
 
 import argparse
 import asyncio
+import shutil
 import statistics
 import sys
 import tempfile
@@ -53,7 +54,7 @@ def site(seed: int, minutes: float) -> Iterator[Site]:
     """A filled clinic, its servers, and two instances: one of two workers, one on a line that can fail."""
     folder = Path(tempfile.mkdtemp(prefix="medisecure-", dir="/tmp"))
     with ExitStack() as cleanup:
-        cleanup.callback(embedded.discard, folder)
+        cleanup.callback(shutil.rmtree, folder)
         filled = folder / "filled"
         filled.mkdir()
         with embedded.start(filled, durable=False) as running:
