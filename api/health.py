@@ -12,7 +12,7 @@ from litestar.di import NamedDependency
 from msgspec import Meta
 
 from api.http.errors import DETAIL_BY_STATUS, ServiceUnavailable
-from api.http.fields import Output
+from api.http.fields import Count, Output
 from api.http.operation import get_public
 from api.http.requests import DRAINING, StrictRequest
 from persistence.backup.proofs import ProvenBackup
@@ -44,7 +44,7 @@ class Readiness(Output):
     status: Literal["ok"]
     detail: Literal["degraded"] | None
     degraded: Annotated[list[Degradation], Meta(max_length=MAX_DEGRADATIONS)]
-    backup_age_seconds: Annotated[int, Meta(ge=0)] | None
+    backup_age_seconds: Count | None
 
 
 async def find_redis_away(request: StrictRequest) -> Degradation | None:
