@@ -14,7 +14,7 @@ REQUEST_KEYS = [session_key(NO_SESSION), "requests:user:nobody", NOBODY]
 LASTING_ERRORS = (AuthenticationError, ResponseError)
 # Their exceptions: a server that is full, or cannot write to its disk or its replicas for a while.
 PASSING = re.compile(r"^(MISCONF|NOREPLICAS|BUSY)|used memory > 'maxmemory'")
-KEY_PATTERNS = "on the keys login:*, requests:* and session:*"
+KEY_PATTERNS = "on the keys login:*, requests:*, session:* and fence*"
 # By what the server says. Some servers put that into a sentence about the script.
 ADVICE = {
     r"read only replica": "name the primary in REDIS_URL",

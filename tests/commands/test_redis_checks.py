@@ -37,7 +37,7 @@ BROKEN = {
     "other keys": (
         "ACL SETUSER default resetkeys ~clinic:*",
         "ACL SETUSER default allkeys",
-        "on the keys login:*, requests:* and session:*",
+        "on the keys login:*, requests:*, session:* and fence*",
     ),
 }
 
