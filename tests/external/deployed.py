@@ -11,7 +11,6 @@ from tests.external.running import ROOT, free_port
 FASTER = {
     "inter 1s": "inter 200ms",
     "keepalive_timeout 3s": "keepalive_timeout 500ms",
-    "fail_timeout=5s": "fail_timeout=1s",
 }
 
 
