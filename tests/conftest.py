@@ -36,9 +36,10 @@ def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def populated(servers: Backend) -> tuple[Backend, dict[str, dict[str, str]], float]:
     """A database with one signed-in account of each role (and a second doctor and patient), made through the
-    front door, with their cookies and when they signed in. Never used itself, only copied."""
+    front door, with their cookies and when they signed in. Never used itself, only copied. The access tokens
+    live for an hour, which is longer than all tests take."""
     backend = servers.copy()
-    with Service(backend, backend.settings()) as service:
+    with Service(backend, backend.settings(access_token_expire_minutes=60)) as service:
         cookies = populate(service)
     return backend, cookies, time.monotonic()
 
@@ -60,7 +61,7 @@ def world(service: Service, populated: tuple[Backend, dict[str, dict[str, str]],
     """The populated clinic behind `service`: its people, and ways to make more of everything."""
     _, cookies, signed_in = populated
     people = {name: service.browser(jar) for name, jar in cookies.items()}
-    if time.monotonic() - signed_in > 600:  # an access token lives 15 minutes
+    if time.monotonic() - signed_in > 3000:  # their access tokens live for an hour
         for browser in people.values():
             assert browser.post("/api/auth/refresh").status_code == 200
     return World(service, people)
