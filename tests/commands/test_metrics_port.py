@@ -2,7 +2,7 @@
 
 import re
 import socket
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import httpx
@@ -20,12 +20,12 @@ TOKEN = "a-token-for-metrics-only-0123456789"
 ASKED = re.compile(r"\bmedisecure_\w+")
 
 
-def totals(text: str) -> Counter[str]:
-    """The sums of all samples of a name."""
-    found: Counter[str] = Counter()
+def totals(text: str) -> dict[str, float]:
+    """The sums of all samples of a name; an age is infinite where nothing has happened yet."""
+    found: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found[sample.name] += int(sample.value)
+            found[sample.name] += sample.value
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from api import accounts
 from api.commands.accounts import PASSWORD_RULE
+from api.commands.backup_settings import BackupSettings
 from api.contract import contract
 from api.http import fields
 from api.http.cors import EXPOSED_HEADERS, LISTED_ORIGIN_HEADERS
@@ -34,7 +35,8 @@ def test_the_readme_has_the_default_of_every_setting() -> None:
         for name, default in zip(names.replace("`", "").split(", "), as_many(names, defaults), strict=True)
     }
     fields = {field.encode_name: getattr(DEFAULTS, field.name) for field in msgspec.structs.fields(Settings)}
-    assert told.keys() == fields.keys()
+    of_backups = {field.encode_name for field in msgspec.structs.fields(BackupSettings)}
+    assert told.keys() == fields.keys() | of_backups
     for name, value in fields.items():
         match value:
             case _ if name in REQUIRED_SETTINGS:

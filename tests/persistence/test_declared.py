@@ -252,7 +252,7 @@ def test_every_query_that_is_made_later_fits_its_types() -> None:
 
 # What PostgreSQL calls the types of what it answers.
 PYTHON = {
-    "bool": {bool}, "bytea": {bytes}, "int4": {int}, "int8": {int}, "int8[]": {list[int]},
+    "bool": {bool}, "bytea": {bytes}, "float8": {float}, "int4": {int}, "int8": {int}, "int8[]": {list[int]},
     "interval": {timedelta}, "name": {str}, "text": {str}, "timestamptz": {datetime}, "uuid": {UUID},
     "varchar": {str},
 }  # fmt: skip

@@ -18,7 +18,7 @@ from persistence.postgres.pool import Pool
 from persistence.postgres.replica import MAX_LAG_SECONDS, NearReader, Replica
 from persistence.postgres.statements import NOTHING, Nothing, Query
 from tests.reliability.servers import Standby
-from tests.support.running import free_port
+from tests.support.running import free_port, wait_until
 from tests.support.service import Backend
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,10 @@ def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         copies[1].sql("SELECT pg_promote()")
         primary = Backend(running.database_url, "")
         primary.sql("CREATE TABLE filled AS SELECT generate_series(1, 10000)")
+        wait_until(
+            lambda: copies[0].sql("SELECT to_regclass('filled') AS name")[0]["name"] is not None,
+            "the standby",
+        )
         yield Servers(primary, *copies)
 
 

@@ -190,7 +190,7 @@ def test_limits_and_outages_answer_with_problem_details(world: World, backend: B
         assert (wrong.status_code, wrong.json()["code"]) == (401, "invalid_credentials")
         locked = strict.browser().post("/api/auth/login", body, headers=ASKED)
         assert (locked.status_code, locked.json()["code"]) == (429, "too_many_failed_attempts")
-    with Service(backend, backend.settings(redis_url="redis://localhost:1")) as alone:
+    with Service(backend, backend.settings(database_url="postgresql://localhost:1/nowhere")) as alone:
         away = alone.browser().post("/api/auth/login", body, headers=ASKED)
         assert (away.status_code, away.json()["code"]) == (503, "unavailable")
         assert away.json()["title"] == "Service Unavailable"
