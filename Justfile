@@ -78,6 +78,10 @@ fuzz CASES="100" *SEED:
 chaos MINUTES="60" *SEED:
     python -m tests.reliability.chaos {{ MINUTES }} {{ SEED }}
 
+# Restart two instances in turns behind HAProxy and nginx, under load
+restarts TIMES="20": external-tools
+    RESTARTS={{ TIMES }} pytest -s tests/external/test_restarts.py
+
 # Measure the service; needs h2load (Debian: nghttp2-client)
 bench *ARGS:
     python -m tests.bench.run {{ ARGS }}
