@@ -162,7 +162,11 @@ def test_two_new_passwords_that_differ_are_refused() -> None:
 
 def type_at_the_prompt(*keys: bytes) -> tuple[bytes, int]:
     """What a terminal shows, and the exit status, when each prompt of `set-password` gets these keys."""
-    spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    # A shell that runs the tests in the background has SIGINT ignored, which a terminal's program has not.
+    spawn = (
+        "import os, pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", spawn, COMMAND, "set-password", "b@c.example"],
         env=environment(**NOWHERE),
