@@ -1,6 +1,5 @@
 """PostgreSQL and Valkey that a test may kill, stop for a while and start again, at addresses that stay."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from persistence.embedded.postgresql import SETTINGS, Postgres
 from persistence.embedded.processes import ServerGroup, postgres_account, stop_process
 from persistence.embedded.valkey import find_program
 from tests.support.running import free_port, wait_until
+from tests.support.service import Backend
 
 
 class Server:
@@ -106,14 +106,7 @@ class PostgresServer(Server):
         self.process = embedded.group.serve(command, embedded.log, self.data, embedded.is_ready, account)
 
     def sql(self, statement: str, *values: Any) -> list[asyncpg.Record]:
-        async def run() -> list[asyncpg.Record]:
-            connection = await asyncpg.connect(self.url)
-            try:
-                return list(await connection.fetch(statement, *values))
-            finally:
-                await connection.close()
-
-        return asyncio.run(run())
+        return Backend(self.url, "").sql(statement, *values)
 
     def set(self, name: str, value: str) -> None:
         """One of PostgreSQL's settings, also for the connections that are there, once all have it."""
