@@ -4,6 +4,7 @@ field and a detail that speaks of nothing else."""
 import json
 import re
 from typing import Any
+from unicodedata import category
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from api.contract import contract
 from api.http import violations
+from api.http.problems import ErrorCode, Fault
 from security.roles import Role
 from tests.api.http.helpers import ASKED, JSON, NOBODY, Places, places
 from tests.contract.test_fuzz import BOUNDED
@@ -380,5 +382,13 @@ def test_violations_agree_with_the_schemas_of_the_contract(
         msgspec.json.decode(json.dumps(body), type=structs()[name])
     except msgspec.ValidationError:
         assert faults, body
-    if faults:
+    if any(is_in_the_patterns(fault, body) for fault in faults):
         assert not CONTRACT.validator(f"/components/schemas/{name}").is_valid(body), (body, faults)
+
+
+def is_in_the_patterns(fault: Fault, body: dict[str, Any]) -> bool:
+    """Whether a pattern of the contract can name the fault. It cannot name an invisible character outside the
+    basic plane, nor one that Python's version of Unicode does not know; there the description holds."""
+    if (fault.pointer, fault.code) != ("/email", ErrorCode.BAD_CHARACTERS):
+        return True
+    return all(ord(one) <= 0xFFFF and category(one) != "Cn" for one in body["email"])
