@@ -109,6 +109,8 @@ BREAKING = [
         "body.gender: enum was female, male, other, is female, male",
     ),
     ("components schemas Gender enum +", "unknown", "answer.gender: enum was female, male, other, is female"),
+    ("components schemas Outcome enum +", "unknown", "answer.events[].outcome: enum was"),
+    ("components schemas Action type", "integer", "answer.events[].action: type was string"),
     (f"{PATIENT} properties allergies", GONE, "201: answer.allergies: is gone"),
     (f"{PATIENT} required allergies", GONE, "answer.allergies: may be left out now"),
     (
@@ -134,6 +136,8 @@ BREAKING = [
     ("components responses TooManyRequests headers Retry-After", GONE, "429: header Retry-After is gone"),
 ]
 COMPATIBLE = [
+    ("components schemas Action enum +", "record.print"),
+    ("components schemas ErrorCode enum +", "too_funny"),
     ("paths /api/invoices", INVOICES),
     (f"{LIST} parameters +", OPTIONAL),
     (f"{LIST} summary", "All of them"),

@@ -17,7 +17,7 @@ from tests.support.openapi import Json, non_null_schema
 
 RESOURCES = [import_module(f"api.{module.name}") for module in iter_modules(api.__path__) if not module.ispkg]
 MODULES: list[ModuleType] = [fields, problems, *RESOURCES]
-PROSE = {"title", "description", "default", "examples", "example", "x-order"}
+PROSE = {"title", "description", "default", "examples", "example", "x-order", "x-growing"}
 ABSENT = "(absent)"
 
 
