@@ -5,6 +5,7 @@ from typing import Annotated
 from litestar.exceptions import NotFoundException
 from msgspec import Meta
 
+from api.http.conditional import Tagged
 from api.http.fields import MAX_PHONE_LENGTH, NOT_BLANK, TEXT, Day, Email, Id, Instant, Name, Output, path_id
 from api.http.structs import struct_of
 from persistence import patients
@@ -33,6 +34,11 @@ class Patient(Output):
 
 
 patient_of = struct_of(Patient, patients.PatientRow)
+
+
+def chart_of(row: patients.PatientRow) -> Tagged[Patient]:
+    """Its tag changes with the linked account as well."""
+    return Tagged(patient_of(row), row.user_id.bytes if row.user_id else b"")
 
 
 async def lock_chart(transaction: Transaction, id: str) -> patients.PatientRow:

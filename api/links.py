@@ -6,8 +6,9 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 
 from api.accounts import Account, account_of
-from api.charts import Patient, lock_chart, patient_of
+from api.charts import Patient, chart_of, lock_chart
 from api.http.auditing import record_read, record_write
+from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.fields import Id, Input, PathId, path_id
 from api.http.operation import delete, get, put
@@ -44,20 +45,20 @@ class LinkController(Controller):
         self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Account:
         """Staff see patient accounts only; a linked account may have been given another role since."""
-        patient_id = path_id(id, "Patient")
-        if await patients.one(reader, request.user, patient_id) is None:
+        chart = await patients.one(reader, request.user, path_id(id, "Patient"))
+        if chart is None:
             raise NotFoundException("Patient not found")
-        user_id = await patients.linked_account(reader, patient_id)
-        row = user_id and await users.one(reader, user_id)
+        row = chart.user_id and await users.one(reader, chart.user_id)
         if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
             raise NotFoundException("User not found")
-        await record_read(request, patient_id=patient_id, target_id=row.id)
+        await record_read(request, patient_id=chart.id, target_id=row.id)
         return account_of(row)
 
     @put(
         operation_id="linkPatientAccount",
         action=Action.PATIENT_LINK,
         changes_access=True,
+        headers=IF_MATCH,
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def link_patient_account(
@@ -66,7 +67,7 @@ class LinkController(Controller):
         data: JSONBody[AccountLink],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
-    ) -> Patient:
+    ) -> Tagged[Patient]:
         """Staff link by hand. An equal e-mail address proves nothing, because nobody has verified it."""
         current = await lock_chart(transaction, id)
         link = await patients.link_of(transaction, current.id)
@@ -79,22 +80,24 @@ class LinkController(Controller):
                 raise BadRequest("userId: must be an active patient account", ErrorCode.NOT_A_PATIENT_ACCOUNT)
             if link.user_id is not None:
                 raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
-            await patients.link(transaction, current.id, user.id)
+            await patients.link(transaction, current.id, user.id)  # or 400
+        require_unchanged(request, chart_of(current))
         record_write(transaction, request, patient_id=current.id, target_id=user.id)
-        return patient_of(current)
+        return chart_of(current._replace(user_id=user.id))
 
     @delete(
         operation_id="unlinkPatientAccount",
         status_code=200,
         action=Action.PATIENT_UNLINK,
         changes_access=True,
+        headers=IF_MATCH,
         guards=[requires(Role.ADMIN, Role.STAFF)],
     )
     async def unlink_patient_account(
         self, id: PathId, request: StrictRequest, transaction: NamedDependency[Transaction]
-    ) -> Patient:
+    ) -> Tagged[Patient]:
         current = await lock_chart(transaction, id)
-        previous = await patients.linked_account(transaction, current.id)
+        require_unchanged(request, chart_of(current))
         await patients.link(transaction, current.id, None)
-        record_write(transaction, request, patient_id=current.id, target_id=previous)
-        return patient_of(current)
+        record_write(transaction, request, patient_id=current.id, target_id=current.user_id)
+        return chart_of(current._replace(user_id=None))

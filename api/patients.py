@@ -18,11 +18,12 @@ from api.charts import (
     ChartPhone,
     MedicalHistory,
     Patient,
+    chart_of,
     lock_chart,
-    patient_of,
 )
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
+from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import Forbidden
 from api.http.fields import (
     MAX_PAGE_SIZE,
@@ -163,7 +164,7 @@ class PatientController(Controller):
         data: JSONBody[PatientCreate],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
-    ) -> Patient:
+    ) -> Tagged[Patient]:
         chart_id = uuid4()
         record_write(transaction, request, patient_id=chart_id, target_id=chart_id)
         row = await patients.add(
@@ -178,17 +179,17 @@ class PatientController(Controller):
             blood_type=or_none(data.blood_type),
             allergies=or_none(data.allergies),
         )
-        return patient_of(row)
+        return chart_of(row)
 
     @get("/{id:str}", operation_id="getPatient", action=Action.PATIENT_READ)
     async def get_patient(
         self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
-    ) -> Patient:
+    ) -> Tagged[Patient]:
         row = await patients.one(near_reader, request.user, path_id(id, "Patient"))
         if row is None:
             raise NotFoundException("Patient not found")
         await record_read(request, patient_id=row.id, target_id=row.id)
-        return patient_of(row)
+        return chart_of(row)
 
     @patch(
         "/{id:str}",
@@ -196,6 +197,7 @@ class PatientController(Controller):
         action=Action.PATIENT_UPDATE,
         guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)],
         rules=[require_not_in_future],
+        headers=IF_MATCH,
     )
     async def update_patient(
         self,
@@ -203,9 +205,10 @@ class PatientController(Controller):
         data: JSONBody[PatientUpdate],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
-    ) -> Patient:
+    ) -> Tagged[Patient]:
         current = await lock_chart(transaction, id)
         changed = changed_fields(changes_to_store(data), current)
         require_may_set(request.user, changed)
+        require_unchanged(request, chart_of(current))
         record_write(transaction, request, patient_id=current.id, target_id=current.id)
-        return patient_of(await patients.change(transaction, current, **changed))
+        return chart_of(await patients.change(transaction, current, **changed))

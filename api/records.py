@@ -10,6 +10,7 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from api.http.auditing import record_read, record_write
+from api.http.conditional import Tagged
 from api.http.errors import NotFound
 from api.http.fields import (
     MAX_PAGE_SIZE,
@@ -115,7 +116,7 @@ class RecordController(Controller):
         data: JSONBody[RecordCreate],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
-    ) -> MedicalRecord:
+    ) -> Tagged[MedicalRecord]:
         """The doctor is the caller, the date is now."""
         record_id = uuid4()
         record_write(transaction, request, patient_id=data.patient_id, target_id=record_id)
@@ -131,7 +132,7 @@ class RecordController(Controller):
         )
         if row is None:
             raise NotFound("Patient not found", field="patientId")
-        return record_of(row)
+        return Tagged(record_of(row))
 
     @get(
         "/{id:str}",
@@ -141,9 +142,9 @@ class RecordController(Controller):
     )
     async def get_record(
         self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
-    ) -> MedicalRecord:
+    ) -> Tagged[MedicalRecord]:
         row = await records.one(near_reader, request.user, path_id(id, "Record"))
         if row is None:
             raise NotFoundException("Record not found")
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
-        return record_of(row)
+        return Tagged(record_of(row))

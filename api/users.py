@@ -21,6 +21,7 @@ from api.accounts import (
     user_of,
 )
 from api.http.auditing import record_read, record_write
+from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import BadRequest, InvalidInput
 from api.http.fields import (
     MAX_PAGE_SIZE,
@@ -110,28 +111,35 @@ class UserController(Controller):
     path = "/api/users"
 
     @get("/me", operation_id="getMe")
-    async def get_me(self, request: StrictRequest, reader: NamedDependency[Reader]) -> User:
+    async def get_me(self, request: StrictRequest, reader: NamedDependency[Reader]) -> Tagged[User]:
         row = await users.one(reader, request.user.id)
         if row is None:
             raise NotAuthorizedException(NOT_SIGNED_IN)
-        return user_of(row)
+        return Tagged(user_of(row))
 
-    @patch("/me", operation_id="updateMe", action=Action.ACCOUNT_UPDATE, rules=[require_fields_of_own_role])
+    @patch(
+        "/me",
+        operation_id="updateMe",
+        action=Action.ACCOUNT_UPDATE,
+        rules=[require_fields_of_own_role],
+        headers=IF_MATCH,
+    )
     async def update_me(
         self,
         data: JSONBody[UserUpdate],
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
-    ) -> User:
+    ) -> Tagged[User]:
         sent = sent_fields_of_own(data)
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotAuthorizedException(NOT_SIGNED_IN)
         if faults := list(find_role_faults(current.role, sent)):
             raise InvalidInput(faults)
+        require_unchanged(request, Tagged(user_of(current)))
         row = await users.change(transaction, current, **changed_fields(sent, current))
         record_write(transaction, request, target_id=row.id)
-        return user_of(row)
+        return Tagged(user_of(row))
 
     @post(
         "/me/password",
@@ -193,12 +201,29 @@ class UserController(Controller):
         await record_read(request, target_ids=ids)
         return AccountPage([account_of(row) for row in rows], total)
 
+    @get(
+        "/{id:str}",
+        operation_id="getUser",
+        action=Action.ACCOUNT_READ,
+        guards=[requires(Role.ADMIN, Role.STAFF)],
+    )
+    async def get_user(
+        self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
+    ) -> Tagged[Account]:
+        """To staff, an account that is not a patient's is 404."""
+        row = await users.readable(near_reader, request.user, path_id(id, "User"))
+        if row is None:
+            raise NotFoundException("User not found")
+        await record_read(request, target_id=row.id)
+        return Tagged(account_of(row))
+
     @patch(
         "/{id:str}",
         operation_id="updateUser",
         action=Action.ACCOUNT_UPDATE,
         changes_access=True,
         guards=[requires(Role.ADMIN)],
+        headers=IF_MATCH,
     )
     async def update_user(
         self,
@@ -207,7 +232,7 @@ class UserController(Controller):
         request: StrictRequest,
         session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
-    ) -> Account:
+    ) -> Tagged[Account]:
         """Approve, disable or move to another role; every session of the account ends with a change."""
         user_id = path_id(id, "User")
         last_admin = bool(sent_fields(data)) and await users.is_last_active_admin(transaction, user_id)
@@ -218,11 +243,12 @@ class UserController(Controller):
         changed = changed_fields(sent_fields(data), current)
         require_allowed_change(changed, last_admin=last_admin)
         clear_fields_not_of_role(changed)
+        require_unchanged(request, Tagged(account_of(current)))
         row = await users.change(transaction, current, **changed)
         if changed:
             await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
-        return account_of(row)
+        return Tagged(account_of(row))
 
     @post(
         "/{id:str}/password",

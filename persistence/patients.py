@@ -30,6 +30,8 @@ class SummaryRow(NamedTuple):
 
 
 class PatientRow(NamedTuple):
+    """`user_id`: of the linked account."""
+
     id: UUID
     name: str
     email: str
@@ -41,6 +43,7 @@ class PatientRow(NamedTuple):
     allergies: str | None
     medical_history: str | None
     created_at: datetime
+    user_id: UUID | None
 
 
 class LinkRow(NamedTuple):
@@ -160,12 +163,6 @@ async def change(
     keys = keys_of(after.name, after.email, after.phone)
     [row] = await transaction.conclude(CHANGE, Changed(chart=current.id, **values, **keys))
     return row
-
-
-async def linked_account(source: Source, patient_id: UUID) -> UUID | None:
-    """The id of the account linked to the chart, None where there is none (or no such chart)."""
-    link = await source.first(LINK, ById(id=patient_id))
-    return link and link.user_id
 
 
 async def link_of(transaction: Transaction, patient_id: UUID) -> LinkRow:

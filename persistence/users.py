@@ -160,6 +160,11 @@ async def one(source: Source, user_id: UUID) -> UserRow | None:
     return await source.first(ONE, ById(id=user_id))
 
 
+async def readable(source: Source, caller: Caller, user_id: UUID) -> UserRow | None:
+    """The account, if the caller may see it, who may list accounts."""
+    return await source.first(readable_one(caller.role), ById(id=user_id))
+
+
 async def locked(transaction: Transaction, user_id: UUID) -> UserRow | None:
     """The account, which nobody else changes until the transaction ends."""
     return await transaction.first(LOCKED, ById(id=user_id))
@@ -215,6 +220,11 @@ async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
     """Administrators see every account, staff those of patients; nobody else lists them."""
     return () if role is Role.ADMIN else (User.role == Role.PATIENT,)
+
+
+@lru_cache
+def readable_one(role: Role) -> Query[ById, UserRow]:
+    return Query(UserRow, ById, select(*COLUMNS).where(BY_ID, *readable_by(role)))
 
 
 async def page(

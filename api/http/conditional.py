@@ -1,21 +1,28 @@
-"""Conditional requests (RFC 9110, 13): a client that has the current content already is not sent it again."""
+"""Conditional requests (RFC 9110, 13): a client that has the current content already is not sent it again,
+and what somebody else has changed meanwhile is not overwritten."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+import msgspec
 from litestar import MediaType, Response
+from msgspec import Struct
 
 from api.http.errors import AnyRequest, ApiError
 from api.http.headers import header_lines
+from api.http.problems import ErrorCode, Fault
+from api.http.requests import StrictRequest
 
 # An entity tag in a list (RFC 9110, 8.8.3). Between its quotes there may be commas, but no blanks.
 ENTITY_TAG = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
 ANY = "*"
 T = TypeVar("T")
+S_co = TypeVar("S_co", bound=Struct, covariant=True)
+encode = msgspec.json.Encoder().encode
 
 
 class PreconditionFailed(ApiError):
@@ -28,6 +35,20 @@ def entity_tag(*parts: bytes) -> str:
     for part in parts:
         digest.update(len(part).to_bytes(8) + part)
     return f'"{digest.hexdigest()}"'
+
+
+class Tagged(Generic[S_co]):
+    """One object as an answer. Its entity tag changes with everything that the answer shows, and with
+    `unseen`."""
+
+    def __init__(self, shown: S_co, *unseen: bytes) -> None:
+        self.shown = shown
+        self.unseen = unseen
+
+    def encoded(self) -> tuple[bytes, str]:
+        """The JSON and its tag."""
+        body = encode(self.shown)
+        return body, entity_tag(body, *self.unseen)
 
 
 def parse_entity_tags(field: str) -> frozenset[str] | None:
@@ -53,6 +74,31 @@ def require_match(request: AnyRequest, tag: str) -> None:
     field = combined_field(request, b"if-match")
     if field is not None and not {ANY, tag} & (parse_entity_tags(field) or frozenset()):
         raise PreconditionFailed("If-Match: none of these is the ETag of what is here")
+
+
+def require_unchanged(request: StrictRequest, current: Tagged[Struct]) -> None:
+    """Raise 412 where the request says, by If-Match or If-None-Match, that it is not to be done to `current`:
+    the object as it is now, locked, so that of two requests with one tag the second finds it changed. To be
+    called after every other check that may refuse the request."""
+    wanted = combined_field(request, b"if-match")
+    refused = combined_field(request, b"if-none-match")
+    if wanted is None and refused is None:
+        return
+    _, tag = current.encoded()
+    if wanted is not None and not {ANY, tag} & (parse_entity_tags(wanted) or frozenset()):
+        raise PreconditionFailed("If-Match: this has changed since it was read. Read it again.")
+    if is_cached(request, tag):
+        raise PreconditionFailed("If-None-Match: this is what is here")
+
+
+def find_match_faults(request: StrictRequest) -> Iterator[Fault]:
+    """A rule for `headers`: If-Match, if it is there, is what RFC 9110 calls one."""
+    field = combined_field(request, b"if-match")
+    if field is not None and parse_entity_tags(field) is None:
+        yield Fault(parameter="If-Match", code=ErrorCode.BAD_FORMAT, detail="must be * or a list of ETags")
+
+
+IF_MATCH = {"If-Match": find_match_faults}
 
 
 def is_cached(request: AnyRequest, tag: str) -> bool:

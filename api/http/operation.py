@@ -1,9 +1,11 @@
 """The decorators of our operations: Litestar's, but their handlers prepare once what Litestar's do in each
 request."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -19,15 +21,18 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, ExceptionHandlersMap, Guard, Receive, Scope, Send
 from msgspec import Struct, defstruct
 
+from api.http.conditional import Tagged, encode, is_cached, require_match
 from api.http.errors import AnyRequest
 from api.http.reauthorization import is_stale, reauthorize
 from api.http.requests import (
+    HeaderRule,
     OperationPolicy,
     Rule,
     StrictRequest,
     read_query,
     require_body,
     require_readable_body,
+    require_sound_headers,
 )
 from persistence.audit import Action
 from persistence.postgres.deadline import stop_clock
@@ -35,7 +40,6 @@ from security.policy import POLICY, Authentication, Counter
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]  # as Litestar has it in what is overridden here
 Arguments = dict[str, Any]  # of a handler, each of its type
-encode = msgspec.json.Encoder().encode
 
 
 class Operation(HTTPRouteHandler):
@@ -56,6 +60,7 @@ class Operation(HTTPRouteHandler):
         changes_access: bool = False,
         action: Action | None = None,
         rules: Sequence[Rule] = (),
+        headers: Mapping[str, HeaderRule] = MappingProxyType({}),
         manages_session: bool = False,
     ) -> None:
         """Litestar's arguments, as far as we use them, and those of OperationPolicy."""
@@ -65,6 +70,7 @@ class Operation(HTTPRouteHandler):
             changes_access=changes_access,
             action=action,
             rules=tuple(rules),
+            headers=dict(headers),
             manages_session=manages_session,
         )
         super().__init__(
@@ -98,6 +104,8 @@ class Operation(HTTPRouteHandler):
         return FastKwargsModel(model, self.signature_model)  # type: ignore[return-value]  # what HTTPRoute uses of one
 
     async def to_response(self, app: Litestar, data: Any, request: AnyRequest) -> ASGIApp:
+        if isinstance(data, Tagged):
+            return tagged_response(request, self.status_code, data)
         if isinstance(data, Struct):
             return StructResponse(self.status_code, encode(data))
         return await super().to_response(app, data, request)
@@ -114,6 +122,8 @@ async def check_request(request: StrictRequest) -> None:
         await reauthorize(request)
     if request.scope["query_string"]:
         await read_query(request)
+    if request.policy.headers:
+        await require_sound_headers(request)
     if takes_body:
         await require_body(request)
 
@@ -199,16 +209,31 @@ def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
 
 
 class StructResponse:
-    """An answer with a struct as JSON, which is encoded already."""
+    """An answer with a struct as JSON, which is encoded already; without content if it is empty. `tag`: its
+    entity tag, if it has one."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, tag: str | None = None) -> None:
         self.status = status
         self.body = body
+        self.tag = tag
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body))]
+        headers = [(b"etag", self.tag.encode())] if self.tag else []
+        if self.body:
+            headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body))]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+def tagged_response(request: AnyRequest, status: int, data: Tagged[Struct]) -> StructResponse:
+    """The object with its tag. A GET is 412 or 304 where its own conditions say so; those of a write were the
+    handler's."""
+    body, tag = data.encoded()
+    if request.method == HttpMethod.GET:
+        require_match(request, tag)
+        if is_cached(request, tag):
+            return StructResponse(HTTPStatus.NOT_MODIFIED, b"", tag)
+    return StructResponse(status, body, tag)
 
 
 get = partial(Operation, http_method=HttpMethod.GET)

@@ -90,7 +90,7 @@ ParameterName = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_.-]*$")
 
 class Fault(Output, kw_only=True):
     pointer: Pointer | UnsetType = UNSET  # of the body
-    parameter: ParameterName | UnsetType = UNSET  # of the query
+    parameter: ParameterName | UnsetType = UNSET  # of the query, or a header field
     code: ErrorCode
     detail: Sentence
 

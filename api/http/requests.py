@@ -4,7 +4,7 @@ parameter is repeated or unknown."""
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from math import inf
@@ -105,16 +105,20 @@ Given = Mapping[str, Any]
 # A rule that a schema cannot express, for `rules=[…]` of an operation: it yields what is wrong with these
 # fields.
 Rule = Callable[[Given, StrictRequest], Iterator[Fault]]
+# What is wrong with one header field of a request.
+HeaderRule = Callable[[StrictRequest], Iterator[Fault]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperationPolicy(AccessPolicy):
     """What our decorators take beyond Litestar's own. `action`: the name of its events in the audit trail.
-    `rules`: what is checked of the body beyond its schema. `manages_session`: it renews or ends the session
-    itself, so its transaction does not check whether the session is still alive."""
+    `rules`: what is checked of the body beyond its schema; `headers`: of header fields, by their names in the
+    contract. `manages_session`: it renews or ends the session itself, so its transaction does not check
+    whether the session is still alive."""
 
     action: Action | None = None
     rules: tuple[Rule, ...] = ()
+    headers: Mapping[str, HeaderRule] = field(default_factory=dict)
     manages_session: bool = False
 
 
@@ -233,13 +237,25 @@ async def clean_query(request: StrictRequest, given: list[tuple[str, str]]) -> l
     is_closed = request.path_template.startswith("/api/")
     faults, kept = violations.check_query(query_schemas(request.route_handler), once, is_closed)
     if repeated or faults:
-        faults = [*repeated, *faults, *await body_faults_if_any(request)]
+        faults = [*repeated, *faults, *find_header_faults(request), *await body_faults_if_any(request)]
         raise (
             BadRequest(REPEATED_PARAMETER[1], REPEATED_PARAMETER[0], faults)
             if repeated
             else InvalidInput(faults)
         )
     return kept
+
+
+async def require_sound_headers(request: StrictRequest) -> None:
+    """Raise InvalidInput with everything that is wrong with the header fields, and with the body as well."""
+    faults = list(find_header_faults(request))
+    if faults:
+        raise InvalidInput([*faults, *await body_faults_if_any(request)])
+
+
+def find_header_faults(request: StrictRequest) -> Iterator[Fault]:
+    for rule in request.policy.headers.values():
+        yield from rule(request)
 
 
 async def require_body(request: StrictRequest) -> None:

@@ -32,8 +32,9 @@ def struct_of(struct: type[S], row: type[R], *, as_text: frozenset[str] = frozen
             raise TypeError(
                 f"{struct.__name__}.{name} is {fields[name]}, {row.__name__}.{name} {columns[name]}"
             )
-    if len(names) == len(columns) and not is_by_keyword(struct):
-        return lambda row: struct(*row)
+    if list(columns)[: len(names)] == list(names) and not is_by_keyword(struct):
+        width = len(names)
+        return (lambda row: struct(*row)) if width == len(columns) else (lambda row: struct(*row[:width]))
     values_of = attrgetter(*names)
     return lambda row: struct(**dict(zip(names, values_of(row), strict=True)))
 

@@ -417,6 +417,7 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     ),
     "ServiceUnavailable.unavailable": without_postgresql,
     "PreconditionFailed.changed": lambda clinic: other_content(clinic, "/api/dashboard/stats"),
+    "Changed.stale": lambda c: c.staff.patch(f"/api/patients/{CHART}", {}, headers={"if-match": '"other"'}),
     "DocumentChanged.changed": lambda clinic: other_content(clinic, "/openapi.yaml"),
 }
 AFTER_A_CHANGE: dict[str, Reproduction] = {

@@ -94,6 +94,8 @@ CONTRACT_ALONE = [
     (f"{RESPONSES} Unauthorized headers WWW-Authenticate", None, "401: header WWW-Authenticate can be sent"),
     (f"{RESPONSES} TooManyRequests headers Retry-After", None, "429: header Retry-After can be sent"),
     (f"{RESPONSES} BadRequest headers RateLimit-Reset", None, "400: header RateLimit-Reset can be sent"),
+    (f"{RESPONSES} PatientChart headers ETag", None, "200: header ETag can be sent, and is not declared"),
+    (f"{RESPONSES} ObjectUnchanged headers ETag", None, "304: header ETag can be sent, and is not declared"),
     (f"{LOGIN} headers Set-Cookie", None, "POST /api/auth/login: 200: none of ['ETag', 'Set-Cookie']"),
     (f"{RESPONSES} FiguresUnchanged headers ETag", None, "GET /api/dashboard/stats: 304: none of"),
     ("components headers Retry-After required", None, "429: header Retry-After: required must be True"),

@@ -158,6 +158,7 @@ CASES: dict[str, list[Case]] = {
         *get("/api/users?limit={n}&page=2"),
         *get("/api/users?limit={n}&search=e&role=patient&status=active&linked=true", "admin", "staff"),
     ],
+    "getUser": get(f"/api/users/{uid('puser', 0)}", "admin", "staff"),
     "updateUser": [Case(update_user)],
     "setUserPassword": [Case(set_user_password)],
     "listPatients": [

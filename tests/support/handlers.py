@@ -3,6 +3,7 @@
 from litestar import Litestar, Response
 from litestar.routes import HTTPRoute
 
+from api.http.conditional import Tagged
 from api.http.operation import Operation
 from security.policy import AccessPolicy, Authentication
 
@@ -28,6 +29,11 @@ def is_counted(handler: Operation) -> bool:
 def counts_anonymous(handler: Operation) -> bool:
     """Whether requests without a living session are counted too, by their address."""
     return AccessPolicy.of(handler).authentication.counts_anonymous
+
+
+def is_tagged(handler: Operation) -> bool:
+    """Whether its answers have the entity tag of one object."""
+    return handler.parsed_fn_signature.return_type.is_subclass_of(Tagged)
 
 
 def builds_its_answer(handler: Operation) -> bool:
