@@ -1,6 +1,7 @@
 """create_app puts the application together from its settings."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from api.http.errors import handle_exception
 from api.http.exposition import MetricsMiddleware
 from api.http.fields import MAX_BODY_BYTES
 from api.http.gauges import Gauges, Sources
-from api.http.logs import LogFormat, configure_logging, log_uncaught_exceptions
+from api.http.logs import LogFormat, configure_logging
 from api.http.metrics import PROCESS_REGISTRY
 from api.http.near import FenceMiddleware, Near
 from api.http.observation import Observer, Outlets
@@ -49,7 +50,7 @@ from api.patients import PatientController
 from api.records import RecordController
 from api.registration import RegistrationController, RegistrationPolicy
 from api.sessions import SessionController
-from api.settings import Settings
+from api.settings import Settings, SettingsError
 from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
@@ -287,9 +288,12 @@ async def cancel(tasks: set[asyncio.Task[None]]) -> None:
 
 def from_environment() -> Litestar:
     """The application of a worker process, whose settings are in its environment."""
-    settings = Settings.read()
+    try:
+        settings = Settings.read()
+    except SettingsError as error:  # since the parent read them: they may be in files
+        logging.getLogger("medisecure.start").error("%s", error)
+        raise SystemExit(1) from error
     log = configure_logging(settings.log_format or LogFormat.of(None))
-    log_uncaught_exceptions()
     app = create_app(settings, outlets=Outlets(PROCESS_REGISTRY, log))
     trace_if_wanted(app, settings.trusted_proxies, os.environ)
     freeze_garbage_collector()

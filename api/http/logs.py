@@ -6,15 +6,17 @@ its stack, and a library's message its first line without what was put into it.
 
 import logging
 import os
+import select
 import sys
 import threading
 import time
 import traceback
-from collections import deque
+import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import TracebackType
+from typing import TextIO
 from uuid import UUID
 
 import msgspec
@@ -93,7 +95,7 @@ class TextFormatter(logging.Formatter):
         return f"{self.formatTime(record)} {record.levelname} {record.name}: {line.message}{stack}"
 
 
-class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # of text, as always
+class LogHandler(logging.Handler):
     """Writes to stderr: between `start` and `stop` from a thread, so that neither a slow disk nor a reader
     that has stopped holds up a request. What nobody reads is dropped in the end, and counted."""
 
@@ -102,31 +104,34 @@ class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # of text, a
         self.log_format = format
         self.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
         self.dropped = 0  # lines
-        self.waiting: deque[bytes] = deque()
+        self.waiting: list[bytes] = []
         self.waiting_bytes = 0
+        self.counting = threading.Lock()  # for these three, which several threads change
         self.wake = threading.Event()
         self.is_idle = threading.Event()
         self.is_started = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.is_started:
-            self.write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
-        else:
-            self.stream = sys.stderr
-            super().emit(record)
+        self.write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
     def write(self, line: bytes) -> None:
-        """Has the line written soon, behind those before it."""
-        if self.waiting_bytes > MAX_WAITING_BYTES:
-            self.dropped += 1
+        """Has the line written behind those before it: soon, or, where no thread does that, at once."""
+        if not self.is_started:
+            with suppress(OSError):  # nobody will ever read it
+                print(line.decode(), end="", file=sys.stderr, flush=True)
             return
-        self.waiting.append(line)
-        self.waiting_bytes += len(line)
+        with self.counting:
+            if self.waiting_bytes > MAX_WAITING_BYTES:
+                self.dropped += 1
+                return
+            self.waiting.append(line)
+            self.waiting_bytes += len(line)
         if not self.wake.is_set():
             self.wake.set()
 
     def start(self) -> None:
         self.is_started = True
+        self.is_idle.clear()
         threading.Thread(target=self.run, name="log", daemon=True).start()
 
     def stop(self) -> None:
@@ -141,18 +146,27 @@ class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # of text, a
             if self.is_started:
                 time.sleep(BATCH_SECONDS)
             self.wake.clear()
-            with suppress(OSError):  # nobody will ever read it
-                self.write_waiting()
+            self.write_waiting()
+        self.write_waiting()  # what came while the last lines were being written
         self.is_idle.set()
 
     def write_waiting(self) -> None:
-        lines = []
-        while self.waiting:
-            lines.append(self.waiting.popleft())
-        rest = memoryview(b"".join(lines))
-        self.waiting_bytes -= len(rest)
-        while rest:
+        with self.counting:
+            lines, self.waiting, self.waiting_bytes = self.waiting, [], 0
+        try:
+            write_to_stderr(b"".join(lines))
+        except OSError:  # nobody will ever read it
+            with self.counting:
+                self.dropped += len(lines)
+
+
+def write_to_stderr(text: bytes) -> None:
+    rest = memoryview(text)
+    while rest:
+        try:
             rest = rest[os.write(STDERR, rest) :]
+        except BlockingIOError:  # another process that writes there wants it so
+            select.select((), (STDERR,), ())
 
 
 def configure_logging(format: LogFormat) -> LogHandler:
@@ -167,12 +181,27 @@ def configure_logging(format: LogFormat) -> LogHandler:
 
 
 def log_uncaught_exceptions() -> None:
-    """Python would print their messages."""
+    """In the place of Python, which would print their messages, as those of its warnings."""
     sys.excepthook = log_uncaught
     threading.excepthook = lambda failed: log_uncaught(
         failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback
     )
+    sys.unraisablehook = lambda failed: logging.getLogger("medisecure").error(
+        "A defect was passed over", exc_info=failed.exc_value
+    )
+    warnings.showwarning = log_warning
 
 
 def log_uncaught(kind: type[BaseException], error: BaseException, stack: TracebackType | None) -> None:
     logging.getLogger("medisecure").critical("A defect ended this", exc_info=(kind, error, stack))
+
+
+def log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    logging.getLogger("medisecure").warning("%s of Python at %s:%s", category.__name__, filename, lineno)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -12,6 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from api.http.draining import DrainingConfig, DrainingServer
+from api.http.logs import LogFormat, configure_logging, log_uncaught, log_uncaught_exceptions
 
 
 class Worker(multiprocess.Process):
@@ -30,6 +32,16 @@ class Worker(multiprocess.Process):
         if self._server is None:
             self._server = DrainingServer(self.config)
         return self._server
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """In the worker. What ends it is in the log; multiprocessing would print its message."""
+        configure_logging(LogFormat.of(os.environ.get("LOG_FORMAT")))
+        log_uncaught_exceptions()
+        try:
+            super().target(sockets)
+        except Exception as error:
+            log_uncaught(type(error), error, error.__traceback__)
+            sys.exit(1)  # and another worker takes its place
 
     def always_pong(self) -> None:
         with contextlib.suppress(EOFError, OSError):

@@ -229,6 +229,7 @@ def test_edge(timed: Run) -> None:
 def test_observation(benchmark: BenchmarkFixture) -> None:
     """A line of the log and the counts of one answered request, as far as the event loop does them."""
     handler = LogHandler(LogFormat.JSON)
+    handler.is_started = True  # but for the thread that writes
     observer = Observer.through(Outlets(CollectorRegistry(), handler))
     scope = {"state": {"request_id": uuid4()}, "method": "GET", "user": STAFF}
 

@@ -19,7 +19,8 @@ CALLED_BY_DECORATOR = ["@get*", "@post", "@patch", "@put", "@delete", "@pytest.*
 CALLED_BY_NAME = [
     "__instancecheck__", "authenticate_request", "data_received", "decode_payload", "do_*", "eof_received",
     "log_message", "on_*", "protocol_version", "pytest_*", "to_encoded_header", "to_kwargs", "audience",
-    "_unset_keepalive_if_required", "limit_locks", "pytestmark", "resolve_dependencies",
+    "_unset_keepalive_if_required", "limit_locks", "pytestmark", "resolve_dependencies", "showwarning",
+    "unraisablehook",
 ]  # fmt: skip
 READ_BY_NAME = [
     "chunked_encoding", "exitstatus", "expected_content_length", "has_kwargs", "total_requests", "trace",

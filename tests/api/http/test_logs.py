@@ -16,7 +16,9 @@ import pytest
 
 from api.http import logs
 from api.http.logs import LogFormat, LogHandler, configure_logging
+from tests.support.command import environment, settings_of
 from tests.support.running import wait_until
+from tests.support.service import Backend
 
 SECRET = "Quatermass"
 
@@ -99,7 +101,7 @@ def test_the_log_is_text_on_a_terminal_and_json_elsewhere(
 
 
 WRITER = """
-import os, sys, threading
+import os, sys, threading, warnings
 from api.http.logs import LogFormat, configure_logging, log_uncaught_exceptions
 import logging
 log = configure_logging(LogFormat.TEXT)
@@ -111,8 +113,12 @@ log.stop()
 
 
 def run(act: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", WRITER.format(act=act)]
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    return run_python(WRITER.format(act=act))
+
+
+def run_python(script: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    command, own = [sys.executable, "-c", script], environment(**settings)
+    return subprocess.run(command, env=own, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
 
 
 def test_lines_come_in_order_and_none_is_lost_at_the_end() -> None:
@@ -123,12 +129,61 @@ def test_lines_come_in_order_and_none_is_lost_at_the_end() -> None:
     assert len(lines) == 1001
 
 
+def test_a_line_that_comes_after_the_end_is_written_at_once() -> None:
+    assert run("log.stop()\nlog.write(b'late\\n')").stderr == "late\n"
+
+
 def test_an_exception_of_a_thread_has_no_message_in_the_log() -> None:
     act = f"thread = threading.Thread(target=lambda: int('{SECRET}'))\nthread.start()\nthread.join()"
     written = run(act).stderr
     assert "CRITICAL medisecure: A defect ended this\n" in written
     assert written.rstrip().endswith("ValueError")
     assert f"invalid literal for int() with base 10: '{SECRET}'" not in written
+
+
+def test_what_python_passes_over_and_its_warnings_have_no_message_in_the_log() -> None:
+    act = f"""
+class Broken:
+    def __del__(self): int('{SECRET}')
+Broken()
+warnings.warn('{SECRET}')
+"""
+    first, *stack, second = run(act).stderr.splitlines()
+    assert first.endswith("ERROR medisecure: A defect was passed over")
+    assert stack[-1] == "ValueError"
+    assert second.endswith("WARNING medisecure: UserWarning of Python at <string>:12")
+
+
+def test_a_defect_of_a_command_has_no_message_in_the_log() -> None:
+    """`serve` itself: of several workers it is the parent."""
+    script = f"""
+import sys
+from api import __main__
+from api.http import server
+def broken(*_): raise ValueError('{SECRET}')
+server.listen_on = broken
+sys.argv = ["medisecure", "serve", "--workers", "2"]
+__main__.main()
+"""
+    away = Backend("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1")
+    failed = run_python(script, **settings_of(away, LOG_FORMAT="json"))
+    assert failed.returncode == 1
+    line = json.loads(failed.stderr.splitlines()[-1])
+    assert (line["level"], line["message"]) == ("critical", "A defect ended this")
+    assert SECRET not in failed.stderr
+
+
+def test_a_defect_of_a_worker_has_no_message_in_the_log() -> None:
+    script = f"""
+from api.http.draining import DrainingConfig
+from api.http.workers import Worker
+config = DrainingConfig(lambda: int('{SECRET}'), factory=True, log_config=None, drain_seconds=0)
+Worker(config, []).target([])
+"""
+    failed = run_python(script)
+    assert failed.returncode == 1
+    assert "CRITICAL medisecure: A defect ended this\n" in failed.stderr
+    assert f"invalid literal for int() with base 10: '{SECRET}'" not in failed.stderr
 
 
 def test_a_log_that_nobody_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,4 +222,29 @@ def test_stderr_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     handler.write(b"lost\n")
     handler.stop()
     os.close(writing)
-    assert handler.waiting_bytes == 0
+    assert (handler.waiting_bytes, handler.dropped) == (0, 1)
+
+
+LONG = b"x" * 199_999 + b"\n"  # longer than a pipe takes at once
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_a_slow_reader_gets_every_line(monkeypatch: pytest.MonkeyPatch, is_blocking: bool) -> None:
+    """Also what comes while the thread waits for them, just before the end; also where another process that
+    has stderr does not want to be blocked by it."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, is_blocking)
+    monkeypatch.setattr(logs, "STDERR", writing)
+    handler = LogHandler(LogFormat.JSON)
+    handler.start()
+    handler.write(LONG)
+    wait_until(lambda: not handler.waiting, "the thread has the line")
+    handler.write(b"last\n")
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(read_all(reading)))
+    threading.Timer(0.2, reader.start).start()
+    handler.stop()
+    os.close(writing)
+    wait_until(lambda: received, "all of it")
+    assert received == [LONG + b"last\n"]
+    assert handler.dropped == 0

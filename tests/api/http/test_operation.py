@@ -49,6 +49,16 @@ def test_the_garbage_collector_does_not_scan_the_application(
         gc.unfreeze()
 
 
+def test_a_worker_whose_settings_have_gone_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a secret comes from a file, it may be there when the parent starts, and not later."""
+    monkeypatch.setenv("SECRET_KEY_FILE", "/nowhere")
+    with pytest.raises(SystemExit):
+        from_environment()
+    assert caplog.messages == ["SECRET_KEY_FILE cannot be read: No such file or directory"]
+
+
 @get("/greeting", operation_id="greet")
 async def greet(name: FromHeader[str]) -> Message:
     return Message(f"Hello, {name}")
