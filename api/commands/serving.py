@@ -30,10 +30,14 @@ def serve(arguments: argparse.Namespace) -> None:
         try:
             sockets = server.listen_on(arguments.host, arguments.port)
         except (OSError, UnicodeError) as error:
-            place = f"{arguments.host} at port {arguments.port}"
-            reason = getattr(error, "strerror", None) or "it is no name of a host"
-            raise CommandError(f"cannot listen on {place} ({reason}); try --host or --port") from error
+            raise cannot_listen(error, arguments.host, arguments.port, "--port") from error
         server.serve(sockets, arguments.workers, settings.timeouts)
+
+
+def cannot_listen(error: OSError | UnicodeError, host: str, port: int, chosen_by: str) -> CommandError:
+    """`chosen_by`: what an operator can change instead of the host."""
+    reason = getattr(error, "strerror", None) or "it is no name of a host"
+    return CommandError(f"cannot listen on {host} at port {port} ({reason}); try --host or {chosen_by}")
 
 
 @contextmanager
@@ -44,12 +48,11 @@ def told_metrics(settings: Settings, arguments: argparse.Namespace) -> Iterator[
         if settings.has_metrics and arguments.workers > 1:
             registry = shared(stack.enter_context(shared_folder()))
         if settings.metrics_port is not None:
+            host, port = arguments.host, settings.metrics_port
             try:
-                stack.enter_context(metrics_listener(arguments.host, settings.metrics_port, registry))
-            except OSError as error:
-                place = f"{arguments.host} at port {settings.metrics_port}"
-                reason = f"({error.strerror}); change METRICS_PORT"
-                raise CommandError(f"cannot listen on {place} {reason}") from error
+                stack.enter_context(metrics_listener(host, port, registry))
+            except (OSError, UnicodeError) as error:
+                raise cannot_listen(error, host, port, "METRICS_PORT") from error
         yield
 
 

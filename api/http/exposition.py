@@ -49,7 +49,8 @@ class MetricsMiddleware:
 
 @contextmanager
 def metrics_listener(host: str, port: int, registry: CollectorRegistry) -> Iterator[None]:
-    """Answer on a port of its own, from a thread, within this block. Raises OSError."""
+    """Answer on a port of its own, from a thread, within this block. Raises OSError, or UnicodeError for
+    what is no name of a host."""
     server, thread = start_http_server(port, host, registry)
     try:
         yield

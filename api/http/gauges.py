@@ -2,9 +2,9 @@
 what PostgreSQL and Redis must be asked for, whoever scrapes and how often."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from time import monotonic
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
@@ -14,6 +14,7 @@ from api.http.metrics import StateMetrics
 from api.http.observation import Observer
 from persistence.audit_chain import unsealed_tail
 from persistence.backup.proofs import ProvenBackup
+from persistence.postgres.background import repeat
 from persistence.postgres.database import Database
 from security.admission import Admission
 from security.counters import CounterStore
@@ -22,6 +23,8 @@ from security.passwords import Passwords
 PUBLISH_SECONDS = 1.0
 ASK_SECONDS = 10.0  # between two questions to PostgreSQL and Redis
 ANSWER_SECONDS = 5.0  # that they may take; then they count as away
+NOT_TOLD = "The metrics could not be brought up to date: %s"
+log = logging.getLogger("medisecure.metrics")
 
 
 class Sources(NamedTuple):
@@ -43,14 +46,19 @@ class Gauges:
         self.told: dict[Counter, int] = {}
 
     async def keep_up_to_date(self) -> None:
-        """For as long as the service runs."""
-        asked_at = -ASK_SECONDS
-        while True:
+        """For as long as the service runs. A server that is slow to answer holds up no other figure."""
+
+        async def publish() -> tuple[bool, str]:
             self.publish()
-            if monotonic() - asked_at >= ASK_SECONDS:
-                asked_at = monotonic()
-                await self.ask()
-            await asyncio.sleep(PUBLISH_SECONDS)
+            return False, ""
+
+        async def ask() -> tuple[bool, str]:
+            await self.ask()
+            return False, ""
+
+        await asyncio.gather(
+            repeat(publish, PUBLISH_SECONDS, log, NOT_TOLD), repeat(ask, ASK_SECONDS, log, NOT_TOLD)
+        )
 
     def publish(self) -> None:
         metrics, sources = self.metrics, self.sources

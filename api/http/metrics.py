@@ -128,7 +128,9 @@ class LivingProcesses(MultiProcessCollector):
 
     def collect(self) -> Iterable[Metric]:
         for pid in {int(file.stem.rpartition("_")[2]) for file in self.folder.glob("gauge_live*.db")}:
-            if not is_alive(pid):
+            if is_alive(pid):
+                continue
+            with suppress(FileNotFoundError):  # another scrape has done it
                 mark_process_dead(pid, str(self.folder))  # type: ignore[no-untyped-call]  # as above
         found: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]  # as above
         return found
@@ -137,7 +139,7 @@ class LivingProcesses(MultiProcessCollector):
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except OSError:  # there is none, or it is somebody else's, which has the number now
         return False
     return True
 

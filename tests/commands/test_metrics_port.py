@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.command import medisecure, settings_of
+from tests.support.command import Refusal, medisecure, settings_of
 from tests.support.documents import ROOT
 from tests.support.running import Running, free_port, serving, wait_until
 from tests.support.service import Backend
@@ -70,5 +70,10 @@ def test_a_metrics_port_that_is_taken_is_told(servers: Backend) -> None:
         settings = settings_of(servers, METRICS_PORT=str(port), LOG_FORMAT="json")
         refused = medisecure("serve", "--port", "0", **settings)
     assert refused.returncode == 1
-    said = f"cannot listen on 127.0.0.1 at port {port} (Address already in use); change METRICS_PORT"
+    said = f"cannot listen on 127.0.0.1 at port {port} (Address already in use); try --host or METRICS_PORT"
     assert f'"level":"error","logger":"medisecure.start","message":"{said}"' in refused.stderr
+
+
+def test_a_host_that_is_no_name_is_told(refusal: Refusal, servers: Backend) -> None:
+    said = refusal("serve", "--host", "x" * 64, **settings_of(servers, METRICS_PORT=str(free_port())))
+    assert said.endswith("(it is no name of a host); try --host or METRICS_PORT")

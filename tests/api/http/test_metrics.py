@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from api.app import Parts, gauges_of
-from api.http import metrics
+from api.app import Parts, cancel, gauges_of
+from api.http import gauges, metrics
 from api.http.observation import Outlets
 from tests.support.factories import World
 from tests.support.running import wait_until
@@ -107,19 +108,38 @@ def test_without_a_token_there_is_no_such_path(backend: Backend) -> None:
 def test_servers_that_are_away_are_told() -> None:
     settings = Backend("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1").settings()
     parts = Parts.of(settings, Outlets(CollectorRegistry()))
-    gauges = gauges_of(parts)
-    asyncio.run(gauges.ask())
+    asyncio.run(gauges_of(parts).ask())
     value = parts.outlets.registry.get_sample_value
     assert (value("medisecure_redis_up"), value("medisecure_database_up")) == (0, 0)
+
+
+def test_servers_that_hang_hold_up_no_other_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gauges, "ANSWER_SECONDS", 3600)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = Backend(f"postgresql://nobody@{place}/x", f"redis://{place}").settings()
+        parts = Parts.of(settings, Outlets(CollectorRegistry()))
+
+        async def count() -> None:
+            task = asyncio.create_task(gauges_of(parts).keep_up_to_date())
+            await asyncio.sleep(0.2)  # both are being asked
+            parts.observer.in_flight = 3
+            value = parts.outlets.registry.get_sample_value
+            async with asyncio.timeout(60):
+                while value("medisecure_requests_in_flight") != 3:  # noqa: ASYNC110  # of a library
+                    await asyncio.sleep(0.05)
+            await cancel({task})
+
+        asyncio.run(count())
 
 
 def test_what_is_counted_elsewhere_is_told_once() -> None:
     settings = Backend("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1").settings()
     parts = Parts.of(settings, Outlets(CollectorRegistry()))
-    gauges = gauges_of(parts)
+    state = gauges_of(parts)
     for total in (2, 2, 5):
         parts.admission.counters.counted = total
-        gauges.publish()
+        state.publish()
     assert parts.outlets.registry.get_sample_value("medisecure_limiter_fallbacks_total") == 5
 
 
@@ -138,17 +158,29 @@ sys.stdin.readline()
 """
 
 
+def test_a_process_of_somebody_else_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of a worker that has died may be another user's process by now, which may not be asked."""
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not metrics.is_alive(os.getpid())
+
+
+def refuse(*_: int) -> None:
+    raise PermissionError
+
+
+def run_worker() -> "subprocess.Popen[str]":
+    """Returns once it has counted; it lives until it is told something."""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout
+    assert worker.stdout.readline() == "counted\n"
+    return worker
+
+
 def test_all_workers_are_added_up_and_the_dead_ones_hold_nothing() -> None:
     with metrics.shared_folder() as folder:
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-            for _ in range(2)
-        ]
-        for worker in workers:
-            assert worker.stdout
-            assert worker.stdout.readline() == "counted\n"
+        workers = [run_worker() for _ in range(2)]
         value = metrics.exposed(CollectorRegistry()).get_sample_value
         wanted = {"operation": "listPatients", "status": "2xx"}
         assert value("medisecure_requests_total", wanted) == 6
