@@ -11,7 +11,7 @@ log = logging.getLogger("medisecure.start")
 
 
 def trace_if_wanted(app: Litestar, trusted_proxies: Sequence[str], environment: Mapping[str, str]) -> None:
-    if not environment.keys() & COLLECTOR_VARIABLES:
+    if not any(environment.get(name) for name in COLLECTOR_VARIABLES):
         return
     try:
         from api.http.tracing import trace_to_collector  # what it loads comes with the extra `otel` only

@@ -6,6 +6,7 @@ not even its message, because PostgreSQL's quote values.
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
@@ -22,7 +23,7 @@ from api.http.headers import HttpScope, header_value
 from api.http.observation import operation_of
 from api.http.proxies import TrustedProxies
 
-FLUSH_MILLISECONDS = 2000  # that the end of the service waits for the collector
+FLUSH_SECONDS = 2.0  # that the end of the service waits for the collector
 PROPAGATED = ("traceparent", "tracestate")
 
 
@@ -89,14 +90,19 @@ def without_values(span: ReadableSpan) -> ReadableSpan:
 def trace(app: Litestar, proxies: TrustedProxies, exporter: SpanExporter) -> Callable[[], None]:
     """Trace what `app` answers, and every statement of this process. Returns what ends that."""
     name = os.environ.get("OTEL_SERVICE_NAME", "medisecure")
-    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    resource = Resource.create({"service.name": name})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # which would wait once more
     provider.add_span_processor(BatchSpanProcessor(WithoutValues(exporter)))
     statements = AsyncPGInstrumentor()  # type: ignore[no-untyped-call]  # the library's
     statements.instrument(tracer_provider=provider)
     app.asgi_handler = TracingMiddleware(app.asgi_handler, provider, proxies)
 
     async def flush() -> None:
-        await asyncio.to_thread(provider.force_flush, FLUSH_MILLISECONDS)
+        """The library's own timeout does nothing yet, so that a collector that does not answer would hold up
+        the end. What has not gone by then is lost."""
+        flushing = threading.Thread(target=provider.force_flush, daemon=True)
+        flushing.start()
+        await asyncio.to_thread(flushing.join, FLUSH_SECONDS)
 
     app.on_shutdown.append(flush)
 

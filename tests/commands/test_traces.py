@@ -1,6 +1,8 @@
 """`serve` sends its traces to the collector that OpenTelemetry's variables name."""
 
 import logging
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -51,6 +53,16 @@ def test_serve_sends_traces_to_the_collector_of_its_environment(tmp_path: Path, 
             wait_until(lambda: {"checkLiveness", "checkReadiness", "SELECT"} <= names, "the spans")
 
 
+@pytest.mark.slow
+def test_a_collector_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path, servers: Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "3600"}
+        with serving(tmp_path, **settings_of(servers.copy(), **tracing)) as running:
+            running.wait_until_ready()
+            assert running.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
+
+
 def test_without_the_extra_the_service_says_that_there_are_no_traces(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,4 +70,7 @@ def test_without_the_extra_the_service_says_that_there_are_no_traces(
     settings = Backend("postgresql://unused/x", "redis://unused").settings()
     with caplog.at_level(logging.WARNING):
         trace_if_wanted(create_app(settings), (), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://unused"})
-    assert "the extra `otel` is not installed" in caplog.text
+        assert "the extra `otel` is not installed" in caplog.text
+        caplog.clear()
+        trace_if_wanted(create_app(settings), (), {"OTEL_EXPORTER_OTLP_ENDPOINT": ""})  # not set
+    assert caplog.text == ""
