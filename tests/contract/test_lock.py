@@ -48,7 +48,17 @@ def test_the_image_has_the_versions_that_are_tested(lock: Path) -> None:
         assert version == tested.get(name, version), RENEW
 
 
-def test_the_image_has_all_that_the_service_needs_and_nothing_else() -> None:
-    installed = pinned(LOCKS["runtime"], python=platform.python_version()).keys()
-    assert installed == set(needed("medisecure")), RENEW
+@pytest.mark.parametrize("file", ["Containerfile", "docs/deployment.md"])
+def test_whoever_takes_packages_by_their_hashes_asks_for_no_others(file: str) -> None:
+    """pip would want those that the image does without, and find no hash of them."""
+    text = (ROOT / file).read_text().replace("\\\n", " ")
+    commands = re.findall(r".*--require-hashes.*", text)
+    assert commands
+    assert [command for command in commands if "--no-deps" not in command] == []
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("runtime", []), ("full", ["otel", "pdf"])])
+def test_the_image_has_all_that_the_service_needs_and_nothing_else(lock: str, extras: list[str]) -> None:
+    installed = pinned(LOCKS[lock], python=platform.python_version()).keys()
+    assert installed == set(needed("medisecure", frozenset(extras))), RENEW
     assert installed <= pinned(CONSTRAINTS).keys()

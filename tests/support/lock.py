@@ -8,7 +8,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
-LOCKS = {"runtime": ROOT / "deploy/requirements.txt", "build": ROOT / "deploy/build-requirements.txt"}
+LOCKS = {
+    "runtime": ROOT / "deploy/requirements.txt",
+    "full": ROOT / "deploy/full-requirements.txt",
+    "build": ROOT / "deploy/build-requirements.txt",
+}
 
 
 def pinned(path: Path, *, python: str | None = None) -> dict[str, str]:
