@@ -79,7 +79,7 @@ def split_password(url: str) -> tuple[str, dict[str, str]]:
 
 def environment_of(secrets: dict[str, str]) -> dict[str, str]:
     """For a program: what libpq reads, and nothing of ours, which has keys in it."""
-    kept = {"PATH", "HOME", "TMPDIR", "TZ", "COVERAGE_PROCESS_START"}
+    kept = {"PATH", "HOME", "TMPDIR", "TZ"}
     mine = {key: value for key, value in os.environ.items() if key in kept or key.startswith("PG")}
     return {**mine, **secrets, "LC_ALL": "C"}
 
