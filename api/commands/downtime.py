@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from api.clinic import Clinic
 from api.commands.backup_settings import BackupSettings
-from api.commands.environment import CommandError, require_database_url
+from api.commands.environment import CommandError, ending_in_order, require_database_url
 from api.downtime import notes
 from api.downtime.files import write_privately
 from api.downtime.html import render_html
@@ -75,7 +75,11 @@ def draw_from_backup(dest: Path, number_of_days: int) -> Drawn:
     settings = BackupSettings.read()
     found = find_backup(dest)
     identities = settings.identities(encrypted=found.manifest.encrypted)
-    with scratch_place() as place, restored_on_scratch(found, identities, place, settings.pg_bin) as restored:
+    with (
+        ending_in_order(),
+        scratch_place() as place,
+        restored_on_scratch(found, identities, place, settings.pg_bin) as restored,
+    ):
         return asyncio.run(draw(restored.url, number_of_days, restored.until))
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from api.commands.backup_settings import BackupSettings
-from api.commands.environment import CommandError, require_database_url
+from api.commands.environment import CommandError, ending_in_order, require_database_url
 from api.commands.maintenance import audit_keys, print_report, verify_seals
 from api.settings import read_setting
 from persistence.audit_chain import Key
@@ -30,20 +30,22 @@ def restore(arguments: argparse.Namespace) -> None:
     manifest = found.manifest
     made = f"a {manifest.kind} of PostgreSQL {manifest.server_version}, {manifest.made_at:%Y-%m-%d %H:%M} UTC"
     print(f"Restoring {found.folder}, {made}", flush=True)
-    if arguments.data_dir:
-        restore_data_dir(found, identities, arguments, settings.pg_bin)
-    else:
-        url = require_database_url()
-        with scratch_place() as place:
-            restore_to_url(found, identities, url, place, settings.pg_bin, arguments.until)
-        print("The database at DATABASE_URL is restored, and every session has ended.")
+    with ending_in_order():
+        if arguments.data_dir:
+            restored = restore_data_dir(found, identities, arguments, settings.pg_bin)
+        else:
+            url = require_database_url()
+            with scratch_place() as place:
+                restored = restore_to_url(found, identities, url, place, settings.pg_bin, arguments.until)
+    print(f"It holds what was committed until {restored.until:%Y-%m-%d %H:%M:%S} UTC.")
+    print(f"{arguments.data_dir or 'The database at DATABASE_URL'} is restored, and every session has ended.")
     print(f"It took {time.monotonic() - begun:.0f} s.")
     print(next_steps(found, is_folder=bool(arguments.data_dir)))
 
 
 def restore_data_dir(
     found: Backup, identities: list[str], arguments: argparse.Namespace, pg_bin: str | None
-) -> None:
+) -> Restored:
     """Under another name until the log is replayed and the sessions have ended. Raises CommandError."""
     target: Path = arguments.data_dir.absolute()
     if found.manifest.kind == "dump":
@@ -52,9 +54,9 @@ def restore_data_dir(
         raise CommandError(f"{target} is not empty; name a folder that is, or none yet")
     with scratch_place(target.parent, target) as place:
         with restored_on_scratch(found, identities, place, pg_bin, arguments.until) as restored:
-            print(f"It holds what was committed until {restored.until:%Y-%m-%d %H:%M:%S} UTC.")
+            pass  # it has all that there is, and no session
         place.data.rename(target)
-    print(f"{target} is restored, and every session has ended.")
+    return restored
 
 
 def next_steps(found: Backup, *, is_folder: bool) -> str:
@@ -82,7 +84,11 @@ def drill(arguments: argparse.Namespace) -> None:
     found = find_backup(dest)
     identities = settings.identities(encrypted=found.manifest.encrypted)
     print(f"Restoring {found.folder} into a scratch server …", flush=True)
-    with scratch_place() as place, restored_on_scratch(found, identities, place, settings.pg_bin) as restored:
+    with (
+        ending_in_order(),
+        scratch_place() as place,
+        restored_on_scratch(found, identities, place, settings.pg_bin) as restored,
+    ):
         replayed = time.monotonic() - begun
         require_whole_trail(restored, keys, found.manifest.trail_head)
         rto = time.monotonic() - begun

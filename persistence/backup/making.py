@@ -23,12 +23,18 @@ DUMP = (
 )
 SLOT = "SELECT lsn::text FROM pg_create_physical_replication_slot($1, true, true)"
 SEGMENT = "SELECT pg_walfile_name($1::text::pg_lsn)"
-SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+SNAPSHOT = """
+    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0
+"""
+# PostgreSQL has it since 14. It would take the slot with it.
+STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 EXPORT = "SELECT pg_export_snapshot()"
 
 
 def choose_kind(url: str) -> tuple[Kind, str]:
-    """Physical where that can be; and else why it cannot."""
+    """Physical where that can be; and else why it cannot. Raises what a connection raises."""
+    with connected(url):  # else a server that is away would be one that has no replication
+        pass
     try:
         require_replication(url)
     except BackupError as error:
@@ -63,6 +69,7 @@ def require_same_system(dest: Path, facts: Facts) -> None:
 def fill_base(
     session: Session, facts: Facts, folder: Path, url: str, recipients: Sequence[str], programs: Path
 ) -> Manifest:
+    session.rows(STAY)
     begins = session.value(SLOT, f"medisecure_base_{uuid4().hex[:12]}")
     manifest = begin_manifest(session, facts, "physical", recipients, session.value(SEGMENT, begins))
     place, secrets = split_password(url)

@@ -13,9 +13,17 @@ from persistence.backup import BackupError, DamagedError
 from persistence.backup.files import File
 
 FORMAT = 1
+
+
 MANIFEST = "manifest.json"
 Kind = Literal["physical", "dump"]
 T = TypeVar("T", bound=Struct)
+
+
+class Versioned(Struct, frozen=True):
+    """What every format has."""
+
+    format: int
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -70,10 +78,13 @@ def decode(path: Path, kind: type[T]) -> T:
     body, _, sum_ = data.rstrip(b"\n").rpartition(b"\n")
     if sha256(body).hexdigest().encode() != sum_ or not data.endswith(sum_ + b"\n"):
         raise DamagedError(f"{path} is damaged: its content and its sum differ")
-    content = msgspec.json.decode(body)
-    if content.get("format") != FORMAT:
-        raise BackupError(f"{path} is of format {content.get('format')}, which this release does not read")
-    return msgspec.convert(content, kind)
+    try:
+        number = msgspec.json.decode(body, type=Versioned).format
+        if number == FORMAT:
+            return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DamagedError(f"{path} is not what `medisecure backup` writes: {error}") from error
+    raise BackupError(f"{path} is of format {number}, which this release does not read")
 
 
 def is_backup(folder: Path) -> bool:
@@ -88,21 +99,39 @@ def backups_in(dest: Path) -> Iterator[Backup]:
 
 
 def find_backup(dest: Path, until: datetime | None = None) -> Backup:
-    """The newest in `dest`, or `dest` itself where it is one; with `until`, the newest from which that moment
-    can be reached. Raises BackupError."""
+    """The one in `dest` that has the newest data, or `dest` itself where it is one; with `until`, the newest
+    from which that moment can be reached. Raises BackupError."""
     if is_backup(dest):
         found = Backup(dest, decode(dest / MANIFEST, Manifest))
-        if until is not None and found.manifest.kind == "dump":
-            raise BackupError("a dump holds one moment only; --until needs a physical backup and its log")
+        if until is not None:
+            require_before(found.manifest, until)
         return found
+    if until is None:
+        if newest := find_newest(dest):
+            return newest
+        raise BackupError(f"there is no backup in {dest}")
     for backup in backups_in(dest):
-        if until is None or (backup.manifest.kind == "physical" and backup.manifest.made_at <= until):
+        if backup.manifest.kind == "physical" and backup.manifest.made_at <= until:
             return backup
-    raise BackupError(
-        f"there is no backup in {dest}"
-        if until is None
-        else f"there is no physical backup in {dest} that was made before {until.isoformat()}"
-    )
+    raise BackupError(f"there is no physical backup in {dest} that was made before {until.isoformat()}")
+
+
+def require_before(manifest: Manifest, until: datetime) -> None:
+    """Raises BackupError."""
+    if manifest.kind == "dump":
+        raise BackupError("a dump holds one moment only; --until needs a physical backup and its log")
+    if manifest.made_at > until:
+        raise BackupError(f"the backup was made at {manifest.made_at.isoformat()}, after --until")
+
+
+def find_newest(dest: Path) -> Backup | None:
+    """By what is in it: a physical backup goes on with the log, perhaps beyond a dump that was made later."""
+    backups = backups_in(dest)
+    newest = next(backups, None)
+    position = read_position(dest / "wal")
+    if newest and newest.manifest.kind == "dump" and position and position.at > newest.manifest.until:
+        return next((each for each in backups if each.manifest.kind == "physical"), newest)
+    return newest
 
 
 def read_position(wal: Path) -> Position | None:

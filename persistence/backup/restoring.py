@@ -14,7 +14,15 @@ from persistence.backup.files import copy, read_checked
 from persistence.backup.log_files import lay
 from persistence.backup.making import DUMP
 from persistence.backup.manifest import Backup, Manifest, Position, read_position
-from persistence.backup.programs import CLIENTS, SERVER, find_programs, output_of, run, split_password
+from persistence.backup.programs import (
+    CLIENTS,
+    SERVER,
+    failure_of,
+    find_programs,
+    output_of,
+    run,
+    split_password,
+)
 from persistence.backup.scratch import Place, give, require_reachable, running, unpack
 from persistence.backup.source import END_SESSIONS, Session, connected
 from persistence.embedded.processes import ServerGroup
@@ -82,9 +90,9 @@ def unpack_base(backup: Backup, identities: Sequence[str], place: Place) -> None
         except BaseException:
             process.kill()
             raise
-        said = process.stderr.read().decode(errors="replace")
+        said = process.stderr.read()
     if process.returncode != 0:
-        raise BackupError(f"the base cannot be unpacked: {said.strip().splitlines()[-1:]}")
+        raise BackupError(failure_of("tar", said))
 
 
 def require_whole_log(backup: Backup, position: Position | None, session: Session) -> datetime:
@@ -146,14 +154,14 @@ def restore_to_url(
     place: Place,
     pg_bin: str | None,
     until: datetime | None = None,
-) -> dict[str, int]:
-    """Into the empty database at `url`; a physical backup by way of a scratch server. The rows that are there
-    then. Raises BackupError, DamagedError, OSError, and what a connection raises."""
+) -> Restored:
+    """Into the empty database at `url`; a physical backup by way of a scratch server. Raises BackupError,
+    DamagedError, OSError, and what a connection raises."""
     major = require_empty(url, backup.manifest)
     programs = find_programs(major, CLIENTS, pg_bin)
     if backup.manifest.kind == "dump":
         plain = decrypt_dump(backup, identities, place)
-        expected = backup.manifest.rows
+        expected, reached = backup.manifest.rows, backup.manifest.until
     else:
         with restored_on_scratch(backup, identities, place, pg_bin, until) as restored:
             plain = place.folder / "database.dump"
@@ -161,13 +169,13 @@ def restore_to_url(
             command = [str(own / "pg_dump"), "-d", restored.url, *DUMP]
             with output_of(command, {}) as output, open(plain, "xb", opener=private) as target:
                 copy(output, target)
-            expected = restored.rows
+            expected, reached = restored.rows, restored.until
     load_dump(plain, url, programs)
     with connected(url) as session:
         rows = session.count_rows()
     if rows != expected:
         raise DamagedError(f"the restored database has {rows} rows; {expected} were expected")
-    return rows
+    return Restored(url, reached, rows)
 
 
 def require_empty(url: str, manifest: Manifest) -> int:

@@ -161,17 +161,11 @@ def require_reachable(programs: Path, group: ServerGroup, place: Place) -> Path:
     try:
         group.run([f"{programs}/postgres", "--version"], place.log, place.account)
     except (OSError, EmbeddedError) as error:
-        for major, inner in PROGRAMS.items():
-            if programs == wheel_of(major):
+        for inner in PROGRAMS.values():
+            if programs.match(f"{WHEEL}/{inner}"):
                 return copy_wheel(require_wheel(WHEEL)) / inner
         raise BackupError(f"PostgreSQL's user cannot run what is in {programs}: {error}") from error
     return programs
-
-
-def wheel_of(major: int) -> Path | None:
-    with suppress(EmbeddedError):
-        return require_wheel(WHEEL) / PROGRAMS[major]
-    return None
 
 
 def unpack(place: Place) -> "subprocess.Popen[bytes]":

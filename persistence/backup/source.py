@@ -80,7 +80,6 @@ def connected(url: str) -> Iterator[Session]:
     with asyncio.Runner() as runner:
         connection = runner.run(Connector(url, None)())
         try:
-            runner.run(connection.execute("SET idle_in_transaction_session_timeout = 0"))
             yield Session(runner, connection)
         finally:
             if not connection.is_closed():

@@ -4,8 +4,11 @@ import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from persistence.backup.files import replace
+from persistence.backup.manifest import MANIFEST, encode
 from persistence.backup.programs import find_programs
 from persistence.backup.scratch import Place, running
 from persistence.embedded.processes import postgres_account
@@ -13,6 +16,7 @@ from tests.support.audit_trail import wait_until_sealed
 from tests.support.backups import Clinic, flip, reachable_folder, sign_in, wait_until_shipped
 from tests.support.client import Browser
 from tests.support.command import medisecure, settings_of
+from tests.support.running import started, wait_until
 from tests.support.service import Backend, Service
 
 pytestmark = pytest.mark.slow
@@ -48,6 +52,7 @@ def test_a_dump_goes_into_an_empty_database(clinic: Clinic) -> None:
     done = clinic.run("restore", dest, DATABASE_URL=target.database_url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every session has ended" in done.stdout
+    assert "It holds what was committed until 2" in done.stdout
     assert "verify-audit --head" in done.stdout
     require_restored(clinic, target, cookies)
     assert "not empty" in clinic.refused("restore", dest, DATABASE_URL=target.database_url)
@@ -55,6 +60,27 @@ def test_a_dump_goes_into_an_empty_database(clinic: Clinic) -> None:
         assert "a dump goes into the database" in clinic.refused("restore", dest, "--data-dir", folder)
     until = datetime.now(UTC).isoformat()
     assert "no physical backup" in clinic.refused("restore", dest, "--until", until)
+
+
+def test_a_restore_that_lacks_a_row_says_so(clinic: Clinic) -> None:
+    """Here the row never was: the manifest is changed, and its sum with it."""
+    made = clinic.back_up("one_less", "--dump")
+    rows = {**made.manifest.rows, "patients": 7}
+    replace(made.folder / MANIFEST, encode(msgspec.structs.replace(made.manifest, rows=rows)))
+    target = clinic.new_database("one_less").database_url
+    assert "'patients': 7" in clinic.refused("restore", made.folder, DATABASE_URL=target)
+
+
+def test_a_restore_that_is_ended_leaves_nothing_decrypted(clinic: Clinic) -> None:
+    """SIGTERM, as from an operator or a machine that shuts down."""
+    dest = clinic.back_up("ended").folder.parent
+    with reachable_folder() as folder:
+        arguments = ["restore", str(dest), "--data-dir", str(folder / "data")]
+        with started(arguments, clinic.folder / "ended.log", clinic.settings(), folder) as running:
+            wait_until(lambda: list(folder.glob("medisecure-restore-*/data/*")), "a restore that has begun")
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(60) == 128 + signal.SIGTERM, running.printed()
+        assert list(folder.iterdir()) == []
 
 
 def test_the_log_is_followed_replayed_and_followed_again(clinic: Clinic) -> None:

@@ -10,8 +10,10 @@ import pytest
 from persistence.backup import BackupError, DamagedError
 from persistence.backup.files import Compressed, read_checked, write_new
 from persistence.backup.manifest import Position, decode, encode
-from persistence.backup.programs import SERVER, find_programs, split_password
+from persistence.backup.programs import SERVER, find_programs, run, split_password
+from persistence.backup.proofs import Proof, record_proof
 from security.age import make_identity
+from tests.support.service import Backend
 
 
 @pytest.mark.parametrize("is_encrypted", [True, False])
@@ -69,3 +71,28 @@ def test_programs_that_are_not_there_are_named_with_the_package() -> None:
     with pytest.raises(BackupError, match=r"PostgreSQL 99 are not on this machine: install postgresql-99 "):
         find_programs(99, SERVER, None)
     assert (find_programs(18, SERVER, None) / "postgres").is_file()
+
+
+def test_the_chosen_folder_of_programs_has_those_of_the_server(tmp_path: Path) -> None:
+    found = find_programs(18, SERVER, None)
+    assert find_programs(18, SERVER, str(found)) == found
+    for content in ("not for this machine", "#!/bin/echo"):
+        (tmp_path / "postgres").write_text(content)
+        (tmp_path / "postgres").chmod(0o755)
+        with pytest.raises(BackupError, match="PG_BIN has not all of postgres of PostgreSQL 18"):
+            find_programs(18, SERVER, str(tmp_path))
+
+
+def test_a_program_that_fails_says_why_in_its_last_lines() -> None:
+    with pytest.raises(BackupError, match=r"sh failed: 2; 3; 4; 5; 6$"):
+        run(["/bin/sh", "-c", "printf '%s\n' 1 2 3 4 5 6 >&2; exit 3"], {})
+    run(["/bin/true"], {})
+
+
+def test_a_proof_that_cannot_be_noted_says_why(servers: Backend) -> None:
+    url = servers.database_url.replace("/medisecure?", "/postgres?")
+    proof = Proof("one", "dump", datetime.now(UTC), 1, 1)
+    with pytest.raises(BackupError, match='relation "backup_proofs" does not exist'):
+        record_proof(url, proof)
+    with pytest.raises(BackupError, match="No such file"):
+        record_proof("postgresql://u@/d?host=/nowhere", proof)
