@@ -95,8 +95,13 @@ def read_note(file: Path, keys: Sequence[Key]) -> Printed | None:
 
 
 def find_notes(folder: Path, keys: Sequence[Key]) -> Iterator[tuple[Path, Printed]]:
+    """One that cannot be read, as where root has left it, keeps none of the others waiting."""
     for file in sorted(folder.glob(f"*{SUFFIX}")):
-        printed = read_note(file, keys)
+        try:
+            printed = read_note(file, keys)
+        except OSError as error:
+            log.error("The note %s cannot be read (%s): it is not entered", file.name, error.strerror)
+            continue
         if printed is None:
             log.error("The note %s is not under the audit trail's key: it is not entered", file.name)
         else:

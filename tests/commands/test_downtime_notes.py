@@ -78,6 +78,16 @@ def test_a_note_that_somebody_else_wrote_or_changed_is_not_entered(
     )
 
 
+def test_a_note_that_cannot_be_read_keeps_no_other_waiting(
+    read_only: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that root has left there: it is named, and the rest are entered."""
+    note = leave_note(read_only, tmp_path)
+    (tmp_path / "0.note").mkdir()
+    assert [file for file, _ in find_notes(tmp_path, [Key.of(KEY)])] == [note]
+    assert caplog.messages == ["The note 0.note cannot be read (Is a directory): it is not entered"]
+
+
 def test_a_note_that_another_instance_has_entered_is_no_error(tmp_path: Path) -> None:
     mark_entered(tmp_path / "gone.note")
     (tmp_path / "gone.note").symlink_to(tmp_path / "nowhere")
