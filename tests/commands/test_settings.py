@@ -215,9 +215,9 @@ def test_auto_approve_roles_are_roles(roles: str) -> None:
     assert refusal(AUTO_APPROVE_ROLES=roles).endswith(expected)
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY_PREVIOUS", "AUDIT_KEY"])
+@pytest.mark.parametrize("name", ["SECRET_KEY_PREVIOUS", "AUDIT_KEY", "METRICS_TOKEN"])
 def test_the_other_keys_have_32_bytes_at_least(name: str) -> None:
-    assert refusal(**{name: "k" * 31}) == f"{name} is shorter than 32 bytes"
+    assert refusal(**{name: "k" * 31}).startswith(f"{name} is shorter than 32 bytes")
     read(**{name: "k" * 32})
 
 

@@ -128,6 +128,7 @@ def test_a_redis_url_that_is_not_redis_is_refused(url: str) -> None:
 def test_a_malformed_url_has_one_problem_only() -> None:
     """What would be wrong with its options does not matter."""
     assert len(list(database_url.problems("localhost?sslmode=always"))) == 1
+    assert len(list(database_url.problems_of_replica("localhost,other"))) == 1
     assert len(list(redis_url.problems("localhost:6379"))) == 1
 
 

@@ -192,6 +192,27 @@ def test_a_redis_that_disconnects_during_the_handshake_is_away(run: Callable[[An
     run(ask())
 
 
+def test_a_redis_whose_handshake_is_of_another_kind_is_away() -> None:
+    """What is no map, where one with the version of the protocol must come."""
+
+    async def say_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while await reader.read(1000):
+                writer.write(b":1\r\n")
+
+    async def ask() -> None:
+        server = await asyncio.start_server(say_one, "127.0.0.1", 0)
+        async with (
+            server,
+            connected(f"redis://:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}") as store,
+        ):
+            store.pipeline.abandon()  # there is nothing to give up yet
+            with pytest.raises(redis.ConnectionError, match="No handshake of a Redis"):
+                await store.pipeline.connect()
+
+    asyncio.run(ask())
+
+
 def test_a_changed_redis_password_is_an_error_at_the_next_connection(valkey: str) -> None:
     """The open connection goes on. A new one is refused, and that is not BusyError."""
 

@@ -85,6 +85,17 @@ def test_background_work_makes_no_traces(spans: InMemorySpanExporter, service: S
     assert all(span.parent or span.kind is SpanKind.SERVER for span in spans.get_finished_spans())
 
 
+def test_the_request_of_an_answer_that_is_a_failure_is_marked(
+    service: Service, spans: InMemorySpanExporter
+) -> None:
+    service.server.lifespan.state["draining"] = True
+    try:
+        assert httpx.get(f"{service.url}/health/ready").status_code == 503
+    finally:
+        del service.server.lifespan.state["draining"]
+    assert request_span(spans, "checkReadiness").status.status_code is StatusCode.ERROR
+
+
 def test_what_no_operation_answers_is_traced_too(service: Service, spans: InMemorySpanExporter) -> None:
     httpx.get(f"{service.url}/api/{SECRET}")
     assert request_span(spans, "unknown_path").status.status_code is StatusCode.UNSET
