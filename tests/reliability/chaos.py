@@ -74,8 +74,8 @@ def site(seed: int, minutes: float) -> Iterator[Site]:
         settings = settings_for(postgres, valkey, line.relay.port, minutes)
         instances = [Instance(folder, each, workers) for each, workers in zip(settings, (2, 1), strict=True)]
         for instance in instances:
-            instance.start()
             cleanup.callback(instance.kill)
+            instance.start()
         yield Site(postgres, valkey, instances, line, Random(seed))  # noqa: S311  # to be repeated
 
 
@@ -144,7 +144,7 @@ def report(crowd: Crowd, misfortune: Misfortune, held: float, growth: list[Growt
         ("failed, all within the windows", ", ".join(f"{n} {why}" for why, n in failed.items()) or "none"),
         ("rows made and acknowledged; lost", f"{acknowledged:,}; {lost}"),
         ("events that the trail must have", f"{sum(map(len, memory.audited.values())):,}"),
-        *((f"{n} x {name.replace('_', ' ')}", describe_failures(memory, misfortune, name))
+        *((f"{n} x {name}", describe_failures(memory, misfortune, name))
           for name, n in sorted(misfortune.survived.items())),
         *((grown.what, f"{grown.before:.0f}, then {grown.last:.0f}") for grown in growth),
     ]  # fmt: skip

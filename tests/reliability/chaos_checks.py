@@ -8,13 +8,12 @@ import asyncpg
 from api.commands.maintenance import compare_counters, verify_seals
 from persistence.audit_chain import Key
 from tests.reliability.chaos_clients import Failed, Memory
-from tests.reliability.chaos_faults import Misfortune
+from tests.reliability.chaos_faults import ROLLING_RESTART, Misfortune
 from tests.reliability.chaos_requests import EXPECTED
 from tests.support.conformance import CONTRACT
 from tests.support.running import wait_until
 from tests.support.service import KEY, Backend
 
-HARMLESS = "rolling_restart"  # in which nothing may fail
 SHOWN = 5  # of the things that are wrong in one way
 OVERLAPS = """
     SELECT count(*) AS n FROM (
@@ -47,9 +46,9 @@ def problems_of_answers(memory: Memory, misfortune: Misfortune) -> Iterator[str]
     if outside:
         yield f"{len(outside)} requests failed outside the windows of faults: {outside[:SHOWN]}"
     others = [each for each in memory.failed if not each.operation.startswith("checkReadiness")]  # its answer
-    restarted = [each for each in others if HARMLESS in faults_at(misfortune, each)]
+    restarted = [each for each in others if ROLLING_RESTART in faults_at(misfortune, each)]
     if restarted:
-        yield f"{len(restarted)} requests failed in a {HARMLESS}: {restarted[:SHOWN]}"
+        yield f"{len(restarted)} requests failed in a {ROLLING_RESTART}: {restarted[:SHOWN]}"
     unclean = [each for each in memory.failed if each.detail]
     if unclean:
         yield f"{len(unclean)} answers were no clean 503: {unclean[:SHOWN]}"

@@ -4,9 +4,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -20,6 +21,12 @@ from tests.support.running import Running, free_port, started
 HEALING_SECONDS = 5  # until all is served again, once a fault is over
 SLACK = 3  # times a bound, on a machine that does something else as well
 CALM_SECONDS = (5.0, 10.0)  # between two windows
+ROLLING_RESTART = "rolling restart"  # in which nothing may fail
+
+
+class Fault(NamedTuple):
+    name: str
+    strike: Callable[[], None]
 
 
 class Window(NamedTuple):
@@ -62,7 +69,7 @@ class Instance:
         self.cleanup.close()
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, AttributeError):  # it has ended, or was never started
             os.killpg(self.running.process.pid, signal.SIGKILL)
         self.cleanup.close()
 
@@ -90,72 +97,60 @@ class Site:
     def moment(self) -> None:
         time.sleep(self.chance.uniform(1.0, 4.0))
 
-    @contextmanager
-    def paused(self, server: Server) -> Iterator[None]:
+    def kill(self, victim: Server | Instance) -> None:
+        victim.kill()
+        self.moment()
+        victim.start()
+
+    def hang(self, server: Server) -> None:
         server.pause()
-        yield
+        self.moment()
         server.resume()
 
-    def redis_killed(self) -> None:
-        self.valkey.kill()
-        self.moment()
-        self.valkey.start()
+    def kill_instance(self) -> None:
+        self.kill(self.chance.choice(self.instances))
 
-    def redis_hangs(self) -> None:
-        with self.paused(self.valkey):
-            self.moment()
-
-    def redis_restarted(self) -> None:
-        self.valkey.stop()
-        self.valkey.start()
-
-    def postgresql_killed(self) -> None:
-        self.postgres.kill()
-        self.moment()
-        self.postgres.start()
-
-    def postgresql_hangs(self) -> None:
-        with self.paused(self.postgres):
-            self.moment()
-
-    def postgresql_restarted(self) -> None:
-        self.postgres.stop()
-        self.postgres.start()
-
-    def instance_killed(self) -> None:
-        instance = self.chance.choice(self.instances)
-        instance.kill()
-        self.moment()
-        instance.start()
-
-    def worker_killed(self) -> None:
+    def kill_worker(self) -> None:
         self.instances[0].kill_worker(self.chance)
         self.moment()
         self.instances[0].running.wait_until_ready()
 
-    def rolling_restart(self) -> None:
+    def restart_in_turns(self) -> None:
         for instance in self.instances:
-            instance.stop()
-            instance.start()
+            restart(instance)
 
-    def line_cut(self) -> None:
+    def cut_line(self) -> None:
         self.line.do(lambda relay: relay.cut())
 
-    def line_slow(self) -> None:
+    def slow_line(self) -> None:
         self.line.do(lambda relay: setattr(relay, "delay", 0.2))
         self.moment()
         self.line.do(lambda relay: setattr(relay, "delay", 0.0))
 
-    def faults(self, *, of_the_service: bool) -> list[Callable[[], None]]:
+    def faults_of(self, name: str, server: Server) -> list[Fault]:
+        return [
+            Fault(f"{name} killed", partial(self.kill, server)),
+            Fault(f"{name} hangs", partial(self.hang, server)),
+            Fault(f"{name} restarted", partial(restart, server)),
+        ]
+
+    def faults(self, *, of_the_service: bool) -> list[Fault]:
         """In an order that chance decides. `of_the_service`: those of its own processes, too."""
-        found = [
-            self.postgresql_killed, self.postgresql_hangs, self.postgresql_restarted, self.line_cut,
-            self.line_slow, self.redis_killed, self.redis_hangs, self.redis_restarted,
-        ]  # fmt: skip
+        lines = [Fault("line cut", self.cut_line), Fault("line slow", self.slow_line)]
+        found = [*self.faults_of("PostgreSQL", self.postgres), *lines, *self.faults_of("Redis", self.valkey)]
         if of_the_service:
-            found += [self.worker_killed, self.instance_killed, self.rolling_restart]
+            found += [
+                Fault("worker killed", self.kill_worker),
+                Fault("instance killed", self.kill_instance),
+                Fault(ROLLING_RESTART, self.restart_in_turns),
+            ]
         self.chance.shuffle(found)
         return found
+
+
+def restart(what: Server | Instance) -> None:
+    what.stop()
+    what.start()
 
 
 @dataclass
@@ -182,14 +177,14 @@ class Misfortune:
                 waiting = self.site.faults(of_the_service=is_first_third)
             self.strike(waiting.pop())
 
-    def strike(self, fault: Callable[[], None]) -> None:
-        name, begins = fault.__name__, time.monotonic()
-        self.say(name.replace("_", " "))
-        fault()
+    def strike(self, fault: Fault) -> None:
+        begins = time.monotonic()
+        self.say(fault.name)
+        fault.strike()
         over = time.monotonic()
-        window = Window(name, begins, over, over + SLACK * HEALING_SECONDS)
+        window = Window(fault.name, begins, over, over + SLACK * HEALING_SECONDS)
         self.windows.append(window)
-        self.survived[name] += 1
+        self.survived[fault.name] += 1
         time.sleep(max(0.0, window.ends - time.monotonic()))
 
     def touched(self, began: float, ended: float) -> list[Window]:
