@@ -27,7 +27,7 @@ def require_only_reads(clinic: Clinic, service: Running) -> None:
     doctor, staff = person(clinic, service, "doctor"), person(clinic, service, "staff")
     of_chart = f"/api/patients/{clinic.filled.patient_id}"
     for path in ("/api/users/me", "/api/doctors", "/api/clinic", "/api/dashboard/stats"):
-        assert doctor.get("/api/doctors").status_code == 200, path
+        assert doctor.get(path).status_code == 200, path
     refused: tuple[Callable[[], httpx.Response], ...] = (
         lambda: doctor.get(of_chart),
         lambda: doctor.get("/api/patients"),
