@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -121,7 +122,12 @@ def start_web_server(command: Sequence[str | Path], folder: Path, port: int) -> 
     log = folder / f"{port}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"PATH": path}, stdout=output, stderr=output
+            command,
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            stdout=output,
+            stderr=output,
+            process_group=0,
         )
     try:
         deadline = time.monotonic() + 60
@@ -135,7 +141,7 @@ def start_web_server(command: Sequence[str | Path], folder: Path, port: int) -> 
                 time.sleep(0.1)
         yield f"http://localhost:{port}"
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # Node is the child of a script, which passes no signal on
         process.wait(30)
 
 
