@@ -191,14 +191,21 @@ class LoginAttempts:
             email_limit=self.limit,
             address_limit=self.limit_of_address,
         )
+        try:
+            return await self.try_to_take(attempt, limits)
+        except BaseException:  # PostgreSQL may have counted it all the same
+            self.owed.append(attempt)
+            raise
+
+    async def try_to_take(self, attempt: Attempt, limits: Taken) -> Attempt:
         counters = TAKE.rows(await self.reader.once(TAKE, limits, alive=True))
-        if len(counters) == len(keys):
+        if len(counters) == len(attempt.keys):
             return self.counted(attempt, counters[0].taken, counters[0].left_ms)
         if counters:
             deciding = (await self.end(attempt, GIVE_BACK))[-1]
         else:
-            deciding = (await self.reader.rows(LOOK, OfEmail(email=digest_of(keys[0]))))[0]
-            await self.copy(keys[:1], [deciding])
+            deciding = (await self.reader.rows(LOOK, OfEmail(email=limits["email"])))[0]
+            await self.copy(attempt.keys[:1], [deciding])
         return self.counted(attempt, self.limit + 1, deciding.left_ms)
 
     async def keep(self, attempt: Attempt) -> None:

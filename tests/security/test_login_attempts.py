@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import pytest
 
 from persistence.login_attempts import LoginAttempts
@@ -25,6 +27,7 @@ from tests.support.login_counters import (
     pending,
     unlock,
 )
+from tests.support.relay import relayed
 from tests.support.service import Backend, Service
 from tests.support.statements import run_sql
 
@@ -185,6 +188,33 @@ def test_a_login_attempt_is_given_back_once_postgresql_is_there_again(servers: B
             assert await asyncio.to_thread(pending, own) == len(counted.owed) == 0
 
     asyncio.run(run())
+
+
+def test_an_attempt_whose_count_is_not_heard_of_is_given_back(backend: Backend) -> None:
+    """contract, accounts: "An attempt that ends in 5xx, for whatever reason, is given back": PostgreSQL has
+    counted it, and the line was cut before it could say so."""
+    nobody = email("nobody")
+
+    async def run() -> None:
+        parts = urlsplit(backend.database_url)
+        async with relayed(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432") as relay:
+            far = Backend(f"postgresql://postgres@127.0.0.1:{relay.port}{parts.path}", backend.redis_url)
+            async with counting(far) as counted:
+                await counted.give_back(await counted.take(nobody, "192.0.2.6"))
+                relay.hold()
+                taking = asyncio.create_task(counted.take(nobody, "192.0.2.6"))
+                await relay.until_held(1)
+                relay.cut()
+                with pytest.raises((OSError, asyncpg.PostgresError)):
+                    await taking
+                assert await asyncio.to_thread(pending, backend) == before + 2
+                await counted.tidy()
+                assert not counted.owed
+
+    before = pending(backend)
+    asyncio.run(run())
+    assert pending(backend) == before
+    assert failures(backend, nobody) == 0
 
 
 def test_rows_of_login_attempts_go_a_minute_after_their_window(backend: Backend) -> None:
