@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from redis import Redis
@@ -68,7 +69,8 @@ class Outage:
     async def watch(self) -> None:
         while self.is_on:
             await asyncio.sleep(RETRY_SECONDS)
-            self.is_on = not await self.is_working()
+            with suppress(Exception):  # whatever it is, Redis does not work
+                self.is_on = not await self.is_working()
         log.warning("Redis answers again")
 
     async def close(self) -> None:

@@ -8,8 +8,9 @@ import pytest
 import redis
 from redis.exceptions import InvalidResponse
 
+from security import availability
 from security.admission import Admission, Count
-from security.availability import UNAVAILABLE, is_answering
+from security.availability import UNAVAILABLE, Outage, is_answering
 from security.counters import CounterStore, session_key
 from security.fences import Fences
 from security.pipeline import MAX_IN_FLIGHT
@@ -118,5 +119,28 @@ def test_only_the_first_who_finds_redis_away_begins_the_outage() -> None:
             assert store.outage.watching is watching
             await asyncio.sleep(1.2)  # it asks, and goes on
             assert store.outage.is_on
+
+    asyncio.run(run())
+
+
+def test_an_outage_ends_although_the_question_failed_in_a_way_that_nobody_foresaw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the process would count for itself until it is started again."""
+    monkeypatch.setattr(availability, "RETRY_SECONDS", 0.01)
+    answers = iter([None, False, True])
+
+    async def is_working() -> bool:
+        answer = next(answers)
+        if answer is None:
+            raise RuntimeError
+        return answer
+
+    async def run() -> None:
+        outage = Outage(is_working)
+        outage.begin(OSError())
+        assert outage.watching
+        await outage.watching
+        assert not outage.is_on
 
     asyncio.run(run())
