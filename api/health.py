@@ -18,6 +18,7 @@ from api.http.requests import DRAINING, StrictRequest
 from persistence.backup.proofs import ProvenBackup
 from persistence.fitness import is_read_only, tables_problem
 from persistence.postgres.database import Database, Reader
+from persistence.postgres.replica import Replica
 from security.availability import UNAVAILABLE, BusyError
 from security.counters import CounterStore
 from security.redis_check import require_working_redis
@@ -50,7 +51,7 @@ class Readiness(Output):
 async def find_redis_away(request: StrictRequest) -> Degradation | None:
     try:
         async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
-            await require_working_redis(request.service(CounterStore))
+            await require_working_redis(request.service(CounterStore), fenced=request.has_service(Replica))
     except (*UNAVAILABLE, BusyError):
         return Degradation.REDIS_AWAY
     return None

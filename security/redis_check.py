@@ -7,6 +7,8 @@ from uuid import UUID
 from redis.exceptions import AuthenticationError, ClusterDownError, RedisError, ResponseError
 
 from security.counters import NOBODY, TOMBSTONE, AttemptCount, CounterStore, session_key
+from security.fences import Fences
+from security.scripts import SETTLE_WRITE
 
 MIN_VERSION = (6, 2)
 NO_SESSION = UUID(int=0)
@@ -27,11 +29,15 @@ ADVICE = {
 }
 
 
-async def require_working_redis(store: CounterStore) -> None:
+async def require_working_redis(store: CounterStore, *, fenced: bool = False) -> None:
     """Run every script and command that requests run, on keys of no account, which expire within a minute.
-    Raises what security.availability.UNAVAILABLE lists, or BusyError."""
-    await store.remember_session(REQUEST_KEYS, 1000, TOMBSTONE, 1000)
-    await store.look_up_session(REQUEST_KEYS, 1000)
+    `fenced`: those of requests where there is a replica. Raises what security.availability.UNAVAILABLE lists,
+    or BusyError."""
+    passage = Fences(store).passage("nobody", writes=True, changes_access=False) if fenced else None
+    await store.remember_session(REQUEST_KEYS, 1000, TOMBSTONE, 1000, passage)
+    await store.look_up_session(REQUEST_KEYS, 1000, passage)
+    if passage:
+        await store.run_script(SETTLE_WRITE, passage.keys[:1], passage.note, 0, 1000)
     await store.count_request(REQUEST_KEYS[-1], 1000)
     await store.copy_attempts([AttemptCount("login:attempts:nobody", 1, 0, 1000, time_ns() // 1000)])
     await store.write_tombstone(NO_SESSION, 1)

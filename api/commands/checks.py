@@ -40,15 +40,13 @@ async def find_problem(settings: Settings, workers: int = 1) -> str | None:
             or await find_password_problem(database.reader)
         )
 
-    return await first_problem(
-        ask_database(settings.database_url, find), find_redis_problem(settings.redis_url)
-    )
+    return await first_problem(ask_database(settings.database_url, find), find_redis_problem(settings))
 
 
 async def find_problem_before_migration(settings: Settings) -> str | None:
     """The same where the tables need not be there yet. Raises UnreachableError."""
     return await first_problem(
-        ask_database(settings.database_url, find_server_problem), find_redis_problem(settings.redis_url)
+        ask_database(settings.database_url, find_server_problem), find_redis_problem(settings)
     )
 
 
@@ -95,14 +93,14 @@ async def find_server_problem(database: Database, workers: int = 1) -> str | Non
         return await fitness.connections_problem(transaction, workers * database.connections)
 
 
-async def find_redis_problem(url: str) -> str | None:
+async def find_redis_problem(settings: Settings) -> str | None:
     """Raises UnreachableError."""
-    store = CounterStore.connect(url)
+    store = CounterStore.connect(settings.redis_url)
     try:
         async with store:
             problem, warning = await inspect_server(store)
             if problem is None:
-                await require_working_redis(store)
+                await require_working_redis(store, fenced=bool(settings.database_read_url))
     except (*UNAVAILABLE, BusyError) as error:
         problem, warning = explain_lasting_error(error), None
         if problem is None:

@@ -78,6 +78,10 @@ class StrictRequest(Request[Caller, Admitted, State]):
         services: Services = self.app.state.services
         return services[kind]
 
+    def has_service(self, kind: type[object]) -> bool:
+        services: Services = self.app.state.services
+        return kind in services.by_kind
+
     def set_caller(self, caller: Caller | None, *, checked_at: float = inf) -> None:
         """From now on the request is `caller`'s. `checked_at`: when their session was looked up, in seconds
         of the monotonic clock; by default it is not looked up again."""

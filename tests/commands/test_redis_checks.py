@@ -74,6 +74,25 @@ def test_a_redis_that_lacks_what_the_service_needs_is_refused(
     assert find_problem_of(backend) == ""
 
 
+@pytest.mark.slow
+def test_a_redis_that_lacks_what_a_replica_takes_is_refused(servers: Backend, own_valkey: str) -> None:
+    """The scripts of its fences are others: each request would count Redis as away, and then not."""
+    backend = Backend(servers.database_url, own_valkey)
+    nowhere = f"postgresql://postgres@127.0.0.1:{free_port()}/medisecure"
+    with backend.redis as server:
+        for command in ("zadd", "zcount", "zrem", "time"):
+            configure(server, f"ACL SETUSER default -{command}")
+            try:
+                assert find_problem_of(backend) == ""
+                refused = find_problem_of(backend, database_read_url=nowhere)
+                assert "let the user run all that scripts run" in refused
+                with Service(backend, backend.settings(database_read_url=nowhere)) as service:
+                    assert service.browser().get("/health/ready").json()["degraded"] == ["redis_away"]
+            finally:
+                configure(server, f"ACL SETUSER default +{command}")
+        assert find_problem_of(backend, database_read_url=nowhere) == ""
+
+
 def test_serve_asks_for_the_password_that_redis_wants(servers: Backend, own_valkey: str) -> None:
     path = own_valkey.removeprefix("unix://")
     with redis.Redis.from_url(own_valkey) as server:
