@@ -5,7 +5,7 @@ from ssl import SSLCertVerificationError, SSLEOFError, SSLError, SSLZeroReturnEr
 
 import asyncpg
 
-from persistence.postgres.database_url import each_host
+from persistence.postgres.database_url import each_host, wanted_of
 from persistence.postgres.deadline import seconds_for, seconds_left
 from persistence.postgres.failures import is_temporary, reason_of
 
@@ -14,13 +14,20 @@ from persistence.postgres.failures import is_temporary, reason_of
 MAX_CONNECT_SECONDS = 5.0  # for all hosts of a URL together
 SESSION_SETTINGS = "SET default_transaction_isolation = 'read committed'; SET jit = off"
 
-# It is gone, silent, starting, full, or not what target_session_attrs asks for.
+# It is gone, silent, starting, full, not what target_session_attrs asks for, or a pooler whose server is so.
 NEXT_HOST_MAY_DO = (
     OSError,
     asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.TargetServerAttributeNotMatched,
 )
+# What target_session_attrs asks for, by its value.
+IS_WANTED = {
+    "read-write": "current_setting('transaction_read_only') = 'off'",
+    "primary": "NOT pg_is_in_recovery()",
+    "any": "",
+}
 
 
 class NoConnectionError(ConnectionError):
@@ -40,7 +47,7 @@ class Connector:
 
     Of several hosts, the one that gave the last connection is asked first, and none may take the time of the
     others: one that has lost its power, or hangs, does not answer at all. (asyncpg itself tries them in the
-    order of the URL, within one time-out.)
+    order of the URL, within one time-out, and believes what a pooler has heard of its server long ago.)
 
     Behind PgBouncer in transaction mode, each transaction may run on another connection of the server, where
     a named prepared statement is missing, or is another client's. So statements are unnamed there and not
@@ -50,7 +57,9 @@ class Connector:
     def __init__(self, url: str, command_timeout: float | None) -> None:
         """`command_timeout`: seconds that one statement may take, or None for work that may take as long as
         it needs; TimeoutError after that."""
-        self.hosts = each_host(url.replace("postgresql+asyncpg://", "postgresql://", 1))
+        url = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+        self.hosts = each_host(url)
+        self.is_wanted = IS_WANTED[wanted_of(url)] if len(self.hosts) > 1 else ""
         self.command_timeout = command_timeout
         self.is_pooled: bool | None = None  # not known before the first connection
 
@@ -76,31 +85,36 @@ class Connector:
             raise NoConnectionError("it does not speak TLS, which sslmode asks for", lasting=True) from error
 
     async def ready(self) -> asyncpg.Connection:
-        is_direct_so_far = not self.is_pooled  # another connection may find out while this one is opened
-        connection = await self.open()
-        try:
-            if is_direct_so_far and not await is_direct(connection):
-                self.is_pooled = True
-                await connection.close()
-                return await self.open()
-            self.is_pooled = bool(self.is_pooled)
-            if is_direct_so_far:  # a pooler's session is shared with other clients
-                await connection.execute(SESSION_SETTINGS, timeout=seconds_left())
-        except BaseException:  # otherwise the server would keep the connection
-            connection.terminate()
-            raise
-        return connection
-
-    async def open(self) -> asyncpg.Connection:
         hosts = list(self.hosts)
         seconds = seconds_for(MAX_CONNECT_SECONDS) / len(hosts)
         for host in hosts[:-1]:
             with suppress(*NEXT_HOST_MAY_DO):
-                return await self.open_at(host, seconds)
-        return await self.open_at(hosts[-1], seconds)
+                return await self.ready_at(host, seconds)
+        return await self.ready_at(hosts[-1], seconds)
 
-    async def open_at(self, host: str, seconds: float) -> asyncpg.Connection:
-        connection = await asyncpg.connect(
+    async def ready_at(self, host: str, seconds: float) -> asyncpg.Connection:
+        is_direct_so_far = not self.is_pooled  # another connection may find out while this one is opened
+        connection = await self.open(host, seconds)
+        patience = seconds if len(self.hosts) > 1 else seconds_left()
+        try:
+            if is_direct_so_far and not await is_direct(connection, patience):
+                self.is_pooled = True
+                await connection.close()
+                connection = await self.open(host, seconds)
+            elif is_direct_so_far:  # a pooler's session is shared with other clients
+                self.is_pooled = bool(self.is_pooled)
+                await connection.execute(SESSION_SETTINGS, timeout=patience)
+            if self.is_wanted and not await holds(connection, self.is_wanted, patience):
+                raise asyncpg.TargetServerAttributeNotMatched(host)
+        except BaseException:  # otherwise the server would keep the connection
+            connection.terminate()
+            raise
+        self.hosts.remove(host)
+        self.hosts.insert(0, host)
+        return connection
+
+    async def open(self, host: str, seconds: float) -> asyncpg.Connection:
+        return await asyncpg.connect(
             host,
             timeout=seconds,
             command_timeout=self.command_timeout,
@@ -108,13 +122,13 @@ class Connector:
             max_cached_statement_lifetime=0,  # for as long as the connection is open
             server_settings={"application_name": "medisecure", "timezone": "UTC"},
         )
-        self.hosts.remove(host)
-        self.hosts.insert(0, host)
-        return connection
 
 
-async def is_direct(connection: asyncpg.Connection) -> bool:
+async def is_direct(connection: asyncpg.Connection, seconds: float | None) -> bool:
     """Whether the process that the greeting named is the one that answers. A pooler names one of its own."""
-    question = f"SELECT WHERE pg_backend_pid() = {int(connection.get_server_pid())}"
-    answered = await connection.execute(question, timeout=seconds_left())
-    return bool(answered == "SELECT 1")
+    return await holds(connection, f"pg_backend_pid() = {int(connection.get_server_pid())}", seconds)
+
+
+async def holds(connection: asyncpg.Connection, condition: str, seconds: float | None) -> bool:
+    """Asked without a prepared statement, which a pooler may not know."""
+    return bool(await connection.execute(f"SELECT WHERE {condition}", timeout=seconds) == "SELECT 1")

@@ -13,6 +13,7 @@ CHOICES = {
     "client_encoding": {"UTF8", "utf8", "UTF-8", "utf-8"},  # any other has no place for every name
 }
 CHOICES_OF_REPLICA = CHOICES | {"target_session_attrs": {"any", "standby", "prefer-standby"}}
+IN_ORDER = {"any", "primary", "read-write"}  # of target_session_attrs; the others have all hosts looked at
 FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 
 
@@ -68,19 +69,26 @@ def is_place(text: str) -> bool:
     return place is not None and (place["port"] is None or is_port(place["port"]))
 
 
+def wanted_of(url: str) -> str:
+    """Which of several hosts is meant. Where it does not say so, the one that takes writes: a service that
+    got to a standby, while the primary was away for a moment, would stay there."""
+    return dict(parse_qsl(urlsplit(url).query)).get("target_session_attrs", "read-write")
+
+
 def each_host(url: str) -> list[str]:
-    """A URL for each of its hosts, in its order. One URL where their order is not what counts, and where the
-    driver has to say that the ports are wrong."""
+    """A URL for each of its hosts, in its order, whichever is wanted. One URL where their order is not what
+    counts, and where the driver has to say that the ports are wrong."""
     parts = urlsplit(url)
     login, at, places = parts.netloc.rpartition("@")
     options = dict(parse_qsl(parts.query))
     hosts = (places or options.get("host", "")).split(",")
     ports = options.get("port", "").split(",")
-    if options.get("target_session_attrs") == "prefer-standby" or len(ports) not in {1, len(hosts)}:
+    if wanted_of(url) not in IN_ORDER or len(ports) not in {1, len(hosts)}:
         return [url]
     if len(ports) == 1:
         ports *= len(hosts)
     found = []
+    options["target_session_attrs"] = "any"
     for host, port in zip(hosts, ports, strict=True):
         own = options | ({"port": port} if port else {}) | ({} if places else {"host": host})
         netloc = f"{login}{at}{host}" if places else parts.netloc

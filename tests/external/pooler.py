@@ -14,7 +14,7 @@ from tests.external.running import SHUTDOWN_SECONDS, STARTUP_SECONDS, free_port
 
 CONFIGURATION = """
 [databases]
-* = host={host} port=5432 user=postgres
+* = host={host} port={server} user=postgres
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -39,14 +39,13 @@ def start_pgbouncer(
     if program is None:
         raise RuntimeError("PgBouncer is missing; on Debian `apt-get install pgbouncer` brings it")
     parts, port = urlsplit(database_url), free_port()
-    host = parse_qs(parts.query)["host"][0]
-    owner = Path(host).owner()
+    host = parse_qs(parts.query).get("host", [parts.hostname or ""])[0]
+    owner = Path(host).owner() if host.startswith("/") else "nobody"
     account = f"user = {owner}" if os.geteuid() == 0 else ""  # PgBouncer refuses to run as root
     file = folder / "pgbouncer.ini"
     lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
-    file.write_text(
-        CONFIGURATION.format(host=host, port=port, mode=mode, size=size, account=account, settings=lines)
-    )
+    place = {"host": host, "server": parts.port or 5432, "port": port}
+    file.write_text(CONFIGURATION.format(**place, mode=mode, size=size, account=account, settings=lines))
     with (folder / "pgbouncer.log").open("w") as log:
         process = subprocess.Popen([program, file], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

@@ -219,8 +219,8 @@ def test_setting_of_pgbouncer_that_is_in_the_way_is_named(
 
 def test_connection_opened_while_another_finds_the_pooler_works(clinic: Clinic) -> None:
     class Overtaken(Connector):
-        async def open(self) -> asyncpg.Connection:
-            connection = await super().open()
+        async def open(self, host: str, seconds: float) -> asyncpg.Connection:
+            connection = await super().open(host, seconds)
             self.is_pooled = True
             return connection
 

@@ -10,6 +10,8 @@ from persistence.postgres.connector import Connector, NoConnectionError
 from persistence.postgres.database_url import each_host
 from tests.support.service import Backend
 
+ANY = "target_session_attrs=any"  # which one is wanted, the connector asks itself
+
 
 @pytest.mark.parametrize(
     ("url", "hosts"),
@@ -17,11 +19,11 @@ from tests.support.service import Backend
         ("postgresql://u:p%40@a/db", ["postgresql://u:p%40@a/db"]),
         (
             "postgresql://u:p%40@a:1,[::1]:2/db?sslmode=require",
-            ["postgresql://u:p%40@a:1/db?sslmode=require", "postgresql://u:p%40@[::1]:2/db?sslmode=require"],
+            [f"postgresql://u:p%40@{host}/db?sslmode=require&{ANY}" for host in ("a:1", "[::1]:2")],
         ),
         (
-            "postgresql://u@/db?host=/a,/b&port=1,2",
-            ["postgresql://u@/db?host=%2Fa&port=1", "postgresql://u@/db?host=%2Fb&port=2"],
+            "postgresql://u@/db?host=/a,/b&port=1,2&target_session_attrs=read-write",
+            [f"postgresql://u@/db?host=%2F{host}&port={port}&{ANY}" for host, port in (("a", 1), ("b", 2))],
         ),
         ("postgresql://u@a,b/db?port=1,2,3", ["postgresql://u@a,b/db?port=1,2,3"]),  # which asyncpg refuses
         (
@@ -58,10 +60,39 @@ def test_a_host_that_says_nothing_leaves_time_for_the_next_which_is_asked_first_
     asyncio.run(main())
 
 
-def test_a_host_that_only_reads_is_not_taken_for_one_that_writes(servers: Backend) -> None:
+@pytest.fixture(scope="module")
+def reading(servers: Backend) -> str:
+    """The URL of a role for which the server only reads."""
     servers.sql("CREATE ROLE reading LOGIN")
     servers.sql("ALTER ROLE reading SET default_transaction_read_only = on")
-    url = servers.as_role("reading").database_url + "&target_session_attrs=read-write"
+    return servers.as_role("reading").database_url
+
+
+def test_a_host_that_only_reads_is_not_taken_for_one_that_writes(reading: str) -> None:
     with pytest.raises(NoConnectionError, match="target_session_attrs") as raised:
-        asyncio.run(Connector(url, None)())
+        asyncio.run(Connector(f"{reading}&target_session_attrs=read-write", None)())
     assert not raised.value.lasting
+
+
+@pytest.mark.parametrize(
+    ("options", "is_taken"),
+    [
+        ("", False),
+        ("&target_session_attrs=read-write", False),
+        ("&target_session_attrs=primary", True),
+        ("&target_session_attrs=any", True),
+    ],
+)
+def test_of_several_hosts_the_one_that_writes_is_wanted(reading: str, options: str, is_taken: bool) -> None:
+    """If the URL does not say otherwise; a standby would be kept for ever."""
+    start, folder = reading.split("?host=")
+
+    async def main() -> None:
+        connection = await Connector(f"{start}?host={folder},{folder}{options}", None)()
+        await connection.close()
+
+    if is_taken:
+        asyncio.run(main())
+    else:
+        with pytest.raises(NoConnectionError, match="target_session_attrs"):
+            asyncio.run(main())

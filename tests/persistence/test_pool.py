@@ -148,8 +148,8 @@ def test_who_leaves_while_a_connection_is_opened_leaves_none_behind(backend: Bac
     class Leaving(Connector):
         made: Any = None
 
-        async def open(self) -> Any:
-            self.made = await super().open()
+        async def open(self, host: str, seconds: float) -> Any:
+            self.made = await super().open(host, seconds)
             taking.cancel()
             return self.made
 
