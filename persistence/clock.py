@@ -13,7 +13,7 @@ from persistence.postgres.statements import NOTHING, Nothing, Query
 
 TOLERATED_SECONDS = 5.0  # that this machine's clock may differ and still be taken as it is
 MAX_ANSWER_SECONDS = 2.0  # an answer that took longer tells too little
-INTERVAL_SECONDS = 60.0
+INTERVAL_SECONDS = 10.0
 log = logging.getLogger("medisecure.clock")
 
 
