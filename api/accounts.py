@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
-from api.http.fields import TEXT, Email, Id, Instant, Name, Output, Phone
+from api.http.fields import MAX_EMAIL_LENGTH, TEXT, Email, Id, Instant, Name, Output, Phone
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, Rule, StrictRequest
 from api.http.structs import struct_of
@@ -19,7 +19,7 @@ from persistence import sessions
 from persistence.models import AccountStatus
 from persistence.postgres.database import Transaction
 from persistence.sessions import RefreshRow
-from persistence.users import HolderRow, UserRow
+from persistence.users import HolderRow, UserChanges, UserRow, normal_email
 from security.admission import Admission
 from security.cookies import access_cookie, refresh_cookie
 from security.passwords import MAX_BYTES, Passwords, Weakness
@@ -92,6 +92,13 @@ def with_fields_of_role(user: U) -> U:
     return user
 
 
+def clear_fields_not_of_role(changed: UserChanges) -> None:
+    """With a change of role, clear the fields that people of the new role do not have."""
+    if "role" in changed:
+        for name in FIELDS_NOT_OF_ROLE[changed["role"]]:
+            changed[name] = None
+
+
 def find_role_faults(role: Role | None, given: Given) -> Iterator[Fault]:
     """A fault for each field that is given and that people of this role do not have."""
     for name, owner, detail in (
@@ -100,6 +107,14 @@ def find_role_faults(role: Role | None, given: Given) -> Iterator[Fault]:
     ):
         if given.get(name) and role not in {owner, None}:
             yield field_fault(name, ErrorCode.NOT_OF_THIS_ROLE, detail)
+
+
+def require_short_email(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """An e-mail address fits in its bound in lower case too, where it may be longer: "İ" becomes two
+    letters."""
+    if len(normal_email(given.get("email", ""))) > MAX_EMAIL_LENGTH:
+        detail = f"must have at most {MAX_EMAIL_LENGTH} characters in lower case"
+        yield field_fault("email", ErrorCode.TOO_LONG, detail)
 
 
 def require_settable_password(name: str) -> Rule:

@@ -27,6 +27,7 @@ from api.doctors import DoctorController
 from api.downtime.notes import enter_notes_at_start
 from api.health import HealthController
 from api.http.auditing import record_refusal
+from api.http.conditional import MatchPolicy
 from api.http.cors import Origins
 from api.http.csrf import OriginCheckMiddleware
 from api.http.errors import handle_exception
@@ -230,7 +231,8 @@ def services_of(parts: Parts) -> Services:
     clinic, observer = parts.settings.clinic, parts.observer
     near = [parts.near.replica] if parts.near else []
     known = parts.store, parts.sessions, parts.passwords, parts.database, parts.proven_backup
-    return Services(*known, clinic, journal, observer, *near)
+    match_policy = MatchPolicy(parts.settings.require_if_match)
+    return Services(*known, match_policy, clinic, journal, observer, *near)
 
 
 @asynccontextmanager

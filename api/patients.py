@@ -23,7 +23,7 @@ from api.charts import (
 )
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
-from api.http.conditional import IF_MATCH, Tagged, require_unchanged
+from api.http.conditional import IF_MATCH_AS_REQUIRED, Tagged, require_unchanged
 from api.http.errors import Forbidden
 from api.http.fields import (
     MAX_PAGE_SIZE,
@@ -197,7 +197,7 @@ class PatientController(Controller):
         action=Action.PATIENT_UPDATE,
         guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)],
         rules=[require_not_in_future],
-        headers=IF_MATCH,
+        headers=IF_MATCH_AS_REQUIRED,
     )
     async def update_patient(
         self,

@@ -8,14 +8,22 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
-from api.accounts import AccountSummary, Label, find_role_faults, require_settable_password, summary_of
+from api.accounts import (
+    AccountSummary,
+    Label,
+    account_of,
+    find_role_faults,
+    require_settable_password,
+    require_short_email,
+    summary_of,
+)
 from api.http.auditing import record_write
-from api.http.fields import MAX_EMAIL_LENGTH, Input, Name, NewPassword, Phone, SentEmail, or_none
+from api.http.conditional import Tagged
+from api.http.fields import Input, Name, NewPassword, Phone, SentEmail, or_none
 from api.http.operation import post
-from api.http.problems import ErrorCode, Fault
+from api.http.problems import Fault
 from api.http.reauthorization import forget_ended_session
 from api.http.requests import Given, StrictRequest
-from api.http.violations import field_fault
 from persistence import users
 from persistence.audit import Action
 from persistence.models import AccountStatus
@@ -47,14 +55,6 @@ class RegistrationPolicy:
         return AccountStatus.ACTIVE if by_admin or role in self.auto_approved else AccountStatus.PENDING
 
 
-def require_short_email(given: Given, request: StrictRequest) -> Iterator[Fault]:
-    """An e-mail address fits in its bound in lower case too, where it may be longer: "İ" becomes two
-    letters."""
-    if len(users.normal_email(given.get("email", ""))) > MAX_EMAIL_LENGTH:
-        detail = f"must have at most {MAX_EMAIL_LENGTH} characters in lower case"
-        yield field_fault("email", ErrorCode.TOO_LONG, detail)
-
-
 def require_fields_of_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
     yield from find_role_faults(given.get("role"), given)
 
@@ -75,7 +75,7 @@ class RegistrationController(Controller):
         passwords: NamedDependency[Passwords],
         registration_policy: NamedDependency[RegistrationPolicy],
         transaction: NamedDependency[Transaction],
-    ) -> AccountSummary:
+    ) -> Tagged[AccountSummary]:
         """201 for every role, also where an administrator must approve the account before it may sign in."""
         hashed = await passwords.hash(data.password)
         await forget_ended_session(transaction, request)
@@ -91,4 +91,4 @@ class RegistrationController(Controller):
             status=registration_policy.status_of(data.role, request.caller),
         )
         record_write(transaction, request, target_id=user.id)
-        return summary_of(user)
+        return Tagged(summary_of(user), whole=account_of(user))

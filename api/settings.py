@@ -82,6 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     appointment_minutes: Minutes = 30
     consultation_fee: Fee = 150
     refuse_common_passwords: bool = False
+    require_if_match: bool = False
     security_contact: str = "mailto:security@medisecure.example"
     downtime_folder: str | None = None
     database_read_url: str | None = None

@@ -10,14 +10,15 @@ from litestar.params import FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from api.accounts import (
-    FIELDS_NOT_OF_ROLE,
     Account,
     Label,
     SessionService,
     User,
     account_of,
+    clear_fields_not_of_role,
     find_role_faults,
     require_settable_password,
+    require_short_email,
     user_of,
 )
 from api.http.auditing import record_read, record_write
@@ -37,6 +38,7 @@ from api.http.fields import (
     PathId,
     Phone,
     Search,
+    SentEmail,
     path_id,
 )
 from api.http.operation import get, patch, post
@@ -79,12 +81,16 @@ class PasswordReset(Input):
 class AccountUpdate(Input):
     status: AccountStatus | UnsetType = UNSET
     role: Role | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    email: SentEmail | UnsetType = UNSET
 
 
 WRONG_PASSWORD = "currentPassword: is not the current password"  # noqa: S105  # an error's detail
 NULLABLE_FIELDS = frozenset({"phone", "specialization", "department"})
 sent_fields_of_own = sent_fields_of(UserUpdate, users.UserChanges, NULLABLE_FIELDS)
 sent_fields = sent_fields_of(AccountUpdate, users.UserChanges)
+ADMITTING_FIELDS = frozenset({"status", "role"})  # which decide what the person may do
+SESSION_FIELDS = ADMITTING_FIELDS | {"email"}  # of which a session knows
 
 
 def require_fields_of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
@@ -95,16 +101,17 @@ def require_allowed_change(changed: users.UserChanges, *, last_admin: bool) -> N
     """Raise 400 where an account would be pending again, and where no administrator would be left."""
     if changed.get("status") is AccountStatus.PENDING:
         raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
-    if changed and last_admin:
+    if last_admin and ADMITTING_FIELDS & changed.keys():
         detail = "The last active administrator cannot be disabled or demoted"
         raise BadRequest(detail, ErrorCode.LAST_ADMIN)
 
 
-def clear_fields_not_of_role(changed: users.UserChanges) -> None:
-    """With a change of role, clear the fields that people of the new role do not have."""
-    if "role" in changed:
-        for name in FIELDS_NOT_OF_ROLE[changed["role"]]:
-            changed[name] = None
+def changes_to_store(data: AccountUpdate) -> users.UserChanges:
+    """The fields that were sent, as they are stored."""
+    sent = sent_fields(data)
+    if "email" in sent:
+        sent["email"] = users.normal_email(sent["email"])
+    return sent
 
 
 class UserController(Controller):
@@ -223,6 +230,7 @@ class UserController(Controller):
         action=Action.ACCOUNT_UPDATE,
         changes_access=True,
         guards=[requires(Role.ADMIN)],
+        rules=[require_short_email],
         headers=IF_MATCH,
     )
     async def update_user(
@@ -230,22 +238,27 @@ class UserController(Controller):
         id: PathId,
         data: JSONBody[AccountUpdate],
         request: StrictRequest,
+        attempts: NamedDependency[LoginAttempts],
         session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Account]:
-        """Approve, disable or move to another role; every session of the account ends with a change."""
-        user_id = path_id(id, "User")
-        last_admin = bool(sent_fields(data)) and await users.is_last_active_admin(transaction, user_id)
+        """Sessions end with a change of what they know of the account."""
+        # Longer than other handlers by what else must change with an e-mail or a role.
+        user_id, sent = path_id(id, "User"), changes_to_store(data)
+        may_end_sessions = bool(SESSION_FIELDS & sent.keys())
+        last_admin = may_end_sessions and await users.is_last_active_admin(transaction, user_id)
         current = await users.locked(transaction, user_id)
         await require_signed_in(transaction, request)
         if current is None:
             raise NotFoundException("User not found")
-        changed = changed_fields(sent_fields(data), current)
+        changed = changed_fields(sent, current)
         require_allowed_change(changed, last_admin=last_admin)
         clear_fields_not_of_role(changed)
+        row = await users.change(transaction, current, **changed)  # or 400: the e-mail is another account's
         require_unchanged(request, Tagged(account_of(current)))
-        row = await users.change(transaction, current, **changed)
-        if changed:
+        if "email" in changed:
+            await attempts.forgive(transaction, current.email, row.email)
+        if SESSION_FIELDS & changed.keys():
             await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
         return Tagged(account_of(row))

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from math import ceil
 from typing import NamedTuple, TypedDict
@@ -223,12 +224,13 @@ class LoginAttempts:
         """The attempt succeeded: the e-mail's count begins anew, and the address gets this attempt back."""
         await self.end_sometime(attempt, CLEAR)
 
-    async def forgive(self, transaction: Transaction, email: str) -> None:
-        """The account has a new password, if the transaction is stored, and the failed attempts were about
-        the old one."""
-        key = f"login:attempts:{email}"
-        counters = await transaction.rows(FORGET, OfEmail(email=digest_of(key)))
-        transaction.after_commit(lambda: self.copy([key], counters))
+    async def forgive(self, transaction: Transaction, *emails: str) -> None:
+        """An account has another password or e-mail, if the transaction is stored, and the failed attempts
+        were about the old one. In one order, so that two transactions cannot deadlock."""
+        for email in sorted(emails):
+            key = f"login:attempts:{email}"
+            counters = await transaction.rows(FORGET, OfEmail(email=digest_of(key)))
+            transaction.after_commit(partial(self.copy, [key], counters))
 
     async def end(self, attempt: Attempt, how: Query[OfAttempt, CounterRow]) -> list[CounterRow]:
         """The counters as they are then, the e-mail's first."""

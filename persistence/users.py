@@ -68,6 +68,7 @@ class NewUser(OptionalOfNewUser):
 
 
 class UserChanges(TypedDict, total=False):
+    email: str
     name: str
     role: Role
     phone: str | None

@@ -3,6 +3,7 @@ and what somebody else has changed meanwhile is not overwritten."""
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
 from types import MappingProxyType
@@ -39,16 +40,17 @@ def entity_tag(*parts: bytes) -> str:
 
 class Tagged(Generic[S_co]):
     """One object as an answer. Its entity tag changes with everything that the answer shows, and with
-    `unseen`."""
+    `unseen`. `whole`: the object, where the answer shows only a part of it."""
 
-    def __init__(self, shown: S_co, *unseen: bytes) -> None:
+    def __init__(self, shown: S_co, *unseen: bytes, whole: Struct | None = None) -> None:
         self.shown = shown
         self.unseen = unseen
+        self.whole = whole
 
     def encoded(self) -> tuple[bytes, str]:
-        """The JSON and its tag."""
+        """The JSON and the object's tag."""
         body = encode(self.shown)
-        return body, entity_tag(body, *self.unseen)
+        return body, entity_tag(body if self.whole is None else encode(self.whole), *self.unseen)
 
 
 def parse_entity_tags(field: str) -> frozenset[str] | None:
@@ -98,7 +100,24 @@ def find_match_faults(request: StrictRequest) -> Iterator[Fault]:
         yield Fault(parameter="If-Match", code=ErrorCode.BAD_FORMAT, detail="must be * or a list of ETags")
 
 
+@dataclass(frozen=True)
+class MatchPolicy:
+    """Whether a chart is changed only by those who say which one they have read."""
+
+    is_required: bool
+
+
+def find_required_match_faults(request: StrictRequest) -> Iterator[Fault]:
+    """A rule as the one above, and If-Match is there, if the clinic requires that."""
+    is_required = request.service(MatchPolicy).is_required
+    if is_required and combined_field(request, b"if-match") is None:
+        detail = "is required: the ETag with which this was read"
+        yield Fault(parameter="If-Match", code=ErrorCode.REQUIRED, detail=detail)
+    yield from find_match_faults(request)
+
+
 IF_MATCH = {"If-Match": find_match_faults}
+IF_MATCH_AS_REQUIRED = {"If-Match": find_required_match_faults}
 
 
 def is_cached(request: AnyRequest, tag: str) -> bool:

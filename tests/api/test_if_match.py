@@ -17,10 +17,11 @@ from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.handlers import handlers
 from tests.support.openapi import operations, parameters
-from tests.support.service import Service
+from tests.support.service import Backend, Service
 
 pytestmark = pytest.mark.slow
 
+PAGE = {"origin": "http://localhost:5173"}
 NO_HEADERS: dict[str, str] = {}
 HERE = {"detail": "If-None-Match: this is what is here"}
 STALE = {"detail": "If-Match: this has changed since it was read. Read it again."}
@@ -186,13 +187,19 @@ def test_a_rule_is_400_before_it_is_412(world: World) -> None:
     assert link.send('"other"', {"userId": linked.me()["id"]}).status_code == 400
     account = of_an_account(world)
     assert account.send('"other"', {"status": "pending"}).status_code == 400
+    assert account.send('"other"', {"email": linked.me()["email"]}).status_code == 400
     own = of_ones_own_account(world)
     assert own.send('"other"', {"department": "Surgery"}).status_code == 400
 
 
 @pytest.mark.parametrize(
     ("make", "field"),
-    [(of_a_chart, "allergies"), (of_an_appointment, "notes"), (of_ones_own_account, "phone")],
+    [
+        (of_a_chart, "allergies"),
+        (of_an_appointment, "notes"),
+        (of_ones_own_account, "phone"),
+        (of_an_account, "name"),
+    ],
 )
 def test_of_a_hundred_pairs_with_one_tag_one_write_each_succeeds(
     make: Make, field: str, world: World
@@ -210,6 +217,41 @@ def test_of_a_hundred_pairs_with_one_tag_one_write_each_succeeds(
             (first, won), (second, _) = sorted(pool.map(send, (tag, tag), (f"{number} a", f"{number} b")))
             assert (first, second) == (200, 412)
             assert write.object()[1][field] == won
+
+
+def test_pages_may_send_the_condition(world: World) -> None:
+    write = of_a_chart(world)
+    asked = {
+        "access-control-request-method": "PATCH",
+        "access-control-request-headers": "if-match,content-type",
+    }
+    preflight = write.browser.request("OPTIONS", write.path, headers={**PAGE, **asked})
+    assert preflight.status_code == 204
+    assert "if-match" in preflight.headers["access-control-allow-headers"].split(", ")
+    refused = write.send('"other"', headers=PAGE)
+    assert refused.status_code == 412
+    assert refused.headers["access-control-allow-origin"] == PAGE["origin"]
+    assert "ETag" in write.send("*", headers=PAGE).headers["access-control-expose-headers"].split(", ")
+
+
+def test_a_clinic_may_require_the_condition_for_charts(world: World, backend: Backend) -> None:
+    """Contract: "A clinic may have set that this takes no request without `If-Match`, which is 400 then"."""
+    detail = "is required: the ETag with which this was read"
+    fault = {"parameter": "If-Match", "code": "required", "detail": detail}
+    with Service(backend, backend.settings(require_if_match=True)) as strict:
+        for make in WRITES:
+            write = make(world)
+            write.browser = strict.browser(write.browser.cookies)
+            before = write.object()
+            answer = write.send(None, headers=PROBLEM)
+            if make is of_a_chart:
+                assert (answer.status_code, answer.json()["errors"]) == (400, [fault])
+                assert write.send(None, {}).status_code == 400
+                assert write.object() == before
+                assert write.send("other").status_code == 400
+                assert write.send(before[0]).status_code == 200
+            else:
+                assert answer.status_code == 200
 
 
 def test_the_contract_declares_if_match_and_412_where_the_code_judges_it(service: Service) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from security.roles import Role
 from tests.support.client import Browser
-from tests.support.factories import World, chart
+from tests.support.factories import World, chart, registration
 from tests.support.service import Backend
 
 pytestmark = pytest.mark.slow
@@ -149,6 +149,17 @@ def test_the_tag_of_an_account_changes_with_all_that_it_shows(world: World) -> N
         for body in ({"name": "Somebody Else"}, {field: "1"}, {field: None}):
             answer = require_new_tag(person, "/api/users/me", partial(person.patch, "/api/users/me", body))
             assert answer.headers["etag"] == tag_at(person, "/api/users/me")
+
+
+def test_registering_answers_the_tag_of_the_new_account(world: World, anonymous: Browser) -> None:
+    """Contract: "`ETag` is that of `GET /api/users/{id}`"."""
+    for browser in (world.admin, anonymous):
+        made = browser.post("/api/auth/register", registration(Role.DOCTOR))
+        path = f"/api/users/{made.json()['id']}"
+        assert made.headers["etag"] == tag_at(world.admin, path)
+        change = {"name": "Somebody Else"}
+        changed = world.admin.patch(path, change, headers={"if-match": made.headers["etag"]})
+        assert changed.headers["etag"] == tag_at(world.admin, path) != made.headers["etag"]
 
 
 def test_listed_pages_may_read_the_tag_of_an_object(world: World) -> None:

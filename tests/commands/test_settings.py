@@ -87,6 +87,7 @@ def test_three_settings_are_enough_and_the_others_have_defaults() -> None:
     assert settings.login_window_seconds == 900
     assert settings.auto_approve_roles == (Role.PATIENT,)
     assert settings.trusted_proxies == ()
+    assert settings.require_if_match is False
     assert settings.idle_lifetime is None
     assert (settings.keep_alive_seconds, settings.body_timeout_seconds, settings.drain_seconds) == (75, 30, 5)
     assert settings.clinic.timezone == ZoneInfo("UTC")
@@ -106,6 +107,7 @@ def test_every_setting_is_read() -> None:
         AUTO_APPROVE_ROLES="patient,staff",
         TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1, 2001:db8::/32",
         SESSION_IDLE_MINUTES="20",
+        REQUIRE_IF_MATCH="true",
         KEEP_ALIVE_SECONDS="65",
         BODY_TIMEOUT_SECONDS="10",
         CLINIC_TIMEZONE="Europe/Berlin",
@@ -117,6 +119,7 @@ def test_every_setting_is_read() -> None:
     assert settings.session_lifetime == timedelta(days=1)
     assert settings.cors_origins == ("https://clinic.example", "http://localhost:8080")
     assert settings.rate_limit_per_minute == 60
+    assert settings.require_if_match is True
     assert settings.login_attempts == 3
     assert settings.login_window_seconds == 60
     assert settings.auto_approve_roles == (Role.PATIENT, Role.STAFF)

@@ -377,6 +377,9 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "PasswordRefused.wrong": lambda clinic: change_password(clinic, "wrong", "correct-horse-battery"),
     "PasswordRefused.short": lambda clinic: change_password(clinic, demo.PASSWORD, "short"),
     "AccountChangeRefused.lastAdmin": lambda c: c.admin.patch(f"/api/users/{ADMIN}", {"status": "disabled"}),
+    "AccountChangeRefused.emailTaken": lambda c: c.admin.patch(
+        f"/api/users/{DOCTOR}", {"email": "Staff@example.com"}
+    ),
     "AccountChangeRefused.pending": lambda c: c.admin.patch(f"/api/users/{DOCTOR}", {"status": "pending"}),
     "LinkRefused.notPatient": lambda c: link(c, c.find("patients", "Elif")["id"], DOCTOR),
     "LinkRefused.accountTaken": lambda c: link(c, c.find("patients", "Elif")["id"], PATIENT),
