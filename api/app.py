@@ -5,9 +5,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -36,8 +34,8 @@ from api.http.fields import MAX_BODY_BYTES
 from api.http.gauges import Gauges, Sources
 from api.http.logs import LogFormat, configure_logging
 from api.http.metrics import PROCESS_REGISTRY
-from api.http.near import FenceMiddleware, Near
-from api.http.observation import Observer, Outlets
+from api.http.near import FenceMiddleware
+from api.http.observation import Outlets
 from api.http.operation import check_request
 from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
@@ -47,6 +45,7 @@ from api.http.server import freeze_garbage_collector
 from api.http.services import Services
 from api.http.traces import trace_if_wanted
 from api.links import LinkController
+from api.parts import Parts
 from api.patients import PatientController
 from api.records import RecordController
 from api.registration import RegistrationController, RegistrationPolicy
@@ -55,24 +54,15 @@ from api.settings import Settings, SettingsError
 from api.users import UserController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
-from persistence.backup.proofs import ProvenBackup
 from persistence.clock import follow_clock
 from persistence.closing import Closing
-from persistence.login_attempts import LoginAttempts, tidy_periodically
+from persistence.login_attempts import tidy_periodically
 from persistence.postgres.counters import fold_periodically
-from persistence.postgres.database import Database, Reader, Transaction
-from persistence.postgres.deadline import stop_clock
-from persistence.postgres.replica import Replica
-from persistence.sessions import Sessions
+from persistence.postgres.database import Reader, Transaction
 from security import clock
-from security.admission import Admission
 from security.authentication import authentication_middleware
-from security.counters import CounterStore
-from security.fences import Fences
 from security.guards import require_authentication
-from security.passwords import Passwords
 from security.rate_limit import rate_limit
-from security.tokens import TokenIssuer
 
 CONTROLLERS = (
     AuthController,
@@ -90,54 +80,6 @@ CONTROLLERS = (
     HealthController,
     ContractController,
 )
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What an application is put together from, one of each."""
-
-    settings: Settings
-    database: Database
-    store: CounterStore
-    sessions: Sessions
-    issuer: TokenIssuer
-    admission: Admission
-    attempts: LoginAttempts
-    passwords: Passwords
-    near: Near | None
-    outlets: Outlets
-    observer: Observer
-    proven_backup: ProvenBackup = field(default_factory=ProvenBackup)
-
-    @classmethod
-    def of(cls, settings: Settings, outlets: Outlets) -> Self:
-        """Opens no connection yet."""
-        database = Database(settings.database_url)
-        store = CounterStore.connect(settings.redis_url)
-        sessions = Sessions(database.reader, settings.idle_lifetime)
-        issuer = TokenIssuer(
-            settings.secret_key, settings.algorithm, settings.access_lifetime, settings.secret_key_previous
-        )
-        admission = Admission(
-            store,
-            sessions.find,
-            limit=settings.rate_limit_per_minute,
-            tombstone_seconds=int(settings.access_lifetime.total_seconds()),
-        )
-        attempts = LoginAttempts(
-            Reader(database.writes),
-            store,
-            settings.login_attempts,
-            settings.login_window_seconds,
-            settings.login_failures_per_address,
-        )
-        passwords = Passwords(refuse_common=settings.refuse_common_passwords, tell_seconds=stop_clock)
-        near = None
-        if settings.database_read_url:
-            near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
-        observer = Observer.through(outlets, log_requests=settings.log_requests)
-        security = sessions, issuer, admission, attempts, passwords
-        return cls(settings, database, store, *security, near, outlets, observer)
 
 
 def create_app(settings: Settings, *, is_local: bool = False, outlets: Outlets | None = None) -> Litestar:

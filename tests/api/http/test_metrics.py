@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from api.app import Parts, cancel, gauges_of
+from api.app import cancel, gauges_of
 from api.http import gauges, metrics
 from api.http.observation import Outlets
+from api.parts import Parts
 from tests.support.factories import World
 from tests.support.running import wait_until
 from tests.support.service import Backend, Service
