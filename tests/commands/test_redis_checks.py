@@ -79,18 +79,19 @@ def test_a_redis_that_lacks_what_a_replica_takes_is_refused(servers: Backend, ow
     """The scripts of its fences are others: each request would count Redis as away, and then not."""
     backend = Backend(servers.database_url, own_valkey)
     nowhere = f"postgresql://postgres@127.0.0.1:{free_port()}/medisecure"
-    with backend.redis as server:
+    fenced = backend.settings(database_read_url=nowhere)
+    with backend.redis as server, Service(backend, fenced) as service:
         for command in ("zadd", "zcount", "zrem", "time"):
             configure(server, f"ACL SETUSER default -{command}")
             try:
                 assert find_problem_of(backend) == ""
                 refused = find_problem_of(backend, database_read_url=nowhere)
                 assert "let the user run all that scripts run" in refused
-                with Service(backend, backend.settings(database_read_url=nowhere)) as service:
-                    assert service.browser().get("/health/ready").json()["degraded"] == ["redis_away"]
+                assert service.browser().get("/health/ready").json()["degraded"] == ["redis_away"]
             finally:
                 configure(server, f"ACL SETUSER default +{command}")
         assert find_problem_of(backend, database_read_url=nowhere) == ""
+        assert service.browser().get("/health/ready").json()["degraded"] == []
 
 
 def test_serve_asks_for_the_password_that_redis_wants(servers: Backend, own_valkey: str) -> None:
