@@ -47,6 +47,7 @@ from api.http.traces import trace_if_wanted
 from api.links import LinkController
 from api.parts import Parts
 from api.patients import PatientController
+from api.record_versions import RecordVersionController
 from api.records import RecordController
 from api.registration import RegistrationController, RegistrationPolicy
 from api.sessions import SessionController
@@ -73,6 +74,7 @@ CONTROLLERS = (
     DoctorController,
     AppointmentController,
     RecordController,
+    RecordVersionController,
     DashboardController,
     ClinicController,
     AuditController,

@@ -22,7 +22,6 @@ from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.fields import (
     MAX_PAGE_SIZE,
-    NOT_BLANK,
     TEXT,
     Count,
     Day,
@@ -34,6 +33,7 @@ from api.http.fields import (
     Output,
     Page,
     PathId,
+    Reason,
     or_none,
     path_id,
 )
@@ -51,7 +51,6 @@ from persistence.postgres.database import Reader, Source, Transaction
 from security.guards import requires
 from security.roles import Caller, Role
 
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
 
 

@@ -31,7 +31,7 @@ from api.http.fields import (
 from api.http.operation import get
 from api.http.requests import StrictRequest
 from api.http.structs import struct_of
-from persistence import audit, patients
+from persistence import audit, patients, record_versions
 from persistence.audit import Action, Outcome
 from persistence.postgres.database import Reader
 from persistence.postgres.paging import MAX_NAMED_IDS
@@ -139,4 +139,29 @@ class AuditController(Controller):
         but = request.user.id if others == "true" else None
         rows, total = await audit.accesses(reader, page, limit, patient.id, but=but)
         await record_read(request, patient_id=patient.id, target_id=patient.id)
+        return AccessPage([access_of(row) for row in rows], total)
+
+    @get(
+        "/api/records/{id:str}/accesses",
+        operation_id="listRecordAccesses",
+        action=Action.RECORD_ACCESSES,
+        guards=[requires(Role.ADMIN)],
+    )
+    async def list_record_accesses(
+        self,
+        id: PathId,
+        request: StrictRequest,
+        reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+        others: FromQuery[Literal["true", "false"] | None] = None,
+    ) -> AccessPage:
+        record_id = path_id(id, "Record")
+        place = await record_versions.place(reader, record_id)
+        if place is None:
+            raise NotFoundException("Record not found")
+        but = request.user.id if others == "true" else None
+        chart = place.patient_id
+        rows, total = await audit.accesses(reader, page, limit, chart, record_id=record_id, but=but)
+        await record_read(request, patient_id=chart, target_id=record_id)
         return AccessPage([access_of(row) for row in rows], total)

@@ -14,15 +14,10 @@ from api.http.conditional import Tagged
 from api.http.errors import NotFound
 from api.http.fields import (
     MAX_PAGE_SIZE,
-    NOT_BLANK,
-    REFERENCE,
-    TEXT,
     Count,
     Id,
     Input,
-    Instant,
     Limit,
-    Name,
     Output,
     Page,
     PathId,
@@ -30,32 +25,12 @@ from api.http.fields import (
 )
 from api.http.operation import get, post
 from api.http.requests import StrictRequest
-from api.http.structs import struct_of
+from api.medical_records import Attachments, Diagnosis, MedicalRecord, Prescription, RecordNotes, record_of
 from persistence import patients, records
 from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Caller, Role
-
-Diagnosis = Annotated[str, Meta(min_length=1, max_length=5000, pattern=NOT_BLANK)]
-Prescription = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
-RecordNotes = Annotated[str, Meta(max_length=10000, pattern=TEXT)]
-# The service stores these references and never fetches them.
-Reference = Annotated[str, Meta(min_length=1, max_length=2048, pattern=REFERENCE)]
-Attachments = Annotated[list[Reference], Meta(max_length=20)]
-
-
-class MedicalRecord(Output):
-    id: Id
-    patient_id: Id
-    patient_name: Name
-    doctor_id: Id
-    doctor_name: Name
-    date: Instant
-    diagnosis: Diagnosis
-    prescription: Prescription
-    notes: RecordNotes
-    attachments: Attachments
 
 
 class RecordPage(Output):
@@ -69,9 +44,6 @@ class RecordCreate(Input):
     prescription: Prescription
     notes: RecordNotes
     attachments: Attachments | UnsetType | None = UNSET
-
-
-record_of = struct_of(MedicalRecord, records.RecordRow)
 
 
 async def is_chart_visible(reader: Reader, caller: Caller, patient_id: UUID | None) -> bool:

@@ -50,6 +50,10 @@ class Action(StrEnum):
     RECORD_LIST = "record.list"
     RECORD_READ = "record.read"
     RECORD_CREATE = "record.create"
+    RECORD_VERSIONS = "record.versions"
+    RECORD_AMEND = "record.amend"
+    RECORD_RETRACT = "record.retract"
+    RECORD_ACCESSES = "record.accesses"
     AUDIT_LIST = "audit.list"
 
 
@@ -129,9 +133,11 @@ class Listed(TypedDict):
 
 
 class OfChart(TypedDict):
-    """`left_out`: whose accesses are not asked for."""
+    """`record`: the one of the chart that is asked for; None for all of it. `left_out`: whose accesses are
+    not asked for."""
 
     patient: UUID
+    record: UUID | None
     left_out: UUID | None
     limit: int
     offset: int
@@ -162,6 +168,7 @@ ACCESSES_SQL = text(
         FROM audit_events
         WHERE patient_ids @> ARRAY[CAST(:patient AS uuid)] AND outcome = 'success'
           AND user_id IS NOT NULL AND user_id IS DISTINCT FROM CAST(:left_out AS uuid)
+          AND (CAST(:record AS uuid) IS NULL OR target_id = :record OR :record = ANY (target_ids))
     ), accesses AS (
         SELECT max(at) AS at, first_at, count(*) AS count, user_id, role, action, max(id) AS last_id
         FROM looks GROUP BY user_id, role, action, first_at
@@ -273,9 +280,19 @@ def listing(filters: frozenset[str]) -> PagedQuery[Listed, EventRow]:
 
 
 async def accesses(
-    source: Source, page: int, limit: int, patient_id: UUID, *, but: UUID | None
+    source: Source,
+    page: int,
+    limit: int,
+    patient_id: UUID,
+    *,
+    record_id: UUID | None = None,
+    but: UUID | None,
 ) -> tuple[list[AccessRow], int]:
-    """What showed or changed something of the chart, newest first, without what `but` did."""
-    parameters = OfChart(patient=patient_id, left_out=but, limit=limit, offset=(page - 1) * limit)
+    """What showed or changed something of the chart, newest first, without what `but` did. `record_id`: only
+    of this record of the chart. The chart's index finds the events, since every event that names a record
+    names its chart as well; one of the records would cost each write of the trail."""
+    parameters = OfChart(
+        patient=patient_id, record=record_id, left_out=but, limit=limit, offset=(page - 1) * limit
+    )
     found = await source.rows(ACCESSES, parameters)
     return [row.access for row in found if row.access is not None], found[0].total

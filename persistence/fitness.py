@@ -89,6 +89,8 @@ NEEDED = {
     "patients": ("SELECT", "INSERT", "UPDATE"),
     "appointments": ("SELECT", "INSERT", "UPDATE"),
     "medical_records": ("SELECT", "INSERT"),
+    "record_versions": ("SELECT", "INSERT"),
+    "record_retractions": ("SELECT", "INSERT"),
     "audit_events": ("SELECT", "INSERT"),
     "counts": ("SELECT",),
     "count_changes": ("SELECT",),

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from persistence.models import AuditEvent
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import NOTHING, Nothing, Statement
+from persistence.record_tables import RecordRetraction, RecordVersion
 
 FUNCTIONS = (
     "next_audit_seal",
@@ -22,6 +23,15 @@ FUNCTIONS = (
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
 # PostgreSQL itself sets the number and the transaction of an event.
 EVENT_COLUMNS = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
+# Triggers say which version is the original, and what else of a record is kept with its retraction.
+VERSION_COLUMNS = [
+    column.name for column in RecordVersion.__table__.columns if column.name not in ("id", "is_original")
+]
+RETRACTION_COLUMNS = [
+    column.name
+    for column in RecordRetraction.__table__.columns
+    if column.name not in ("patient_id", "doctor_id", "date", "created_at")
+]
 
 
 async def grant_to(transaction: Transaction, role: str) -> None:
@@ -35,7 +45,10 @@ async def grant_to(transaction: Transaction, role: str) -> None:
         f"GRANT INSERT ({', '.join(EVENT_COLUMNS)}) ON audit_events TO {quoted}",
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
-        f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # records are never changed
+        f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # triggers change them
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON record_versions, record_retractions FROM {quoted}",
+        f"GRANT INSERT ({', '.join(VERSION_COLUMNS)}) ON record_versions TO {quoted}",
+        f"GRANT INSERT ({', '.join(RETRACTION_COLUMNS)}) ON record_retractions TO {quoted}",
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON alembic_version, backup_proofs FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
     ):

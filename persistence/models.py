@@ -1,5 +1,5 @@
 """The tables of the requirement ("Database Schema") and what the contract adds; nothing but tables. Those of
-the counters are in persistence/counter_tables.py."""
+the counters are in persistence/counter_tables.py, those of amended records in record_tables.py."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -212,6 +212,7 @@ class MedicalRecord(Base):
     notes: Mapped[str | None] = mapped_column(Text)
     attachments: Mapped[list[str] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    author_name: Mapped[str | None] = mapped_column(Text)  # as it was then; older rows have none
 
 
 class AuditEvent(Base):

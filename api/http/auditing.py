@@ -95,9 +95,11 @@ def record_write(
     request: StrictRequest,
     outcome: Outcome = Outcome.SUCCESS,
     **details: Unpack[EventDetails],
-) -> None:
+) -> Event:
     """Have an event stored in the same transaction as the write that it tells of: both or neither."""
-    transaction.note(build_event(request, outcome, **details))
+    event = build_event(request, outcome, **details)
+    transaction.note(event)
+    return event
 
 
 async def record_refusal(error: Exception, scope: Scope) -> None:

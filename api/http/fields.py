@@ -60,6 +60,7 @@ PathId = FromPath[Annotated[str, Meta(extra_json_schema={"format": "uuid", **MAX
 Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
+Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL_LENGTH, pattern=EMAIL)]
 VISIBLE_ONLY = {"not": {"pattern": INVISIBLE}}
 SentEmail = Annotated[

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import persistence.backup.proofs  # noqa: F401 - the table that is declared there
+import persistence.backup.proofs
+import persistence.record_tables  # noqa: F401 - as above
 from persistence.counter_tables import counts
 from persistence.migrations.commands import create_engine
 from persistence.migrations.locks import is_lock_refused

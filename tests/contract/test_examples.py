@@ -188,11 +188,26 @@ def other_session(clinic: Clinic) -> dict[str, str]:
     return {"id": next(session["id"] for session in sessions if not session["current"])}
 
 
+def amend_record(clinic: Clinic) -> dict[str, str]:
+    reason = "The dose was wrong: 300 mg is that of the other tablet."
+    body = {"reason": reason, "prescription": "Magnesium 150 mg, once a day for four weeks"}
+    assert clinic.doctor.post(f"/api/records/{RECORD}/versions", body).status_code == 201
+    return {}
+
+
+def read_record_thrice(clinic: Clinic) -> dict[str, str]:
+    for _ in range(3):
+        assert clinic.doctor.get(f"/api/records/{RECORD}").status_code == 200
+    return {}
+
+
 # What must have happened before, and the parameters that nobody can know in advance.
 PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
     "listAuditEvents": read_chart,
     "listPatientAccesses": read_chart_thrice,
+    "listRecordVersions": amend_record,
+    "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,
 }
 
@@ -321,6 +336,20 @@ def moved_to_the_departed(clinic: Clinic) -> Any:
     return clinic.staff.patch(f"/api/appointments/{VISIT}", {"date": "2042-05-20T07:00:00Z"})
 
 
+def retracted_twice(clinic: Clinic) -> Any:
+    path, body = f"/api/records/{RECORD}/retraction", {"reason": "Wrong chart"}
+    assert clinic.doctor.post(path, body).status_code == 201
+    return clinic.doctor.post(path, body)
+
+
+def amended_by_another(clinic: Clinic) -> Any:
+    body = {"name": "N", "email": "n@example.com", "password": "correct-horse", "role": "doctor"}
+    assert clinic.admin.post("/api/auth/register", body).status_code == 201
+    other = clinic.anonymous
+    assert other.login("n@example.com", "correct-horse").status_code == 200
+    return other.post(f"/api/records/{RECORD}/versions", {"reason": "x", "notes": "x"})
+
+
 def from_a_foreign_page(clinic: Clinic) -> Any:
     body = {"email": "doctor@example.com", "password": demo.PASSWORD}
     return clinic.anonymous.post("/api/auth/login", body, headers=FOREIGN)
@@ -410,6 +439,7 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "PatientOrDoctorNotFound.patient": lambda clinic: book(clinic, patientId=UNKNOWN),
     "PatientOrDoctorNotFound.doctor": lambda clinic: book(clinic, doctorId=UNKNOWN),
     "AppointmentNotFound.appointment": lambda clinic: clinic.staff.get(f"/api/appointments/{UNKNOWN}"),
+    "RecordChangeRefused.reason": lambda c: c.doctor.post(f"/api/records/{RECORD}/retraction", {}),
     "RecordNotFound.record": lambda clinic: clinic.doctor.get(f"/api/records/{UNKNOWN}"),
     "PayloadTooLarge.tooLarge": lambda clinic: register(clinic, name="x" * 300_000),
     "UnsupportedMediaType.notJson": lambda clinic: clinic.anonymous.request(
@@ -432,6 +462,8 @@ AFTER_A_CHANGE: dict[str, Reproduction] = {
         clinic, doctorId=clinic.find("users", "Émile")["id"]
     ),
     "AppointmentRefused.final": late_change,
+    "RecordChangeRefused.retracted": retracted_twice,
+    "NotTheAuthor.author": amended_by_another,
     "AppointmentRefused.begun": cancelled_late,
     "AppointmentRefused.departed": moved_to_the_departed,
     "TooManyRequests.tooMany": too_many,

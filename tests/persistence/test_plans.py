@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from persistence import appointments, audit, doctors, patients, records, users
+from persistence import appointments, audit, doctors, patients, record_versions, records, users
 from persistence.models import AccountStatus, AppointmentStatus
 from persistence.postgres.calendar import calendar_of
 from security.roles import Caller, Role
@@ -32,7 +32,7 @@ def caller(role: Role, kind: str) -> Caller:
 
 ADMIN, STAFF = caller(Role.ADMIN, "admin"), caller(Role.STAFF, "staff")
 DOCTOR, PATIENT = caller(Role.DOCTOR, "doctor"), caller(Role.PATIENT, "puser")
-CHART = UUID(uid("patient", 0))
+CHART, RECORD = UUID(uid("patient", 0)), UUID(uid("rec", 0))
 DAY = calendar_of(ZoneInfo("UTC")).spans(date(2024, 6, 3))
 COMPLETED, SCHEDULED = AppointmentStatus.COMPLETED, AppointmentStatus.SCHEDULED
 
@@ -47,6 +47,10 @@ def visits(who: Caller, page: int = 1, *, day: Any = None, status: AppointmentSt
 
 def notes(who: Caller, page: int = 1, patient: UUID | None = None) -> Read:
     return lambda source: records.page(source, who, page, 10, patient_id=patient)
+
+
+def texts_of(who: Caller) -> Read:
+    return lambda source: record_versions.page(source, who, 1, 10, RECORD)
 
 
 def accounts(who: Caller, page: int = 1, **filters: Any) -> Read:
@@ -105,6 +109,12 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "who opened a chart": (
         lambda source: audit.accesses(source, 1, 10, CHART, but=None), {"audit_events_charts_idx"}, 30,
     ),
+    "who saw a record": (
+        lambda source: audit.accesses(source, 1, 10, CHART, record_id=RECORD, but=None),
+        {"audit_events_charts_idx"}, 30,
+    ),
+    "versions of a record": (texts_of(DOCTOR), {"record_versions_record_idx"}, 20),
+    "versions of one's own record": (texts_of(PATIENT), {"record_versions_record_idx"}, 20),
     "doctors": (lambda source: doctors.page(source, 1, 10), {"users_role_idx"}, 60),
 }  # fmt: skip
 

@@ -107,6 +107,11 @@ WRITES: dict[str, tuple[Role, str, str, Any, str]] = {
     "createRecord": (Role.DOCTOR, "POST", "/api/records",
                      {"patientId": "{chart}", "diagnosis": "Evil", "prescription": "", "notes": ""},
                      "SELECT count(*) FROM medical_records WHERE diagnosis = 'Evil'"),
+    "createRecordVersion": (Role.DOCTOR, "POST", "/api/records/{record}/versions",
+                            {"reason": "Evil", "diagnosis": "Evil"},
+                            "SELECT count(*) FROM medical_records WHERE diagnosis = 'Evil'"),
+    "retractRecord": (Role.ADMIN, "POST", "/api/records/{record}/retraction", {"reason": "Evil"},
+                      "SELECT count(*) FROM medical_records WHERE id = '{record}'"),
 }  # fmt: skip
 
 
@@ -115,6 +120,11 @@ def fill_in(value: Any, names: dict[str, str]) -> Any:
     for name, given in names.items():
         text = text.replace("{" + name + "}", given)
     return json.loads(text)
+
+
+def write_record(author: Browser, patient: str) -> str:
+    body = {"patientId": patient, "diagnosis": "Well", "prescription": "", "notes": ""}
+    return str(author.post("/api/records", body).json()["id"])
 
 
 def prepare_call(world: World, operation_id: str) -> tuple[Browser, str, str, Any, str]:
@@ -128,6 +138,7 @@ def prepare_call(world: World, operation_id: str) -> tuple[Browser, str, str, An
         "chart": world.chart()["id"],
         "doctor": world.doctor.me()["id"],
         "appointment": world.appointment()["id"],
+        "record": write_record(browser if role is Role.DOCTOR else world.doctor, world.chart()["id"]),
         "slot": world.slot(),
         "email": email("evil"),
     }

@@ -136,6 +136,16 @@ def create_record(world: World, n: int) -> Request:
     return Request(world.doctor, "POST", "/api/records", body)
 
 
+def amend_record(world: World, n: int) -> Request:
+    path = f"/api/records/{world.record(CHART)['id']}/versions"
+    return Request(world.doctor, "POST", path, {"reason": "A slip", "notes": "Came alone"})
+
+
+def retract_record(world: World, n: int) -> Request:
+    path = f"/api/records/{world.record(CHART)['id']}/retraction"
+    return Request(world.doctor, "POST", path, {"reason": "Wrong chart"})
+
+
 def head(path: str) -> list[Case]:
     return [Case(lambda world, n: Request(world.admin, "HEAD", path))]
 
@@ -196,6 +206,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "createRecord": [Case(create_record)],
     "getRecord": get(f"/api/records/{uid('rec', 0)}", *READERS),
+    "listRecordVersions": get(f"/api/records/{uid('rec', 0)}/versions?limit=10", *READERS),
+    "createRecordVersion": [Case(amend_record)],
+    "retractRecord": [Case(retract_record)],
+    "listRecordAccesses": get(f"/api/records/{uid('rec', 0)}/accesses?limit={{n}}"),
     "getDashboardStats": get("/api/dashboard/stats", *EVERYBODY),
     "getClinic": get("/api/clinic", *EVERYBODY),
     "listAuditEvents": [
