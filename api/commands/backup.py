@@ -54,7 +54,7 @@ def backup(arguments: argparse.Namespace) -> None:
     kind = kind_for(url, is_dump=arguments.dump)
     report(make_backup(url, arguments.dest, recipients, kind, settings.pg_bin))
     if arguments.keep:
-        for name in prune(arguments.dest, arguments.keep):
+        for name in prune(arguments.dest, arguments.keep, kind):
             print(f"removed {name}")
 
 

@@ -121,7 +121,7 @@ def add_backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dest", type=Path, metavar="DEST", help="the folder of the backups")
     parser.add_argument("--follow", action="store_true", help="stream the log into DEST until stopped")
     parser.add_argument("--dump", action="store_true", help="by pg_dump, which needs SQL access only")
-    parser.add_argument("--keep", type=positive, metavar="N", help="then remove all but the newest N")
+    parser.add_argument("--keep", type=positive, metavar="N", help="then keep only the newest N of its kind")
     parser.add_argument("--unencrypted", action="store_true", help="though everybody could read it")
     parser.add_argument(
         "--no-slot", action="store_true", help="let the server forget what is not fetched yet"

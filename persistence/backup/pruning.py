@@ -5,18 +5,21 @@ from pathlib import Path
 
 from persistence.backup.files import PARTIAL, sync
 from persistence.backup.log_files import HISTORY, files_in
-from persistence.backup.manifest import backups_in
+from persistence.backup.manifest import Kind, backups_in
 
 
-def prune(dest: Path, keep: int) -> list[str]:
-    """Remove all but the newest `keep` backups; the names of those that went. Raises what backups_in does."""
+def prune(dest: Path, keep: int, kind: Kind) -> list[str]:
+    """Remove all but the newest `keep` backups of a kind: no number of dumps makes the base superfluous from
+    which the log goes on. The names of those that went. Raises what backups_in does."""
     backups = list(backups_in(dest))
-    for backup in backups[keep:]:
+    old = [backup for backup in backups if backup.manifest.kind == kind][keep:]
+    for backup in old:
         going = backup.folder.rename(backup.folder.with_name(PARTIAL + backup.folder.name))
         shutil.rmtree(going)
     sync(dest)
-    needed = [each.manifest.first_segment for each in backups[:keep] if each.manifest.first_segment]
+    bases = [backup for backup in backups if backup.manifest.kind == "physical" and backup not in old]
+    oldest = min((base.manifest.first_segment[8:] for base in bases), default="")
     for file in files_in(dest / "wal"):
-        if needed and not HISTORY.fullmatch(file.name) and file.name[8:] < min(one[8:] for one in needed):
+        if not HISTORY.fullmatch(file.name) and file.name[8:] < oldest:
             file.path.unlink()
-    return [backup.folder.name for backup in backups[keep:]]
+    return [backup.folder.name for backup in old]

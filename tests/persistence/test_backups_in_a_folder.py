@@ -80,11 +80,20 @@ def test_the_log_that_no_kept_backup_needs_goes_with_the_backups(tmp_path: Path)
     for name in log:
         ship_text(tmp_path / "spool", tmp_path / "wal", name)
     (tmp_path / "wal/notes").touch()
-    assert prune(tmp_path, 3) == ["01-physical"]
+    assert prune(tmp_path, 2, "physical") == ["01-physical"]
     assert sorted(path.name for path in tmp_path.glob("0*")) == ["02-physical", "03-physical", "04-dump"]
     assert {file.name for file in files_in(tmp_path / "wal")} == {segment(2), segment(3), "00000002.history"}
-    assert prune(tmp_path, 1) == ["03-physical", "02-physical"]
-    assert len(list(files_in(tmp_path / "wal"))) == 3, "a dump tells of no segment that nobody needs"
+    add_backup(tmp_path, 5, "dump")
+    assert prune(tmp_path, 1, "dump") == ["04-dump"]
+    assert find_backup(tmp_path, at(6)).folder.name == "03-physical"
+    assert len(list(files_in(tmp_path / "wal"))) == 3
+
+
+def test_where_no_base_is_left_nobody_knows_which_log_is_needed(tmp_path: Path) -> None:
+    add_backup(tmp_path, 1, "dump")
+    ship_text(tmp_path / "spool", tmp_path / "wal", segment(1))
+    assert prune(tmp_path, 1, "dump") == []
+    assert len(list(files_in(tmp_path / "wal"))) == 1
 
 
 def test_what_is_sent_again_takes_the_place_of_what_was_sent(tmp_path: Path) -> None:

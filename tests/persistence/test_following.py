@@ -56,20 +56,20 @@ def shipped(followed: Following) -> set[str]:
     return {f"{file.name}{'.partial' * file.is_partial}" for file in files_in(followed.follower.wal)}
 
 
-@pytest.mark.parametrize("is_dropped", [True, False], ids=["dropped", "given up"])
-def test_what_the_server_has_removed_of_its_log_makes_a_new_base(
-    followed: Following, is_dropped: bool
-) -> None:
-    """While nobody followed, somebody dropped the slot, or the server kept no more for it. A half, of a
-    follower that was killed, is cleared away."""
+@pytest.mark.parametrize("how", ["dropped", "given up", "no slot"])
+def test_what_the_server_has_removed_of_its_log_makes_a_new_base(followed: Following, how: str) -> None:
+    """While nobody followed, somebody dropped the slot, or the server kept no more for it; or there was none.
+    A half, of a follower that was killed, is cleared away."""
+    if how == "no slot":
+        followed.follower.slot = None
     with followed():
         pass
     assert followed.bases == ["001-physical"]
-    if is_dropped:
+    if how == "dropped":
         followed.end()
     with keeping_little(followed.backend):
         followed.outrun()
-    assert is_dropped or followed.is_slot_lost()
+    assert followed.is_slot_lost() == (how == "given up")
     (followed.follower.wal / f"{PARTIAL}half").touch()
     with followed():
         assert len(followed.bases) == 2
