@@ -159,8 +159,10 @@ def near_reader(parts: Parts) -> Provide:
 def transaction_of(parts: Parts) -> Provide:
     """One transaction for each request, which is stored after the handler and before the answer."""
 
+    key = Key.of(parts.settings.audit_sealing_key)
+
     async def provide(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
-        closing = Closing(parts.sessions, caller_to_recheck(request))
+        closing = Closing(parts.sessions, caller_to_recheck(request), key)
         async with parts.database.transaction(closing) as transaction:
             yield transaction
         if closing.has_checked_session:

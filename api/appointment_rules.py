@@ -107,7 +107,7 @@ async def reschedule(
 ) -> AppointmentChanges:
     """`changed` with the new beginning and end, as far apart as before; 400 where the doctor or the slot is
     not free."""
-    standing, current, ends_at = locked
+    standing, current, ends_at, _ = locked
     if not standing.doctor_is_active:
         raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)
     begins = changed["date"].astimezone(UTC)
@@ -132,7 +132,7 @@ async def allow_change(
     clinic: Clinic,
 ) -> AppointmentChanges:
     """The change as it is to be stored; 403 or 400 where it is not allowed."""
-    standing, current, _ = locked
+    standing, current, _, _ = locked
     require_may_change(caller, changed)
     if changed:
         require_not_final(current, changed)

@@ -193,5 +193,5 @@ class AppointmentController(Controller):
         require_unchanged(request, Tagged(appointment_of(current)))
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
         if changed:
-            current = await appointments.change(transaction, current.id, **changed)
+            current = await appointments.change(transaction, current, locked.by, **changed)
         return Tagged(appointment_of(current))

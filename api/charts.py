@@ -11,6 +11,7 @@ from api.http.structs import struct_of
 from persistence import patients
 from persistence.models import Gender
 from persistence.postgres.database import Transaction
+from security.roles import Caller
 
 ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE_LENGTH, pattern=NOT_BLANK)]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
@@ -41,9 +42,9 @@ def chart_of(row: patients.PatientRow) -> Tagged[Patient]:
     return Tagged(patient_of(row), row.user_id.bytes if row.user_id else b"")
 
 
-async def lock_chart(transaction: Transaction, id: str) -> patients.PatientRow:
+async def lock_chart(transaction: Transaction, caller: Caller, id: str) -> patients.LockedChart:
     """The chart with this id of a path, or 404. Nobody else changes it until the transaction ends."""
-    row = await patients.locked(transaction, path_id(id, "Patient"))
-    if row is None:
+    locked = await patients.locked(transaction, caller, path_id(id, "Patient"))
+    if locked is None:
         raise NotFoundException("Patient not found")
-    return row
+    return locked

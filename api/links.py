@@ -69,7 +69,7 @@ class LinkController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Patient]:
         """Staff link by hand. An equal e-mail address proves nothing, because nobody has verified it."""
-        current = await lock_chart(transaction, id)
+        by, current = await lock_chart(transaction, request.user, id)
         link = await patients.link_of(transaction, current.id)
         require_may_link(request.user, link.ever_linked)
         user = await users.locked(transaction, data.user_id)
@@ -80,7 +80,7 @@ class LinkController(Controller):
                 raise BadRequest("userId: must be an active patient account", ErrorCode.NOT_A_PATIENT_ACCOUNT)
             if link.user_id is not None:
                 raise BadRequest("This patient is linked to another account", ErrorCode.ALREADY_LINKED)
-            await patients.link(transaction, current.id, user.id)  # or 400
+            await patients.link(transaction, current, user.id, by=by)  # or 400
         require_unchanged(request, chart_of(current))
         record_write(transaction, request, patient_id=current.id, target_id=user.id)
         return chart_of(current._replace(user_id=user.id))
@@ -96,8 +96,9 @@ class LinkController(Controller):
     async def unlink_patient_account(
         self, id: PathId, request: StrictRequest, transaction: NamedDependency[Transaction]
     ) -> Tagged[Patient]:
-        current = await lock_chart(transaction, id)
+        by, current = await lock_chart(transaction, request.user, id)
         require_unchanged(request, chart_of(current))
-        await patients.link(transaction, current.id, None)
+        if current.user_id is not None:
+            await patients.link(transaction, current, None, by=by)
         record_write(transaction, request, patient_id=current.id, target_id=current.user_id)
         return chart_of(current._replace(user_id=None))

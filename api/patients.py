@@ -206,9 +206,10 @@ class PatientController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Patient]:
-        current = await lock_chart(transaction, id)
+        locked = await lock_chart(transaction, request.user, id)
+        current = locked.chart
         changed = changed_fields(changes_to_store(data), current)
         require_may_set(request.user, changed)
         require_unchanged(request, chart_of(current))
         record_write(transaction, request, patient_id=current.id, target_id=current.id)
-        return chart_of(await patients.change(transaction, current, **changed))
+        return chart_of(await patients.change(transaction, locked, **changed))

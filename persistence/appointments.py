@@ -13,6 +13,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import array
 
+from persistence.history import differences, keep_appointment_changes
 from persistence.models import Appointment, AppointmentStatus, Patient, User
 from persistence.postgres.calendar import DayBounds, Span, bounds_of, within_day
 from persistence.postgres.counters import number_of
@@ -130,10 +131,13 @@ async def page(
 
 
 async def change(
-    transaction: Transaction, appointment_id: UUID, **values: Unpack[AppointmentChanges]
+    transaction: Transaction, current: AppointmentRow, by: str, **values: Unpack[AppointmentChanges]
 ) -> AppointmentRow:
-    """The appointment with these values; concludes the transaction."""
-    parameters = Changed(appointment=appointment_id, **values)
+    """The appointment with these values, which are in its history too; concludes the transaction. `by`: the
+    name of who changes it."""
+    changes = differences(current, values)
+    keep_appointment_changes(transaction, current.id, by, changes)
+    parameters = Changed(appointment=current.id, **values)
     [row] = await transaction.conclude(changed(frozenset(values)), parameters)
     return row
 

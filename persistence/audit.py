@@ -79,6 +79,7 @@ class Event(Struct, frozen=True, kw_only=True):
     patient_ids: Ids
     address: str
     request_id: UUID
+    content: str | None = None  # set when it is stored (persistence/closing.py)
 
 
 class EventRow(NamedTuple):

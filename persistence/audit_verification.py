@@ -1,5 +1,6 @@
-"""Looks for damage in the audit trail, by its seals (audit_chain.py). That the newest seals were cut off
-shows only to a person who noted the head elsewhere: `verify` gives it, and takes an earlier one."""
+"""Looks for damage in the audit trail, by its seals (audit_chain.py), and in the rows that it vouches for.
+That the newest seals were cut off shows only to a person who noted the head elsewhere: `verify` gives it, and
+takes an earlier one."""
 
 import hmac
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from msgspec import Struct
 from sqlalchemy import bindparam, func, select
 
 from persistence.audit_chain import EVENTS, EventIds, Key
+from persistence.content_verification import Comparison
 from persistence.models import AuditEvent, AuditSeal
 from persistence.postgres.database import Source
 from persistence.postgres.declared import columns_of
@@ -46,6 +48,7 @@ class Report(Struct):
 
     sealed: int = 0
     seals: int = 0
+    vouched_rows: int = 0
     unsealed: int = 0
     oldest_unsealed_seconds: float = 0.0
     head: str = "0:"
@@ -102,10 +105,20 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
         f"{len(numbers)} seals, {numbers[0]} to {numbers[-1]}, are under a key that was not given ({key_id})"
         for key_id, numbers in strange.items()
     ]
+    await add_contents(report, Comparison(source, known))
     [tail] = await source.rows(TAIL, NOTHING)
     report.unsealed = tail.unsealed
     report.oldest_unsealed_seconds = tail.age.total_seconds() if tail.age else 0.0
     return report
+
+
+async def add_contents(report: Report, comparison: Comparison) -> None:
+    await comparison.run()
+    report.vouched_rows = comparison.rows
+    report.damage += comparison.damage
+    report.not_given += [
+        f"{number} events vouch for rows {reason}" for reason, number in comparison.unread.items()
+    ]
 
 
 async def find_damage(source: Source, key: Key | None, block: SealRow, before: bytes) -> list[str]:
@@ -119,6 +132,6 @@ async def find_damage(source: Source, key: Key | None, block: SealRow, before: b
     for event_id, digest in zip_longest(block.event_ids, block.digests[: len(block.event_ids)]):
         if event_id not in found:
             damage.append(f"event {event_id} is removed")
-        elif key and not hmac.compare_digest(key.digest(found[event_id]), digest or b""):
+        elif key and not key.has_sealed(found[event_id], digest or b""):
             damage.append(f"event {event_id} is changed")
     return damage

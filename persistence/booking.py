@@ -24,7 +24,7 @@ from persistence.models import Appointment, Instant, Patient, User
 from persistence.postgres.database import Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
-from persistence.relations import ACTIVE_DOCTOR, Seen, SeenById, charts_readable_by
+from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen, SeenById, charts_readable_by
 from security.roles import Caller, Role
 
 
@@ -46,11 +46,12 @@ class Booking(NamedTuple):
 
 
 class LockedAppointment(NamedTuple):
-    """An appointment that nobody else changes until the transaction ends."""
+    """An appointment that nobody else changes until the transaction ends. `by`: the name of who locked it."""
 
     standing: Standing
     appointment: AppointmentRow
     ends_at: datetime
+    by: str
 
 
 class Clash(NamedTuple):
@@ -155,7 +156,7 @@ def standing_of(chart: CTE, doctor: CTE) -> tuple[AnyColumn, ...]:
 
 @lru_cache
 def locking(role: Role) -> Query[Locked, LockedAppointment]:
-    columns = (*standing_of(*lock_people(role)), *COLUMNS, Appointment.ends_at)
+    columns = (*standing_of(*lock_people(role)), *COLUMNS, Appointment.ends_at, CALLERS_NAME.label("by"))
     where = (Appointment.id == bindparam("id"), *readable_by(role))
     return Query(LockedAppointment, Locked, select(*columns).select_from(SOURCE).where(*where))
 

@@ -143,6 +143,7 @@ class ByEmails(TypedDict):
 
 class AddedChart(patients.NewPatient, Keys):
     medical_history: str | None
+    user_id: UUID | None
 
 
 class AddedVisit(TypedDict):
@@ -208,7 +209,6 @@ async def load(
     for number, account in enumerate(ACCOUNTS, 1):
         await add_account(transaction, account, phone(number), password_hash)
     charts = [await add_chart(transaction, number, chart) for number, chart in enumerate(CHARTS)]
-    await patients.link(transaction, CHART, PATIENT)
     for number, each in enumerate(VISITS):
         begins = (midnight + timedelta(days=each.days, hours=each.hour)).astimezone(UTC)
         appointment = AddedVisit(
@@ -255,6 +255,7 @@ async def add_chart(transaction: Transaction, number: int, chart: Chart) -> UUID
         blood_type=chart.blood_type,
         allergies=chart.allergies,
         medical_history=chart.medical_history,
+        user_id=PATIENT if chart.id == CHART else None,
         **keys,
     )
     await transaction.run(ADD_CHART, values)

@@ -92,6 +92,8 @@ NEEDED = {
     "record_versions": ("SELECT", "INSERT"),
     "record_retractions": ("SELECT", "INSERT"),
     "audit_events": ("SELECT", "INSERT"),
+    "patient_changes": ("SELECT", "INSERT"),
+    "appointment_changes": ("SELECT", "INSERT"),
     "counts": ("SELECT",),
     "count_changes": ("SELECT",),
     "count_marks": ("SELECT",),

@@ -3,6 +3,7 @@ nothing that changes the audit trail, the counters or the schema."""
 
 from sqlalchemy import text
 
+from persistence.history_tables import AppointmentChange, PatientChange
 from persistence.models import AuditEvent
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import NOTHING, Nothing, Statement
@@ -21,8 +22,13 @@ FUNCTIONS = (
 )
 # Written by triggers and by fold_counts, which run with their owner's rights.
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
-# PostgreSQL itself sets the number and the transaction of an event.
-EVENT_COLUMNS = [column.name for column in AuditEvent.__table__.columns if column.name not in ("id", "xid")]
+# PostgreSQL itself sets the number of a row, and the transaction of an event.
+APPENDED = {
+    model.__tablename__: [
+        column.name for column in model.__table__.columns if column.name not in ("id", "xid")
+    ]
+    for model in (AuditEvent, PatientChange, AppointmentChange)
+}
 # Triggers say which version is the original, and what else of a record is kept with its retraction.
 VERSION_COLUMNS = [
     column.name for column in RecordVersion.__table__.columns if column.name not in ("id", "is_original")
@@ -35,14 +41,17 @@ RETRACTION_COLUMNS = [
 
 
 async def grant_to(transaction: Transaction, role: str) -> None:
-    """Let `role` do what the service needs. Of the audit trail it may only add events, append seals by the
-    function for that, and read; of the counters, read."""
+    """Let `role` do what the service needs. Of the audit trail and the history it may only add rows, append
+    seals by the function for that, and read; of the counters, read."""
     quoted = '"' + role.replace('"', '""') + '"'
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {quoted}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
-        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_events, audit_seals FROM {quoted}",
-        f"GRANT INSERT ({', '.join(EVENT_COLUMNS)}) ON audit_events TO {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_seals, {', '.join(APPENDED)} FROM {quoted}",
+        *(
+            f"GRANT INSERT ({', '.join(columns)}) ON {table} TO {quoted}"
+            for table, columns in APPENDED.items()
+        ),
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # triggers change them

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    String,
     Text,
     Uuid,
     func,
@@ -250,6 +251,8 @@ class AuditEvent(Base):
     patient_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid))
     address: Mapped[str] = mapped_column(Text)
     request_id: Mapped[UUID] = mapped_column(Uuid)
+    # Of the rows that it vouches for (persistence/contents.py); as long as a sealer can read, as above.
+    content: Mapped[str | None] = mapped_column(String(4000))
     # The transaction that wrote the row: in this order, unlike in that of the ids, nothing is committed late.
     xid: Mapped[int] = mapped_column(BigInteger, server_default=text("pg_current_xact_id()::text::bigint"))
 

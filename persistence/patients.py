@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
+from persistence.history import ACCOUNT, Difference, differences, keep_chart_changes, text_of
 from persistence.models import Gender, Patient
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
@@ -13,7 +14,7 @@ from persistence.postgres.folding import Keys, keys_of, search_words
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, Query, Statement
-from persistence.relations import Seen, SeenById
+from persistence.relations import CALLERS_NAME, Seen, SeenById
 from persistence.relations import charts_readable_by as readable_by
 from security.roles import Caller, Role
 
@@ -44,6 +45,13 @@ class PatientRow(NamedTuple):
     medical_history: str | None
     created_at: datetime
     user_id: UUID | None
+
+
+class LockedChart(NamedTuple):
+    """A chart that nobody else changes until the transaction ends. `by`: the name of who locked it."""
+
+    by: str
+    chart: PatientRow
 
 
 class LinkRow(NamedTuple):
@@ -93,7 +101,11 @@ class Linked(TypedDict):
 SUMMARY = columns_of(SummaryRow, Patient)
 COLUMNS = columns_of(PatientRow, Patient)
 BY_ID = Patient.id == bindparam("id")
-LOCKED = Query(PatientRow, ById, select(*COLUMNS).where(BY_ID).with_for_update(key_share=True))
+LOCKED = Query(
+    LockedChart,
+    SeenById,
+    select(CALLERS_NAME.label("by"), *COLUMNS).where(BY_ID).with_for_update(key_share=True),
+)
 ADD = Query(PatientRow, Added, insert(Patient).returning(*COLUMNS))
 THE_CHART = update(Patient).where(Patient.id == bindparam("chart"))
 CHANGE = Query(PatientRow, Changed, THE_CHART.returning(*COLUMNS))
@@ -141,9 +153,9 @@ async def page(source: Source, caller: Caller, page: int, limit: int, search: st
     return await listing(caller.role).find(source, page, limit, seen)
 
 
-async def locked(transaction: Transaction, patient_id: UUID) -> PatientRow | None:
-    """The chart, which nobody else changes until the transaction ends. For callers who may see them all."""
-    return await transaction.first(LOCKED, ById(id=patient_id))
+async def locked(transaction: Transaction, caller: Caller, patient_id: UUID) -> LockedChart | None:
+    """For callers who may see every chart."""
+    return await transaction.first(LOCKED, SeenById(id=patient_id, caller=caller.id))
 
 
 async def add(transaction: Transaction, **values: Unpack[NewPatient]) -> PatientRow:
@@ -154,11 +166,14 @@ async def add(transaction: Transaction, **values: Unpack[NewPatient]) -> Patient
 
 
 async def change(
-    transaction: Transaction, current: PatientRow, **values: Unpack[PatientChanges]
+    transaction: Transaction, locked: LockedChart, **values: Unpack[PatientChanges]
 ) -> PatientRow:
-    """Store `values` over `current`, a locked row, and conclude the transaction."""
+    """Store `values` over a locked chart, and in its history, and conclude the transaction."""
+    current = locked.chart
     if not values:
         return current
+    changes = differences(current, values)
+    keep_chart_changes(transaction, current.id, locked.by, changes)
     after = current._replace(**values)
     keys = keys_of(after.name, after.email, after.phone)
     [row] = await transaction.conclude(CHANGE, Changed(chart=current.id, **values, **keys))
@@ -170,5 +185,10 @@ async def link_of(transaction: Transaction, patient_id: UUID) -> LinkRow:
     return row
 
 
-async def link(transaction: Transaction, patient_id: UUID, user_id: UUID | None) -> None:
-    await transaction.run(LINK_TO, Linked(chart=patient_id, user_id=user_id))
+async def link(
+    transaction: Transaction, current: PatientRow, user_id: UUID | None, *, by: str | None
+) -> None:
+    """Link an account to a locked chart, or none; it is in the history too. `by`: the name of who does it."""
+    await transaction.run(LINK_TO, Linked(chart=current.id, user_id=user_id))
+    change = Difference(ACCOUNT, text_of(current.user_id), text_of(user_id))
+    keep_chart_changes(transaction, current.id, by, [change])

@@ -15,6 +15,7 @@ CALLER: BindParameter[UUID] = bindparam("caller")
 ACTIVE_DOCTOR = (User.role == Role.DOCTOR, User.status == AccountStatus.ACTIVE)
 OWN = Patient.user_id == CALLER  # of a chart: a person has linked it to the caller's account
 OWN_CHART = select(Patient.id).where(OWN).scalar_subquery()
+CALLERS_NAME = select(User.name).where(User.id == CALLER).scalar_subquery()
 HAS_CHART = exists().where(Patient.user_id == User.id)
 
 

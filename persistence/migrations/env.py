@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import persistence.backup.proofs
+import persistence.history_tables
 import persistence.record_tables  # noqa: F401 - as above
 from persistence.counter_tables import counts
 from persistence.migrations.commands import create_engine

@@ -14,6 +14,7 @@ from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
 AnyEvent = Any  # of the audit trail, which no module of this folder may know
+AnyKept = Any  # rows that such an event vouches for
 AnyQuery = Statement[Any]  # whose values come with it
 
 COMMAND_TIMEOUT_SECONDS = 30  # for a statement that no request waits for, which has a deadline
@@ -74,6 +75,8 @@ class CommitHook(Protocol):
 
     def note(self, event: AnyEvent) -> None: ...
 
+    def keep(self, kept: AnyKept) -> None: ...
+
     def skip_session_check(self) -> None: ...
 
     def own_statement(self, *, is_first: bool) -> tuple[AnyQuery, Values] | None:
@@ -106,6 +109,12 @@ class Transaction(Source):
         if self.hook is None:
             raise RuntimeError("nothing can be noted in this transaction")
         self.hook.note(event)
+
+    def keep(self, kept: AnyKept) -> None:
+        """Have rows stored that the event vouches for which is noted in this transaction (contents.py)."""
+        if self.hook is None:
+            raise RuntimeError("nothing can be kept in this transaction")
+        self.hook.keep(kept)
 
     def skip_session_check(self) -> None:
         """The caller's session was checked in this transaction already: it is not checked at the end."""

@@ -79,8 +79,9 @@ def test_an_undamaged_trail_verifies(sealed: Backend) -> None:
 
 
 def test_sealed_is_the_json_of_every_column(sealed: Backend) -> None:
-    """So what earlier releases have sealed verifies in this one, and what this one seals verifies in them."""
-    columns = ", ".join(column.name for column in SEALED_COLUMNS)
+    """So what earlier releases have sealed verifies in this one. What this one seals verifies in them where
+    no event vouches for rows, which they do not know."""
+    columns = ", ".join(column.name for column in SEALED_COLUMNS if column.name != "content")
     events = sealed.sql(f"SELECT {columns} FROM audit_events ORDER BY id")
     digests = {
         hmac.digest(OURS.secret, msgspec.json.encode(list(event.values())), sha256) for event in events

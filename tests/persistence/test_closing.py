@@ -13,6 +13,7 @@ from msgspec import structs
 from api.http.auditing import command_event
 from persistence import patients, records
 from persistence.audit import Action
+from persistence.audit_chain import Key
 from persistence.closing import Closing
 from persistence.models import Gender
 from persistence.patients import NewPatient
@@ -21,7 +22,7 @@ from persistence.postgres.folding import keys_of
 from persistence.sessions import Sessions
 from security.roles import Caller, Role
 from tests.support.factories import World
-from tests.support.service import Backend
+from tests.support.service import KEY, Backend
 from tests.support.statements import run_sql
 
 NOTHING_WRITTEN = (0, 0)
@@ -76,7 +77,7 @@ def run(backend: Backend, caller: Caller | None, act: Callable[[Transaction], Aw
 
     async def main() -> None:
         async with Database(backend.database_url) as database:
-            closing = Closing(Sessions(database.reader, None), caller)
+            closing = Closing(Sessions(database.reader, None), caller, Key.of(KEY))
             async with database.transaction(closing) as transaction:
                 await act(transaction)
 

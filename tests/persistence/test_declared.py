@@ -283,13 +283,13 @@ WRONG = {
     "a renamed column is read": ("row.telephone", "attr-defined"),
     "a column is taken for a number": ("row.phone + 1", "operator"),
     "a column that may be NULL is taken for text": ("row.blood_type.upper()", "union-attr"),
-    "a renamed column is written": ("await patients.change(tx, row, telephone='1')", "call-arg"),
-    "a wrong value is written": ("await patients.change(tx, row, phone=1)", "arg-type"),
-    "NULL is written where it must not be": ("await patients.change(tx, row, name=None)", "arg-type"),
-    "an enumeration is written as text": ("await patients.change(tx, row, gender='male')", "arg-type"),
+    "a renamed column is written": ("await patients.change(tx, chart, telephone='1')", "call-arg"),
+    "a wrong value is written": ("await patients.change(tx, chart, phone=1)", "arg-type"),
+    "NULL is written where it must not be": ("await patients.change(tx, chart, name=None)", "arg-type"),
+    "an enumeration is written as text": ("await patients.change(tx, chart, gender='male')", "arg-type"),
     "a row lacks a column": ("await patients.add(tx, id=row.id, name='Ada')", "call-arg"),
-    "a parameter has another type": ("await tx.first(patients.LOCKED, ById(id='1'))", "typeddict-item"),
-    "parameters are another statement's": ("await tx.first(patients.LOCKED, NOTHING)", "misc"),
+    "a parameter has another type": ("await tx.first(patients.LINK, ById(id='1'))", "typeddict-item"),
+    "parameters are another statement's": ("await tx.first(patients.LINK, NOTHING)", "misc"),
     "a struct is made of another row": ("patient_of(await doctors.one(tx, row.id))", "arg-type"),
 }  # fmt: skip
 HEAD = """
@@ -298,7 +298,7 @@ from persistence import doctors, patients
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import NOTHING, ById
 
-async def wrong(tx: Transaction, row: patients.PatientRow) -> None:
+async def wrong(tx: Transaction, row: patients.PatientRow, chart: patients.LockedChart) -> None:
 """
 
 

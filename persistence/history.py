@@ -1,0 +1,98 @@
+"""What a chart or an appointment said before: who changed which of its fields, and when."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from persistence.audit import Event
+from persistence.contents import Kept, SealedTable
+from persistence.history_tables import AppointmentChange, PatientChange
+from persistence.postgres.database import Transaction
+
+ACCOUNT = "account"  # the field of a chart whose values are ids of the account that is linked to it
+
+
+class Difference(NamedTuple):
+    """`field`: its key in an answer."""
+
+    field: str
+    before: str | None
+    after: str | None
+
+
+class PatientChangeRow(NamedTuple):
+    """What is sealed of one."""
+
+    at: datetime
+    user_id: UUID | None
+    name: str | None
+    role: str | None
+    request_id: UUID
+    field: str
+    before: str | None
+    after: str | None
+    patient_id: UUID
+
+
+class AppointmentChangeRow(NamedTuple):
+    at: datetime
+    user_id: UUID | None
+    name: str | None
+    role: str | None
+    request_id: UUID
+    field: str
+    before: str | None
+    after: str | None
+    appointment_id: UUID
+
+
+PATIENT_CHANGES = SealedTable(PatientChangeRow, PatientChange)
+APPOINTMENT_CHANGES = SealedTable(AppointmentChangeRow, AppointmentChange)
+AnyRow = Callable[..., tuple[object, ...]]
+
+
+def text_of(value: object) -> str | None:
+    """As an answer shows it, whose values are texts or null."""
+    return None if value is None else str(msgspec.to_builtins(value))
+
+
+def key_of(name: str) -> str:
+    """Of a column, in an answer."""
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def differences(current: tuple[object, ...], values: Mapping[str, object]) -> list[Difference]:
+    """Between a row, whose fields an answer shows, and `values`, which may have others besides."""
+    return [
+        Difference(key_of(name), text_of(getattr(current, name)), text_of(value))
+        for name, value in values.items()
+        if hasattr(current, name)
+    ]
+
+
+def keep_chart_changes(
+    transaction: Transaction, chart_id: UUID, by: str | None, changes: Iterable[Difference]
+) -> None:
+    """Have them stored with the event that is noted in the transaction, as what its person did. `by`: their
+    name."""
+    transaction.keep(Kept(PATIENT_CHANGES, rows_of(PatientChangeRow, chart_id, by, changes)))
+
+
+def keep_appointment_changes(
+    transaction: Transaction, appointment_id: UUID, by: str | None, changes: Iterable[Difference]
+) -> None:
+    transaction.keep(Kept(APPOINTMENT_CHANGES, rows_of(AppointmentChangeRow, appointment_id, by, changes)))
+
+
+def rows_of(
+    row: AnyRow, object_id: UUID, by: str | None, changes: Iterable[Difference]
+) -> Callable[[Event], Sequence[tuple[object, ...]]]:
+    def make(event: Event) -> Sequence[tuple[object, ...]]:
+        person = event.at, event.user_id, by, event.role, event.request_id
+        return [row(*person, *change, object_id) for change in changes]
+
+    return make
