@@ -32,6 +32,7 @@ from api.http.errors import handle_exception
 from api.http.exposition import MetricsMiddleware
 from api.http.fields import MAX_BODY_BYTES
 from api.http.gauges import Gauges, Sources
+from api.http.idempotency import Retries
 from api.http.logs import LogFormat, configure_logging
 from api.http.metrics import PROCESS_REGISTRY
 from api.http.near import FenceMiddleware
@@ -57,6 +58,7 @@ from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
 from persistence.clock import follow_clock
 from persistence.closing import Closing
+from persistence.idempotency import purge_periodically
 from persistence.login_attempts import tidy_periodically
 from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Reader, Transaction
@@ -163,7 +165,7 @@ def transaction_of(parts: Parts) -> Provide:
 
     async def provide(request: StrictRequest) -> AsyncGenerator[Transaction, None]:
         closing = Closing(parts.sessions, caller_to_recheck(request), key)
-        async with parts.database.transaction(closing) as transaction:
+        async with request.service(Retries).turn(request), parts.database.transaction(closing) as transaction:
             yield transaction
         if closing.has_checked_session:
             stop_rechecking(request)
@@ -176,9 +178,10 @@ def services_of(parts: Parts) -> Services:
     journal = Journal(Reader(parts.database.journal))
     clinic, observer = parts.settings.clinic, parts.observer
     near = [parts.near.replica] if parts.near else []
+    retries = Retries.under(parts.settings.secret_key, parts.settings.secret_key_previous)
     known = parts.store, parts.sessions, parts.passwords, parts.database, parts.proven_backup
     match_policy = MatchPolicy(parts.settings.require_if_match)
-    return Services(*known, match_policy, clinic, journal, observer, *near)
+    return Services(*known, match_policy, clinic, journal, observer, retries, *near)
 
 
 @asynccontextmanager
@@ -192,6 +195,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(fold_periodically(parts.database)),
         asyncio.create_task(follow_clock(parts.database.reader, clock.set_right)),
         asyncio.create_task(tidy_periodically(parts.attempts)),
+        asyncio.create_task(purge_periodically(Reader(parts.database.writes))),
         asyncio.create_task(parts.proven_backup.look_periodically(parts.database.reader)),
     }
     if parts.settings.has_metrics:

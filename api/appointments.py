@@ -37,6 +37,7 @@ from api.http.fields import (
     or_none,
     path_id,
 )
+from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
@@ -106,6 +107,14 @@ async def require_appointment(source: Source, caller: Caller, appointment_id: UU
     return row
 
 
+async def show_again(transaction: Transaction, request: StrictRequest, id: UUID) -> Tagged[Appointment]:
+    """The appointment that an earlier request has booked, or 404."""
+    row = await require_appointment(transaction, request.user, id)
+    action = Action.APPOINTMENT_READ
+    record_write(transaction, request, action=action, patient_id=row.patient_id, target_id=row.id)
+    return Tagged(appointment_of(row))
+
+
 class AppointmentController(Controller):
     path = "/api/appointments"
 
@@ -132,6 +141,7 @@ class AppointmentController(Controller):
         action=Action.APPOINTMENT_CREATE,
         guards=[requires(Role.DOCTOR, Role.STAFF, Role.PATIENT)],
         rules=[require_date_in_calendar],
+        headers=IDEMPOTENCY_KEY,
     )
     async def create_appointment(
         self,
@@ -142,9 +152,11 @@ class AppointmentController(Controller):
     ) -> Tagged[Appointment]:
         # Longer than other handlers by the columns of the new row, one a line.
         caller = request.user
+        appointment_id = uuid4()
+        if earlier := await claim_key(transaction, request, appointment_id):
+            return await show_again(transaction, request, earlier)
         require_own_booking(caller, data.doctor_id)
         begins = data.date.astimezone(UTC)
-        appointment_id = uuid4()
         record_write(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
         booked = await booking.book(
             transaction,

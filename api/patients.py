@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import date
 from typing import Annotated
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
@@ -46,6 +46,7 @@ from api.http.fields import (
     path_id,
     wire_name,
 )
+from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
@@ -54,8 +55,8 @@ from api.http.violations import field_fault
 from persistence import patients
 from persistence.audit import Action
 from persistence.models import Gender
-from persistence.patients import PatientChanges, SummaryRow
-from persistence.postgres.database import Reader, Transaction
+from persistence.patients import PatientChanges, PatientRow, SummaryRow
+from persistence.postgres.database import Reader, Source, Transaction
 from persistence.postgres.folding import trim_email
 from security.guards import join_roles, requires
 from security.roles import Caller, Role
@@ -137,6 +138,21 @@ def require_may_set(caller: Caller, changed: PatientChanges) -> None:
         raise Forbidden(f"Your role may not change {', '.join(names)}; {may} may", code, faults)
 
 
+async def require_chart(source: Source, caller: Caller, chart_id: UUID) -> PatientRow:
+    """The chart, or 404 where the caller may not see it."""
+    row = await patients.one(source, caller, chart_id)
+    if row is None:
+        raise NotFoundException("Patient not found")
+    return row
+
+
+async def show_again(transaction: Transaction, request: StrictRequest, chart_id: UUID) -> Tagged[Patient]:
+    """The chart that an earlier request has opened."""
+    row = await require_chart(transaction, request.user, chart_id)
+    record_write(transaction, request, action=Action.PATIENT_READ, patient_id=row.id, target_id=row.id)
+    return chart_of(row)
+
+
 class PatientController(Controller):
     path = "/api/patients"
 
@@ -158,6 +174,7 @@ class PatientController(Controller):
         action=Action.PATIENT_CREATE,
         guards=[requires(Role.ADMIN, Role.STAFF)],
         rules=[require_not_in_future],
+        headers=IDEMPOTENCY_KEY,
     )
     async def create_patient(
         self,
@@ -165,7 +182,10 @@ class PatientController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Patient]:
+        # Longer than other handlers by the columns of the new row, one a line.
         chart_id = uuid4()
+        if earlier := await claim_key(transaction, request, chart_id):
+            return await show_again(transaction, request, earlier)
         record_write(transaction, request, patient_id=chart_id, target_id=chart_id)
         row = await patients.add(
             transaction,
@@ -185,9 +205,7 @@ class PatientController(Controller):
     async def get_patient(
         self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
     ) -> Tagged[Patient]:
-        row = await patients.one(near_reader, request.user, path_id(id, "Patient"))
-        if row is None:
-            raise NotFoundException("Patient not found")
+        row = await require_chart(near_reader, request.user, path_id(id, "Patient"))
         await record_read(request, patient_id=row.id, target_id=row.id)
         return chart_of(row)
 

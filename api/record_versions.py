@@ -25,11 +25,20 @@ from api.http.fields import (
     Reason,
     path_id,
 )
+from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import StrictRequest
 from api.http.structs import struct_of
-from api.medical_records import Attachments, Diagnosis, MedicalRecord, Prescription, RecordNotes, record_of
+from api.medical_records import (
+    Attachments,
+    Diagnosis,
+    MedicalRecord,
+    Prescription,
+    RecordNotes,
+    record_of,
+    show_again,
+)
 from persistence import record_versions, records
 from persistence.audit import Action, Event
 from persistence.postgres.database import Reader, Transaction
@@ -167,7 +176,7 @@ class RecordVersionController(Controller):
         operation_id="createRecordVersion",
         action=Action.RECORD_AMEND,
         guards=[requires(Role.DOCTOR)],
-        headers=IF_MATCH,
+        headers={**IF_MATCH, **IDEMPOTENCY_KEY},
     )
     async def create_record_version(
         self,
@@ -176,6 +185,9 @@ class RecordVersionController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Tagged[MedicalRecord]:
+        # Longer than other handlers by the columns of the new row, one a line.
+        if earlier := await claim_key(transaction, request, path_id(id, "Record")):
+            return await show_again(transaction, request, earlier)
         texts = require_texts(data)
         held = await hold_record(transaction, request.user, id, "amend")
         require_unchanged(request, Tagged(record_of(held.record)))

@@ -5,7 +5,6 @@ from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
@@ -23,9 +22,19 @@ from api.http.fields import (
     PathId,
     path_id,
 )
+from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, post
 from api.http.requests import StrictRequest
-from api.medical_records import Attachments, Diagnosis, MedicalRecord, Prescription, RecordNotes, record_of
+from api.medical_records import (
+    Attachments,
+    Diagnosis,
+    MedicalRecord,
+    Prescription,
+    RecordNotes,
+    record_of,
+    require_record,
+    show_again,
+)
 from persistence import patients, records
 from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
@@ -82,7 +91,12 @@ class RecordController(Controller):
         )
         return RecordPage([record_of(row) for row in rows], total)
 
-    @post(operation_id="createRecord", action=Action.RECORD_CREATE, guards=[requires(Role.DOCTOR)])
+    @post(
+        operation_id="createRecord",
+        action=Action.RECORD_CREATE,
+        guards=[requires(Role.DOCTOR)],
+        headers=IDEMPOTENCY_KEY,
+    )
     async def create_record(
         self,
         data: JSONBody[RecordCreate],
@@ -90,7 +104,10 @@ class RecordController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Tagged[MedicalRecord]:
         """The doctor is the caller, the date is now."""
+        # Longer than other handlers by the columns of the new row, one a line.
         record_id = uuid4()
+        if earlier := await claim_key(transaction, request, record_id):
+            return await show_again(transaction, request, earlier)
         record_write(transaction, request, patient_id=data.patient_id, target_id=record_id)
         row = await records.add(
             transaction,
@@ -115,8 +132,6 @@ class RecordController(Controller):
     async def get_record(
         self, id: PathId, request: StrictRequest, near_reader: NamedDependency[Reader]
     ) -> Tagged[MedicalRecord]:
-        row = await records.one(near_reader, request.user, path_id(id, "Record"))
-        if row is None:
-            raise NotFoundException("Record not found")
+        row = await require_record(near_reader, request.user, path_id(id, "Record"))
         await record_read(request, patient_id=row.patient_id, target_id=row.id)
         return Tagged(record_of(row))

@@ -86,6 +86,7 @@ NEEDED = {
     "users": ("SELECT", "INSERT", "UPDATE"),
     "sessions": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "login_counters": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "idempotency_keys": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "patients": ("SELECT", "INSERT", "UPDATE"),
     "appointments": ("SELECT", "INSERT", "UPDATE"),
     "medical_records": ("SELECT", "INSERT"),

@@ -5,7 +5,8 @@ from typing import Any
 from litestar.types import Scope
 
 HttpScope = Any  # Litestar's Scope is a union with that of WebSockets, which lacks most keys
-RawHeaders = list[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+RawHeaders = list[Header]
 
 
 def header_value(scope: Scope, name: bytes) -> str | None:

@@ -23,6 +23,8 @@ from msgspec import Struct, defstruct
 
 from api.http.conditional import Tagged, encode, is_cached, require_match
 from api.http.errors import AnyRequest
+from api.http.headers import Header
+from api.http.idempotency import headers_of_repeat
 from api.http.reauthorization import is_stale, reauthorize
 from api.http.requests import (
     HeaderRule,
@@ -107,7 +109,7 @@ class Operation(HTTPRouteHandler):
         if isinstance(data, Tagged):
             return tagged_response(request, self.status_code, data)
         if isinstance(data, Struct):
-            return StructResponse(self.status_code, encode(data))
+            return StructResponse(self.status_code, encode(data), more=headers_of_repeat(request))
         return await super().to_response(app, data, request)
 
 
@@ -210,15 +212,16 @@ def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
 
 class StructResponse:
     """An answer with a struct as JSON, which is encoded already; without content if it is empty. `tag`: its
-    entity tag, if it has one."""
+    entity tag, if it has one. `more`: further headers."""
 
-    def __init__(self, status: int, body: bytes, tag: str | None = None) -> None:
+    def __init__(self, status: int, body: bytes, tag: str | None = None, more: Sequence[Header] = ()) -> None:
         self.status = status
         self.body = body
         self.tag = tag
+        self.more = more
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"etag", self.tag.encode())] if self.tag else []
+        headers = [(b"etag", self.tag.encode()), *self.more] if self.tag else [*self.more]
         if self.body:
             headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body))]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
@@ -233,7 +236,7 @@ def tagged_response(request: AnyRequest, status: int, data: Tagged[Struct]) -> S
         require_match(request, tag)
         if is_cached(request, tag):
             return StructResponse(HTTPStatus.NOT_MODIFIED, b"", tag)
-    return StructResponse(status, body, tag)
+    return StructResponse(status, body, tag, headers_of_repeat(request))
 
 
 get = partial(Operation, http_method=HttpMethod.GET)

@@ -53,6 +53,7 @@ class ErrorCode(StrEnum):
     ALREADY_BEGUN = "already_begun"
     TOO_EARLY = "too_early"
     RECORD_RETRACTED = "record_retracted"
+    IDEMPOTENCY_KEY_USED = "idempotency_key_used"
     NOT_SIGNED_IN = "not_signed_in"
     INVALID_CREDENTIALS = "invalid_credentials"
     ROLE_NOT_ALLOWED = "role_not_allowed"

@@ -97,6 +97,8 @@ class Transaction(Source):
         self.connection: Any = None  # one of asyncpg's, from the first statement to the last
         self.failure: BaseException | None = None  # of what was sent last
         self.is_committed = False
+        # Whether `conclude` leaves the COMMIT to the end of the request: a handler may refuse until then.
+        self.commits_late = False
         self.committed: list[Callable[[], Awaitable[None]]] = []
         self.undone: list[Callable[[], Awaitable[None]]] = []
 
@@ -143,7 +145,8 @@ class Transaction(Source):
         if self.connection is None:
             await self.begin()
         found = await self.ask(query, values, keys)
-        await self.commit()
+        if not self.commits_late:
+            await self.commit()
         return query.rows(found)
 
     async def store_at_once(

@@ -22,6 +22,7 @@ from persistence import demo
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.conformance import CONTRACT
+from tests.support.factories import chart
 from tests.support.openapi import operations, parameters, resolve, success
 from tests.support.service import KEY, Backend, Service
 
@@ -350,6 +351,13 @@ def amended_by_another(clinic: Clinic) -> Any:
     return other.post(f"/api/records/{RECORD}/versions", {"reason": "x", "notes": "x"})
 
 
+def with_a_key_that_was_used(clinic: Clinic) -> Any:
+    headers = {"Idempotency-Key": "0b8e5f6c-7d1a-4c3e-9f42-6a5d8e7c1b30"}
+    opened = clinic.staff.post("/api/patients", chart(), headers=headers)
+    assert opened.status_code == 201
+    return clinic.staff.post("/api/patients", chart(name="Nora Novak"), headers=headers)
+
+
 def from_a_foreign_page(clinic: Clinic) -> Any:
     body = {"email": "doctor@example.com", "password": demo.PASSWORD}
     return clinic.anonymous.post("/api/auth/login", body, headers=FOREIGN)
@@ -454,6 +462,7 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "DocumentChanged.changed": lambda clinic: other_content(clinic, "/openapi.yaml"),
 }
 AFTER_A_CHANGE: dict[str, Reproduction] = {
+    "BadRequest.keyUsed": with_a_key_that_was_used,
     "AccountNotAdmitted.disabled": disabled,
     "AppointmentRefused.doctorBusy": lambda clinic: book_twice(
         clinic, patientId=clinic.find("patients", "Elif")["id"]
@@ -528,6 +537,11 @@ def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
             case "ETag":
                 tag = clinic.staff.get("/api/dashboard/stats").headers[name]
                 assert re.sub("[0-9a-f]", "x", tag) == re.sub("[0-9a-f]", "x", shown)
+            case "Idempotency-Replayed":
+                headers = {"Idempotency-Key": "0b8e5f6c-7d1a-4c3e-9f42-6a5d8e7c1b30"}
+                one = chart()
+                answers = [clinic.staff.post("/api/patients", one, headers=headers) for _ in range(2)]
+                assert [answer.headers.get(name) for answer in answers] == [None, shown]
             case "WWW-Authenticate":
                 assert clinic.anonymous.get("/api/doctors").headers[name] == shown
             case "Retry-After":

@@ -39,6 +39,7 @@ statuses: defaultdict[str, Counter[int]] = defaultdict(Counter)
 signed_in: Counter[str] = Counter()
 turned_away: Counter[str] = Counter()
 registered: set[str] = set()
+keys_used: set[str] = set()
 valid_cases: Counter[tuple[str, str]] = Counter()
 hours = count()
 
@@ -102,6 +103,15 @@ def create_appointment() -> str:
 
 # Each changes a valid case so that it also works. `linked`: it is a step of a sequence, and its ids are those
 # of earlier steps.
+
+
+def make_key_new(case: AnyCase) -> None:
+    """A key that was used already would be refused, or repeat what it was used for."""
+    headers: Any = case.headers or {}  # of its own kind of dict
+    key = headers.get("Idempotency-Key")
+    if isinstance(key, str):
+        headers["Idempotency-Key"] = uuid4().hex if key in keys_used else key
+        keys_used.add(key)
 
 
 def prepare_registration(case: AnyCase, linked: bool) -> None:
@@ -215,6 +225,7 @@ def is_to_be_prepared(case: AnyCase, phase: str) -> bool:
 def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> None:
     name = operation_id_of(case)
     if case.meta is not None and case.meta.generation.mode.is_positive:
+        make_key_new(case)
         phase = case.meta.phase.name.value
         if is_to_be_prepared(case, phase):
             PREPARATIONS[name](case, phase == "stateful")

@@ -15,8 +15,10 @@ from msgspec import Meta
 from api.http import fields
 from api.http.conditional import entity_tag
 from api.http.errors import CHALLENGE
+from api.http.idempotency import NAME
 from api.http.operation import Operation
 from api.http.outermost import OUR_NAMES
+from api.http.requests import OperationPolicy
 from api.http.security_headers import SECURITY_HEADERS
 from security.admission import Count
 from security.cookies import access_cookie, refresh_cookie
@@ -29,8 +31,8 @@ RATE_LIMIT = frozenset(rate_limit_headers(Count(1, 2, 3, 4)))
 COMMON_HEADERS = frozenset({"Access-Control-Allow-Origin", "Cache-Control", "X-Request-Id"})
 HEADERS_BY_STATUS = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
 HANDLER_HEADERS = frozenset({"ETag", "Set-Cookie"})
-# Those that depend on the origin of the page, or on whether the request was counted.
-OPTIONAL_HEADERS = frozenset({"Access-Control-Allow-Origin"}) | RATE_LIMIT
+# Those that depend on the origin of the page, or on whether the request was counted or came before.
+OPTIONAL_HEADERS = frozenset({"Access-Control-Allow-Origin", "Idempotency-Replayed"}) | RATE_LIMIT
 # Login counts by e-mail, and has one only once it has read its body.
 COUNTED_LOGIN_STATUSES = {"200", "401", "403", "429"}
 # What no operation declares: HTTP's own headers, and those that protect browsers, of which the description of
@@ -46,6 +48,7 @@ HEADER_TYPES = {
         str, Meta(extra_json_schema={"const": dict(SECURITY_HEADERS)[b"cache-control"].decode()})
     ],
     "ETag": Annotated[str, Meta(max_length=80, pattern='^"[0-9a-f]+"$')],
+    "Idempotency-Replayed": Annotated[str, Meta(extra_json_schema={"const": "true"})],
     "RateLimit-Limit": Positive,
     "RateLimit-Policy": Annotated[str, Meta(max_length=40, pattern="^[0-9]+; w=[0-9]+$")],
     "RateLimit-Remaining": fields.Count,
@@ -116,4 +119,6 @@ def sendable_headers(handler: Operation, status: str) -> set[str]:
         is_told = is_counted(handler) and (status != "401" or counts_anonymous(handler))
     if is_tagged(handler) and status < "400":
         names |= {"ETag"}
+    if NAME in OperationPolicy.of(handler).headers and status < "400":
+        names |= {"Idempotency-Replayed"}
     return names | RATE_LIMIT if is_told else names

@@ -9,7 +9,7 @@ from litestar.typing import FieldDefinition
 
 from api.http.json_schema import schema_of, without_null
 from api.http.operation import Operation
-from api.http.requests import query_schemas
+from api.http.requests import OperationPolicy, query_schemas
 from tests.support.handlers import handlers
 from tests.support.openapi import Json, operations, parameters, resolve
 from tests.support.shapes import differences, normalize
@@ -34,7 +34,17 @@ def parameter_drift(document: Json, app: Litestar) -> list[str]:
             spec = {p["name"]: declared_parameter(document, p) for p in known if p["in"] == kind}
             drift += differences(accepted_parameters(handler, kind), spec, where)
             drift += [f"{where} {error}" for error in litestar_drift(handler, kind, spec)]
+        drift += [f"{method} {path}: {error}" for error in header_parameter_drift(handler, known)]
     return drift
+
+
+def header_parameter_drift(handler: Operation, known: list[Json]) -> Iterator[str]:
+    """Fields of a request that an operation holds to a rule of its own: `headers` of its decorator. A
+    malformed If-None-Match is ignored."""
+    promised = {parameter["name"] for parameter in known if parameter["in"] == "header"} - {"If-None-Match"}
+    checked = set(OperationPolicy.of(handler).headers)
+    for name in sorted(promised ^ checked):
+        yield f"header {name} is {'not checked' if name in promised else 'checked, and not in openapi.yaml'}"
 
 
 def emptiness_drift(document: Json, parameter: Json) -> Iterator[str]:

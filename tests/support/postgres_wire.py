@@ -10,18 +10,20 @@ from tests.support.service import Backend
 
 # PostgreSQL's answer to an INSERT outside a transaction, which only the journal does: stored, and idle again.
 STORED = b"INSERT 0 1\0Z\0\0\0\5I"
+COMMITTED = b"C\0\0\0\x0bCOMMIT\0"  # what it says of a transaction that is stored
 KEY_DATA = b"K\0\0\0\x0c"  # how PostgreSQL begins to announce a process, whose number follows
 
 
 class Wire:
     """A socket before PostgreSQL's own. It can be cut once: when the journal's INSERT is stored, and the
-    answer is on its way. `is_pooler`: as a pooler does, it announces a process that is none of PostgreSQL's.
-    """
+    answer is on its way. `silent_at`: no answer goes on from one that has this. `is_pooler`: as a pooler
+    does, it announces a process that is none of PostgreSQL's."""
 
     def __init__(self, backend: Backend, *, is_pooler: bool = False) -> None:
         self.backend = backend
         self.is_pooler = is_pooler
         self.cut = False
+        self.silent_at = b""
 
     @contextmanager
     def laid(self) -> Iterator[Backend]:
@@ -50,8 +52,12 @@ class Wire:
             await self.over.wait()
 
     async def pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        is_silent = False
         with suppress(ConnectionError):
             while data := await source.read(65536):
+                is_silent = is_silent or (self.silent_at != b"" and self.silent_at in data)
+                if is_silent:
+                    continue
                 if self.cut and STORED in data:
                     self.cut = False
                     break
