@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.appointments import COLUMNS, SOURCE, TABLE, AppointmentRow, columns_from, readable_by
+from persistence.appointments import SOURCE, TABLE, AppointmentRow, columns_from, readable_by
 from persistence.models import Appointment, Instant, Patient, User
 from persistence.postgres.database import Transaction
 from persistence.postgres.declared import AnyColumn
@@ -156,7 +156,12 @@ def standing_of(chart: CTE, doctor: CTE) -> tuple[AnyColumn, ...]:
 
 @lru_cache
 def locking(role: Role) -> Query[Locked, LockedAppointment]:
-    columns = (*standing_of(*lock_people(role)), *COLUMNS, Appointment.ends_at, CALLERS_NAME.label("by"))
+    chart, doctor = lock_people(role)
+    # Their names as they are once the rows are locked, where they are: the statement began before.
+    patient_name = func.coalesce(select(chart.c.name).scalar_subquery(), Patient.name)
+    doctor_name = func.coalesce(select(doctor.c.name).scalar_subquery(), User.name)
+    columns = columns_from(Appointment, patient_name, doctor_name)
+    columns = (*standing_of(chart, doctor), *columns, Appointment.ends_at, CALLERS_NAME.label("by"))
     where = (Appointment.id == bindparam("id"), *readable_by(role))
     return Query(LockedAppointment, Locked, select(*columns).select_from(SOURCE).where(*where))
 

@@ -257,7 +257,8 @@ class TestChangingAnAccount:
         assert world.patient.me() == me
 
     def test_only_administrators_change_accounts_and_set_passwords(self, world: World) -> None:
-        """Contract, who may do what: "accounts: approve, disable, change role, set a password"."""
+        """Contract, who may do what: "accounts: approve, disable, change role, name or e-mail, set a
+        password"."""
         path = f"/api/users/{world.patient.me()['id']}"
         for browser in (world.doctor, world.staff, world.patient):
             assert browser.patch(path, {"role": "admin"}).status_code == 403

@@ -16,6 +16,7 @@ from api.http.requests import OperationPolicy
 from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.handlers import handlers
+from tests.support.locks import transaction, until_they_wait
 from tests.support.openapi import operations, parameters
 from tests.support.service import Backend, Service
 
@@ -217,6 +218,23 @@ def test_of_a_hundred_pairs_with_one_tag_one_write_each_succeeds(
             (first, won), (second, _) = sorted(pool.map(send, (tag, tag), (f"{number} a", f"{number} b")))
             assert (first, second) == (200, 412)
             assert write.object()[1][field] == won
+
+
+@pytest.mark.parametrize("table", ["patients", "users"])
+def test_a_rename_under_way_makes_the_tag_of_an_appointment_stale(
+    table: str, world: World, backend: Backend
+) -> None:
+    write = of_an_appointment(world)
+    tag, shown = write.object()
+    renamed = shown["patientId" if table == "patients" else "doctorId"]
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as beside:
+            beside(f"UPDATE {table} SET name = name || ' Jr.' WHERE id = $1", renamed)  # a test's own
+            waiting = pool.submit(write.send, tag)
+            until_they_wait(backend, waiting)
+            assert not waiting.done()
+        assert waiting.result().status_code == 412
+    assert write.send(write.object()[0]).status_code == 200
 
 
 def test_pages_may_send_the_condition(world: World) -> None:
