@@ -39,11 +39,10 @@ from api.medical_records import (
     record_of,
     show_again,
 )
-from persistence import record_versions, records
+from persistence import record_versions
 from persistence.audit import Action, Event
 from persistence.postgres.database import Reader, Transaction
-from persistence.record_versions import Act, RetractionRow, VersionRow
-from persistence.records import HeldRecord
+from persistence.record_versions import Act, Amendment, HeldRecord, RetractionRow, VersionRow
 from security.guards import requires
 from security.roles import Caller, Role
 
@@ -121,7 +120,7 @@ async def hold_record(transaction: Transaction, caller: Caller, id: str, what: s
     """The record with this id of a path, which nobody else amends or retracts until the transaction ends.
     Raises 404; 403 for a doctor who did not write it; 400 where it was retracted. `what`: is to be done."""
     record_id = path_id(id, "Record")
-    held = await records.held(transaction, caller, record_id)
+    held = await record_versions.held(transaction, caller, record_id)
     place = held.record if held else await record_versions.place(transaction, record_id)
     if place is None:
         raise NotFoundException("Record not found")
@@ -138,7 +137,7 @@ def act_of(event: Event, caller: Caller, held: HeldRecord, reason: str) -> Act:
         record_id=held.record.id,
         at=event.at,
         user_id=caller.id,
-        name=held.actor,
+        name=held.by,
         role=caller.role,
         reason=reason,
         request_id=event.request_id,
@@ -193,14 +192,14 @@ class RecordVersionController(Controller):
         require_unchanged(request, Tagged(record_of(held.record)))
         amended = held.record._replace(**texts)
         event = record_write(transaction, request, patient_id=amended.patient_id, target_id=amended.id)
-        await record_versions.amend(
-            transaction,
+        amendment = Amendment(
             **act_of(event, request.user, held, data.reason),
             diagnosis=amended.diagnosis,
             prescription=amended.prescription,
             notes=amended.notes,
             attachments=amended.attachments,
         )
+        await record_versions.amend(transaction, held, amendment)
         return Tagged(record_of(amended))
 
     @post(
@@ -223,5 +222,5 @@ class RecordVersionController(Controller):
         require_unchanged(request, Tagged(record_of(found)))
         event = record_write(transaction, request, patient_id=found.patient_id, target_id=found.id)
         act = act_of(event, request.user, held, data.reason)
-        await record_versions.retract(transaction, **act)
+        await record_versions.retract(transaction, held, act)
         return Retraction(act["at"], act["user_id"], act["name"], act["role"], act["reason"])

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import bindparam, exists, func, select
 
-from persistence import history
+from persistence import history, record_versions
 from persistence.audit_chain import Key
 from persistence.contents import AnyTable, Content, OfRequests
 from persistence.models import AuditEvent
@@ -16,7 +16,13 @@ from persistence.postgres.database import Source
 from persistence.postgres.statements import NOTHING, Nothing, Query
 
 SEALED_TABLES: dict[str, AnyTable] = {
-    table.name: table for table in (history.PATIENT_CHANGES, history.APPOINTMENT_CHANGES)
+    table.name: table
+    for table in (
+        history.PATIENT_CHANGES,
+        history.APPOINTMENT_CHANGES,
+        record_versions.VERSIONS,
+        record_versions.RETRACTIONS,
+    )
 }
 EVENTS_AT_ONCE = 1000
 

@@ -22,22 +22,18 @@ FUNCTIONS = (
 )
 # Written by triggers and by fold_counts, which run with their owner's rights.
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
-# PostgreSQL itself sets the number of a row, and the transaction of an event.
+# PostgreSQL itself sets the number of a row, and the transaction of an event. Triggers say which version of a
+# record is the original, and what else of it is kept with its retraction.
 APPENDED = {
-    model.__tablename__: [
-        column.name for column in model.__table__.columns if column.name not in ("id", "xid")
-    ]
-    for model in (AuditEvent, PatientChange, AppointmentChange)
+    model.__tablename__: [column.name for column in model.__table__.columns if column.name not in not_ours]
+    for model, not_ours in (
+        (AuditEvent, {"id", "xid"}),
+        (PatientChange, {"id"}),
+        (AppointmentChange, {"id"}),
+        (RecordVersion, {"id", "is_original"}),
+        (RecordRetraction, {"patient_id", "doctor_id", "date", "created_at"}),
+    )
 }
-# Triggers say which version is the original, and what else of a record is kept with its retraction.
-VERSION_COLUMNS = [
-    column.name for column in RecordVersion.__table__.columns if column.name not in ("id", "is_original")
-]
-RETRACTION_COLUMNS = [
-    column.name
-    for column in RecordRetraction.__table__.columns
-    if column.name not in ("patient_id", "doctor_id", "date", "created_at")
-]
 
 
 async def grant_to(transaction: Transaction, role: str) -> None:
@@ -55,9 +51,6 @@ async def grant_to(transaction: Transaction, role: str) -> None:
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # triggers change them
-        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON record_versions, record_retractions FROM {quoted}",
-        f"GRANT INSERT ({', '.join(VERSION_COLUMNS)}) ON record_versions TO {quoted}",
-        f"GRANT INSERT ({', '.join(RETRACTION_COLUMNS)}) ON record_retractions TO {quoted}",
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON alembic_version, backup_proofs FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
     ):

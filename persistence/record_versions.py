@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from sqlalchemy import (
@@ -21,14 +21,17 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.orm import aliased
 
+from persistence.contents import Kept, SealedTable
 from persistence.models import MedicalRecord, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Window
 from persistence.postgres.statements import ById, Query
 from persistence.record_tables import RecordRetraction, RecordVersion
-from persistence.relations import OWN_CHART, SeenById
+from persistence.records import COLUMNS, SOURCE, RecordRow
+from persistence.relations import CALLER, OWN_CHART, SeenById
 from security.roles import Caller, Role
 
 
@@ -61,6 +64,17 @@ class VersionPageRow(NamedTuple):
     retraction: RetractionRow | None
     patient_id: UUID
     total: int
+
+
+class HeldRecord(NamedTuple):
+    """A record that nobody else amends or retracts until the transaction ends. `author_name`: as it was when
+    the record was written. `is_original`: it was never amended. `by`: the caller's name."""
+
+    record: RecordRow
+    author_name: str
+    created_at: datetime
+    is_original: bool
+    by: str
 
 
 class PlaceRow(NamedTuple):
@@ -99,6 +113,39 @@ class Paged(SeenById, Window):
     pass
 
 
+class SealedVersion(NamedTuple):
+    """What is sealed of a version."""
+
+    record_id: UUID
+    is_original: bool
+    at: datetime
+    user_id: UUID
+    name: str
+    role: str
+    reason: str | None
+    diagnosis: str
+    prescription: str
+    notes: str
+    attachments: list[str]
+    request_id: UUID
+
+
+class SealedRetraction(NamedTuple):
+    record_id: UUID
+    at: datetime
+    user_id: UUID
+    name: str
+    role: str
+    reason: str
+    request_id: UUID
+    patient_id: UUID
+    doctor_id: UUID
+    date: datetime
+    created_at: datetime
+
+
+VERSIONS = SealedTable(SealedVersion, RecordVersion)
+RETRACTIONS = SealedTable(SealedRetraction, RecordRetraction)
 BY_ID: ColumnElement[bool] = MedicalRecord.id == bindparam("id")
 RETRACTED: ColumnElement[bool] = RecordRetraction.record_id == bindparam("id")
 AMEND = Query(KeptRow, Amendment, insert(RecordVersion).returning(RecordVersion.record_id))
@@ -110,6 +157,20 @@ PLACE = Query(
         select(*columns_of(PlaceRow, MedicalRecord)).where(BY_ID),
         select(*columns_of(PlaceRow, RecordRetraction)).where(RETRACTED),
     ),
+)
+ACTOR = aliased(User)
+HELD = Query(
+    HeldRecord,
+    SeenById,
+    select(
+        *COLUMNS,
+        func.coalesce(MedicalRecord.author_name, User.name).label("author_name"),
+        MedicalRecord.created_at,
+        not_(exists().where(RecordVersion.record_id == MedicalRecord.id)).label("is_original"),
+        select(ACTOR.name).where(ACTOR.id == CALLER).scalar_subquery().label("by"),
+    )
+    .select_from(SOURCE)
+    .where(BY_ID),
 )
 VERSION = columns_of(VersionRow, RecordVersion)
 KEPT = select(RecordVersion.id.label("number"), RecordVersion.is_original, *VERSION).where(
@@ -184,12 +245,53 @@ async def place(source: Source, record_id: UUID) -> PlaceRow | None:
     return await source.first(PLACE, ById(id=record_id))
 
 
-async def amend(transaction: Transaction, **values: Unpack[Amendment]) -> None:
-    """Keep the original, put this text in its place, and conclude the transaction. The record is held."""
+async def held(transaction: Transaction, caller: Caller, record_id: UUID) -> HeldRecord | None:
+    """None where there is no such record, or not any more. For callers who may see them all."""
+    await transaction.lock(int.from_bytes(record_id.bytes[8:], signed=True))
+    return await transaction.first(HELD, SeenById(id=record_id, caller=caller.id))
+
+
+async def amend(transaction: Transaction, held: HeldRecord, values: Amendment) -> None:
+    """Keep the original, put this text in its place, and conclude the transaction."""
+    rows = [*original_of(held, values["request_id"]), SealedVersion(is_original=False, **values)]
+    transaction.keep(Kept(VERSIONS, lambda _: rows, is_stored=True))
     await transaction.conclude(AMEND, values)
 
 
-async def retract(transaction: Transaction, **values: Unpack[Act]) -> None:
-    """Keep the original, take the record out of all lists, and conclude the transaction. The record is
-    held."""
+async def retract(transaction: Transaction, held: HeldRecord, values: Act) -> None:
+    """Keep the original, take the record out of all lists, and conclude the transaction."""
+    record = held.record
+    row = SealedRetraction(
+        **values,
+        patient_id=record.patient_id,
+        doctor_id=record.doctor_id,
+        date=record.date,
+        created_at=held.created_at,
+    )
+    originals = original_of(held, values["request_id"])
+    transaction.keep(Kept(VERSIONS, lambda _: originals, is_stored=True))
+    transaction.keep(Kept(RETRACTIONS, lambda _: [row], is_stored=True))
     await transaction.conclude(RETRACT, values)
+
+
+def original_of(held: HeldRecord, request_id: UUID) -> list[SealedVersion]:
+    """What the trigger keeps, where it has not done so before."""
+    if not held.is_original:
+        return []
+    record = held.record
+    return [
+        SealedVersion(
+            record_id=record.id,
+            is_original=True,
+            at=record.date,
+            user_id=record.doctor_id,
+            name=held.author_name,
+            role=Role.DOCTOR,
+            reason=None,
+            diagnosis=record.diagnosis,
+            prescription=record.prescription,
+            notes=record.notes,
+            attachments=record.attachments,
+            request_id=request_id,
+        )
+    ]

@@ -5,8 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, insert, literal_column, not_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
 
 from persistence.models import MedicalRecord, Patient, User
 from persistence.postgres.counters import number_of
@@ -14,8 +13,7 @@ from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.statements import Query
-from persistence.record_tables import RecordVersion
-from persistence.relations import CALLER, OWN_CHART, Seen, SeenById
+from persistence.relations import OWN_CHART, Seen, SeenById
 from security.roles import Caller, Role
 
 
@@ -40,16 +38,6 @@ class NewRecord(TypedDict):
     prescription: str
     notes: str
     attachments: list[str]
-
-
-class HeldRecord(NamedTuple):
-    """A record that nobody else amends or retracts until the transaction ends. `author_name`: as it was when
-    the record was written. `is_original`: it was never amended. `actor`: the caller's name."""
-
-    record: RecordRow
-    author_name: str
-    is_original: bool
-    actor: str
 
 
 class Listed(Seen):
@@ -92,19 +80,6 @@ ADDED = (
 )
 PEOPLE = ADDED.join(Patient, Patient.id == ADDED.c.patient_id).join(User, User.id == ADDED.c.doctor_id)
 ADD = Query(RecordRow, NewRecord, select(*columns_from(ADDED.c)).select_from(PEOPLE), only_if=ADDED)
-ACTOR = aliased(User)
-HELD = Query(
-    HeldRecord,
-    SeenById,
-    select(
-        *COLUMNS,
-        func.coalesce(MedicalRecord.author_name, User.name).label("author_name"),
-        not_(exists().where(RecordVersion.record_id == MedicalRecord.id)).label("is_original"),
-        select(ACTOR.name).where(ACTOR.id == CALLER).scalar_subquery().label("actor"),
-    )
-    .select_from(SOURCE)
-    .where(MedicalRecord.id == bindparam("id")),
-)
 
 
 def readable_by(role: Role) -> tuple[ColumnElement[bool], ...]:
@@ -150,12 +125,6 @@ async def page(
     """Records, newest first, of one chart where `patient_id` is given."""
     query = listing(caller.role, patient_id is not None)
     return await query.find(source, page, limit, Listed(caller=caller.id, patient=patient_id))
-
-
-async def held(transaction: Transaction, caller: Caller, record_id: UUID) -> HeldRecord | None:
-    """None where there is no such record, or not any more. For callers who may see them all."""
-    await transaction.lock(int.from_bytes(record_id.bytes[8:], signed=True))
-    return await transaction.first(HELD, SeenById(id=record_id, caller=caller.id))
 
 
 async def add(transaction: Transaction, **values: Unpack[NewRecord]) -> RecordRow | None:
