@@ -23,6 +23,7 @@ from api.contract import ContractController
 from api.dashboard import DashboardController
 from api.doctors import DoctorController
 from api.downtime.notes import enter_notes_at_start
+from api.duplicates import DuplicateController
 from api.health import HealthController
 from api.http.auditing import record_refusal
 from api.http.conditional import MatchPolicy
@@ -72,6 +73,7 @@ CONTROLLERS = (
     RegistrationController,
     UserController,
     PatientController,
+    DuplicateController,
     LinkController,
     DoctorController,
     AppointmentController,

@@ -1,4 +1,4 @@
-"""What patients.py and links.py share: a chart in an answer, and the chart that a path names."""
+"""What several resources share: a chart in an answer, and the chart that a path names."""
 
 from typing import Annotated
 
@@ -20,6 +20,17 @@ Allergies = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
 MedicalHistory = Annotated[str, Meta(max_length=20000, pattern=TEXT)]
 
 
+class PatientSummary(Output):
+    id: Id
+    name: Name
+    email: Email
+    phone: ChartPhone
+    date_of_birth: Day
+    gender: Gender
+    address: Address
+    created_at: Instant
+
+
 class Patient(Output):
     id: Id
     name: Name
@@ -34,6 +45,7 @@ class Patient(Output):
     created_at: Instant
 
 
+summary_of = struct_of(PatientSummary, patients.SummaryRow)
 patient_of = struct_of(Patient, patients.PatientRow)
 
 

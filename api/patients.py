@@ -18,8 +18,10 @@ from api.charts import (
     ChartPhone,
     MedicalHistory,
     Patient,
+    PatientSummary,
     chart_of,
     lock_chart,
+    summary_of,
 )
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
@@ -29,10 +31,7 @@ from api.http.fields import (
     MAX_PAGE_SIZE,
     Count,
     Day,
-    Email,
-    Id,
     Input,
-    Instant,
     Limit,
     Name,
     Output,
@@ -50,27 +49,16 @@ from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
-from api.http.structs import changed_fields, sent_fields_of, struct_of
+from api.http.structs import changed_fields, sent_fields_of
 from api.http.violations import field_fault
 from persistence import patients
 from persistence.audit import Action
 from persistence.models import Gender
-from persistence.patients import PatientChanges, PatientRow, SummaryRow
+from persistence.patients import PatientChanges, PatientRow
 from persistence.postgres.database import Reader, Source, Transaction
 from persistence.postgres.folding import trim_email
 from security.guards import join_roles, requires
 from security.roles import Caller, Role
-
-
-class PatientSummary(Output):
-    id: Id
-    name: Name
-    email: Email
-    phone: ChartPhone
-    date_of_birth: Day
-    gender: Gender
-    address: Address
-    created_at: Instant
 
 
 class PatientPage(Output):
@@ -109,7 +97,6 @@ SETTABLE_FIELDS = {
     Role.STAFF: frozenset(PatientUpdate.__struct_fields__) - {"medical_history"},
     Role.ADMIN: frozenset(PatientUpdate.__struct_fields__),
 }
-summary_of = struct_of(PatientSummary, SummaryRow)
 sent_fields = sent_fields_of(PatientUpdate, PatientChanges, MEDICAL_FIELDS)
 
 

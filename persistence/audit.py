@@ -42,6 +42,7 @@ class Action(StrEnum):
     PATIENT_LINK = "patient.link"
     PATIENT_UNLINK = "patient.unlink"
     PATIENT_ACCESSES = "patient.accesses"
+    PATIENT_DUPLICATES = "patient.duplicates"
     DOCTOR_READ = "doctor.read"
     APPOINTMENT_LIST = "appointment.list"
     APPOINTMENT_READ = "appointment.read"

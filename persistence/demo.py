@@ -18,7 +18,6 @@ from persistence.models import (
     User,
 )
 from persistence.postgres.database import Source, Transaction
-from persistence.postgres.folding import Keys, keys_of
 from persistence.postgres.statements import NOTHING, IdRow, Nothing, Query, Statement
 from persistence.records import NewRecord
 from security.roles import Role
@@ -141,7 +140,7 @@ class ByEmails(TypedDict):
     emails: list[str]
 
 
-class AddedChart(patients.NewPatient, Keys):
+class AddedChart(patients.Added):
     medical_history: str | None
     user_id: UUID | None
 
@@ -243,7 +242,7 @@ async def add_account(transaction: Transaction, account: Account, phone: str, pa
 
 async def add_chart(transaction: Transaction, number: int, chart: Chart) -> UUID:
     telephone = phone(10 + number) if number else phone(4)
-    keys = keys_of(chart.name, chart.email, telephone)
+    keys = patients.chart_keys(chart.name, chart.email, telephone)
     values = AddedChart(
         id=chart.id or uuid5(CHART, chart.name),
         name=chart.name,

@@ -62,11 +62,11 @@ class Base(CommonTableAttributes, AdvancedDeclarativeBase):
     __abstract__ = True
 
 
-def trigram_index(table: str) -> Index:
+def trigram_index(table: str, column: str = "trigrams") -> Index:
     """What a search for words uses. Entries go into the index at once: every search would read a list of
     pending ones, and the insert that fills it would have to move all of them."""
     return Index(
-        f"{table}_trigrams_idx", "trigrams", postgresql_using="gin", postgresql_with={"fastupdate": "off"}
+        f"{table}_{column}_idx", column, postgresql_using="gin", postgresql_with={"fastupdate": "off"}
     )
 
 
@@ -137,7 +137,12 @@ class Patient(Base):
     `ever_linked` with it, and nothing unsets it."""
 
     __tablename__ = "patients"
-    __table_args__ = (Index("patients_name_idx", "sort_name", "id"), trigram_index("patients"))
+    __table_args__ = (
+        Index("patients_name_idx", "sort_name", "id"),
+        Index("patients_birth_idx", "date_of_birth"),
+        trigram_index("patients"),
+        trigram_index("patients", "latin_trigrams"),
+    )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"), unique=True)
@@ -154,6 +159,8 @@ class Patient(Base):
     sort_name: Mapped[str] = mapped_column(Folded)
     search_text: Mapped[str] = mapped_column(Folded)
     trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))  # of search_text, by a trigger (0010)
+    # Of a name that `search_text` has in other letters (persistence/postgres/latin.py).
+    latin_trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 
 

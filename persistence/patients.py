@@ -11,6 +11,7 @@ from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
 from persistence.postgres.folding import Keys, keys_of, search_words
+from persistence.postgres.latin import latin_trigrams
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, Query, Statement
@@ -85,11 +86,17 @@ class PatientChanges(TypedDict, total=False):
     medical_history: str | None
 
 
-class Added(NewPatient, Keys):
+class ChartKeys(Keys):
+    """And those by which duplicates of it are found."""
+
+    latin_trigrams: list[int] | None
+
+
+class Added(NewPatient, ChartKeys):
     pass
 
 
-class Changed(PatientChanges, Keys):
+class Changed(PatientChanges, ChartKeys):
     chart: Required[UUID]
 
 
@@ -140,6 +147,10 @@ def searching(role: Role) -> SearchQuery[Seen, SummaryRow]:
     return SearchQuery(SummaryRow, Seen, Patient, SUMMARY, readable_by(role))
 
 
+def chart_keys(name: str, email: str, phone: str) -> ChartKeys:
+    return ChartKeys(**keys_of(name, email, phone), latin_trigrams=latin_trigrams(name))
+
+
 async def one(source: Source, caller: Caller, patient_id: UUID) -> PatientRow | None:
     return await source.first(single(caller.role), SeenById(id=patient_id, caller=caller.id))
 
@@ -160,7 +171,7 @@ async def locked(transaction: Transaction, caller: Caller, patient_id: UUID) -> 
 
 async def add(transaction: Transaction, **values: Unpack[NewPatient]) -> PatientRow:
     """Concludes the transaction."""
-    keys = keys_of(values["name"], values["email"], values["phone"])
+    keys = chart_keys(values["name"], values["email"], values["phone"])
     [row] = await transaction.conclude(ADD, Added(**values, **keys))
     return row
 
@@ -175,7 +186,7 @@ async def change(
     changes = differences(current, values)
     keep_chart_changes(transaction, current.id, locked.by, changes)
     after = current._replace(**values)
-    keys = keys_of(after.name, after.email, after.phone)
+    keys = chart_keys(after.name, after.email, after.phone)
     [row] = await transaction.conclude(CHANGE, Changed(chart=current.id, **values, **keys))
     return row
 

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from persistence.migrations.refolding import refold
+from persistence.migrations.refolding import refold, spell_names
 from persistence.migrations.revisions import HERE, UnknownRevisionError
 from persistence.postgres.connector import Connector
 
@@ -65,4 +65,5 @@ async def refold_keys(url: str) -> None:
     async with engine.connect() as connection:
         committing = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await committing.run_sync(refold)
+        await committing.run_sync(spell_names)
     await engine.dispose()

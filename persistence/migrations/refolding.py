@@ -7,6 +7,7 @@ from sqlalchemy import BindParameter, Connection, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.postgres.folding import FORMAT_MARK, keys_of
+from persistence.postgres.latin import latin_trigrams
 
 BATCH_ROWS = 2000  # writers of these rows wait for a fraction of a second
 # Of an older format, or without trigrams: those went with migration 0010 where it was undone.
@@ -62,6 +63,32 @@ def rewrite_batches(connection: Connection, table: str) -> Iterator[int]:
         )
         after = rows[-1].id
         yield renewed.rowcount
+
+
+def spell_names(connection: Connection) -> None:
+    """Store how the charts' names that are not in Latin letters are written in these, as `refold` does its
+    work. A row that an older release has renamed keeps the spelling of the name before."""
+    following = text(
+        "SELECT id, name FROM patients WHERE octet_length(sort_name) > char_length(sort_name) "
+        "AND latin_trigrams IS NULL AND id > :after ORDER BY id LIMIT :most"
+    )
+    spelling = text(
+        """
+        WITH made AS MATERIALIZED (
+            SELECT * FROM unnest(:ids, :names, :spelled) AS made(id, name, spelled)
+        ),
+        held AS MATERIALIZED (
+            SELECT made.* FROM made JOIN patients USING (id, name) ORDER BY id FOR NO KEY UPDATE OF patients
+        )
+        UPDATE patients SET latin_trigrams = CAST(spelled AS integer[]) FROM held WHERE patients.id = held.id
+        """
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(text_array, ("names", "spelled")))
+    after = "00000000-0000-0000-0000-000000000000"
+    while rows := connection.execute(following, {"after": after, "most": BATCH_ROWS}).all():
+        spelled = [",".join(map(str, latin_trigrams(row.name) or [])) for row in rows]
+        values = {"ids": [row.id for row in rows], "names": [row.name for row in rows]}
+        connection.execute(spelling, {**values, "spelled": [f"{{{numbers}}}" for numbers in spelled]})
+        after = rows[-1].id
 
 
 def text_array(name: str) -> BindParameter[Sequence[str]]:

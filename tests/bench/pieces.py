@@ -18,13 +18,14 @@ from prometheus_client import CollectorRegistry
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from api.app import create_app
+from api.charts import PatientSummary
 from api.http.cors import Origins
 from api.http.logs import LogFormat, LogHandler
 from api.http.observation import Observer, Outlets
 from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
 from api.http.requests import StrictRequest
-from api.patients import PatientPage, PatientSummary
+from api.patients import PatientPage
 from persistence import embedded, patients
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.models import Gender

@@ -194,6 +194,11 @@ def prepare_list(case: AnyCase, linked: bool) -> None:
             del case.query[name]
 
 
+def prepare_duplicates(case: AnyCase, linked: bool) -> None:
+    """One parameter at least is not empty."""
+    case.query.setdefault("phone", "5550104")
+
+
 LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords")
 PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "register": prepare_registration,
@@ -205,6 +210,7 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "createPatient": prepare_chart,
     "updatePatient": prepare_chart_update,
     "linkPatientAccount": prepare_link,
+    "listPatientDuplicates": prepare_duplicates,
     "createAppointment": prepare_booking,
     "updateAppointment": prepare_appointment_update,
     **dict.fromkeys(LISTS, prepare_list),

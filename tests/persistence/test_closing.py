@@ -18,7 +18,6 @@ from persistence.closing import Closing
 from persistence.models import Gender
 from persistence.patients import NewPatient
 from persistence.postgres.database import Database, Transaction
-from persistence.postgres.folding import keys_of
 from persistence.sessions import Sessions
 from security.roles import Caller, Role
 from tests.support.factories import World
@@ -43,7 +42,7 @@ def chart(chart_id: UUID) -> NewPatient:
 
 
 def with_keys(chart: NewPatient) -> patients.Added:
-    return patients.Added(**chart, **keys_of(chart["name"], chart["email"], chart["phone"]))
+    return patients.Added(**chart, **patients.chart_keys(chart["name"], chart["email"], chart["phone"]))
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 
 from persistence import appointments, audit, doctors, patients, record_versions, records, users
+from persistence.duplicates import candidates
+from persistence.duplicates.sought import Sought
 from persistence.models import AccountStatus, AppointmentStatus
 from persistence.postgres.calendar import calendar_of
 from security.roles import Caller, Role
@@ -39,6 +41,10 @@ COMPLETED, SCHEDULED = AppointmentStatus.COMPLETED, AppointmentStatus.SCHEDULED
 
 def charts(who: Caller, page: int = 1, search: str = "", limit: int = 10) -> Read:
     return lambda source: patients.page(source, who, page, limit, search)
+
+
+def duplicates(name: str, born: date | None = None, email: str = "", phone: str = "") -> Read:
+    return lambda source: candidates.find(source, Sought(name, born, email, phone))
 
 
 def visits(who: Caller, page: int = 1, *, day: Any = None, status: AppointmentStatus | None = None) -> Read:
@@ -77,6 +83,18 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "charts, a part of many names": (charts(STAFF, search="dorf"), set(), 4_500),
     "charts, what all have": (charts(STAFF, search="e"), set(), 11_000),
     "charts, what nobody has": (charts(STAFF, search="xqzw"), {"patients_trigrams_idx"}, 300),
+    "duplicates of all that a form asks for": (
+        duplicates("Silva Quitopolous", date(1980, 5, 17), "maria@mail.example.com", "+1 555 010 0200"),
+        {"patients_trigrams_idx", "patients_latin_trigrams_idx", "patients_birth_idx", "patients_name_idx"},
+        4_000,
+    ),
+    "duplicates of a name that many have": (duplicates("Maria Anson"), {"patients_trigrams_idx"}, 4_000),
+    "duplicates of a part of many names": (duplicates("dorf"), {"patients_trigrams_idx"}, 2_000),
+    "duplicates of a name of many words": (
+        duplicates("Maria Anna Quentin Georg Julia Anbasson", date(1980, 5, 17)), {"patients_trigrams_idx"},
+        4_000,
+    ),
+    "duplicates of a birthday": (duplicates("", date(1980, 5, 17)), {"patients_birth_idx"}, 500),
     "appointments": (visits(STAFF), {"appointments_date_idx"}, 180),
     "appointments, in the middle": (visits(ADMIN, 25_000), {"appointments_date_idx"}, 220),
     "appointments, at 90 %": (visits(STAFF, 45_000), {"appointments_date_idx"}, 220),

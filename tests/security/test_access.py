@@ -158,8 +158,11 @@ def call(browser: Browser, operation_id: str, objects: Objects, world: World) ->
 
 
 # What a caller who may call gets: the operation's success, or what `body_of` and `ids_of` ask for (the id
-# of a user is that of no session; tests/api/test_sessions.py ends real ones).
-REFUSED_ON_PURPOSE = {"changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404}
+# of a user is that of no session; tests/api/test_sessions.py ends real ones; none of the parameters of
+# duplicates is required, but one is: tests/api/test_duplicates.py names some).
+REFUSED_ON_PURPOSE = {
+    "changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404, "listPatientDuplicates": 400,
+}  # fmt: skip
 
 
 def success_status(operation_id: str) -> int:

@@ -153,6 +153,7 @@ def head(path: str) -> list[Case]:
 READERS = ("admin", "doctor", "patient")
 EVERYBODY = (*READERS, "staff")
 DAY = "2024-06-03"
+NAME = "Maria%20Anbason"
 CASES: dict[str, list[Case]] = {
     "login": [Case(login)],
     "register": [Case(register)],
@@ -183,6 +184,11 @@ CASES: dict[str, list[Case]] = {
     "linkPatientAccount": [Case(link)],
     "unlinkPatientAccount": [Case(unlink)],
     "listPatientAccesses": get(f"/api/patients/{CHART}/accesses?limit={{n}}", "admin", "patient"),
+    "listPatientDuplicates": get(
+        f"/api/patients/duplicates?name={NAME}&dateOfBirth=1980-05-17&email=a.b@example.com&phone=5550100",
+        "admin",
+        "staff",
+    ),
     "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
     "listAppointments": [
