@@ -25,6 +25,7 @@ from api.doctors import DoctorController
 from api.downtime.notes import enter_notes_at_start
 from api.duplicates import DuplicateController
 from api.health import HealthController
+from api.history import HistoryController
 from api.http.auditing import record_refusal
 from api.http.conditional import MatchPolicy
 from api.http.cors import Origins
@@ -77,6 +78,7 @@ CONTROLLERS = (
     LinkController,
     DoctorController,
     AppointmentController,
+    HistoryController,
     RecordController,
     RecordVersionController,
     DashboardController,

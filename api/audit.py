@@ -31,7 +31,7 @@ from api.http.fields import (
 from api.http.operation import get
 from api.http.requests import StrictRequest
 from api.http.structs import struct_of
-from persistence import audit, patients, record_versions
+from persistence import accesses, audit, patients, record_versions
 from persistence.audit import Action, Outcome
 from persistence.postgres.database import Reader
 from persistence.postgres.paging import MAX_NAMED_IDS
@@ -83,7 +83,7 @@ def to_utc(instant: datetime | None) -> datetime | None:
 
 
 event_of = struct_of(AuditEvent, audit.EventRow, as_text=frozenset({"role", "action", "outcome"}))
-access_of = struct_of(Access, audit.AccessRow, as_text=frozenset({"role", "action"}))
+access_of = struct_of(Access, accesses.AccessRow, as_text=frozenset({"role", "action"}))
 
 
 class AuditController(Controller):
@@ -137,7 +137,7 @@ class AuditController(Controller):
         if patient is None:
             raise NotFoundException("Patient not found")
         but = request.user.id if others == "true" else None
-        rows, total = await audit.accesses(reader, page, limit, patient.id, but=but)
+        rows, total = await accesses.page(reader, page, limit, patient.id, but=but)
         await record_read(request, patient_id=patient.id, target_id=patient.id)
         return AccessPage([access_of(row) for row in rows], total)
 
@@ -162,6 +162,6 @@ class AuditController(Controller):
             raise NotFoundException("Record not found")
         but = request.user.id if others == "true" else None
         chart = place.patient_id
-        rows, total = await audit.accesses(reader, page, limit, chart, record_id=record_id, but=but)
+        rows, total = await accesses.page(reader, page, limit, chart, record_id=record_id, but=but)
         await record_read(request, patient_id=chart, target_id=record_id)
         return AccessPage([access_of(row) for row in rows], total)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Insert, Text, bindparam, cast, column, func, insert, select, text
+from sqlalchemy import ColumnElement, Insert, Text, bindparam, cast, column, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
@@ -20,7 +20,7 @@ from persistence.postgres.database import Reader, Source
 from persistence.postgres.deadline import REQUEST_SECONDS, in_time, start_clock
 from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Ids, PagedQuery
-from persistence.postgres.statements import Query, Statement
+from persistence.postgres.statements import Statement
 
 
 class Action(StrEnum):
@@ -43,11 +43,13 @@ class Action(StrEnum):
     PATIENT_UNLINK = "patient.unlink"
     PATIENT_ACCESSES = "patient.accesses"
     PATIENT_DUPLICATES = "patient.duplicates"
+    PATIENT_HISTORY = "patient.history"
     DOCTOR_READ = "doctor.read"
     APPOINTMENT_LIST = "appointment.list"
     APPOINTMENT_READ = "appointment.read"
     APPOINTMENT_CREATE = "appointment.create"
     APPOINTMENT_UPDATE = "appointment.update"
+    APPOINTMENT_HISTORY = "appointment.history"
     RECORD_LIST = "record.list"
     RECORD_READ = "record.read"
     RECORD_CREATE = "record.create"
@@ -101,23 +103,6 @@ class EventRow(NamedTuple):
     request_id: UUID
 
 
-class AccessRow(NamedTuple):
-    at: datetime
-    first_at: datetime
-    count: int  # type: ignore[assignment]  # the contract's word; a row's method of that name is not used
-    user_id: UUID
-    name: str
-    role: str
-    action: str
-
-
-class AccessPageRow(NamedTuple):
-    """`access`: None in the one row of a page past the end. `total`: of all pages."""
-
-    access: AccessRow | None
-    total: int
-
-
 class Stored(TypedDict):
     """`events`: as JSON."""
 
@@ -132,17 +117,6 @@ class Listed(TypedDict):
     action: Action | None
     since: datetime | None
     until: datetime | None
-
-
-class OfChart(TypedDict):
-    """`record`: the one of the chart that is asked for; None for all of it. `left_out`: whose accesses are
-    not asked for."""
-
-    patient: UUID
-    record: UUID | None
-    left_out: UUID | None
-    limit: int
-    offset: int
 
 
 # Any number of events as one value, so that one statement, prepared once, stores them.
@@ -161,30 +135,6 @@ def insert_events(*conditions: ColumnElement[bool]) -> Insert:
 STORE = Statement(Stored, insert_events())
 ORDER = (AuditEvent.at.desc(), AuditEvent.id.desc())
 SHOWS_CHART = AuditEvent.patient_ids.contains(bindparam("patient", type_=ARRAY(Uuid)))
-# What one person did in one operation within ten minutes of the first time is one row.
-ACCESSES_SQL = text(
-    """
-    WITH looks AS (
-        SELECT id, at, user_id, role, action,
-               began_of_ten_minutes(at) OVER (PARTITION BY user_id, role, action ORDER BY at, id) AS first_at
-        FROM audit_events
-        WHERE patient_ids @> ARRAY[CAST(:patient AS uuid)] AND outcome = 'success'
-          AND user_id IS NOT NULL AND user_id IS DISTINCT FROM CAST(:left_out AS uuid)
-          AND (CAST(:record AS uuid) IS NULL OR target_id = :record OR :record = ANY (target_ids))
-    ), accesses AS (
-        SELECT max(at) AS at, first_at, count(*) AS count, user_id, role, action, max(id) AS last_id
-        FROM looks GROUP BY user_id, role, action, first_at
-    ), page AS (
-        SELECT * FROM accesses ORDER BY at DESC, last_id DESC
-        LIMIT CAST(:limit AS bigint) OFFSET CAST(:offset AS bigint)
-    )
-    SELECT page.at, page.first_at, page.count, page.user_id, users.name, page.role, page.action, whole.total
-    FROM (SELECT count(*) AS total FROM accesses) AS whole
-    LEFT JOIN page ON true LEFT JOIN users ON users.id = page.user_id
-    ORDER BY page.at DESC, page.last_id DESC
-    """
-)
-ACCESSES = Query(AccessPageRow, OfChart, ACCESSES_SQL)
 
 
 async def add(source: Source, *events: Event) -> None:
@@ -279,22 +229,3 @@ def listing(filters: frozenset[str]) -> PagedQuery[Listed, EventRow]:
     return PagedQuery(
         EventRow, Listed, AuditEvent.id, columns, AuditEvent.__table__, ORDER, where, total=total
     )
-
-
-async def accesses(
-    source: Source,
-    page: int,
-    limit: int,
-    patient_id: UUID,
-    *,
-    record_id: UUID | None = None,
-    but: UUID | None,
-) -> tuple[list[AccessRow], int]:
-    """What showed or changed something of the chart, newest first, without what `but` did. `record_id`: only
-    of this record of the chart. The chart's index finds the events, since every event that names a record
-    names its chart as well; one of the records would cost each write of the trail."""
-    parameters = OfChart(
-        patient=patient_id, record=record_id, left_out=but, limit=limit, offset=(page - 1) * limit
-    )
-    found = await source.rows(ACCESSES, parameters)
-    return [row.access for row in found if row.access is not None], found[0].total

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
+from sqlalchemy import Uuid, bindparam
+from sqlalchemy.orm import InstrumentedAttribute
 
 from persistence.audit import Event
 from persistence.contents import Kept, SealedTable
 from persistence.history_tables import AppointmentChange, PatientChange
-from persistence.postgres.database import Transaction
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import columns_of
+from persistence.postgres.paging import PagedQuery
+from security.roles import Caller, Role
 
 ACCOUNT = "account"  # the field of a chart whose values are ids of the account that is linked to it
 
@@ -18,6 +24,18 @@ ACCOUNT = "account"  # the field of a chart whose values are ids of the account 
 class Difference(NamedTuple):
     """`field`: its key in an answer."""
 
+    field: str
+    before: str | None
+    after: str | None
+
+
+class ChangeRow(NamedTuple):
+    """What is shown of one."""
+
+    at: datetime
+    user_id: UUID | None
+    name: str | None
+    role: str | None
     field: str
     before: str | None
     after: str | None
@@ -49,8 +67,16 @@ class AppointmentChangeRow(NamedTuple):
     appointment_id: UUID
 
 
+class Listed(TypedDict):
+    """`of`: the chart or the appointment."""
+
+    of: UUID
+
+
 PATIENT_CHANGES = SealedTable(PatientChangeRow, PatientChange)
 APPOINTMENT_CHANGES = SealedTable(AppointmentChangeRow, AppointmentChange)
+# Staff read the text of today, and never one that was taken back.
+HIDDEN_FROM = {Role.STAFF: ("medicalHistory",)}
 AnyRow = Callable[..., tuple[object, ...]]
 
 
@@ -96,3 +122,28 @@ def rows_of(
         return [row(*person, *change, object_id) for change in changes]
 
     return make
+
+
+@lru_cache
+def listing(of: InstrumentedAttribute[UUID], hidden: tuple[str, ...] = ()) -> PagedQuery[Listed, ChangeRow]:
+    """Newest first: a row's id is given under the lock of what it tells of, as clocks are not."""
+    model = of.class_
+    where = [of == bindparam("of", type_=Uuid), *(model.field != name for name in hidden)]
+    columns = columns_of(ChangeRow, model)
+    return PagedQuery(ChangeRow, Listed, model.id, columns, model.__table__, (model.id.desc(),), where)
+
+
+async def of_chart(
+    source: Source, caller: Caller, page: int, limit: int, chart_id: UUID
+) -> tuple[list[ChangeRow], int]:
+    """For callers who may read the chart."""
+    query = listing(PatientChange.patient_id, HIDDEN_FROM.get(caller.role, ()))
+    return await query.fetch(source, page, limit, Listed(of=chart_id))
+
+
+async def of_appointment(
+    source: Source, page: int, limit: int, appointment_id: UUID
+) -> tuple[list[ChangeRow], int]:
+    """For callers who may read the appointment."""
+    query = listing(AppointmentChange.appointment_id)
+    return await query.fetch(source, page, limit, Listed(of=appointment_id))

@@ -183,6 +183,18 @@ def read_chart_thrice(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
+def change_chart(clinic: Clinic) -> dict[str, str]:
+    changes = {"allergies": "Penicillin: anaphylaxis"}
+    assert clinic.doctor.patch(f"/api/patients/{CHART}", changes).status_code == 200
+    return {}
+
+
+def move_visit(clinic: Clinic) -> dict[str, str]:
+    moved = {"date": "2042-05-20T10:00:00+03:00"}
+    assert clinic.doctor.patch(f"/api/appointments/{VISIT}", moved).status_code == 200
+    return {}
+
+
 def other_session(clinic: Clinic) -> dict[str, str]:
     assert clinic.anonymous.login("doctor@example.com", demo.PASSWORD).status_code == 200
     sessions = clinic.doctor.get("/api/users/me/sessions").json()["sessions"]
@@ -207,6 +219,8 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
     "listAuditEvents": read_chart,
     "listPatientAccesses": read_chart_thrice,
+    "getPatientHistory": change_chart,
+    "getAppointmentHistory": move_visit,
     "listRecordVersions": amend_record,
     "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,

@@ -11,7 +11,17 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from persistence import appointments, audit, doctors, patients, record_versions, records, users
+from persistence import (
+    accesses,
+    appointments,
+    audit,
+    doctors,
+    history,
+    patients,
+    record_versions,
+    records,
+    users,
+)
 from persistence.duplicates import candidates
 from persistence.duplicates.sought import Sought
 from persistence.models import AccountStatus, AppointmentStatus
@@ -124,11 +134,14 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "the trail of an hour": (
         trail(since=NOW + timedelta(hours=3), until=NOW + timedelta(hours=4)), {"audit_events_at_idx"}, 100,
     ),
+    "what a chart said before": (
+        lambda source: history.of_chart(source, DOCTOR, 1, 10, CHART), {"patient_changes_patient_idx"}, 200,
+    ),
     "who opened a chart": (
-        lambda source: audit.accesses(source, 1, 10, CHART, but=None), {"audit_events_charts_idx"}, 30,
+        lambda source: accesses.page(source, 1, 10, CHART, but=None), {"audit_events_charts_idx"}, 30,
     ),
     "who saw a record": (
-        lambda source: audit.accesses(source, 1, 10, CHART, record_id=RECORD, but=None),
+        lambda source: accesses.page(source, 1, 10, CHART, record_id=RECORD, but=None),
         {"audit_events_charts_idx"}, 30,
     ),
     "versions of a record": (texts_of(DOCTOR), {"record_versions_record_idx"}, 20),
@@ -158,6 +171,13 @@ def clinic(servers: Backend) -> Backend:
     asyncio.run(fill(backend.database_url, rows))
     for statement in AMENDED:
         backend.sql(statement)
+    backend.sql(
+        "INSERT INTO patient_changes (patient_id, at, request_id, field) "
+        "SELECT CASE n % 1000 WHEN 0 THEN $1 ELSE gen_random_uuid() END, now(), gen_random_uuid(), 'phone' "
+        "FROM generate_series(1, 100000) AS n",
+        CHART,
+    )
+    backend.sql("ANALYZE patient_changes")
     return backend
 
 

@@ -29,6 +29,8 @@ OWN, FOREIGN = "own", "foreign"
 REQUIRED = {"required": True, "schema": {}}
 ONLY_OWN: dict[str, set[Role]] = {
     "getPatient": {Role.PATIENT},
+    "getPatientHistory": {Role.PATIENT},
+    "getAppointmentHistory": {Role.PATIENT, Role.DOCTOR},
     "listPatientAccesses": {Role.PATIENT},
     "getAppointment": {Role.PATIENT, Role.DOCTOR},
     "updateAppointment": {Role.PATIENT, Role.DOCTOR},

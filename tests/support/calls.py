@@ -189,6 +189,7 @@ CASES: dict[str, list[Case]] = {
         "admin",
         "staff",
     ),
+    "getPatientHistory": get(f"/api/patients/{CHART}/history?limit={{n}}", *EVERYBODY),
     "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
     "listAppointments": [
@@ -205,6 +206,7 @@ CASES: dict[str, list[Case]] = {
         change("doctor", date=World.slot, status=lambda world: "cancelled"),
         change("patient", status=lambda world: "cancelled"),
     ],
+    "getAppointmentHistory": get(f"/api/appointments/{uid('appt', 0)}/history?limit={{n}}", "admin", "staff"),
     "listRecords": [
         *get("/api/records?limit={n}", *READERS),
         *get("/api/records?limit={n}&page=2"),
