@@ -20,12 +20,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any
 from unicodedata import normalize
 
 import pytest
 
 from tests.support.client import Browser
+from tests.support.replay import replay, steps
 from tests.support.service import Backend, Service
 from tests.support.synthea import (
     APPLICANTS,
@@ -48,6 +50,7 @@ from tests.support.synthea import (
     enter_history,
     expect,
     expected_refusals,
+    finding_of,
     open_clinic,
     patient_name,
     phone,
@@ -201,8 +204,37 @@ def test_synthea_charts_come_back_as_they_were_sent(clinic: Clinic) -> None:
     for key in PATIENTS:
         chart = expect(200, clinic.staff.get(f"/api/patients/{clinic.ids[key]}"))
         del chart["created_at"]
-        absent = {"bloodType": None, "medicalHistory": None}
-        assert chart == {"id": clinic.ids[key], **chart_of(key), **absent}
+        found = (chart.pop("medicalHistory") or "").splitlines()
+        assert sorted(found) == sorted(findings(key))
+        assert chart == {"id": clinic.ids[key], **chart_of(key), "bloodType": None}
+
+
+def findings(key: str) -> list[str]:
+    """What doctors have noted in the chart."""
+    return [
+        finding_of(row) for row in ENCOUNTERS.values() if row["PATIENT"] == key and row["Id"] in CONDITIONS
+    ]
+
+
+def test_the_history_of_synthea_charts_leads_to_what_they_say(clinic: Clinic) -> None:
+    """Doctors have written there at the same time; each step adds one line."""
+    history = steps(clinic.service.backend, "patients")
+    for key, opened in clinic.opened.items():
+        states = replay({**opened, "account": None}, history[opened["id"]])
+        chart = expect(200, clinic.admin.get(f"/api/patients/{opened['id']}"))
+        assert states[-1][1] == {**chart, "account": clinic.accounts[key] if key in LINKED else None}
+        texts = [state["medicalHistory"] or "" for _, state in states]
+        lengths = sorted({len(text.splitlines()) for text in texts})
+        assert lengths == list(range(len(findings(key)) + 1))
+        assert all(after.startswith(before) for before, after in pairwise(texts))
+
+
+def test_the_history_of_synthea_appointments_leads_to_what_they_say(clinic: Clinic) -> None:
+    history = steps(clinic.service.backend, "appointments")
+    for appointment in clinic.appointments:
+        begun = {**appointment, "status": "scheduled", "notes": None}
+        states = replay(begun, history[appointment["id"]])
+        assert states[-1][1] == appointment
 
 
 def test_searches_of_synthea_charts_find_what_a_plain_scan_finds(clinic: Clinic) -> None:

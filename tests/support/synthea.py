@@ -129,6 +129,7 @@ class Clinic:
     visits: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by encounter
     referrals: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by patient
     records: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by encounter
+    opened: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers, by patient
 
     @property
     def appointments(self) -> list[dict[str, Any]]:
@@ -185,7 +186,8 @@ def join(clinic: Clinic, key: str) -> None:
 
 
 def admit(clinic: Clinic, key: str) -> None:
-    clinic.ids[key] = expect(201, clinic.staff.post("/api/patients", chart_of(key)))["id"]
+    clinic.opened[key] = expect(201, clinic.staff.post("/api/patients", chart_of(key)))
+    clinic.ids[key] = clinic.opened[key]["id"]
 
 
 def open_account(clinic: Clinic, key: str) -> None:
@@ -230,6 +232,25 @@ def write_records(clinic: Clinic, encounters: list[Row]) -> None:
         body = {"patientId": clinic.ids[encounter["PATIENT"]], **record_of(encounter)}
         written = clinic.people[encounter["PROVIDER"]].post("/api/records", body)
         clinic.records[encounter["Id"]] = expect(201, written)
+        if encounter["Id"] in CONDITIONS:
+            note_finding(clinic, encounter)
+
+
+def finding_of(encounter: Row) -> str:
+    return f"{encounter['START']} {listed(CONDITIONS[encounter['Id']])}"
+
+
+def note_finding(clinic: Clinic, encounter: Row) -> None:
+    """Its doctor adds a line to the chart, below what others have written, who do so at the same time."""
+    doctor, path = clinic.people[encounter["PROVIDER"]], f"/api/patients/{clinic.ids[encounter['PATIENT']]}"
+    is_stale = True
+    while is_stale:
+        read = doctor.get(path)
+        lines = [read.json()["medicalHistory"], finding_of(encounter)]
+        body = {"medicalHistory": "\n".join(filter(None, lines))}
+        changed = doctor.patch(path, body, headers={"If-Match": read.headers["etag"]})
+        is_stale = changed.status_code == 412
+    expect(200, changed)
 
 
 def refer(clinic: Clinic, today: date) -> None:
