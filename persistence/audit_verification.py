@@ -17,7 +17,7 @@ from persistence.models import AuditEvent, AuditSeal
 from persistence.postgres.database import Source
 from persistence.postgres.declared import columns_of
 from persistence.postgres.statements import NOTHING, Nothing, Query
-from persistence.record_verification import find_departures
+from persistence.record_verification import find_altered_records, find_departures
 
 
 class SealRow(NamedTuple):
@@ -116,7 +116,9 @@ async def verify(source: Source, keys: Sequence[Key], noted_head: str | None = N
 async def add_contents(report: Report, comparison: Comparison) -> None:
     await comparison.run()
     report.vouched_rows = comparison.rows
-    report.damage += comparison.damage + await find_departures(comparison.source)
+    source = comparison.source
+    report.damage += comparison.damage + await find_departures(source)
+    report.damage += await find_altered_records(source, comparison.keys)
     report.not_given += [
         f"{number} events vouch for rows {reason}" for reason, number in comparison.unread.items()
     ]

@@ -82,10 +82,14 @@ class SealedTable(Generic[R]):
         return insert(self.table).from_select(self.names, select(self.kept).where(*conditions))
 
     def mac(self, key: Key, row: R) -> str:
-        named = zip(self.names, row, strict=True)
-        written = {name: value for name, value in named if value is not None}
-        said = msgspec.json.encode(["row", self.name, written])
-        return hmac.digest(key.secret, said, sha256)[:MAC_BYTES].hex()
+        return mac_of(key, self.name, zip(self.names, row, strict=True))
+
+
+def mac_of(key: Key, table: str, named: Iterable[tuple[str, object]]) -> str:
+    """Of a row, by the names of its columns."""
+    written = {name: value for name, value in named if value is not None}
+    said = msgspec.json.encode(["row", table, written])
+    return hmac.digest(key.secret, said, sha256)[:MAC_BYTES].hex()
 
 
 class Kept(NamedTuple):

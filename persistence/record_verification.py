@@ -1,12 +1,48 @@
-"""Compares the records that are shown with their versions and retractions, which the trail vouches for
-(content_verification.py): a text that SQL has changed where it is read is damage, too."""
+"""Compares the records that are shown with what the trail vouches for: the first text with the event that
+wrote it, the newest one with the versions (content_verification.py). A text that SQL has changed where it is
+read is damage, too."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypedDict
+from uuid import UUID
 
+import msgspec
 from sqlalchemy import text
 
+from persistence.audit import Action
+from persistence.audit_chain import Key
+from persistence.contents import Content
 from persistence.postgres.database import Source
 from persistence.postgres.statements import NOTHING, Nothing, Query
+from persistence.records import WRITTEN, WrittenRecord
+
+EVENTS_AT_ONCE = 1000
+
+
+class FirstText(NamedTuple):
+    """Of a record. `attachments`: JSON."""
+
+    id: UUID
+    doctor_id: UUID
+    diagnosis: str
+    prescription: str
+    notes: str
+    attachments: str
+
+
+class WrittenRow(NamedTuple):
+    """An event that vouches for a record. `first`: None where nothing is left of it."""
+
+    event_id: int
+    content: str
+    request_id: UUID
+    first: FirstText | None
+
+
+class Events(TypedDict):
+    action: Action
+    after: int
+    limit: int
 
 
 class Departures(NamedTuple):
@@ -45,7 +81,62 @@ DEPARTURES = Query(
 )
 
 
+FIRST_TEXTS = Query(
+    WrittenRow,
+    Events,
+    text(
+        """
+        SELECT event.id AS event_id, event.content, event.request_id, first.id, first.doctor_id,
+               first.diagnosis, first.prescription, first.notes, first.attachments::text
+        FROM audit_events AS event LEFT JOIN LATERAL (
+            SELECT user_id AS doctor_id, record_id AS id, diagnosis, prescription, notes, attachments
+            FROM record_versions WHERE record_id = event.target_id AND is_original
+            UNION ALL
+            SELECT doctor_id, id, diagnosis, prescription, coalesce(notes, ''), coalesce(attachments, '[]')
+            FROM medical_records WHERE id = event.target_id
+            LIMIT 1
+        ) AS first ON true
+        WHERE event.id > :after AND event.action = :action AND event.content IS NOT NULL
+        ORDER BY event.id LIMIT :limit
+        """
+    ),
+)
+
+
 async def find_departures(source: Source) -> list[str]:
     """What `verify-audit` says of them, a line for each kind."""
     found = await source.rows(DEPARTURES, NOTHING)
     return [f"records in medical_records {row.what}: {row.records}" for row in found]
+
+
+async def find_altered_records(source: Source, keys: Mapping[str, Key]) -> list[str]:
+    """A line for each event whose record does not have the text any more that it was written with, neither
+    where it is read nor as its first version. `keys`: by what they are called."""
+    damage, after = [], 0
+    while rows := await source.rows(
+        FIRST_TEXTS, Events(action=Action.RECORD_CREATE, after=after, limit=EVENTS_AT_ONCE)
+    ):
+        after = rows[-1].event_id
+        damage += [
+            f"event {row.event_id}: the record that it wrote is changed or removed"
+            for row in rows
+            if not is_as_written(row, keys)
+        ]
+    return damage
+
+
+def is_as_written(row: WrittenRow, keys: Mapping[str, Key]) -> bool:
+    """True also where nobody can say: of unknown keys and unreadable contents content_verification.py
+    tells."""
+    try:
+        content = msgspec.json.decode(row.content, type=Content)
+    except msgspec.DecodeError:
+        return True
+    key = keys.get(content.key)
+    if key is None or WRITTEN.name not in content.rows:
+        return True
+    if row.first is None:
+        return False
+    attachments = msgspec.json.decode(row.first.attachments, type=list[str])
+    found = WrittenRecord(*row.first[:-1], attachments, row.request_id)
+    return WRITTEN.mac(key, found) in content.rows[WRITTEN.name]

@@ -1,12 +1,15 @@
 """Medical records: added and read. What changes or removes one is in persistence/record_versions.py."""
 
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
 
+from persistence.audit import Event
+from persistence.audit_chain import Key
+from persistence.contents import Kept, mac_of
 from persistence.models import MedicalRecord, Patient, User
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
@@ -40,6 +43,29 @@ class NewRecord(TypedDict):
     attachments: list[str]
 
 
+class WrittenRecord(NamedTuple):
+    """What the event of a new record vouches for: not its date, which PostgreSQL's clock gives, and not its
+    chart, which the event names."""
+
+    id: UUID
+    doctor_id: UUID
+    diagnosis: str
+    prescription: str
+    notes: str
+    attachments: list[str]
+    request_id: UUID
+
+
+class WrittenRecords:
+    """As a SealedTable (contents.py), of rows that may be replaced or moved by the book. So they are not
+    found by their request, but by their id, which the event names (record_verification.py)."""
+
+    name = MedicalRecord.__tablename__
+
+    def mac(self, key: Key, row: WrittenRecord) -> str:
+        return mac_of(key, self.name, zip(row._fields, row, strict=True))
+
+
 class Listed(Seen):
     """`patient`: the one chart that is asked for."""
 
@@ -58,6 +84,7 @@ def columns_from(record: AnyColumn) -> tuple[AnyColumn, ...]:
     )
 
 
+WRITTEN = WrittenRecords()
 COLUMNS = columns_from(MedicalRecord)
 SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
     User.__table__, User.id == MedicalRecord.doctor_id
@@ -128,5 +155,20 @@ async def page(
 
 
 async def add(transaction: Transaction, **values: Unpack[NewRecord]) -> RecordRow | None:
-    """Concludes the transaction. None where there is no such chart."""
+    """Concludes the transaction, whose event vouches for the text. None where there is no such chart."""
+    transaction.keep(Kept(WRITTEN, partial(written_records, values), is_stored=True))
     return next(iter(await transaction.conclude(ADD, values)), None)
+
+
+def written_records(record: NewRecord, event: Event) -> list[WrittenRecord]:
+    return [
+        WrittenRecord(
+            record["id"],
+            record["doctor_id"],
+            record["diagnosis"],
+            record["prescription"],
+            record["notes"],
+            record["attachments"],
+            event.request_id,
+        )
+    ]

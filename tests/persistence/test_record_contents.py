@@ -2,6 +2,7 @@
 damage."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -32,13 +33,13 @@ def seal_now(backend: Backend) -> None:
 
 @pytest.fixture(scope="module")
 def written(populated: tuple[Backend, dict[str, dict[str, str]], float]) -> Backend:
-    """A record that was amended twice, one that was amended and retracted, one that was only retracted; all
-    of it sealed, in a database on which no service runs any more."""
+    """A record that was amended twice, one that was amended and retracted, one that was only retracted, one
+    that is as it was written; all of it sealed, in a database on which no service runs any more."""
     backend = populated[0].copy()
     with Service(backend, backend.settings()) as service:
         world = World(service, {name: service.browser(one) for name, one in populated[1].items()})
         chart = world.chart()["id"]
-        for amended, retracted in ((2, False), (1, True), (0, True)):
+        for amended, retracted in ((2, False), (1, True), (0, True), (0, False)):
             path = f"/api/records/{world.record(chart, **TEXTS, attachments=['b.pdf', 'a.pdf'])['id']}"
             for number in range(amended):
                 body = {"reason": "\u20ac", "notes": f"{number}\r\n", "attachments": []}
@@ -114,3 +115,48 @@ def test_what_sql_has_done_to_versions_or_retractions_is_damage(statement: str, 
     for each in statement.split("; "):
         sealed.sql(each)
     assert any("record" in line for line in verified(sealed).damage)
+
+
+NEVER_AMENDED = "id NOT IN (SELECT record_id FROM record_versions)"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE medical_records SET diagnosis = diagnosis || ' ' WHERE {NEVER_AMENDED}",
+        f"UPDATE medical_records SET notes = NULL WHERE {NEVER_AMENDED}",
+        f"UPDATE medical_records SET attachments = '[]' WHERE {NEVER_AMENDED}",
+        f"UPDATE medical_records SET doctor_id = (SELECT id FROM users WHERE role = 'admin') "
+        f"WHERE {NEVER_AMENDED}",
+        f"DELETE FROM medical_records WHERE {NEVER_AMENDED}",
+    ],
+)
+def test_what_sql_has_done_to_a_record_that_nobody_amended_is_damage(statement: str, sealed: Backend) -> None:
+    """contract: "the event that wrote a record vouches for its first text"."""
+    [[event]] = sealed.sql(
+        f"SELECT event.id FROM audit_events AS event JOIN medical_records AS record ON record.id = target_id "
+        f"WHERE action = 'record.create' AND record.{NEVER_AMENDED}"
+    )
+    sealed.sql(statement)
+    assert verified(sealed).damage == [f"event {event}: the record that it wrote is changed or removed"]
+
+
+def test_a_first_text_that_was_altered_before_it_was_amended_is_damage(sealed: Backend) -> None:
+    """The original is another text then than the one that was written."""
+    for table in ("record_versions", "medical_records"):
+        sealed.sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+    sealed.sql("UPDATE record_versions SET diagnosis = 'altered' WHERE is_original")
+    lines = [line for line in verified(sealed).damage if "the record that it wrote" in line]
+    assert len(lines) == 3
+
+
+def test_records_that_no_event_can_speak_for_are_no_damage(sealed: Backend, monkeypatch: Any) -> None:
+    """Events of another key, of a release that vouched for none, and more of them than are read at once."""
+    monkeypatch.setattr("persistence.record_verification.EVENTS_AT_ONCE", 1)
+    assert verified(sealed).problems == []
+    other = Key.of("another key of the operator, thirty-two bytes")
+    report = asyncio.run(verify_seals(sealed.database_url, [other], None))
+    assert not any("the record that it wrote" in line for line in report.damage)
+    for content in ("'nonsense'", f'\'{{"key": "{OURS.id}", "rows": {{}}}}\'', "NULL"):
+        sealed.sql(f"UPDATE audit_events SET content = {content} WHERE action = 'record.create'")
+        assert not any("the record that it wrote" in line for line in verified(sealed).damage)
