@@ -195,8 +195,8 @@ def prepare_list(case: AnyCase, linked: bool) -> None:
 
 
 def prepare_duplicates(case: AnyCase, linked: bool) -> None:
-    """One parameter at least is not empty."""
-    case.query.setdefault("phone", "5550104")
+    """One parameter at least is required. This one links have something to follow from."""
+    case.query["name"] = "Paula Patient"
 
 
 LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords")

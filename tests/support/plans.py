@@ -43,7 +43,9 @@ def literal(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, list | tuple):
-        items = (f'"{item}"' if "," in str(item) else str(item) for item in value)  # an array, as text
+        items = (
+            f'"{item}"' if str(item).startswith("{") else str(item) for item in value
+        )  # an array as text
         value = "{" + ",".join(items) + "}"
     return "'" + str(value).replace("'", "''") + "'"
 
