@@ -3,6 +3,7 @@ known, and the history of each object leads from its creation to what it says to
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from persistence.audit_chain import Key
 from security.roles import Role
 from tests.support.accounts import make_account
 from tests.support.clerks import FEW, Clerk, Office
+from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.replay import Step, replay, steps
 from tests.support.service import KEY, Backend
@@ -85,6 +87,31 @@ def test_the_history_of_each_appointment_leads_to_what_it_says_today(
             passed = [by_request[request_id]] if request_id in by_request else by_request.values()
             assert without(said, *OF_OTHERS) in [without(state, *OF_OTHERS) for state in passed]
         assert by_request.keys() - {""} <= office.appointments.after[appointment_id].keys()
+
+
+def changes_shown(browser: Browser, path: str) -> list[dict[str, Any]]:
+    """Every page of a history."""
+    shown: list[dict[str, Any]] = []
+    for page in count(1):
+        answer = browser.get(f"{path}/history?limit=100&page={page}").json()
+        shown += answer["changes"]
+        if not answer["changes"]:
+            assert answer["total"] == len(shown)
+            break
+    return shown
+
+
+def test_what_is_shown_of_a_history_is_what_leads_there(office: Office, backend: Backend) -> None:
+    """Newest first; to staff, nothing of what doctors have taken back."""
+    for kind, told in (("patients", office.charts), ("appointments", office.appointments)):
+        history = steps(backend, kind)
+        for object_id in told.created:
+            path = f"/api/{kind}/{object_id}"
+            whole = [tuple(step)[1:] for step in reversed(history[object_id])]
+            shown = changes_shown(office.world.admin, path)
+            assert [(one["field"], one["from"], one["to"]) for one in shown] == whole
+            to_staff = changes_shown(office.world.staff, path)
+            assert to_staff == [one for one in shown if one["field"] != "medicalHistory"]
 
 
 def test_a_history_that_lacks_a_step_leads_elsewhere(office: Office, backend: Backend) -> None:
