@@ -73,7 +73,7 @@ def print_report(report: Report) -> None:
     for line in report.not_given:
         print(f"NOT CHECKED: {line}")
     print(f"{report.sealed} events in {report.seals} seals, head {report.head}")
-    print(f"{report.vouched_rows} rows of the history as their events say")
+    print(f"{report.vouched_rows} rows of history and versions are as their events say")
     age = f", the oldest {report.oldest_unsealed_seconds:.0f} s old" if report.unsealed else ""
     print(f"{report.unsealed} events in the unsealed tail{age}")
 

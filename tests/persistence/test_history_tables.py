@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from persistence.content_verification import STRAYS
-from tests.support.command import granted_role
-from tests.support.service import Backend
+from tests.support.command import granted_role, medisecure
+from tests.support.service import KEY, Backend
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +43,20 @@ def test_the_services_role_may_only_append(statement: str, table: str, app: Back
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         app.sql(statement.format(table=table, of=of))
     assert app.sql(f"SELECT count(*) FROM {table} WHERE after IS NULL")[0][0] > 0
+
+
+def test_what_the_role_makes_up_is_damage(app: Backend) -> None:
+    """It may append; but no event vouches for that."""
+    app.sql(
+        "INSERT INTO patient_changes (patient_id, at, request_id, field, before) "
+        "VALUES (gen_random_uuid(), now(), gen_random_uuid(), 'allergies', 'never said')"
+    )
+    [(rows,)] = app.sql("SELECT count(*) FROM patient_changes")
+    done = medisecure("verify-audit", DATABASE_URL=app.database_url, SECRET_KEY=KEY)
+    assert done.returncode == 1
+    told = f"DAMAGED: rows of patient_changes that no event vouches for: {rows}, of {rows} requests"
+    assert told in done.stdout
+    assert "0 rows of history and versions are as their events say" in done.stdout
 
 
 @pytest.mark.parametrize("table", TABLES)
