@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001 (letters that look alike are what this is about)
 """How many of the charts of tests/data/synthea are found again by a damaged copy of what they have, among the
-first three; in a clinic with thousands of others. Each case prints it.
+first three; in a clinic with thousands of others. Each case prints its recall:
+`just test -n 0 tests/persistence/test_duplicates_recall.py`.
 
 Half of the providers get a chart beside the patients. All names lose Synthea's numbers, which no real name
 has and by which any would be found.
