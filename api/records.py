@@ -1,4 +1,5 @@
-"""Medical records (requirement, section 6): written by a doctor, then read; never changed."""
+"""Medical records (requirement, section 6): written by a doctor, then read. They are amended and retracted in
+record_versions.py."""
 
 from typing import Annotated
 from uuid import UUID, uuid4

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from persistence.backup.source import connected
 from tests.support.command import granted_role
 from tests.support.factories import World
 from tests.support.service import Backend, Service
@@ -98,6 +99,18 @@ def test_a_retraction_keeps_all_that_the_record_was(world: World, backend: Backe
     assert answer.status_code == 201
     assert backend.sql(f"SELECT {columns} FROM record_retractions WHERE record_id = $1", record) == before
     assert texts(backend, record) == [(True, "Old", None)]
+
+
+def test_a_backup_counts_what_was_retracted_as_well(world: World, backend: Backend, record: UUID) -> None:
+    """contract: "rows of the tables that lose none"; and a backup of the release before has none of it."""
+    with connected(backend.database_url) as session:
+        before = session.count_rows()
+        assert world.doctor.post(f"/api/records/{record}/retraction", {"reason": "r"}).status_code == 201
+        after = session.count_rows()
+        backend.sql("ALTER TABLE record_retractions RENAME TO elsewhere")
+        older = session.count_rows()
+        backend.sql("ALTER TABLE elsewhere RENAME TO record_retractions")
+    assert after["medical_records"] == before["medical_records"] > older["medical_records"]
 
 
 def at_once(calls: list[Callable[[], int]]) -> list[int]:
