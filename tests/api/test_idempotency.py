@@ -2,6 +2,7 @@
 request")."""
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
+from api.contract import contract
 from security.roles import Role
 from tests.support.audit_trail import new
 from tests.support.client import HTTP_CLIENT, Browser
 from tests.support.conformance import CONTRACT
-from tests.support.factories import World, chart, email, registration
-from tests.support.idempotency import CREATIONS, Creation, is_repeat, key, new_version, with_key
+from tests.support.factories import World, chart, registration
+from tests.support.idempotency import CREATIONS, Creation, claims, is_repeat, key, new_version, with_key
+from tests.support.openapi import operations, parameters
 from tests.support.service import Backend, Service
 
 PROBLEM = {"accept": "application/problem+json"}
@@ -26,10 +29,6 @@ AT_ONCE = 50
 def creation(request: pytest.FixtureRequest, world: World) -> Creation:
     made: Creation = request.param(world)
     return made
-
-
-def claims(backend: Backend) -> int:
-    return int(backend.sql("SELECT count(*) FROM idempotency_keys")[0][0])
 
 
 def send_lines(browser: Browser, body: dict[str, Any], *values: str) -> httpx.Response:
@@ -50,6 +49,27 @@ def test_the_same_request_with_the_same_key_makes_one_row(creation: Creation) ->
     assert first.json() == again.json() == once_more.json()
     assert [is_repeat(answer) for answer in (first, again, once_more)] == [False, True, True]
     assert creation.rows() == before + 1
+
+
+def test_every_operation_that_makes_a_row_takes_a_key(world: World) -> None:
+    """But a retraction, of which a record has one at most."""
+    document, makes, takes = contract(), set(), set()
+    for _, path, operation in operations(document):
+        makes |= {path} if "201" in operation["responses"] else set()
+        names = {parameter["name"] for parameter in parameters(document, path, operation)}
+        takes |= {path} if "Idempotency-Key" in names else set()
+    assert makes - takes == {"/api/records/{id}/retraction"}
+    assert takes <= makes
+    tried = {re.sub("[0-9a-f-]{36}", "{id}", make(world).path) for make in CREATIONS}
+    assert tried == takes
+
+
+def test_listed_pages_may_read_that_it_is_a_repeat(world: World) -> None:
+    headers = {**with_key(key()), "origin": "http://localhost:5173"}
+    body = chart()
+    answers = [world.staff.post("/api/patients", body, headers=headers) for _ in range(2)]
+    assert is_repeat(answers[1])
+    assert "Idempotency-Replayed" in answers[1].headers["access-control-expose-headers"].split(", ")
 
 
 def test_without_a_key_each_request_is_another(world: World, backend: Backend) -> None:
@@ -258,21 +278,3 @@ def test_refused_answers_are_not_kept(world: World, backend: Backend) -> None:
     booked = book()
     assert (booked.status_code, is_repeat(booked)) == (201, False)
     assert claims(backend) == before + 1
-
-
-def test_a_refused_record_and_account_leave_no_key(
-    world: World, backend: Backend, registered_email: str
-) -> None:
-    sent, before = with_key(key()), claims(backend)
-    record = {
-        "patientId": "00000000-0000-4000-8000-000000000000",
-        "diagnosis": "Well",
-        "prescription": "",
-        "notes": "",
-    }
-    assert world.doctor.post("/api/records", record, headers=sent).status_code == 404
-    body = registration(email=registered_email)
-    assert world.admin.post("/api/auth/register", body, headers=sent).status_code == 400
-    assert claims(backend) == before
-    made = world.admin.post("/api/auth/register", {**body, "email": email()}, headers=sent)
-    assert (made.status_code, is_repeat(made)) == (201, False)

@@ -13,8 +13,16 @@ from persistence import idempotency
 from persistence.postgres.database import Database, Reader
 from tests.support.client import Browser
 from tests.support.command import settings_of
-from tests.support.factories import World, chart
-from tests.support.idempotency import is_repeat, key, new_account, new_appointment, new_chart, with_key
+from tests.support.factories import World, chart, email, registration
+from tests.support.idempotency import (
+    claims,
+    is_repeat,
+    key,
+    new_account,
+    new_appointment,
+    new_chart,
+    with_key,
+)
 from tests.support.locks import transaction, until_they_wait
 from tests.support.postgres_wire import COMMITTED, Wire
 from tests.support.running import serving, wait_until
@@ -66,6 +74,24 @@ def test_nothing_that_was_sent_can_be_told_from_what_is_stored(world: World, bac
     assert not plain & {row["key"], row["fingerprint"]}
     assert {len(row["key"]), len(row["fingerprint"])} == {32}
     assert row["row_id"]
+
+
+def test_a_refused_record_and_account_leave_no_key(
+    world: World, backend: Backend, registered_email: str
+) -> None:
+    sent, before = with_key(key()), claims(backend)
+    record = {
+        "patientId": "00000000-0000-4000-8000-000000000000",
+        "diagnosis": "Well",
+        "prescription": "",
+        "notes": "",
+    }
+    assert world.doctor.post("/api/records", record, headers=sent).status_code == 404
+    body = registration(email=registered_email)
+    assert world.admin.post("/api/auth/register", body, headers=sent).status_code == 400
+    assert claims(backend) == before
+    made = world.admin.post("/api/auth/register", {**body, "email": email()}, headers=sent)
+    assert (made.status_code, is_repeat(made)) == (201, False)
 
 
 def test_a_key_holds_while_the_secret_key_is_replaced(world: World, backend: Backend) -> None:

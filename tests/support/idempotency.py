@@ -10,6 +10,7 @@ import httpx
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart, registration
+from tests.support.service import Backend
 
 
 @dataclass
@@ -36,6 +37,11 @@ def key() -> str:
 
 def with_key(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
+
+
+def claims(backend: Backend) -> int:
+    """How many keys are stored."""
+    return int(backend.sql("SELECT count(*) FROM idempotency_keys")[0][0])
 
 
 def is_repeat(answer: httpx.Response) -> bool:
