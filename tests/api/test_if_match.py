@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 from litestar import Litestar
 
 from api.contract import contract
+from api.http.conditional import parse_entity_tags
 from api.http.requests import OperationPolicy
 from tests.support.client import Browser
 from tests.support.factories import World
@@ -141,6 +143,17 @@ def test_a_write_that_wants_something_else_than_is_there_is_412(make: Make, worl
 
 
 MALFORMED = ["", "other", '"other', "W/*", "*, *", '"a" "b"', "'a'", ","]
+
+
+def test_what_the_contract_allows_is_what_is_not_malformed() -> None:
+    schema = contract()["components"]["parameters"]["IfMatch"]["schema"]
+    allowed = Draft202012Validator(schema).is_valid
+    for form in ("*", '"a"', 'W/"a"', '""', '"a", "b"', '"a",W/"b" , "c"', '"with,a,comma", "b"'):
+        assert allowed(form)
+        assert parse_entity_tags(form) is not None
+    for form in MALFORMED:
+        assert not allowed(form)
+        assert parse_entity_tags(form) is None
 
 
 @pytest.mark.parametrize("make", WRITES)
