@@ -48,6 +48,7 @@ from api.http.server import freeze_garbage_collector
 from api.http.services import Services
 from api.http.traces import trace_if_wanted
 from api.links import LinkController
+from api.merges import MergeController
 from api.parts import Parts
 from api.patients import PatientController
 from api.record_versions import RecordVersionController
@@ -79,6 +80,7 @@ CONTROLLERS = (
     DoctorController,
     AppointmentController,
     HistoryController,
+    MergeController,
     RecordController,
     RecordVersionController,
     DashboardController,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, timedelta
+from functools import partial
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from api.appointment_rules import (
     require_booked,
     require_own_booking,
 )
+from api.charts import write_to_chart
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
@@ -99,6 +101,10 @@ def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[F
         )
 
 
+def lacks_patient(booked: booking.Booking) -> bool:
+    return not booked.standing.sees_patient
+
+
 async def require_appointment(source: Source, caller: Caller, appointment_id: UUID) -> AppointmentRow:
     """The appointment, or 404 where the caller may not see it."""
     row = await appointments.one(source, caller, appointment_id)
@@ -157,19 +163,24 @@ class AppointmentController(Controller):
             return await show_again(transaction, request, earlier)
         require_own_booking(caller, data.doctor_id)
         begins = data.date.astimezone(UTC)
-        record_write(transaction, request, patient_id=data.patient_id, target_id=appointment_id)
-        booked = await booking.book(
-            transaction,
-            caller,
-            data.doctor_id,
-            data.patient_id,
-            id=appointment_id,
-            date=begins,
-            ends_at=begins + clinic.appointment_length,
-            reason=data.reason,
-            notes=or_none(data.notes),
-            fee=clinic.fee,
-        )
+
+        async def book(chart_id: UUID) -> booking.Booking:
+            record_write(transaction, request, patient_id=chart_id, target_id=appointment_id)
+            return await booking.book(
+                transaction,
+                caller,
+                data.doctor_id,
+                chart_id,
+                id=appointment_id,
+                date=begins,
+                ends_at=begins + clinic.appointment_length,
+                reason=data.reason,
+                notes=or_none(data.notes),
+                fee=clinic.fee,
+            )
+
+        is_missing, keys = lacks_patient, partial(booking.keys_of, data.doctor_id)
+        booked = await write_to_chart(transaction, data.patient_id, book, is_missing, keys)
         return Tagged(appointment_of(require_booked(caller, begins, booked)))
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)

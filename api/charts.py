@@ -1,6 +1,8 @@
 """What several resources share: a chart in an answer, and the chart that a path names."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, TypeVar
+from uuid import UUID
 
 from litestar.exceptions import NotFoundException
 from msgspec import Meta
@@ -11,8 +13,10 @@ from api.http.structs import struct_of
 from persistence import patients
 from persistence.models import Gender
 from persistence.postgres.database import Transaction
+from persistence.survivors import keys_of_chart, lock_current_chart
 from security.roles import Caller
 
+W = TypeVar("W")
 ChartPhone = Annotated[str, Meta(min_length=1, max_length=MAX_PHONE_LENGTH, pattern=NOT_BLANK)]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 BloodType = Annotated[str, Meta(max_length=20, pattern=TEXT)]
@@ -60,3 +64,21 @@ async def lock_chart(transaction: Transaction, caller: Caller, id: str) -> patie
     if locked is None:
         raise NotFoundException("Patient not found")
     return locked
+
+
+async def write_to_chart(
+    transaction: Transaction,
+    chart_id: UUID,
+    write: Callable[[UUID], Awaitable[W]],
+    is_missing: Callable[[W], bool],
+    keys: Callable[[UUID], Sequence[int]] = keys_of_chart,
+) -> W:
+    """What `write` returns for this chart, or for the one that it was merged into. `write` notes what it does
+    and concludes the transaction; nothing is stored where the chart is missing. `keys`: of the locks that it
+    takes, for a chart."""
+    written = await write(chart_id)
+    if is_missing(written):
+        transaction.reopen()
+        if current := await lock_current_chart(transaction, chart_id, keys):
+            written = await write(current)
+    return written

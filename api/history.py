@@ -50,6 +50,7 @@ class PatientChange(Output):
         "allergies",
         "medicalHistory",
         "account",
+        "merge",
     ]
     before: FormerValue | None = msgspec.field(name="from")
     after: FormerValue | None = msgspec.field(name="to")
@@ -94,11 +95,13 @@ class HistoryController(Controller):
         page: Page = 1,
         limit: Limit = 10,
     ) -> PatientHistory:
-        chart = await patients.one(near_reader, request.user, path_id(id, "Patient"))
+        """Of a merged chart its own, by its old id."""
+        chart_id = path_id(id, "Patient")
+        chart = await patients.one(near_reader, request.user, chart_id)
         if chart is None:
             raise NotFoundException("Patient not found")
-        rows, total = await history.of_chart(near_reader, request.user, page, limit, chart.id)
-        await record_read(request, patient_id=chart.id, target_id=chart.id)
+        rows, total = await history.of_chart(near_reader, request.user, page, limit, chart_id)
+        await record_read(request, patient_id=chart.id, target_id=chart_id)
         return PatientHistory([patient_change_of(row) for row in rows], total)
 
     @get(

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
+from api.charts import write_to_chart
 from api.http.auditing import record_read, record_write
 from api.http.conditional import Tagged
 from api.http.errors import NotFound
@@ -64,6 +65,11 @@ async def is_chart_visible(reader: Reader, caller: Caller, patient_id: UUID | No
     return await patients.one(reader, caller, patient_id) is not None
 
 
+def chart_of_list(rows: list[records.RecordRow], patient_id: UUID | None) -> UUID | None:
+    """Of which chart the records are, where one is asked for: it may be merged into another by now."""
+    return rows[0].patient_id if rows and patient_id else patient_id
+
+
 class RecordController(Controller):
     path = "/api/records"
 
@@ -86,7 +92,7 @@ class RecordController(Controller):
         shows_chart = total > 0 or await is_chart_visible(near_reader, request.user, patient_id)
         await record_read(
             request,
-            patient_id=patient_id if shows_chart else None,
+            patient_id=chart_of_list(rows, patient_id) if shows_chart else None,
             target_ids=ids,
             patient_ids=charts if patient_id is None else (),
         )
@@ -109,17 +115,21 @@ class RecordController(Controller):
         record_id = uuid4()
         if earlier := await claim_key(transaction, request, record_id):
             return await show_again(transaction, request, earlier)
-        record_write(transaction, request, patient_id=data.patient_id, target_id=record_id)
-        row = await records.add(
-            transaction,
-            id=record_id,
-            patient_id=data.patient_id,
-            doctor_id=request.user.id,
-            diagnosis=data.diagnosis,
-            prescription=data.prescription,
-            notes=data.notes,
-            attachments=data.attachments or [],
-        )
+
+        async def write(chart_id: UUID) -> records.RecordRow | None:
+            record_write(transaction, request, patient_id=chart_id, target_id=record_id)
+            return await records.add(
+                transaction,
+                id=record_id,
+                patient_id=chart_id,
+                doctor_id=request.user.id,
+                diagnosis=data.diagnosis,
+                prescription=data.prescription,
+                notes=data.notes,
+                attachments=data.attachments or [],
+            )
+
+        row = await write_to_chart(transaction, data.patient_id, write, lambda row: row is None)
         if row is None:
             raise NotFound("Patient not found", field="patientId")
         return Tagged(record_of(row))

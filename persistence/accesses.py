@@ -38,14 +38,25 @@ class OfChart(TypedDict):
     offset: int
 
 
-# What one person did in one operation within ten minutes of the first time is one row.
+# What one person did in one operation within ten minutes of the first time is one row. Charts that were
+# merged into this one are included; of a record, also those that its chart was ever merged with.
 ACCESSES_SQL = text(
     """
-    WITH looks AS (
+    WITH RECURSIVE charts AS (
+        SELECT CAST(:patient AS uuid) AS id
+        UNION
+        SELECT other.id FROM charts JOIN (
+            SELECT survivor_id AS chart, id FROM merged_patients
+            UNION ALL
+            SELECT survivor_id, merged_id FROM patient_merges WHERE CAST(:record AS uuid) IS NOT NULL
+            UNION ALL
+            SELECT merged_id, survivor_id FROM patient_merges WHERE CAST(:record AS uuid) IS NOT NULL
+        ) AS other ON other.chart = charts.id
+    ), looks AS (
         SELECT id, at, user_id, role, action,
                began_of_ten_minutes(at) OVER (PARTITION BY user_id, role, action ORDER BY at, id) AS first_at
         FROM audit_events
-        WHERE patient_ids @> ARRAY[CAST(:patient AS uuid)] AND outcome = 'success'
+        WHERE patient_ids && ARRAY(SELECT id FROM charts) AND outcome = 'success'
           AND user_id IS NOT NULL AND user_id IS DISTINCT FROM CAST(:left_out AS uuid)
           AND (CAST(:record AS uuid) IS NULL OR target_id = :record OR :record = ANY (target_ids))
     ), accesses AS (

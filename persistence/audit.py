@@ -44,6 +44,8 @@ class Action(StrEnum):
     PATIENT_ACCESSES = "patient.accesses"
     PATIENT_DUPLICATES = "patient.duplicates"
     PATIENT_HISTORY = "patient.history"
+    PATIENT_MERGE = "patient.merge"
+    PATIENT_UNMERGE = "patient.unmerge"
     DOCTOR_READ = "doctor.read"
     APPOINTMENT_LIST = "appointment.list"
     APPOINTMENT_READ = "appointment.read"

@@ -25,6 +25,7 @@ from persistence.postgres.database import Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
 from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen, SeenById, charts_readable_by
+from persistence.survivors import lock_key
 from security.roles import Caller, Role
 
 
@@ -175,8 +176,11 @@ def booking(role: Role) -> Query[Booked, Booking]:
     conditions = [standing.c.sees_patient, standing.c.doctor_is_active, standing.c.taken.is_(None)]
     if role is Role.PATIENT:
         conditions.append(BOOKED["date"] >= standing.c.now)
-    values = select(*BOOKED.values()).select_from(standing).where(*conditions)
-    booked = insert(Appointment).from_select([*BOOKED], values).returning(*TABLE.c).cte("booked")
+    # Made now, not when it began to wait: what is written since a merge stays with the survivor.
+    values = select(*BOOKED.values(), standing.c.now).select_from(standing).where(*conditions)
+    booked = (
+        insert(Appointment).from_select([*BOOKED, "created_at"], values).returning(*TABLE.c).cte("booked")
+    )
     shown = columns_from(booked.c, chart.c.name, doctor.c.name)
     joined = standing.outerjoin(booked.join(chart, true()).join(doctor, true()), true())
     statement = select(*standing.c, *shown).select_from(joined)
@@ -190,7 +194,7 @@ def keys_of(doctor: UUID, patient: UUID) -> list[int]:
     in sorted order these cannot. The rows come after them, the chart's before the account's, as in a link
     of the two.
     """
-    return sorted(int.from_bytes(person.bytes[8:], signed=True) for person in (doctor, patient))
+    return sorted(map(lock_key, (doctor, patient)))
 
 
 async def book(
@@ -215,6 +219,8 @@ async def lock(
     await transaction.lock(*keys_of(doctor, patient))
     parameters = Locked(id=appointment.id, caller=caller.id, doctor=doctor, patient=patient)
     locked = await transaction.first(locking(caller.role), parameters)
+    if locked and locked.appointment.patient_id != patient:  # its chart was merged or parted meanwhile
+        return await lock(transaction, caller, locked.appointment)
     return locked if locked and locked.standing.sees_patient else None
 
 

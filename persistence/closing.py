@@ -50,6 +50,10 @@ class Closing:
         """Have these rows stored with the event that is noted before or after; the first one, of several."""
         self.kept.append(kept)
 
+    def forget(self) -> None:
+        self.events.clear()
+        self.kept.clear()
+
     def join(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
         if not self.events:
             return None  # the session is checked by a condition on storing the events

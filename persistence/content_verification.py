@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import bindparam, exists, func, select
 
-from persistence import history, record_versions, records
+from persistence import history, merges, record_versions, records
 from persistence.audit_chain import Key
 from persistence.contents import AnyTable, Content, OfRequests
 from persistence.models import AuditEvent
@@ -22,6 +22,7 @@ SEALED_TABLES: dict[str, AnyTable] = {
         history.APPOINTMENT_CHANGES,
         record_versions.VERSIONS,
         record_versions.RETRACTIONS,
+        merges.MERGES,
     )
 }
 EVENTS_AT_ONCE = 1000

@@ -94,6 +94,8 @@ NEEDED = {
     "record_retractions": ("SELECT", "INSERT"),
     "audit_events": ("SELECT", "INSERT"),
     "patient_changes": ("SELECT", "INSERT"),
+    "merged_patients": ("SELECT",),
+    "patient_merges": ("SELECT", "INSERT"),
     "appointment_changes": ("SELECT", "INSERT"),
     "counts": ("SELECT",),
     "count_changes": ("SELECT",),

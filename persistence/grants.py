@@ -4,6 +4,7 @@ nothing that changes the audit trail, the counters or the schema."""
 from sqlalchemy import text
 
 from persistence.history_tables import AppointmentChange, PatientChange
+from persistence.merge_tables import PatientMerge
 from persistence.models import AuditEvent
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import NOTHING, Nothing, Statement
@@ -19,6 +20,8 @@ FUNCTIONS = (
     "fold_counts",
     "refuse_ended_session",
     "booked_meanwhile",
+    "merge_charts",
+    "unmerge_charts",
 )
 # Written by triggers and by fold_counts, which run with their owner's rights.
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
@@ -31,7 +34,8 @@ APPENDED = {
         (PatientChange, {"id"}),
         (AppointmentChange, {"id"}),
         (RecordVersion, {"id", "is_original"}),
-        (RecordRetraction, {"patient_id", "doctor_id", "date", "created_at"}),
+        (PatientMerge, {"id"}),
+        (RecordRetraction, {"patient_id", "stored_patient_id", "doctor_id", "date", "created_at"}),
     )
 }
 
@@ -51,6 +55,7 @@ async def grant_to(transaction: Transaction, role: str) -> None:
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # triggers change them
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON merged_patients FROM {quoted}",  # functions write it
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON alembic_version, backup_proofs FROM {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
     ):

@@ -201,6 +201,7 @@ class Appointment(Base):
     notes: Mapped[str | None] = mapped_column(Text)
     fee: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    stored_patient_id: Mapped[UUID | None] = mapped_column(Uuid)  # before a merge (merge_tables.py)
 
 
 class MedicalRecord(Base):
@@ -221,6 +222,7 @@ class MedicalRecord(Base):
     attachments: Mapped[list[str] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     author_name: Mapped[str | None] = mapped_column(Text)  # as it was then; older rows have none
+    stored_patient_id: Mapped[UUID | None] = mapped_column(Uuid)  # before a merge (merge_tables.py)
 
 
 class AuditEvent(Base):

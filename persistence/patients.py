@@ -17,6 +17,7 @@ from persistence.postgres.search import SearchQuery
 from persistence.postgres.statements import ById, Query, Statement
 from persistence.relations import CALLERS_NAME, Seen, SeenById
 from persistence.relations import charts_readable_by as readable_by
+from persistence.survivors import current_chart, lock_current_chart
 from security.roles import Caller, Role
 
 
@@ -152,7 +153,12 @@ def chart_keys(name: str, email: str, phone: str) -> ChartKeys:
 
 
 async def one(source: Source, caller: Caller, patient_id: UUID) -> PatientRow | None:
-    return await source.first(single(caller.role), SeenById(id=patient_id, caller=caller.id))
+    """The chart, or the one that it was merged into, if the caller may see it."""
+    query = single(caller.role)
+    row = await source.first(query, SeenById(id=patient_id, caller=caller.id))
+    if row is None and (current := await current_chart(source, patient_id)):
+        row = await source.first(query, SeenById(id=current, caller=caller.id))
+    return row
 
 
 async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found[SummaryRow]:
@@ -165,8 +171,11 @@ async def page(source: Source, caller: Caller, page: int, limit: int, search: st
 
 
 async def locked(transaction: Transaction, caller: Caller, patient_id: UUID) -> LockedChart | None:
-    """For callers who may see every chart."""
-    return await transaction.first(LOCKED, SeenById(id=patient_id, caller=caller.id))
+    """As `one`, for callers who may see every chart."""
+    found = await transaction.first(LOCKED, SeenById(id=patient_id, caller=caller.id))
+    if found is None and (current := await lock_current_chart(transaction, patient_id)):
+        found = await transaction.first(LOCKED, SeenById(id=current, caller=caller.id))
+    return found
 
 
 async def add(transaction: Transaction, **values: Unpack[NewPatient]) -> PatientRow:

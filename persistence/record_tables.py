@@ -8,11 +8,12 @@ owner's rights, keep the original, and change or take out the row of `medical_re
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Identity, Index, Text, Uuid, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Identity, Index, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from persistence.models import Base, Instant
+from persistence.models import Base, Instant, MedicalRecord
+from persistence.postgres.declared import AnyColumn
 
 
 class RecordVersion(Base):
@@ -62,3 +63,9 @@ class RecordRetraction(Base):
     doctor_id: Mapped[UUID] = mapped_column(Uuid)
     date: Mapped[datetime] = mapped_column(Instant)
     created_at: Mapped[datetime] = mapped_column(Instant)
+    stored_patient_id: Mapped[UUID | None] = mapped_column(Uuid)  # before a merge (merge_tables.py)
+
+
+def stored_chart_of(table: type[MedicalRecord | RecordRetraction]) -> AnyColumn:
+    """The chart of a row before any merge: it stays the same for ever."""
+    return func.coalesce(table.stored_patient_id, table.patient_id)

@@ -29,7 +29,7 @@ from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import Window
 from persistence.postgres.statements import ById, Query
-from persistence.record_tables import RecordRetraction, RecordVersion
+from persistence.record_tables import RecordRetraction, RecordVersion, stored_chart_of
 from persistence.records import COLUMNS, SOURCE, RecordRow
 from persistence.relations import CALLER, OWN_CHART, SeenById
 from security.roles import Caller, Role
@@ -67,10 +67,12 @@ class VersionPageRow(NamedTuple):
 
 
 class HeldRecord(NamedTuple):
-    """A record that nobody else amends or retracts until the transaction ends. `author_name`: as it was when
-    the record was written. `is_original`: it was never amended. `by`: the caller's name."""
+    """A record that nobody else amends or retracts until the transaction ends. `stored_for`: its chart,
+    before any merge. `author_name`: as it was when the record was written. `is_original`: it was never
+    amended. `by`: the caller's name."""
 
     record: RecordRow
+    stored_for: UUID
     author_name: str
     created_at: datetime
     is_original: bool
@@ -145,7 +147,7 @@ class SealedRetraction(NamedTuple):
 
 
 VERSIONS = SealedTable(SealedVersion, RecordVersion)
-RETRACTIONS = SealedTable(SealedRetraction, RecordRetraction)
+RETRACTIONS = SealedTable(SealedRetraction, RecordRetraction, patient_id=stored_chart_of(RecordRetraction))
 BY_ID: ColumnElement[bool] = MedicalRecord.id == bindparam("id")
 RETRACTED: ColumnElement[bool] = RecordRetraction.record_id == bindparam("id")
 AMEND = Query(KeptRow, Amendment, insert(RecordVersion).returning(RecordVersion.record_id))
@@ -164,6 +166,7 @@ HELD = Query(
     SeenById,
     select(
         *COLUMNS,
+        stored_chart_of(MedicalRecord).label("stored_for"),
         func.coalesce(MedicalRecord.author_name, User.name).label("author_name"),
         MedicalRecord.created_at,
         not_(exists().where(RecordVersion.record_id == MedicalRecord.id)).label("is_original"),
@@ -263,7 +266,7 @@ async def retract(transaction: Transaction, held: HeldRecord, values: Act) -> No
     record = held.record
     row = SealedRetraction(
         **values,
-        patient_id=record.patient_id,
+        patient_id=held.stored_for,
         doctor_id=record.doctor_id,
         date=record.date,
         created_at=held.created_at,

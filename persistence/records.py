@@ -17,6 +17,7 @@ from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.statements import Query
 from persistence.relations import OWN_CHART, Seen, SeenById
+from persistence.survivors import current_chart
 from security.roles import Caller, Role
 
 
@@ -98,9 +99,9 @@ ADDED = (
     insert(MedicalRecord)
     .from_select(
         [*SENT, "author_name", "date"],
-        select(*SENT.values(), User.name, func.clock_timestamp()).where(
-            Patient.id == SENT["patient_id"], User.id == SENT["doctor_id"]
-        ),
+        select(*SENT.values(), User.name, func.clock_timestamp())
+        .where(Patient.id == SENT["patient_id"], User.id == SENT["doctor_id"])
+        .with_for_update(read=True, key_share=True, of=Patient),  # it stays a chart until this is stored
     )
     .returning(*MedicalRecord.__table__.c)
     .cte("added")
@@ -149,9 +150,16 @@ async def one(source: Source, caller: Caller, record_id: UUID) -> RecordRow | No
 async def page(
     source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None
 ) -> Found[RecordRow]:
-    """Records, newest first, of one chart where `patient_id` is given."""
+    """Records, newest first, of one chart where `patient_id` is given, or of the one that it was merged
+    into."""
     query = listing(caller.role, patient_id is not None)
-    return await query.find(source, page, limit, Listed(caller=caller.id, patient=patient_id))
+    found = await query.find(source, page, limit, Listed(caller=caller.id, patient=patient_id))
+    if patient_id is None or found.total:
+        return found
+    current = await current_chart(source, patient_id)
+    if current in (patient_id, None):
+        return found
+    return await query.find(source, page, limit, Listed(caller=caller.id, patient=current))
 
 
 async def add(transaction: Transaction, **values: Unpack[NewRecord]) -> RecordRow | None:

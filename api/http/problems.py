@@ -39,6 +39,9 @@ class ErrorCode(StrEnum):
     IN_THE_PAST = "in_the_past"
     DUPLICATE = "duplicate"
     ALREADY_LINKED = "already_linked"
+    SAME_CHART = "same_chart"
+    ALREADY_MERGED = "already_merged"
+    NOT_MERGED = "not_merged"
     NOT_A_PATIENT_ACCOUNT = "not_a_patient_account"
     NOT_OF_THIS_ROLE = "not_of_this_role"
     WRONG_PASSWORD = "wrong_password"  # noqa: S105  # the name of an error

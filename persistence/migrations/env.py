@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 import persistence.backup.proofs
 import persistence.history_tables
 import persistence.idempotency
+import persistence.merge_tables
 import persistence.record_tables  # noqa: F401 - the tables that are declared there
 from persistence.counter_tables import counts
 from persistence.migrations.commands import create_engine

@@ -4,18 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from persistence.postgres import statements
 from persistence.postgres.connector import Connector
 from persistence.postgres.deadline import seconds_left
 from persistence.postgres.failures import is_connection_lost
+from persistence.postgres.hooks import AnyEvent, AnyKept, AnyQuery, CommitHook
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
-
-AnyEvent = Any  # of the audit trail, which no module of this folder may know
-AnyKept = Any  # rows that such an event vouches for
-AnyQuery = Statement[Any]  # whose values come with it
 
 COMMAND_TIMEOUT_SECONDS = 30  # for a statement that no request waits for, which has a deadline
 FULL_SECONDS = 60.0  # for which PostgreSQL counts as full after its last word of that
@@ -69,24 +66,6 @@ class Reader(Source):
         return found
 
 
-class CommitHook(Protocol):
-    """What is stored with the last statement of a transaction, or keeps it from being stored
-    (persistence/closing.py)."""
-
-    def note(self, event: AnyEvent) -> None: ...
-
-    def keep(self, kept: AnyKept) -> None: ...
-
-    def skip_session_check(self) -> None: ...
-
-    def own_statement(self, *, is_first: bool) -> tuple[AnyQuery, Values] | None:
-        """A statement of its own and its values, None where there is nothing. `is_first`: nothing was run
-        before it."""
-
-    def join(self, query: Query[T, R]) -> tuple[Query[T, R], Values] | None:
-        """`query` and this in one, the same object each time, and this one's values."""
-
-
 class Transaction(Source):
     """The one transaction of a request. It begins at the first statement, so that a slow password hash
     before it, or a request refused before it, holds no connection."""
@@ -94,6 +73,7 @@ class Transaction(Source):
     def __init__(self, pool: Pool, hook: CommitHook | None = None) -> None:
         self.pool = pool
         self.hook = hook
+        self.joined: CommitHook | None = None  # the hook, once it went with a statement
         self.connection: Any = None  # one of asyncpg's, from the first statement to the last
         self.failure: BaseException | None = None  # of what was sent last
         self.is_committed = False
@@ -136,7 +116,7 @@ class Transaction(Source):
         values: Values = parameters
         joined = self.hook.join(query) if self.hook else None
         if joined is not None:
-            self.hook = None
+            self.joined, self.hook = self.hook, None
             query, hook_values = joined
             values = {**parameters, **hook_values}
         is_whole = self.connection is None and self.hook is None and not self.is_committed
@@ -148,6 +128,14 @@ class Transaction(Source):
         if not self.commits_late:
             await self.commit()
         return query.rows(found)
+
+    def reopen(self) -> None:
+        """Go on after `conclude` of a statement that has written nothing by its own conditions, and forget
+        what was noted with it."""
+        self.hook, self.joined = self.joined or self.hook, None
+        self.is_committed = False
+        if self.hook is not None:
+            self.hook.forget()
 
     async def store_at_once(
         self, statement: AnyQuery, values: Values, keys: tuple[str, ...]
@@ -190,6 +178,14 @@ class Transaction(Source):
             await self.begin(*taking)
         else:
             await self.send("; ".join(taking))
+
+    async def set_savepoint(self) -> None:
+        """Something has been run before it."""
+        await self.send("SAVEPOINT before_locks")
+
+    async def return_to_savepoint(self) -> None:
+        """Undo what was run since, and give back what was locked."""
+        await self.send("ROLLBACK TO SAVEPOINT before_locks")
 
     async def begin(self, *then: str) -> None:
         """Once more where the connection had died in the pool: nothing is done yet. `then`: what waits for

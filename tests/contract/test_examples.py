@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 DOCUMENT = contract()
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
+SECOND_CHART = "2b3c4d5e-6f70-4b2c-9d3e-6eaf50415a06"
 CHART, VISIT, RECORD = (str(id) for id in (demo.CHART, demo.VISIT, demo.RECORD))
 DOCTOR, ADMIN, PATIENT = (str(id) for id in (demo.DOCTOR, demo.ADMIN, demo.PATIENT))
 Cookies = dict[str, str]
@@ -214,6 +215,22 @@ def read_record_thrice(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
+def register_twice(clinic: Clinic) -> dict[str, str]:
+    """A second chart with the id of the examples, and an appointment of it."""
+    again = clinic.staff.post("/api/patients", chart(name="Paula Patiente")).json()
+    clinic.service.backend.sql("UPDATE patients SET id = $1 WHERE id = $2", SECOND_CHART, again["id"])
+    booked = {"patientId": SECOND_CHART, "doctorId": DOCTOR, "date": "2042-05-21T07:00:00Z", "reason": "x"}
+    assert clinic.staff.post("/api/appointments", booked).status_code == 201
+    return {}
+
+
+def merge_second_chart(clinic: Clinic) -> dict[str, str]:
+    register_twice(clinic)
+    body = {"from": SECOND_CHART, "reason": "Registered twice."}
+    assert clinic.admin.post(f"/api/patients/{CHART}/merge", body).status_code == 200
+    return {}
+
+
 # What must have happened before, and the parameters that nobody can know in advance.
 PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
@@ -221,6 +238,8 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listPatientAccesses": read_chart_thrice,
     "getPatientHistory": change_chart,
     "getAppointmentHistory": move_visit,
+    "mergePatient": register_twice,
+    "unmergePatient": merge_second_chart,
     "listRecordVersions": amend_record,
     "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,
@@ -372,6 +391,16 @@ def with_a_key_that_was_used(clinic: Clinic) -> Any:
     return clinic.staff.post("/api/patients", chart(name="Nora Novak"), headers=headers)
 
 
+def merge(clinic: Clinic, source: str, act: str) -> Any:
+    return clinic.admin.post(f"/api/patients/{CHART}/{act}", {"from": source, "reason": "x"})
+
+
+def linked_chart(clinic: Clinic) -> str:
+    some = str(clinic.find("patients", "Elif")["id"])
+    assert link(clinic, some, clinic.find("users", "Otto")["id"], by=Role.ADMIN).status_code == 200
+    return some
+
+
 def from_a_foreign_page(clinic: Clinic) -> Any:
     body = {"email": "doctor@example.com", "password": demo.PASSWORD}
     return clinic.anonymous.post("/api/auth/login", body, headers=FOREIGN)
@@ -432,6 +461,8 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
         f"/api/users/{DOCTOR}", {"email": "Staff@example.com"}
     ),
     "AccountChangeRefused.pending": lambda c: c.admin.patch(f"/api/users/{DOCTOR}", {"status": "pending"}),
+    "MergeRefused.itself": lambda c: merge(c, CHART, "merge"),
+    "MergeRefused.notMerged": lambda c: merge(c, c.find("patients", "Elif")["id"], "unmerge"),
     "LinkRefused.notPatient": lambda c: link(c, c.find("patients", "Elif")["id"], DOCTOR),
     "LinkRefused.accountTaken": lambda c: link(c, c.find("patients", "Elif")["id"], PATIENT),
     "LinkRefused.patientTaken": lambda c: link(c, CHART, c.find("users", "Otto")["id"], by=Role.ADMIN),
@@ -484,6 +515,7 @@ AFTER_A_CHANGE: dict[str, Reproduction] = {
     "AppointmentRefused.patientBusy": lambda clinic: book_twice(
         clinic, doctorId=clinic.find("users", "Émile")["id"]
     ),
+    "MergeRefused.linked": lambda c: merge(c, linked_chart(c), "merge"),
     "AppointmentRefused.final": late_change,
     "RecordChangeRefused.retracted": retracted_twice,
     "NotTheAuthor.author": amended_by_another,

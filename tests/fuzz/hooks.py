@@ -189,6 +189,12 @@ def prepare_link(case: AnyCase, linked: bool) -> None:
         case.path_parameters["id"] = create_chart()
 
 
+def prepare_merge(case: AnyCase, linked: bool) -> None:
+    body_of(case)["from"] = create_chart()
+    if not linked:
+        case.path_parameters["id"] = create_chart()
+
+
 def prepare_booking(case: AnyCase, linked: bool) -> None:
     body_of(case)["date"] = next_free_slot()
     if not linked:
@@ -237,6 +243,7 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "createPatient": prepare_chart,
     "updatePatient": prepare_chart_update,
     "linkPatientAccount": prepare_link,
+    "mergePatient": prepare_merge,
     "listPatientDuplicates": prepare_duplicates,
     "createAppointment": prepare_booking,
     "updateAppointment": prepare_appointment_update,

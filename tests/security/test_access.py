@@ -123,6 +123,13 @@ def test_required_parameters_are_filled_from_the_examples_of_the_contract() -> N
         target_of(document, path, operation, {})
 
 
+def merged_chart(objects: Objects, world: World) -> str:
+    merged = str(world.chart()["id"])
+    body = {"from": merged, "reason": "The same person"}
+    assert world.admin.post(f"/api/patients/{objects.chart}/merge", body).status_code == 200
+    return merged
+
+
 def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any] | None:
     """A body that the operation accepts, and that changes nothing the other cells depend on."""
     bodies: dict[str, Callable[[], dict[str, Any]]] = {
@@ -145,6 +152,8 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
         "createRecord": lambda: {
             "patientId": objects.chart, "diagnosis": "Well", "prescription": "", "notes": "",
         },
+        "mergePatient": lambda: {"from": world.chart()["id"], "reason": "The same person"},
+        "unmergePatient": lambda: {"from": merged_chart(objects, world), "reason": "Two people"},
         "createRecordVersion": lambda: {"reason": "A slip", "notes": ""},
         "retractRecord": lambda: {"reason": "Wrong chart"},
     }  # fmt: skip

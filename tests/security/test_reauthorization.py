@@ -98,6 +98,12 @@ WRITES: dict[str, tuple[Role, str, str, Any, str]] = {
                       "SELECT count(*) FROM patients WHERE allergies = 'Evil'"),
     "linkPatientAccount": (Role.STAFF, "PUT", "/api/patients/{chart}/account", {"userId": "{other}"},
                            "SELECT count(*) FROM patients WHERE user_id = '{other}'"),
+    "mergePatient": (Role.ADMIN, "POST", "/api/patients/{chart}/merge",
+                     {"from": "{merged}", "reason": "Evil"},
+                     "SELECT count(*) FROM patients WHERE id = '{merged}'"),
+    "unmergePatient": (Role.ADMIN, "POST", "/api/patients/{chart}/unmerge",
+                       {"from": "{parted}", "reason": "Evil"},
+                       "SELECT count(*) FROM patients WHERE id = '{parted}'"),
     "createAppointment": (Role.STAFF, "POST", "/api/appointments",
                           {"patientId": "{chart}", "doctorId": "{doctor}", "date": "{slot}",
                            "reason": "Evil"},
@@ -132,13 +138,18 @@ def prepare_call(world: World, operation_id: str) -> tuple[Browser, str, str, An
     role, method, path, body, effect = WRITES[operation_id]
     browser, me = world.account(role)
     _, other = world.account()
+    chart_id, parted = world.chart()["id"], world.chart()["id"]
+    merged = {"from": parted, "reason": "Registered twice"}
+    assert world.admin.post(f"/api/patients/{chart_id}/merge", merged).status_code == 200
     names = {
         "self": me["id"],
         "other": other["id"],
-        "chart": world.chart()["id"],
+        "chart": chart_id,
+        "parted": parted,
         "doctor": world.doctor.me()["id"],
         "appointment": world.appointment()["id"],
         "record": write_record(browser if role is Role.DOCTOR else world.doctor, world.chart()["id"]),
+        "merged": world.chart()["id"],
         "slot": world.slot(),
         "email": email("evil"),
     }

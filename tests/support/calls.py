@@ -146,6 +146,20 @@ def retract_record(world: World, n: int) -> Request:
     return Request(world.doctor, "POST", path, {"reason": "Wrong chart"})
 
 
+def merge(query: str = "") -> Case:
+    def make(world: World, n: int) -> Request:
+        path = f"/api/patients/{world.chart()['id']}/merge{query}"
+        return Request(world.admin, "POST", path, {"from": world.chart()["id"], "reason": "The same person"})
+
+    return Case(make)
+
+
+def unmerge(world: World, n: int) -> Request:
+    survivor, body = world.chart()["id"], {"from": world.chart()["id"], "reason": "The same person"}
+    assert world.admin.post(f"/api/patients/{survivor}/merge", body).status_code == 200
+    return Request(world.admin, "POST", f"/api/patients/{survivor}/unmerge", body)
+
+
 def head(path: str) -> list[Case]:
     return [Case(lambda world, n: Request(world.admin, "HEAD", path))]
 
@@ -190,6 +204,8 @@ CASES: dict[str, list[Case]] = {
         "staff",
     ),
     "getPatientHistory": get(f"/api/patients/{CHART}/history?limit={{n}}", *EVERYBODY),
+    "mergePatient": [merge(), merge("?dryRun=true")],
+    "unmergePatient": [Case(unmerge)],
     "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
     "listAppointments": [

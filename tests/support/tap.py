@@ -24,9 +24,13 @@ class Cost(NamedTuple):
 
 
 TRIP = ""  # in the place of a statement: somebody waits for the answers
-# What the service does by itself, now and then: it folds counts, seals the trail, and looks how far the
-# primary is.
-BACKGROUND_STATEMENTS = ("fold_counts(", "_audit_seal(", "pg_current_wal_insert_lsn(", "backup_proofs")
+# What the service does by itself, now and then: it folds counts, seals the trail, looks how far the primary
+# is and how late, and forgets what has lapsed. A transaction may have only begun when it is looked at.
+BACKGROUND_STATEMENTS = (
+    "fold_counts(", "_audit_seal(", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "pg_current_wal_insert_lsn(", "backup_proofs", "AS double precision) AS epoch",
+    "DELETE FROM idempotency_keys",
+)  # fmt: skip
 
 
 @dataclass
