@@ -14,7 +14,7 @@ from persistence.postgres.connector import Connector
 # From which nothing is ever deleted, so that a later state has as many rows or more.
 COUNTED = ("users", "patients", "appointments", "medical_records", "audit_events", "audit_seals")
 # Where a row is that has left one of these; counted with them, in one snapshot.
-MOVED_TO = {"medical_records": "record_retractions"}
+MOVED_TO = {"patients": "merged_patients", "medical_records": "record_retractions"}
 FACTS = """
     SELECT current_setting('server_version') AS version,
            current_setting('server_version_num')::int / 10000 AS major,
