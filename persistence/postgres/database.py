@@ -204,7 +204,7 @@ class Transaction(Source):
         try:
             await self.send(command)
         except BaseException:
-            self.release()
+            await self.close()  # the transaction may have begun before its first statement failed
             raise
 
     async def ask(

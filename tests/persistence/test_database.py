@@ -252,6 +252,31 @@ def test_a_lock_that_is_never_free_is_given_up(empty: Backend) -> None:
     assert asyncio.run(wait_in_vain()) > 0
 
 
+@pytest.mark.slow
+def test_a_deadlock_at_the_begin_spoils_no_connection(empty: Backend) -> None:
+    """The transaction has begun by then, and is rolled back."""
+
+    async def meet() -> list[int]:
+        async with Database(empty.database_url, writers=1) as database:
+            async with database.transaction() as before:
+                processes = [await pid(before)]
+            other = await asyncpg.connect(empty.database_url)
+            await other.execute("SELECT pg_advisory_lock(2)")
+            crossing = asyncio.create_task(other.execute("SELECT pg_sleep(0.3), pg_advisory_lock(1)"))
+            with pytest.raises(asyncpg.DeadlockDetectedError):
+                async with database.transaction() as waiting:
+                    await waiting.lock(1, 2)  # it waits first, so it is the one that notices
+            await crossing
+            await other.close()
+            async with database.transaction() as after:
+                await after.lock(1)
+                processes.append(await pid(after))
+        return processes
+
+    first, second = asyncio.run(meet())
+    assert first == second
+
+
 def test_a_command_has_no_caller_whose_session_could_end(empty: Backend) -> None:
     async def settle() -> int:
         async with Database(empty.database_url) as database, database.transaction() as opened:
