@@ -220,6 +220,7 @@ async def lock(
     parameters = Locked(id=appointment.id, caller=caller.id, doctor=doctor, patient=patient)
     locked = await transaction.first(locking(caller.role), parameters)
     if locked and locked.appointment.patient_id != patient:  # its chart was merged or parted meanwhile
+        await transaction.close()  # with two charts' locks, in any order, others could deadlock
         return await lock(transaction, caller, locked.appointment)
     return locked if locked and locked.standing.sees_patient else None
 

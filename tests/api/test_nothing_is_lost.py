@@ -22,7 +22,9 @@ pytestmark = pytest.mark.slow
 
 CLERKS, TIMES = 4, 60
 # What an appointment shows of others, whose own history that is.
-OF_OTHERS = ("patientName", "doctorName")
+OF_OTHERS = ("patientId", "patientName", "doctorName")
+# What a chart's history tells of besides.
+BESIDES: dict[str, Any] = {"account": None, "merge": frozenset()}
 TABLES = ("patients", "appointments", "medical_records")
 TEXTS = ("reason", "diagnosis", "prescription", "notes", "attachments")
 
@@ -47,6 +49,9 @@ def office(request: pytest.FixtureRequest, world: World, backend: Backend) -> Of
     clerks = [Clerk(office, request.param * 1000 + number) for number in range(CLERKS)]
     with ThreadPoolExecutor(CLERKS) as pool:
         list(pool.map(lambda clerk: clerk.work(TIMES), clerks))
+    for _ in range(1000):  # in any order, and one that is merged onward is parted later
+        first.part()
+    assert not office.merged
     print(sorted(office.statuses.items()))
     return office
 
@@ -59,18 +64,18 @@ def test_the_history_of_each_chart_leads_to_what_it_says_today(office: Office, b
     """And passes through every answer that was given."""
     history = steps(backend, "patients")
     for chart_id, created in office.charts.created.items():
-        states = replay({**created, "account": None}, history[chart_id])
+        states = replay({**created, **BESIDES}, history[chart_id])
         account = office.world.admin.get(f"/api/patients/{chart_id}/account")
         linked = account.json()["id"] if account.status_code == 200 else None
         now = office.world.admin.get(f"/api/patients/{chart_id}").json()
-        assert states[-1][1] == {**now, "account": linked}
+        assert states[-1][1] == {**now, "account": linked, "merge": frozenset()}
         by_request = dict(states)
         for request_id, said in office.charts.after[chart_id].items():
             passed = [by_request[request_id]] if request_id in by_request else by_request.values()
-            assert said in [without(state, "account") for state in passed]
+            assert said in [without(state, *BESIDES) for state in passed]
         for request_id, user_id in office.links[chart_id].items():
             assert by_request.get(request_id, {"account": user_id})["account"] == user_id
-        acknowledged = {*office.charts.after[chart_id], *office.links[chart_id]}
+        acknowledged = {*office.charts.after[chart_id], *office.links[chart_id], *office.merges[chart_id]}
         assert by_request.keys() - {""} <= acknowledged
 
 
@@ -118,7 +123,7 @@ def test_a_history_that_lacks_a_step_leads_elsewhere(office: Office, backend: Ba
     """So the tests above would see it."""
     history = steps(backend, "patients")
     for chart_id, created in office.charts.created.items():
-        begun, whole = {**created, "account": None}, history[chart_id]
+        begun, whole = {**created, **BESIDES}, history[chart_id]
         for missing in range(len(whole)):
             with pytest.raises(AssertionError):
                 require_end(begun, [*whole[:missing], *whole[missing + 1 :]], replay(begun, whole)[-1][1])

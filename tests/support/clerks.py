@@ -17,6 +17,7 @@ Answer = dict[str, Any]
 NAMES = ["Zoë Ångström", "O'Brien, Pat", "李 雷", "ÍÑIGO", "Ada  Lovelace", "e\u0301va", "x" * 200, " "]
 TEXTS = [None, "", "PENICILLIN: anaphylaxis", "line\nfeed\ttab", "\u202ertl", '"quoted", \\n', "0", "null"]
 MINUTES = range(0, 600, 15)
+KEYED = {"open", "book", "write", "amend"}  # which may be sent twice with a key
 FEW = 3  # objects of a kind that a sequence begins with
 CHART_VALUES: dict[str, Callable[[random.Random], str | None]] = {
     "name": lambda chance: chance.choice(NAMES),
@@ -63,6 +64,8 @@ class Office:
     appointments: Told = field(default_factory=Told)
     links: dict[str, dict[str, str | None]] = field(default_factory=lambda: defaultdict(dict))
     records: Versions = field(default_factory=Versions)
+    merges: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # requests, by chart
+    merged: dict[str, str] = field(default_factory=dict)  # the survivor, by the chart that is in it
     accounts: list[str] = field(default_factory=list)
     before: dict[str, set[str]] = field(default_factory=dict)  # ids, by table
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -78,7 +81,7 @@ class Clerk:
         kinds = [
             (self.open_chart, 1), (self.change_chart, 8), (self.link, 3), (self.book, 3),
             (self.change_appointment, 8), (self.write_record, 2), (self.amend, 4), (self.retract, 1),
-            (self.rename_account, 2),
+            (self.rename_account, 2), (self.merge, 2), (self.part, 1),
         ]  # fmt: skip
         acts, weights = zip(*kinds, strict=True)
         for _ in range(times):
@@ -96,10 +99,12 @@ class Clerk:
         headers = {}
         if method == "PATCH" and self.random.random() < 0.3:
             headers["If-Match"] = self.random.choice([browser.get(path).headers.get("etag", "*"), '"stale"'])
-        is_twice = method == "POST" and kind != "retract" and self.random.random() < 0.3
+        is_twice = kind in KEYED and self.random.random() < 0.3
         if is_twice:
             headers["Idempotency-Key"] = uuid4().hex
         answer = browser.request(method, path, json=body, headers=headers)
+        if answer.status_code == 503:  # a deadlock with a merge, which nothing is left of
+            answer = browser.request(method, path, json=body, headers=headers)
         if is_twice and answer.is_success:
             again = browser.request(method, path, json=body, headers=headers)
             assert again.status_code in {201, 404}, again.text
@@ -123,14 +128,37 @@ class Clerk:
             self.office.charts.keep(changed)
 
     def link(self) -> None:
-        path = f"/api/patients/{(chart_id := self.random.choice(list(self.office.charts.created)))}/account"
+        path = f"/api/patients/{self.random.choice(list(self.office.charts.created))}/account"
         user_id = self.random.choice([*self.office.accounts, None])
         if user_id is None:
             done = self.send("unlink", self.some("admin", "staff"), "DELETE", path, None)
         else:
             done = self.send("link", self.some("admin", "staff"), "PUT", path, {"userId": user_id})
         if done:
-            self.office.links[chart_id][done.headers["x-request-id"]] = user_id
+            self.office.links[done.json()["id"]][done.headers["x-request-id"]] = user_id
+
+    def merge(self) -> None:
+        survivor, merged = self.random.sample(list(self.office.charts.created), 2)
+        body = {"from": merged, "reason": "The same person"}
+        done = self.send("merge", self.people["admin"], "POST", f"/api/patients/{survivor}/merge", body)
+        if done:
+            survivor = done.json()["id"]  # the one that was named may be merged itself
+            self.office.merged[merged] = survivor
+            self.keep_merge(done, survivor, merged)
+
+    def part(self) -> None:
+        for merged, survivor in self.random.sample(
+            list(self.office.merged.items()), 1 if self.office.merged else 0
+        ):
+            body = {"from": merged, "reason": "Two people after all"}
+            done = self.send("part", self.people["admin"], "POST", f"/api/patients/{survivor}/unmerge", body)
+            if done:
+                self.office.merged.pop(merged)
+                self.keep_merge(done, survivor, merged)
+
+    def keep_merge(self, done: httpx.Response, *charts: str) -> None:
+        for chart_id in charts:
+            self.office.merges[chart_id].add(done.headers["x-request-id"])
 
     def book(self) -> None:
         body = {

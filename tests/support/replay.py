@@ -34,15 +34,24 @@ def steps(backend: Backend, kind: str) -> dict[str, list[Step]]:
     return found
 
 
+def value_after(state: State, step: Step) -> Any:
+    """Of the field; of `merge`, which charts are merged into this one, or that it is merged into."""
+    assert step.before != step.after, step
+    if step.field == "merge":
+        others: frozenset[str] = state["merge"]
+        assert (step.before in others) is (step.after is None), f"{step} meets {state}"
+        return others ^ ({step.before, step.after} - {None})
+    assert state[step.field] == step.before, f"{step} meets {state}"
+    return step.after
+
+
 def replay(created: State, history: Sequence[Step]) -> list[tuple[str, State]]:
     """How the object was after each request that changed it, and which that was. Each step begins with what
     the one before it has left, and changes it."""
     states: list[tuple[str, State]] = [("", created)]
     for step in history:
         request_id, state = states[-1]
-        assert state[step.field] == step.before, f"{step} meets {state}"
-        assert step.before != step.after, step
-        after = {**state, step.field: step.after}
+        after = {**state, step.field: value_after(state, step)}
         if request_id == step.request_id:
             states.pop()
         states.append((step.request_id, after))
