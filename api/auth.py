@@ -83,8 +83,9 @@ async def verify_credentials(
     is_right = await passwords.verify(password, found.password_hash if found else None)
     if found is None or not is_right:
         return found, None
-    # Another request may have changed the password meanwhile, and so ended every session of the account.
-    return found, await users.lock_if_password_unchanged(transaction, found.id, found.password_hash)
+    # Another request may have changed the password or the e-mail meanwhile, and so ended every session.
+    user = await users.lock_if_password_unchanged(transaction, found.id, found.password_hash)
+    return found, user if user and user.email == found.email else None
 
 
 async def record_failure(request: StrictRequest, found: CredentialsRow | None, count: Count) -> None:

@@ -291,7 +291,8 @@ class UserController(Controller):
         await users.lock(transaction, request.user.id, user_id)
         await require_signed_in(transaction, request)
         await users.set_password(transaction, user_id, hashed)
-        await attempts.forgive(transaction, known.email)
+        current = await users.one(transaction, user_id) or known  # by another e-mail, perhaps
+        await attempts.forgive(transaction, current.email)
         await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -10,6 +10,7 @@ from security.roles import Role
 from tests.support.accounts import statuses
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, email
+from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend, Service
 
 pytestmark = pytest.mark.slow
@@ -165,3 +166,31 @@ def test_staff_read_patient_accounts_and_no_others(world: World) -> None:
         "events"
     ]
     assert {event["outcome"] for event in trail} == {"success", "refused"}
+
+
+def test_who_signs_in_by_the_old_email_while_it_changes_is_401(world: World, backend: Backend) -> None:
+    """Their sessions have ended before this one begins."""
+    _, me = world.account()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as hold:
+            hold("UPDATE users SET email = $1 WHERE id = $2", email("another"), me["id"])
+            signing_in = pool.submit(world.service.browser().login, me["email"], PASSWORD)
+            until_they_wait(backend, signing_in)
+        assert signing_in.result().status_code == 401
+
+
+def test_a_password_that_is_set_while_the_email_changes_unlocks_the_new_one(
+    world: World, backend: Backend
+) -> None:
+    _, me = world.account()
+    another = email("another")
+    for _ in range(5):
+        assert world.service.browser().login(another, "not it").status_code == 401
+    path, body = f"/api/users/{me['id']}/password", {"newPassword": "another horse"}
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(backend) as hold:
+            hold("UPDATE users SET email = $1 WHERE id = $2", another, me["id"])
+            setting = pool.submit(world.admin.post, path, body)
+            until_they_wait(backend, setting)
+        assert setting.result().status_code == 200
+    assert world.service.browser().login(another, "another horse").status_code == 200
