@@ -27,7 +27,9 @@ STATE = "repeats"  # the key of a request's state
 
 
 def find_key_faults(request: StrictRequest) -> Iterator[Fault]:
-    """A rule for `headers`: one key at most, of visible characters."""
+    """A rule for `headers`: one key at most, of visible characters. An anonymous caller's is ignored."""
+    if request.caller is None:
+        return
     lines = header_lines(request.scope, FIELD)
     if len(lines) > 1:
         yield Fault(parameter=NAME, code=ErrorCode.REPEATED, detail="may be given only once")
