@@ -20,8 +20,8 @@ MIN_DIGITS = 5  # of a phone
 LOCAL_DIGITS = 7  # those of a phone that every way of writing it has
 MIN_LOCAL_PART = 5  # letters of an e-mail that are looked for without its domain
 # How much it says that a chart has all the trigrams of a probe: those of the whole name, e-mail or phone;
-# those of a name without one part, and without two.
-WHOLE, BUT_ONE, BUT_TWO = 100, 5, 1
+# those of a name without one part, and without two. An e-mail or a phone outweighs many who share a name.
+CONTACT, WHOLE, BUT_ONE, BUT_TWO = 1000, 100, 5, 1
 
 Parts = list[list[str]]  # of each word
 
@@ -57,10 +57,10 @@ def probes_of(sought: Sought) -> list[Probe]:
 def all_probes(sought: Sought) -> Iterator[Probe]:
     for spelling in spellings(sought.name):
         yield from probes_of_name(spelling)
-    yield Probe(trigrams_of([email_key(sought.email)]), WHOLE)
+    yield Probe(trigrams_of([email_key(sought.email)]), CONTACT)
     digits = digits_of(sought.phone)
     if len(digits) >= MIN_DIGITS:
-        yield Probe(trigrams_of([digits[-LOCAL_DIGITS:]]), WHOLE)
+        yield Probe(trigrams_of([digits[-LOCAL_DIGITS:]]), CONTACT)
 
 
 def spellings(name: str) -> set[str]:
