@@ -31,11 +31,13 @@ class FirstText(NamedTuple):
 
 
 class WrittenRow(NamedTuple):
-    """An event that vouches for a record. `first`: None where nothing is left of it."""
+    """An event that vouches for a record. `is_in_its_chart`: that which it was written into. `first`: None
+    where nothing is left of it."""
 
     event_id: int
     content: str
     request_id: UUID
+    is_in_its_chart: bool
     first: FirstText | None
 
 
@@ -86,7 +88,15 @@ FIRST_TEXTS = Query(
     Events,
     text(
         """
-        SELECT event.id AS event_id, event.content, event.request_id, first.id, first.doctor_id,
+        SELECT event.id AS event_id, event.content, event.request_id,
+               event.patient_id IS NOT DISTINCT FROM (
+                   SELECT coalesce(stored_patient_id, patient_id) FROM medical_records
+                   WHERE id = event.target_id
+                   UNION ALL
+                   SELECT coalesce(stored_patient_id, patient_id) FROM record_retractions
+                   WHERE record_id = event.target_id
+                   LIMIT 1
+               ) AS is_in_its_chart, first.id, first.doctor_id,
                first.diagnosis, first.prescription, first.notes, first.attachments::text
         FROM audit_events AS event LEFT JOIN LATERAL (
             SELECT user_id AS doctor_id, record_id AS id, diagnosis, prescription, notes, attachments
@@ -135,7 +145,7 @@ def is_as_written(row: WrittenRow, keys: Mapping[str, Key]) -> bool:
     key = keys.get(content.key)
     if key is None or WRITTEN.name not in content.rows:
         return True
-    if row.first is None:
+    if row.first is None or not row.is_in_its_chart:
         return False
     attachments = msgspec.json.decode(row.first.attachments, type=list[str])
     found = WrittenRecord(*row.first[:-1], attachments, row.request_id)

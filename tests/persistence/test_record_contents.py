@@ -38,7 +38,7 @@ def written(populated: tuple[Backend, dict[str, dict[str, str]], float]) -> Back
     backend = populated[0].copy()
     with Service(backend, backend.settings()) as service:
         world = World(service, {name: service.browser(one) for name, one in populated[1].items()})
-        chart = world.chart()["id"]
+        chart, _ = world.chart()["id"], world.chart()
         for amended, retracted in ((2, False), (1, True), (0, True), (0, False)):
             path = f"/api/records/{world.record(chart, **TEXTS, attachments=['b.pdf', 'a.pdf'])['id']}"
             for number in range(amended):
@@ -127,6 +127,8 @@ NEVER_AMENDED = "id NOT IN (SELECT record_id FROM record_versions)"
         f"UPDATE medical_records SET notes = NULL WHERE {NEVER_AMENDED}",
         f"UPDATE medical_records SET attachments = '[]' WHERE {NEVER_AMENDED}",
         f"UPDATE medical_records SET doctor_id = (SELECT id FROM users WHERE role = 'admin') "
+        f"WHERE {NEVER_AMENDED}",
+        f"UPDATE medical_records SET patient_id = (SELECT id FROM patients WHERE id <> patient_id LIMIT 1) "
         f"WHERE {NEVER_AMENDED}",
         f"DELETE FROM medical_records WHERE {NEVER_AMENDED}",
     ],
