@@ -185,9 +185,9 @@ class RecordVersionController(Controller):
         transaction: NamedDependency[Transaction],
     ) -> Tagged[MedicalRecord]:
         # Longer than other handlers by the columns of the new row, one a line.
+        texts = require_texts(data)
         if earlier := await claim_key(transaction, request, path_id(id, "Record")):
             return await show_again(transaction, request, earlier)
-        texts = require_texts(data)
         held = await hold_record(transaction, request.user, id, "amend")
         require_unchanged(request, Tagged(record_of(held.record)))
         amended = held.record._replace(**texts)
