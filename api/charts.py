@@ -54,8 +54,9 @@ patient_of = struct_of(Patient, patients.PatientRow)
 
 
 def chart_of(row: patients.PatientRow) -> Tagged[Patient]:
-    """Its tag changes with the linked account as well."""
-    return Tagged(patient_of(row), row.user_id.bytes if row.user_id else b"")
+    """Its tag changes with the linked account as well, and with each merge."""
+    merges = b"%d" % row.merge_count if row.merge_count else b""
+    return Tagged(patient_of(row), row.user_id.bytes if row.user_id else b"", merges)
 
 
 async def lock_chart(transaction: Transaction, caller: Caller, id: str) -> patients.LockedChart:
@@ -76,9 +77,14 @@ async def write_to_chart(
     """What `write` returns for this chart, or for the one that it was merged into. `write` notes what it does
     and concludes the transaction; nothing is stored where the chart is missing. `keys`: of the locks that it
     takes, for a chart."""
+    has_claimed_key = transaction.has_begun
+    if has_claimed_key:
+        await transaction.set_savepoint()
     written = await write(chart_id)
     if is_missing(written):
         transaction.reopen()
+        if has_claimed_key:  # give back the locks of `write`: the other chart's come in another order
+            await transaction.return_to_savepoint()
         if current := await lock_current_chart(transaction, chart_id, keys):
             written = await write(current)
     return written

@@ -34,6 +34,7 @@ class MergedPatient(Base):
     medical_history: Mapped[str | None] = mapped_column(Text)
     sort_name: Mapped[str] = mapped_column(Folded)
     search_text: Mapped[str] = mapped_column(Folded)
+    merge_count: Mapped[int] = mapped_column(Integer)
     latin_trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
     created_at: Mapped[datetime] = mapped_column(Instant)
 

@@ -171,8 +171,8 @@ async def merge(
     if merged.user_id is not None:
         keep_difference(transaction, by, merged.id, ACCOUNT, merged.user_id, None)
         keep_difference(transaction, by, survivor.id, ACCOUNT, None, merged.user_id)
-        return survivor._replace(user_id=merged.user_id)
-    return survivor
+    account = survivor.user_id or merged.user_id
+    return survivor._replace(user_id=account, merge_count=survivor.merge_count + 1)
 
 
 async def unmerge(transaction: Transaction, by: str, survivor: UUID, merged: UUID, reason: str) -> list[UUID]:

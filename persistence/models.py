@@ -160,6 +160,7 @@ class Patient(Base):
     search_text: Mapped[str] = mapped_column(Folded)
     trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))  # of search_text, by a trigger (0010)
     # Of a name that `search_text` has in other letters (persistence/postgres/latin.py).
+    merge_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))  # and how often it was undone
     latin_trigrams: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 

@@ -33,7 +33,8 @@ class SummaryRow(NamedTuple):
 
 
 class PatientRow(NamedTuple):
-    """`user_id`: of the linked account."""
+    """`user_id`: of the linked account. `merge_count`: how often the chart was merged with another or parted
+    from one."""
 
     id: UUID
     name: str
@@ -47,6 +48,7 @@ class PatientRow(NamedTuple):
     medical_history: str | None
     created_at: datetime
     user_id: UUID | None
+    merge_count: int
 
 
 class LockedChart(NamedTuple):

@@ -239,7 +239,8 @@ async def clean_query(request: StrictRequest, given: list[tuple[str, str]]) -> l
     repeated = [violations.parameter_fault(name, REPEATED_PARAMETER) for name in times if times[name] > 1]
     once = [(name, value) for name, value in given if times[name] == 1]
     is_closed = request.path_template.startswith("/api/")
-    faults, kept = violations.check_query(query_schemas(request.route_handler), once, is_closed)
+    schemas, has_filters = query_schemas(request.route_handler), request.method in ("GET", "HEAD")
+    faults, kept = violations.check_query(schemas, once, is_closed, has_filters)
     if repeated or faults:
         faults = [*repeated, *faults, *find_header_faults(request), *await body_faults_if_any(request)]
         raise (

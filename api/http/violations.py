@@ -175,10 +175,11 @@ def is_malformed(name: str, value: str) -> bool:
 
 
 def check_query(
-    known: Schema, given: list[tuple[str, str]], is_closed: bool
+    known: Schema, given: list[tuple[str, str]], is_closed: bool, has_filters: bool = True
 ) -> tuple[list[Fault], list[tuple[str, str]]]:
     """(what is wrong, what the handler reads) of a query. `known`: the schemas of its parameters. An empty
-    filter counts as absent. `is_closed`: an unknown parameter is an error; otherwise it is left out."""
+    filter counts as absent; that of a write is none (`has_filters`). `is_closed`: an unknown parameter is an
+    error; otherwise it is left out."""
     faults, kept = [], []
     for name, value in given:
         schema = known.get(name)
@@ -186,7 +187,7 @@ def check_query(
             reason = unknown_parameter_violation(known, name) if is_closed else None
         elif not is_unicode(value):
             reason = (ErrorCode.BAD_FORMAT, "must be UTF-8, percent-encoded")
-        elif not value and schema.get("type") != "integer":
+        elif not value and has_filters and schema.get("type") != "integer":
             continue
         else:
             reason = value_violation(schema, parse_parameter(schema, value), describe(schema))

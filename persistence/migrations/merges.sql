@@ -26,15 +26,18 @@ BEGIN
     WHERE patient_id = merged;
     INSERT INTO public.merged_patients (
         id, survivor_id, merged_at, moved_account, ever_linked, name, email, phone, date_of_birth, gender,
-        address, blood_type, allergies, medical_history, sort_name, search_text, latin_trigrams, created_at)
+        address, blood_type, allergies, medical_history, sort_name, search_text, latin_trigrams, merge_count,
+        created_at)
     VALUES (
         merged, survivor, moment, chart.user_id, chart.ever_linked, chart.name, chart.email, chart.phone,
         chart.date_of_birth, chart.gender, chart.address, chart.blood_type, chart.allergies,
-        chart.medical_history, chart.sort_name, chart.search_text, chart.latin_trigrams, chart.created_at);
+        chart.medical_history, chart.sort_name, chart.search_text, chart.latin_trigrams, chart.merge_count,
+        chart.created_at);
     DELETE FROM public.patients WHERE id = merged;
     UPDATE public.patients
-    SET user_id = coalesce(user_id, chart.user_id), ever_linked = ever_linked OR chart.ever_linked
-    WHERE id = survivor AND (chart.user_id IS NOT NULL OR chart.ever_linked);
+    SET user_id = coalesce(user_id, chart.user_id), ever_linked = ever_linked OR chart.ever_linked,
+        merge_count = merge_count + 1
+    WHERE id = survivor;
     RETURN moment;
 END
 $$;
@@ -55,13 +58,14 @@ BEGIN
     ) SELECT array_agg(id) INTO of_chart FROM under;
     UPDATE public.patients SET user_id = NULL WHERE id = survivor AND user_id = chart.moved_account
     RETURNING chart.moved_account INTO account;
+    UPDATE public.patients SET merge_count = merge_count + 1 WHERE id = survivor;
     INSERT INTO public.patients (
         id, user_id, ever_linked, name, email, phone, date_of_birth, gender, address, blood_type, allergies,
-        medical_history, sort_name, search_text, latin_trigrams, created_at)
+        medical_history, sort_name, search_text, latin_trigrams, merge_count, created_at)
     VALUES (
         merged, account, chart.ever_linked, chart.name, chart.email, chart.phone, chart.date_of_birth,
         chart.gender, chart.address, chart.blood_type, chart.allergies, chart.medical_history,
-        chart.sort_name, chart.search_text, chart.latin_trigrams, chart.created_at);
+        chart.sort_name, chart.search_text, chart.latin_trigrams, chart.merge_count + 1, chart.created_at);
     UPDATE public.appointments
     SET patient_id = merged, stored_patient_id = nullif(stored_patient_id, merged)
     WHERE patient_id = survivor AND stored_patient_id = ANY (of_chart);

@@ -103,8 +103,6 @@ class Clerk:
         if is_twice:
             headers["Idempotency-Key"] = uuid4().hex
         answer = browser.request(method, path, json=body, headers=headers)
-        if answer.status_code == 503:  # a deadlock with a merge, which nothing is left of
-            answer = browser.request(method, path, json=body, headers=headers)
         if is_twice and answer.is_success:
             again = browser.request(method, path, json=body, headers=headers)
             assert again.status_code in {201, 404}, again.text

@@ -25,7 +25,7 @@ def parameter_drift(document: Json, app: Litestar) -> list[str]:
     code = handlers(app)
     for method, path, operation in operations(document):
         known = parameters(document, path, operation)
-        drift += [f"{method} {path}: {e}" for one in known for e in emptiness_drift(document, one)]
+        drift += [f"{method} {path}: {e}" for one in known for e in emptiness_drift(document, method, one)]
         if (method, path) not in code:
             continue
         handler = code[method, path]
@@ -47,9 +47,9 @@ def header_parameter_drift(handler: Operation, known: list[Json]) -> Iterator[st
         yield f"header {name} is {'not checked' if name in promised else 'checked, and not in openapi.yaml'}"
 
 
-def emptiness_drift(document: Json, parameter: Json) -> Iterator[str]:
+def emptiness_drift(document: Json, method: str, parameter: Json) -> Iterator[str]:
     is_number = resolve(document, parameter["schema"]).get("type") == "integer"
-    is_filter = parameter["in"] == "query" and not is_number
+    is_filter = method == "GET" and parameter["in"] == "query" and not is_number
     if parameter.get("allowEmptyValue", False) != is_filter:
         yield f"parameter {parameter['name']}: allowEmptyValue must be {is_filter}"
 

@@ -22,6 +22,24 @@ branch_labels = None
 depends_on = None
 
 FUNCTIONS = Path(__file__).parents[1] / "merges.sql"
+# Of the function retract_record as migration 0013 has it.
+BODY_BEFORE = """
+DECLARE
+    stored public.medical_records;
+BEGIN
+    SELECT * INTO stored FROM public.medical_records WHERE id = NEW.record_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no such record' USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    PERFORM public.keep_original(stored, NEW.request_id);
+    NEW.patient_id := stored.patient_id;
+    NEW.doctor_id := stored.doctor_id;
+    NEW.date := stored.date;
+    NEW.created_at := stored.created_at;
+    DELETE FROM public.medical_records WHERE id = NEW.record_id;
+    RETURN NEW;
+END
+"""
 GENDER = postgresql.ENUM("male", "female", "other", name="gender", create_type=False)
 MOVED = ("appointments", "medical_records", "record_retractions")
 
@@ -45,11 +63,15 @@ def create_tables() -> None:
         sa.Column("medical_history", sa.Text(), nullable=True),
         sa.Column("sort_name", sa.Text(collation="C"), nullable=False),
         sa.Column("search_text", sa.Text(collation="C"), nullable=False),
+        sa.Column("merge_count", sa.Integer(), nullable=False),
         sa.Column("latin_trigrams", postgresql.ARRAY(sa.Integer()), nullable=True),
         sa.Column("created_at", DateTimeUTC(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_merged_patients")),
     )
     op.create_index("merged_patients_survivor_idx", "merged_patients", ["survivor_id"])
+
+
+def create_log() -> None:
     op.create_table(
         "patient_merges",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -71,14 +93,26 @@ def create_tables() -> None:
 def upgrade() -> None:
     limit_locks()
     create_tables()
+    create_log()
     for table in MOVED:
         op.add_column(table, sa.Column("stored_patient_id", sa.Uuid(), nullable=True))
+    op.add_column("patients", sa.Column("merge_count", sa.Integer(), server_default="0", nullable=False))
     for statement in FUNCTIONS.read_text("utf-8").split(";\n\n"):
         op.execute(statement)
     op.execute("REVOKE EXECUTE ON FUNCTION merge_charts, unmerge_charts, retract_record FROM PUBLIC")
 
 
 def downgrade() -> None:
+    """Refused while charts are merged: they would be lost."""
+    op.execute(
+        "DO $$ BEGIN IF EXISTS (SELECT FROM merged_patients) THEN RAISE 'undo the merges of charts first'; "
+        "END IF; END $$"
+    )
+    op.drop_column("patients", "merge_count")
+    op.execute(
+        "CREATE OR REPLACE FUNCTION retract_record() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+        f"SET search_path = pg_catalog, pg_temp AS $${BODY_BEFORE}$$"
+    )
     op.execute("DROP FUNCTION unmerge_charts(uuid, uuid)")
     op.execute("DROP FUNCTION merge_charts(uuid, uuid)")
     for table in MOVED:
