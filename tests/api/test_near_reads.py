@@ -186,7 +186,7 @@ def test_a_patient_whose_chart_is_unlinked_sees_nothing_at_once(past: Past, worl
 def test_a_disabled_doctor_and_a_changed_role_are_seen_by_everybody_at_once(past: Past, world: World) -> None:
     _, doctor = world.account(Role.DOCTOR)
     _, patient = world.account(Role.PATIENT, name="Quentin Quill")
-    assert world.staff.get("/api/users?search=quill").json()["total"] == 1
+    assert world.admin.get("/api/users?search=quill").json()["total"] == 1  # who has made the account
     with past():
         assert not past.is_shown(past.services[1])
         assert world.admin.patch(f"/api/users/{doctor['id']}", {"status": "disabled"}).status_code == 200

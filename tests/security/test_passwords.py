@@ -24,7 +24,7 @@ BUSY = "The service is unavailable right now. Please try again shortly."
 @pytest.fixture
 def full(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """An instance whose queue is full, with the login limit of the requirement."""
-    monkeypatch.setattr("api.app.Passwords", partial(Passwords, threads=1, queue=-1))
+    monkeypatch.setattr("api.parts.Passwords", partial(Passwords, threads=1, queue=-1))
     with Service(backend, backend.settings(login_attempts=5)) as running:
         yield running
 
@@ -32,7 +32,7 @@ def full(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]
 @pytest.fixture
 def small(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """An instance that hashes one password at a time and lets two wait."""
-    monkeypatch.setattr("api.app.Passwords", partial(Passwords, threads=1, queue=2))
+    monkeypatch.setattr("api.parts.Passwords", partial(Passwords, threads=1, queue=2))
     with Service(backend, backend.settings(login_attempts=5)) as running:
         yield running
 
@@ -77,7 +77,7 @@ def test_sign_in_hashes_once_for_known_and_unknown_emails(
     """Requirement 1, "Invalid email or password": the time must not tell them apart either. So every attempt
     is one check of a hash of cost 12; both wait in the same queue."""
     watched = Watched()
-    monkeypatch.setattr("api.app.Passwords", lambda **_: watched)
+    monkeypatch.setattr("api.parts.Passwords", lambda **_: watched)
     with Service(backend, backend.settings()) as running:
         for account, password, status in [
             ("other_doctor@test.example", "not it", 401),

@@ -135,7 +135,7 @@ def test_only_an_ampersand_separates_query_parameters(world: World, query: str) 
 def test_an_empty_filter_filters_nothing(world: World) -> None:
     """A form sends every field. For each list: each filter alone, all of them, and without `=`."""
     for _, path, operation in LISTS:
-        if "{id}" in path or NOBODY in path:
+        if "{id}" in path or NOBODY in path or path.endswith("/duplicates"):  # which demands one of them
             continue
         browser = caller(world, operation)
         filters = [name for name, kind in queries(operation).items() if kind["type"] != "integer"]
@@ -197,7 +197,7 @@ WRONG = {
         "now",
         "%20",
     ],
-    "string": ["%00", "x" * 201, "%FF", "%C3"],
+    "string": ["%00", "x" * 300, "%FF", "%C3"],
 }
 
 
@@ -215,14 +215,16 @@ def test_every_malformed_query_parameter_is_400(
     world: World, method: str, path: str, operation: dict[str, Any]
 ) -> None:
     browser = caller(world, operation)
+    options = {"json": {"from": NOBODY, "reason": "x"}} if "requestBody" in operation else {}
     for name, rules in queries(operation).items():
         for value in WRONG[kind(rules)]:
-            refused = browser.request(method, f"{path}?{name}={value}")
+            refused = browser.request(method, f"{path}?{name}={value}", **options)
             assert refused.status_code == 400, (name, value)
             assert refused.json()["detail"].startswith(f"{name}: must "), (name, value)
         for value in rules.get("enum", ()):
             for other in (value.upper(), value.title(), f"{value}%20"):
-                assert browser.request(method, f"{path}?{name}={other}").status_code == 400, other
+                refused = browser.request(method, f"{path}?{name}={other}", **options)
+                assert refused.status_code == 400, other
 
 
 def test_all_invalid_query_parameters_are_told_at_once(world: World) -> None:

@@ -234,5 +234,9 @@ BODIES = Bodies(
     {
         ("/api/patients/{id}/account", "PUT"): {"userId": str(uuid4())},
         ("/api/users/{id}/password", "POST"): {"newPassword": "correct horse"},
+        ("/api/patients/{id}/merge", "POST"): {"from": str(uuid4()), "reason": "x"},
+        ("/api/patients/{id}/unmerge", "POST"): {"from": str(uuid4()), "reason": "x"},
+        ("/api/records/{id}/versions", "POST"): {"notes": "x", "reason": "x"},
+        ("/api/records/{id}/retraction", "POST"): {"reason": "x"},
     }
 )
