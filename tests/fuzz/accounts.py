@@ -102,6 +102,7 @@ def create_protected_account(role: str) -> Person:
 PROTECTED_ACCOUNTS = {str(row["id"]) for row in sql("SELECT id FROM users")}
 OWN_ACCOUNT = Person(f"{ROLE}@example.com")
 STAFF_MEMBER = create_protected_account("staff")  # creates what a case needs
+ADMINISTRATOR = create_protected_account("admin")  # likewise
 OTHER_DOCTOR = create_protected_account("doctor")  # writes the records that they need
 # Whose sessions end, or whose passwords change, by operation.
 DISPOSABLE_ACCOUNTS = {

@@ -21,6 +21,7 @@ from schemathesis import Case, HookContext, Response
 
 from persistence.demo import CHART, DOCTOR, PASSWORD
 from tests.fuzz.accounts import (
+    ADMINISTRATOR,
     DISPOSABLE_ACCOUNTS,
     OTHER_DOCTOR,
     OWN_ACCOUNT,
@@ -195,6 +196,13 @@ def prepare_merge(case: AnyCase, linked: bool) -> None:
         case.path_parameters["id"] = create_chart()
 
 
+def prepare_unmerge(case: AnyCase, linked: bool) -> None:
+    """Charts of its own also in a sequence, whose charts nobody has merged."""
+    merged = {"from": create_chart(), "reason": "Registered twice"}
+    survivor = ADMINISTRATOR.create(f"/api/patients/{create_chart()}/merge", merged)
+    body_of(case)["from"], case.path_parameters["id"] = merged["from"], survivor
+
+
 def prepare_booking(case: AnyCase, linked: bool) -> None:
     body_of(case)["date"] = next_free_slot()
     if not linked:
@@ -244,6 +252,7 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "updatePatient": prepare_chart_update,
     "linkPatientAccount": prepare_link,
     "mergePatient": prepare_merge,
+    "unmergePatient": prepare_unmerge,
     "listPatientDuplicates": prepare_duplicates,
     "createAppointment": prepare_booking,
     "updateAppointment": prepare_appointment_update,
