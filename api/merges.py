@@ -24,6 +24,8 @@ from persistence.postgres.database import Transaction
 from security.guards import requires
 from security.roles import Caller, Role
 
+MAX_LEFT = 1_000_000  # nobody has as many; the contract wants a number
+
 
 class MergeRequest(Input):
     from_: Id = field(name="from")
@@ -37,7 +39,7 @@ class MergePreview(Output):
 
 
 class Unmerged(Output):
-    left: Annotated[list[Id], Meta()]
+    left: Annotated[list[Id], Meta(max_length=MAX_LEFT)]
 
 
 async def lock_charts(

@@ -21,6 +21,7 @@ from api.http.requests import StrictRequest
 # An entity tag in a list (RFC 9110, 8.8.3). Between its quotes there may be commas, but no blanks.
 ENTITY_TAG = re.compile(r'[ \t,]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
 ANY = "*"
+MAX_MATCH_LENGTH = 2048  # some thirty tags
 T = TypeVar("T")
 S_co = TypeVar("S_co", bound=Struct, covariant=True)
 encode = msgspec.json.Encoder().encode
@@ -94,8 +95,13 @@ def require_unchanged(request: StrictRequest, current: Tagged[Struct]) -> None:
 
 
 def find_match_faults(request: StrictRequest) -> Iterator[Fault]:
-    """A rule for `headers`: If-Match, if it is there, is what RFC 9110 calls one."""
+    """A rule for `headers`: If-Match, if it is there, is what RFC 9110 calls one, and not longer than any
+    client needs."""
     field = combined_field(request, b"if-match")
+    if field is not None and len(field) > MAX_MATCH_LENGTH:
+        detail = f"must be at most {MAX_MATCH_LENGTH} characters"
+        yield Fault(parameter="If-Match", code=ErrorCode.TOO_LONG, detail=detail)
+        return
     if field is not None and parse_entity_tags(field) is None:
         yield Fault(parameter="If-Match", code=ErrorCode.BAD_FORMAT, detail="must be * or a list of ETags")
 

@@ -156,6 +156,13 @@ def test_what_the_contract_allows_is_what_is_not_malformed() -> None:
         assert parse_entity_tags(form) is None
 
 
+def test_a_condition_of_endless_length_is_400(world: World) -> None:
+    path, headers = f"/api/patients/{world.chart()['id']}", {"If-Match": f'"{"x" * 2100}"'}
+    refused = world.staff.patch(path, {}, headers=headers)
+    detail = "If-Match: must be at most 2048 characters"
+    assert (refused.status_code, refused.json()) == (400, {"detail": detail})
+
+
 @pytest.mark.parametrize("make", WRITES)
 def test_a_malformed_condition_is_400_and_judged_with_the_body(make: Make, world: World) -> None:
     write = make(world)
