@@ -284,15 +284,13 @@ class UserController(Controller):
     ) -> Message:
         """End every session of the user."""
         user_id = path_id(id, "User")
-        known = await users.one(reader, user_id)
-        if known is None:
+        if await users.one(reader, user_id) is None:
             raise NotFoundException("User not found")
         hashed = await passwords.hash(data.new_password)
         await users.lock(transaction, request.user.id, user_id)
         await require_signed_in(transaction, request)
-        await users.set_password(transaction, user_id, hashed)
-        current = await users.one(transaction, user_id) or known  # by another e-mail, perhaps
-        await attempts.forgive(transaction, current.email)
+        email = await users.set_password(transaction, user_id, hashed)  # another than before, perhaps
+        await attempts.forgive(transaction, email)
         await session_service.revoke_all(transaction, user_id)
         record_write(transaction, request, target_id=user_id)
         return Message("Password changed")

@@ -14,7 +14,7 @@ from persistence.postgres.declared import columns_of
 from persistence.postgres.folding import Keys, keys_of, search_words, trim_email
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
-from persistence.postgres.statements import ById, IdRow, Query, Statement
+from persistence.postgres.statements import ById, IdRow, Query
 from persistence.relations import HAS_CHART
 from security.roles import Caller, Role
 
@@ -147,7 +147,7 @@ TOGETHER = Query(
 )
 ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
 CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))
-SET_PASSWORD = Statement(NewPassword, THE_USER.values(updated_at=func.now()))
+SET_PASSWORD = Query(UserRow, NewPassword, THE_USER.values(updated_at=func.now()).returning(*COLUMNS))
 
 KINDS = bindparam("kinds", type_=ARRAY(Text))
 
@@ -295,5 +295,7 @@ def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> Sea
     return SearchQuery(UserRow, Listed, User, COLUMNS, filters_for(caller, filters, linked))
 
 
-async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> None:
-    await transaction.run(SET_PASSWORD, NewPassword(account=user_id, password_hash=hashed))
+async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> str:
+    """Returns the e-mail that the account has now."""
+    [row] = await transaction.rows(SET_PASSWORD, NewPassword(account=user_id, password_hash=hashed))
+    return row.email
