@@ -148,7 +148,6 @@ TOGETHER = Query(
 ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
 CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))
 SET_PASSWORD = Query(UserRow, NewPassword, THE_USER.values(updated_at=func.now()).returning(*COLUMNS))
-
 KINDS = bindparam("kinds", type_=ARRAY(Text))
 
 
