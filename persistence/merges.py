@@ -19,7 +19,7 @@ from persistence.contents import Kept, SealedTable
 from persistence.history import ACCOUNT, Difference, keep_chart_changes, text_of
 from persistence.merge_tables import MergedPatient, PatientMerge
 from persistence.models import Appointment, AppointmentStatus, MedicalRecord, Patient
-from persistence.patients import COLUMNS, PatientRow
+from persistence.patients import COLUMNS, LockedChart, PatientRow
 from persistence.postgres.database import Transaction
 from persistence.postgres.statements import ById, Query, Statement
 from persistence.relations import CALLERS_NAME, Seen
@@ -27,11 +27,6 @@ from persistence.survivors import lock_key
 from security.roles import Caller
 
 MERGE = "merge"  # the field of a chart's history whose values are ids of the other chart
-
-
-class LockedRow(NamedTuple):
-    by: str
-    chart: PatientRow
 
 
 class LockedCharts(NamedTuple):
@@ -47,7 +42,6 @@ class MergedInto(NamedTuple):
     """Where a merged chart has gone."""
 
     survivor_id: UUID
-    moved_account: UUID | None
 
 
 class Extent(NamedTuple):
@@ -90,7 +84,7 @@ class Locked(Seen):
 
 MERGES = SealedTable(MergeRow, PatientMerge)
 LOCK = Query(
-    LockedRow,
+    LockedChart,
     Locked,
     select(CALLERS_NAME.label("by"), *COLUMNS)
     .where(Patient.id == func.any(bindparam("charts", type_=ARRAY(Uuid))))
@@ -100,7 +94,7 @@ LOCK = Query(
 INTO = Query(
     MergedInto,
     ById,
-    select(MergedPatient.survivor_id, MergedPatient.moved_account).where(MergedPatient.id == bindparam("id")),
+    select(MergedPatient.survivor_id).where(MergedPatient.id == bindparam("id")),
 )
 IDS = {name: bindparam(name, type_=Uuid) for name in ("survivor", "merged")}
 OTHER = aliased(Appointment)
@@ -168,9 +162,7 @@ async def merge(
     keep(transaction, by, survivor.id, merged.id, reason, is_undone=False)
     keep_difference(transaction, by, survivor.id, MERGE, None, merged.id)
     keep_difference(transaction, by, merged.id, MERGE, None, survivor.id)
-    if merged.user_id is not None:
-        keep_difference(transaction, by, merged.id, ACCOUNT, merged.user_id, None)
-        keep_difference(transaction, by, survivor.id, ACCOUNT, None, merged.user_id)
+    keep_move(transaction, by, merged.user_id, merged.id, survivor.id)
     account = survivor.user_id or merged.user_id
     return survivor._replace(user_id=account, merge_count=survivor.merge_count + 1)
 
@@ -182,10 +174,15 @@ async def unmerge(transaction: Transaction, by: str, survivor: UUID, merged: UUI
     keep(transaction, by, survivor, merged, reason, is_undone=True)
     keep_difference(transaction, by, survivor, MERGE, merged, None)
     keep_difference(transaction, by, merged, MERGE, survivor, None)
-    if left.account is not None:
-        keep_difference(transaction, by, survivor, ACCOUNT, left.account, None)
-        keep_difference(transaction, by, merged, ACCOUNT, None, left.account)
+    keep_move(transaction, by, left.account, survivor, merged)
     return left.left_ids
+
+
+def keep_move(transaction: Transaction, by: str, account: UUID | None, source: UUID, target: UUID) -> None:
+    """That an account, if there is one, has gone from one chart to the other."""
+    if account is not None:
+        keep_difference(transaction, by, source, ACCOUNT, account, None)
+        keep_difference(transaction, by, target, ACCOUNT, None, account)
 
 
 def keep_difference(

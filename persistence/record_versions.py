@@ -32,6 +32,7 @@ from persistence.postgres.statements import ById, Query
 from persistence.record_tables import RecordRetraction, RecordVersion, stored_chart_of
 from persistence.records import COLUMNS, SOURCE, RecordRow
 from persistence.relations import CALLER, OWN_CHART, SeenById
+from persistence.survivors import lock_key
 from security.roles import Caller, Role
 
 
@@ -250,7 +251,7 @@ async def place(source: Source, record_id: UUID) -> PlaceRow | None:
 
 async def held(transaction: Transaction, caller: Caller, record_id: UUID) -> HeldRecord | None:
     """None where there is no such record, or not any more. For callers who may see them all."""
-    await transaction.lock(int.from_bytes(record_id.bytes[8:], signed=True))
+    await transaction.lock(lock_key(record_id))
     return await transaction.first(HELD, SeenById(id=record_id, caller=caller.id))
 
 
@@ -263,12 +264,11 @@ async def amend(transaction: Transaction, held: HeldRecord, values: Amendment) -
 
 async def retract(transaction: Transaction, held: HeldRecord, values: Act) -> None:
     """Keep the original, take the record out of all lists, and conclude the transaction."""
-    record = held.record
     row = SealedRetraction(
         **values,
         patient_id=held.stored_for,
-        doctor_id=record.doctor_id,
-        date=record.date,
+        doctor_id=held.record.doctor_id,
+        date=held.record.date,
         created_at=held.created_at,
     )
     originals = original_of(held, values["request_id"])

@@ -24,9 +24,9 @@ CURRENT = Query(
 )
 
 
-def lock_key(chart_id: UUID) -> int:
-    """What bookings, merges and whatever else moves between charts wait for."""
-    return int.from_bytes(chart_id.bytes[8:], signed=True)
+def lock_key(row_id: UUID) -> int:
+    """What those wait for who book for, merge, amend or otherwise change what has this id."""
+    return int.from_bytes(row_id.bytes[8:], signed=True)
 
 
 def keys_of_chart(chart_id: UUID) -> list[int]:

@@ -22,24 +22,8 @@ branch_labels = None
 depends_on = None
 
 FUNCTIONS = Path(__file__).parents[1] / "merges.sql"
-# Of the function retract_record as migration 0013 has it.
-BODY_BEFORE = """
-DECLARE
-    stored public.medical_records;
-BEGIN
-    SELECT * INTO stored FROM public.medical_records WHERE id = NEW.record_id FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no such record' USING ERRCODE = 'foreign_key_violation';
-    END IF;
-    PERFORM public.keep_original(stored, NEW.request_id);
-    NEW.patient_id := stored.patient_id;
-    NEW.doctor_id := stored.doctor_id;
-    NEW.date := stored.date;
-    NEW.created_at := stored.created_at;
-    DELETE FROM public.medical_records WHERE id = NEW.record_id;
-    RETURN NEW;
-END
-"""
+# What this migration adds to the function retract_record of 0013.
+ADDED = "    NEW.stored_patient_id := stored.stored_patient_id;\n"
 GENDER = postgresql.ENUM("male", "female", "other", name="gender", create_type=False)
 MOVED = ("appointments", "medical_records", "record_retractions")
 
@@ -90,6 +74,10 @@ def create_log() -> None:
         op.create_index(f"patient_merges_{index}_idx", "patient_merges", [column])
 
 
+def statements() -> list[str]:
+    return FUNCTIONS.read_text("utf-8").split(";\n\n")
+
+
 def upgrade() -> None:
     limit_locks()
     create_tables()
@@ -97,7 +85,7 @@ def upgrade() -> None:
     for table in MOVED:
         op.add_column(table, sa.Column("stored_patient_id", sa.Uuid(), nullable=True))
     op.add_column("patients", sa.Column("merge_count", sa.Integer(), server_default="0", nullable=False))
-    for statement in FUNCTIONS.read_text("utf-8").split(";\n\n"):
+    for statement in statements():
         op.execute(statement)
     op.execute("REVOKE EXECUTE ON FUNCTION merge_charts, unmerge_charts, retract_record FROM PUBLIC")
 
@@ -109,10 +97,8 @@ def downgrade() -> None:
         "END IF; END $$"
     )
     op.drop_column("patients", "merge_count")
-    op.execute(
-        "CREATE OR REPLACE FUNCTION retract_record() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
-        f"SET search_path = pg_catalog, pg_temp AS $${BODY_BEFORE}$$"
-    )
+    *_, retract_record = statements()
+    op.execute(retract_record.replace(ADDED, ""))
     op.execute("DROP FUNCTION unmerge_charts(uuid, uuid)")
     op.execute("DROP FUNCTION merge_charts(uuid, uuid)")
     for table in MOVED:
