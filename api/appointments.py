@@ -3,37 +3,28 @@
 from collections.abc import Iterator
 from datetime import UTC, timedelta
 from functools import partial
-from typing import Annotated
 from uuid import UUID, uuid4
 
-from litestar import Controller
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException
-from litestar.params import FromQuery, JSONBody
-from msgspec import UNSET, Meta, UnsetType
+from litestar.params import JSONBody
+from msgspec import UNSET, UnsetType
 
+from api.appointment_lists import AppointmentLists
 from api.appointment_rules import (
     allow_change,
     lock_for_change,
     require_booked,
     require_own_booking,
 )
+from api.bookings import Appointment, Notes, appointment_of, require_appointment
 from api.charts import write_to_chart
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.fields import (
-    MAX_PAGE_SIZE,
-    TEXT,
-    Count,
-    Day,
     Id,
     Input,
     Instant,
-    Limit,
-    Name,
-    Output,
-    Page,
     PathId,
     Reason,
     or_none,
@@ -43,35 +34,16 @@ from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, patch, post
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
-from api.http.structs import changed_fields, sent_fields_of, struct_of
+from api.http.structs import changed_fields, sent_fields_of
 from api.http.violations import field_fault
 from persistence import appointments, booking
-from persistence.appointments import AppointmentChanges, AppointmentRow
+from persistence.appointments import AppointmentChanges
 from persistence.audit import Action
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
-from persistence.postgres.database import Reader, Source, Transaction
+from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
-from security.roles import Caller, Role
-
-Notes = Annotated[str, Meta(max_length=5000, pattern=TEXT)]
-
-
-class Appointment(Output):
-    id: Id
-    patient_id: Id
-    patient_name: Name
-    doctor_id: Id
-    doctor_name: Name
-    date: Instant
-    status: AppointmentStatus
-    reason: Reason
-    notes: Notes | None
-
-
-class AppointmentPage(Output):
-    appointments: Annotated[list[Appointment], Meta(max_length=MAX_PAGE_SIZE)]
-    total: Count
+from security.roles import Role
 
 
 class AppointmentCreate(Input):
@@ -88,7 +60,6 @@ class AppointmentUpdate(Input):
     notes: Notes | UnsetType | None = UNSET
 
 
-appointment_of = struct_of(Appointment, AppointmentRow)
 sent_fields = sent_fields_of(AppointmentUpdate, AppointmentChanges, frozenset({"notes"}))
 
 
@@ -105,14 +76,6 @@ def lacks_patient(booked: booking.Booking) -> bool:
     return not booked.standing.sees_patient
 
 
-async def require_appointment(source: Source, caller: Caller, appointment_id: UUID) -> AppointmentRow:
-    """The appointment, or 404 where the caller may not see it."""
-    row = await appointments.one(source, caller, appointment_id)
-    if row is None:
-        raise NotFoundException("Appointment not found")
-    return row
-
-
 async def show_again(transaction: Transaction, request: StrictRequest, id: UUID) -> Tagged[Appointment]:
     """The appointment that an earlier request has booked, or 404."""
     row = await require_appointment(transaction, request.user, id)
@@ -121,26 +84,8 @@ async def show_again(transaction: Transaction, request: StrictRequest, id: UUID)
     return Tagged(appointment_of(row))
 
 
-class AppointmentController(Controller):
+class AppointmentController(AppointmentLists):
     path = "/api/appointments"
-
-    @get(operation_id="listAppointments", action=Action.APPOINTMENT_LIST)
-    async def list_appointments(
-        self,
-        request: StrictRequest,
-        near_reader: NamedDependency[Reader],
-        clinic: NamedDependency[Clinic],
-        page: Page = 1,
-        limit: Limit = 10,
-        date: FromQuery[Day | None] = None,
-        status: FromQuery[AppointmentStatus | None] = None,
-    ) -> AppointmentPage:
-        spans = clinic.calendar.spans(date) if date else None
-        rows, total, [ids, charts] = await appointments.page(
-            near_reader, request.user, page, limit, spans=spans, status=status
-        )
-        await record_read(request, target_ids=ids, patient_ids=charts)
-        return AppointmentPage([appointment_of(row) for row in rows], total)
 
     @post(
         operation_id="createAppointment",

@@ -5,23 +5,17 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Text,
     bindparam,
-    cast,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import array
 
 from persistence.history import differences, keep_appointment_changes
 from persistence.models import Appointment, AppointmentStatus, Patient, User
-from persistence.postgres.calendar import DayBounds, Span, bounds_of, within_day
-from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn, columns_of, require_parameters
-from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.statements import Query
-from persistence.relations import CALLER, OWN_CHART, Seen, SeenById
+from persistence.relations import CALLER, OWN_CHART, SeenById
 from security.roles import Caller, Role
 
 
@@ -48,10 +42,6 @@ class Changed(AppointmentChanges):
     appointment: Required[UUID]
 
 
-class Listed(DayBounds, Seen):
-    status: AppointmentStatus | None
-
-
 def columns_from(
     appointment: AnyColumn, patient_name: AnyColumn = Patient.name, doctor_name: AnyColumn = User.name
 ) -> tuple[AnyColumn, ...]:
@@ -61,8 +51,6 @@ def columns_from(
 
 COLUMNS = columns_from(Appointment)
 SOURCE = Appointment.__table__.join(Patient.__table__).join(User.__table__, User.id == Appointment.doctor_id)
-ORDER = (Appointment.date, Appointment.id)
-STATUS = array([cast(bindparam("status", type_=Appointment.status.type), Text)])
 SEEN_BY: dict[Role, tuple[ColumnElement[bool], ...]] = {
     Role.ADMIN: (),
     Role.STAFF: (),
@@ -83,51 +71,9 @@ def single(role: Role) -> Query[SeenById, AppointmentRow]:
     return Query(AppointmentRow, SeenById, select(*COLUMNS).select_from(SOURCE).where(*where))
 
 
-@lru_cache
-def listing(role: Role, on_a_day: bool, with_status: bool) -> PagedQuery[Listed, AppointmentRow]:
-    where = list(readable_by(role))
-    total = None
-    if not where and not on_a_day:
-        total = number_of(Appointment, STATUS if with_status else None)
-    if on_a_day:
-        where += within_day(Appointment.date)
-    if with_status:
-        where.append(Appointment.status == bindparam("status", type_=Appointment.status.type))
-    names = (Appointment.id, Appointment.patient_id)
-    return PagedQuery(
-        AppointmentRow,
-        Listed,
-        Appointment.id,
-        COLUMNS,
-        SOURCE,
-        ORDER,
-        where,
-        names=names,
-        by_filter=on_a_day or with_status,
-        total=total,
-        marked=not where,
-        few=on_a_day,
-    )
-
-
 async def one(source: Source, caller: Caller, appointment_id: UUID) -> AppointmentRow | None:
     """The appointment, if the caller may see it."""
     return await source.first(single(caller.role), SeenById(id=appointment_id, caller=caller.id))
-
-
-async def page(
-    source: Source,
-    caller: Caller,
-    page: int,
-    limit: int,
-    *,
-    spans: list[Span] | None,
-    status: AppointmentStatus | None,
-) -> Found[AppointmentRow]:
-    """Appointments by date, then id. `spans`: those of the one day that is asked for."""
-    parameters = Listed(caller=caller.id, status=status, **bounds_of(spans or []))
-    query = listing(caller.role, spans is not None, status is not None)
-    return await query.find(source, page, limit, parameters)
 
 
 async def change(

@@ -143,7 +143,7 @@ def within_day(instant: AnyColumn) -> tuple[ColumnElement[bool], ...]:
     return (instant >= begins, instant < ends, not_((instant >= gap_begins) & (instant < gap_ends)))
 
 
-def bounds_of(spans: list[Span]) -> DayBounds:
+def bounds_of(spans: Sequence[Span]) -> DayBounds:
     """`spans`: a day's; of none, no bounds."""
     if not spans:
         return DayBounds()

@@ -11,7 +11,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from persistence import appointments, audit, dashboard, patients, records, users
+from persistence import appointment_lists, audit, dashboard, patients, records, users
+from persistence.appointment_lists import Filters
 from persistence.models import AccountStatus, AppointmentStatus
 from persistence.postgres import counters
 from persistence.postgres.database import Database, Reader
@@ -327,7 +328,7 @@ async def listed(backend: Backend) -> None:
         where = f"WHERE status = '{status}'" if status else ""
         await check(
             f"appointments {where} ORDER BY date, id",
-            partial(appointments.page, reader, ADMIN, spans=None, status=status),
+            partial(appointment_lists.page, reader, ADMIN, filters=Filters(status=status)),
         )
     all_accounts: dict[str, Any] = {"role": None, "status": None, "linked": None, "search": ""}
     await check(
@@ -394,7 +395,9 @@ def test_a_deep_page_of_a_filtered_list_names_what_it_tells_of(backend: Backend)
     ids = [row["id"] for row in backend.sql("SELECT id FROM appointments ORDER BY date, id")]
     completed = AppointmentStatus.COMPLETED
     for page in (2, 110, 200, 301, 302):
-        asked = partial(appointments.page, caller=ADMIN, page=page, limit=10, spans=None, status=completed)
+        asked = partial(
+            appointment_lists.page, caller=ADMIN, page=page, limit=10, filters=Filters(status=completed)
+        )
         found = figures(backend, asked)
         shown = ids[(page - 1) * 10 : page * 10]
         assert [row[0] for row in found.rows] == shown

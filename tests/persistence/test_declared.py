@@ -19,7 +19,7 @@ from sqlalchemy import TextClause, bindparam, column, func, insert, select, text
 
 import persistence
 from api.http.structs import sent_fields_of, struct_of
-from persistence import appointments, audit, booking, patients, records, sessions, users
+from persistence import appointment_lists, appointments, audit, booking, patients, records, sessions, users
 from persistence.migrations import revisions
 from persistence.models import Patient
 from persistence.postgres import counters
@@ -236,7 +236,11 @@ def statements_by_call() -> Iterator[object]:
         yield from (patients.listing(role), patients.searching(role))
         yield from (booking.booking(role), booking.locking(role))
         yield from (records.listing(role, one) for one in both)
-        yield from (appointments.listing(role, day, status) for day in both for status in both)
+        yield from (
+            appointment_lists.listing(role, frozenset(names))
+            for n in range(len(appointment_lists.CONDITIONS) + 1)
+            for names in itertools.combinations(appointment_lists.CONDITIONS, n)
+        )
         for given in map(frozenset, ((), ("role",), ("status",), ("role", "status"))):
             yield from (users.listing(role, given, linked) for linked in (None, *both))
             yield from (users.searching(role, given, linked) for linked in (None, *both))

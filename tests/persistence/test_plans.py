@@ -13,7 +13,7 @@ import pytest
 
 from persistence import (
     accesses,
-    appointments,
+    appointment_lists,
     audit,
     doctors,
     history,
@@ -22,6 +22,7 @@ from persistence import (
     records,
     users,
 )
+from persistence.appointment_lists import Filters
 from persistence.duplicates import candidates
 from persistence.duplicates.sought import Sought
 from persistence.models import AccountStatus, AppointmentStatus
@@ -57,8 +58,8 @@ def duplicates(name: str, born: date | None = None, email: str = "", phone: str 
     return lambda source: candidates.find(source, Sought(name, born, email, phone))
 
 
-def visits(who: Caller, page: int = 1, *, day: Any = None, status: AppointmentStatus | None = None) -> Read:
-    return lambda source: appointments.page(source, who, page, 10, spans=day, status=status)
+def visits(who: Caller, page: int = 1, **filters: Any) -> Read:
+    return lambda source: appointment_lists.page(source, who, page, 10, Filters(**filters))
 
 
 def notes(who: Caller, page: int = 1, patient: UUID | None = None) -> Read:
@@ -108,14 +109,14 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "appointments": (visits(STAFF), {"appointments_date_idx"}, 180),
     "appointments, in the middle": (visits(ADMIN, 25_000), {"appointments_date_idx"}, 220),
     "appointments, at 90 %": (visits(STAFF, 45_000), {"appointments_date_idx"}, 220),
-    "appointments of a day": (visits(STAFF, day=DAY), {"appointments_date_idx"}, 340),
-    "appointments of a day, completed": (visits(STAFF, day=DAY, status=COMPLETED), set(), 340),
+    "appointments of a day": (visits(STAFF, spans=DAY), {"appointments_date_idx"}, 340),
+    "appointments of a day, completed": (visits(STAFF, spans=DAY, status=COMPLETED), set(), 340),
     "appointments, completed": (visits(STAFF, status=COMPLETED), {"appointments_status_idx"}, 340),
     "appointments, scheduled": (visits(STAFF, status=SCHEDULED), {"appointments_status_idx"}, 340),
     "a doctor's appointments": (visits(DOCTOR), {"appointments_doctor_idx"}, 200),
-    "a doctor's appointments of a day": (visits(DOCTOR, day=DAY), {"appointments_doctor_idx"}, 130),
+    "a doctor's appointments of a day": (visits(DOCTOR, spans=DAY), {"appointments_doctor_idx"}, 130),
     "one's own appointments": (visits(PATIENT), {"appointments_patient_idx"}, 60),
-    "one's own appointments of a day": (visits(PATIENT, day=DAY), {"appointments_patient_idx"}, 20),
+    "one's own appointments of a day": (visits(PATIENT, spans=DAY), {"appointments_patient_idx"}, 20),
     "records": (notes(ADMIN), {"medical_records_date_idx"}, 180),
     "records, in the middle": (notes(DOCTOR, 5_000), {"medical_records_date_idx"}, 220),
     "records of a chart": (notes(DOCTOR, patient=CHART), {"medical_records_patient_idx"}, 50),
