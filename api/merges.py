@@ -8,19 +8,32 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, field
 
-from api.charts import Patient, chart_of
-from api.http.auditing import record_write
+from api.charts import Patient, chart_of, patient_of
+from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import BadRequest, NotFound
-from api.http.fields import Count, Id, Input, Output, PathId, Reason, path_id
-from api.http.operation import post
+from api.http.fields import (
+    MAX_PAGE_SIZE,
+    Count,
+    Id,
+    Input,
+    Instant,
+    Limit,
+    Name,
+    Output,
+    Page,
+    PathId,
+    Reason,
+    path_id,
+)
+from api.http.operation import get, post
 from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
 from persistence import merges, patients
 from persistence.audit import Action
-from persistence.merges import Extent
+from persistence.merges import Extent, MergedChart
 from persistence.patients import PatientRow
-from persistence.postgres.database import Transaction
+from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Caller, Role
 
@@ -38,8 +51,26 @@ class MergePreview(Output):
     account: Id | None
 
 
+class PatientMerge(Output):
+    at: Instant
+    user_id: Id
+    name: Name
+    role: Role
+    reason: Reason
+    patient: Patient
+
+
+class MergePage(Output):
+    merges: Annotated[list[PatientMerge], Meta(max_length=MAX_PAGE_SIZE)]
+    total: Count
+
+
 class Unmerged(Output):
     left: Annotated[list[Id], Meta(max_length=MAX_LEFT)]
+
+
+def merge_of(row: MergedChart) -> PatientMerge:
+    return PatientMerge(row.at, row.by_id, row.by, Role(row.by_role), row.reason, patient_of(row.chart))
 
 
 async def lock_charts(
@@ -93,6 +124,28 @@ async def lock_merged(
 
 class MergeController(Controller):
     path = "/api/patients/{id:str}"
+
+    @get(
+        "/merges",
+        operation_id="listPatientMerges",
+        action=Action.PATIENT_MERGES,
+        guards=[requires(Role.ADMIN, Role.DOCTOR, Role.STAFF)],
+    )
+    async def list_patient_merges(
+        self,
+        id: PathId,
+        request: StrictRequest,
+        near_reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+    ) -> MergePage:
+        survivor = await patients.one(near_reader, request.user, path_id(id, "Patient"))
+        if survivor is None:
+            raise NotFoundException("Patient not found")
+        rows, total = await merges.page(near_reader, page, limit, survivor.id)
+        ids = [row.chart.id for row in rows]
+        await record_read(request, patient_id=survivor.id, target_ids=ids, patient_ids=[survivor.id, *ids])
+        return MergePage([merge_of(row) for row in rows], total)
 
     @post(
         "/merge",

@@ -45,6 +45,7 @@ class Action(StrEnum):
     PATIENT_DUPLICATES = "patient.duplicates"
     PATIENT_HISTORY = "patient.history"
     PATIENT_MERGE = "patient.merge"
+    PATIENT_MERGES = "patient.merges"
     PATIENT_UNMERGE = "patient.unmerge"
     DOCTOR_READ = "doctor.read"
     APPOINTMENT_LIST = "appointment.list"

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sqlalchemy import bindparam, column, exists, func, select
+from sqlalchemy import bindparam, column, exists, func, not_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 from sqlalchemy.types import Uuid
@@ -20,7 +20,9 @@ from persistence.history import ACCOUNT, Difference, keep_chart_changes, text_of
 from persistence.merge_tables import MergedPatient, PatientMerge
 from persistence.models import Appointment, AppointmentStatus, MedicalRecord, Patient
 from persistence.patients import COLUMNS, LockedChart, PatientRow
-from persistence.postgres.database import Transaction
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import columns_of
+from persistence.postgres.paging import PagedQuery
 from persistence.postgres.statements import ById, Query, Statement
 from persistence.relations import CALLERS_NAME, Seen
 from persistence.survivors import lock_key
@@ -57,6 +59,17 @@ class Left(NamedTuple):
 
     left_ids: list[UUID]
     account: UUID | None
+
+
+class MergedChart(NamedTuple):
+    """A chart as it was when it was merged, and who did it, when and why."""
+
+    at: datetime
+    by_id: UUID
+    by: str
+    by_role: str
+    reason: str
+    chart: PatientRow
 
 
 class MergeRow(NamedTuple):
@@ -134,6 +147,34 @@ RESTORE = Query(
     ),
 )
 
+# The charts that are merged into one, and those that are merged into them.
+DIRECTLY = select(MergedPatient.id).where(MergedPatient.survivor_id == bindparam("id"))
+UNDER = DIRECTLY.cte("under", recursive=True)
+UNDER = UNDER.union_all(select(MergedPatient.id).where(MergedPatient.survivor_id == UNDER.c.id))
+# Of several merges of one chart, all but the last are undone.
+LAST = (
+    select(func.max(PatientMerge.id))
+    .where(PatientMerge.merged_id == MergedPatient.id, not_(PatientMerge.is_undone))
+    .correlate(MergedPatient)
+    .scalar_subquery()
+)
+MERGED = PagedQuery(
+    MergedChart,
+    ById,
+    MergedPatient.id,
+    (
+        PatientMerge.at,
+        PatientMerge.user_id.label("by_id"),
+        PatientMerge.name.label("by"),
+        PatientMerge.role.label("by_role"),
+        PatientMerge.reason,
+        *columns_of(PatientRow, MergedPatient, user_id=MergedPatient.moved_account),
+    ),
+    MergedPatient.__table__.join(PatientMerge, PatientMerge.id == LAST),
+    (MergedPatient.merged_at.desc(), MergedPatient.id),
+    (MergedPatient.id.in_(select(UNDER.c.id)),),
+)
+
 
 async def lock(transaction: Transaction, caller: Caller, survivor: UUID, merged: UUID) -> LockedCharts:
     """Wait for whatever books for, writes to or merges one of the two."""
@@ -146,6 +187,11 @@ async def lock(transaction: Transaction, caller: Caller, survivor: UUID, merged:
 async def merged_into(transaction: Transaction, chart_id: UUID) -> MergedInto | None:
     """None where the chart is merged into none."""
     return await transaction.first(INTO, ById(id=chart_id))
+
+
+async def page(source: Source, page: int, limit: int, chart_id: UUID) -> tuple[list[MergedChart], int]:
+    """The charts that are part of this one, for callers who may read it; the last one first."""
+    return await MERGED.fetch(source, page, limit, ById(id=chart_id))
 
 
 async def measure(transaction: Transaction, survivor: UUID, merged: UUID) -> Extent:

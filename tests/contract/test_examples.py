@@ -217,7 +217,9 @@ def read_record_thrice(clinic: Clinic) -> dict[str, str]:
 
 def register_twice(clinic: Clinic) -> dict[str, str]:
     """A second chart with the id of the examples, and an appointment of it."""
-    again = clinic.staff.post("/api/patients", chart(name="Paula Patiente")).json()
+    again = clinic.staff.post(
+        "/api/patients", chart(name="Paula Patiente", email="paula@example.com", allergies="Penicillin")
+    ).json()
     clinic.service.backend.sql("UPDATE patients SET id = $1 WHERE id = $2", SECOND_CHART, again["id"])
     booked = {"patientId": SECOND_CHART, "doctorId": DOCTOR, "date": "2042-05-21T07:00:00Z", "reason": "x"}
     assert clinic.staff.post("/api/appointments", booked).status_code == 201
@@ -238,6 +240,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listPatientAccesses": read_chart_thrice,
     "getPatientHistory": change_chart,
     "getAppointmentHistory": move_visit,
+    "listPatientMerges": merge_second_chart,
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
     "listRecordVersions": amend_record,

@@ -204,6 +204,7 @@ CASES: dict[str, list[Case]] = {
         "staff",
     ),
     "getPatientHistory": get(f"/api/patients/{CHART}/history?limit={{n}}", *EVERYBODY),
+    "listPatientMerges": get(f"/api/patients/{CHART}/merges?limit={{n}}", "admin", "doctor", "staff"),
     "mergePatient": [merge(), merge("?dryRun=true")],
     "unmergePatient": [Case(unmerge)],
     "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
