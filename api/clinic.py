@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from api.http.fields import INT32, Day, Name, Output
 from api.http.operation import get
+from api.schedule.weekly import Hours, HoursList, shown_hours
 from persistence.postgres.calendar import Calendar, calendar_of
 
 Minutes = Annotated[int, Meta(ge=1, le=1440, extra_json_schema=INT32)]
@@ -24,17 +25,19 @@ class ClinicInfo(Output):
     appointment_minutes: Minutes
     currency: Annotated[str, Meta(max_length=3, pattern="^[A-Z]{3}$")]
     fee: Fee
+    hours: HoursList | None
 
 
 @dataclass(frozen=True)
 class Clinic:
-    """The settings of the clinic, for every resource."""
+    """The settings of the clinic, for every resource. `hours`: None where it is always open."""
 
     name: str
     timezone: ZoneInfo
     appointment_length: timedelta
     currency: str
     fee: int
+    hours: tuple[Hours, ...] | None = None
 
     @property
     def calendar(self) -> Calendar:
@@ -63,4 +66,5 @@ class ClinicController(Controller):
             appointment_minutes=clinic.appointment_length // timedelta(minutes=1),
             currency=clinic.currency,
             fee=clinic.fee,
+            hours=shown_hours(clinic.hours),
         )

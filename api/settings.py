@@ -20,6 +20,7 @@ from api.http.fields import Name, is_unicode
 from api.http.json_schema import describe_first_violation
 from api.http.logs import LogFormat
 from api.http.server import Timeouts
+from api.schedule.weekly import EXAMPLE, parse_hours
 from persistence.postgres import database_url
 from security import redis_url
 from security.roles import Role
@@ -79,6 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     clinic_timezone: str = "UTC"
     clinic_name: Name = "MediSecure"
     clinic_currency: str = "USD"
+    clinic_hours: str | None = None
     appointment_minutes: Minutes = 30
     consultation_fee: Fee = 150
     refuse_common_passwords: bool = False
@@ -134,6 +136,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             appointment_length=timedelta(minutes=self.appointment_minutes),
             currency=self.clinic_currency,
             fee=self.consultation_fee,
+            hours=parse_hours(self.clinic_hours) if self.clinic_hours else None,
         )
 
     @classmethod
@@ -208,6 +211,10 @@ def problems_of_clinic(settings: Settings) -> Iterator[str]:
         yield "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin"
     if settings.clinic_currency not in CURRENCIES:
         yield "CLINIC_CURRENCY must be a currency's code of ISO 4217 in capitals, such as EUR"
+    try:
+        parse_hours(settings.clinic_hours or EXAMPLE)
+    except ValueError as error:
+        yield f"CLINIC_HOURS {error}"
 
 
 def is_short(key: str) -> bool:

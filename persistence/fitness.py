@@ -89,6 +89,8 @@ NEEDED = {
     "idempotency_keys": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "patients": ("SELECT", "INSERT", "UPDATE"),
     "appointments": ("SELECT", "INSERT", "UPDATE"),
+    "doctor_hours": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "absences": ("SELECT", "INSERT", "DELETE"),
     "medical_records": ("SELECT", "INSERT"),
     "record_versions": ("SELECT", "INSERT"),
     "record_retractions": ("SELECT", "INSERT"),

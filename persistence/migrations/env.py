@@ -16,7 +16,8 @@ import persistence.backup.proofs
 import persistence.history_tables
 import persistence.idempotency
 import persistence.merge_tables
-import persistence.record_tables  # noqa: F401 - the tables that are declared there
+import persistence.record_tables
+import persistence.schedule_tables  # noqa: F401 - the tables that are declared there
 from persistence.counter_tables import counts
 from persistence.migrations.commands import create_engine
 from persistence.migrations.locks import is_lock_refused

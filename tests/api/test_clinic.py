@@ -14,7 +14,7 @@ from tests.support.factories import World
 from tests.support.service import Backend, Service
 from tests.support.settings import read
 
-KEYS = ["name", "timezone", "today", "appointmentMinutes", "currency", "fee"]
+KEYS = ["name", "timezone", "today", "appointmentMinutes", "currency", "fee", "hours"]
 
 
 def clinic(browser: Browser) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def test_every_signed_in_role_reads_the_clinic(world: World, role: Role) -> None
         "appointmentMinutes": 30,
         "currency": "USD",
         "fee": 150,
+        "hours": None,
     }
     assert type(told["appointmentMinutes"]) is type(told["fee"]) is int
 
@@ -50,12 +51,16 @@ def test_the_clinic_is_as_the_settings_say(world: World, backend: Backend) -> No
         CLINIC_CURRENCY="TRY",
         APPOINTMENT_MINUTES="45",
         CONSULTATION_FEE="0",
+        CLINIC_HOURS="Sat 09:00-12:00",
     )
-    names = ("clinic_name", "clinic_timezone", "clinic_currency", "appointment_minutes", "consultation_fee")
+    names = ("clinic_name", "clinic_timezone", "clinic_currency", "appointment_minutes", "consultation_fee",
+             "clinic_hours")  # fmt: skip
     with Service(backend, backend.settings(**{name: getattr(changed, name) for name in names})) as other:
         told = clinic(other.browser(world.staff.cookies))
     assert [told[name] for name in KEYS if name != "today"] == [
         "Poliklinik Şişli", "Europe/Istanbul", 45, "TRY", 0,
+        [{"weekday": 6, "from": "09:00", "to": "12:00", "validFrom": None, "validUntil": None,
+          "minutes": None}],
     ]  # fmt: skip
 
 

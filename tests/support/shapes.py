@@ -13,10 +13,11 @@ from msgspec import Struct
 
 import api
 from api.http import fields, problems
+from api.schedule import weekly
 from tests.support.openapi import Json, non_null_schema
 
 RESOURCES = [import_module(f"api.{module.name}") for module in iter_modules(api.__path__) if not module.ispkg]
-MODULES: list[ModuleType] = [fields, problems, *RESOURCES]
+MODULES: list[ModuleType] = [fields, problems, weekly, *RESOURCES]
 PROSE = {"title", "description", "default", "examples", "example", "x-order", "x-growing"}
 ABSENT = "(absent)"
 
