@@ -1,7 +1,7 @@
 """Brings the search and sort keys of older releases up to date, while the service runs."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import BindParameter, Connection, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -10,29 +10,33 @@ from persistence.postgres.folding import FORMAT_MARK, keys_of
 from persistence.postgres.latin import latin_trigrams
 
 BATCH_ROWS = 2000  # writers of these rows wait for a fraction of a second
-# Of an older format, or without trigrams: those went with migration 0010 where it was undone.
-STALE = f"(NOT starts_with(search_text, U&'\\{ord(FORMAT_MARK):04X}') OR trigrams IS NULL)"
-TABLES = {"patients": "charts", "users": "accounts"}
+OF_OLDER_FORMAT = f"NOT starts_with(search_text, U&'\\{ord(FORMAT_MARK):04X}')"
+# Or without trigrams: those went with migration 0010 where it was undone.
+STALE = f"({OF_OLDER_FORMAT} OR trigrams IS NULL)"
+SEARCHED = {"patients": ("charts", STALE), "users": ("accounts", STALE)}
+# A chart that is parted again is searched by the keys that it was merged with.
+TABLES = {**SEARCHED, "merged_patients": ("merged charts", OF_OLDER_FORMAT)}
 
 
-def refold(connection: Connection) -> None:
+def refold(connection: Connection, tables: Mapping[str, tuple[str, str]] = TABLES) -> None:
     """Rewrite the keys of every row that an older release has written, in transactions of BATCH_ROWS rows.
     Rows that such a release writes meanwhile are rewritten as well. What is done stays done if this is
-    stopped. The connection must be in autocommit mode."""
-    for table, noun in TABLES.items():
-        left = text(f"SELECT count(*) FROM {table} WHERE {STALE}")  # noqa: S608  # one of TABLES
+    stopped. The connection must be in autocommit mode. `tables`: what to call the rows of each, and which of
+    them are stale."""
+    for table, (noun, is_stale) in tables.items():
+        left = text(f"SELECT count(*) FROM {table} WHERE {is_stale}")  # noqa: S608  # of TABLES
         while stale := connection.execute(left).scalar_one():
             done = 0
-            for renewed in rewrite_batches(connection, table):
+            for renewed in rewrite_batches(connection, table, is_stale):
                 done += renewed
                 print_progress(f"{noun}: {done:,} of {stale:,}", done >= stale)
 
 
-def rewrite_batches(connection: Connection, table: str) -> Iterator[int]:
+def rewrite_batches(connection: Connection, table: str, is_stale: str) -> Iterator[int]:
     """One pass over the stale rows of a table; yields how many rows of each batch were rewritten."""
     following = text(
-        f"SELECT id, name, email, phone, search_text FROM {table} "  # noqa: S608  # one of TABLES
-        f"WHERE id > :after AND {STALE} ORDER BY id LIMIT {BATCH_ROWS}"
+        f"SELECT id, name, email, phone, search_text FROM {table} "  # noqa: S608  # of TABLES
+        f"WHERE id > :after AND {is_stale} ORDER BY id LIMIT {BATCH_ROWS}"
     )
     # Rows are locked in the order of their ids, as in every transaction. A row that was changed after it was
     # read keeps the change; the next pass rewrites it.
@@ -47,7 +51,7 @@ def rewrite_batches(connection: Connection, table: str) -> Iterator[int]:
         )
         UPDATE {table} SET sort_name = sorts, search_text = searches
         FROM held WHERE {table}.id = held.id AND search_text = was
-        """  # noqa: S608  # one of TABLES
+        """  # noqa: S608  # of TABLES
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), *map(text_array, ("were", "sorts", "searches")))
     after = "00000000-0000-0000-0000-000000000000"
     while rows := connection.execute(following, {"after": after}).all():

@@ -10,6 +10,7 @@ import pytest
 from api.commands.maintenance import verify_seals
 from persistence.audit_chain import Key
 from persistence.backup.source import connected
+from persistence.migrations.commands import upgrade
 from tests.support.command import granted_role
 from tests.support.factories import World
 from tests.support.service import KEY, Backend, Service
@@ -88,3 +89,16 @@ def test_a_backup_counts_merged_charts_as_well(clinic: tuple[Backend, World]) ->
         before = session.count_rows()
         assert world.admin.post(f"/api/patients/{survivor}/merge", body).status_code == 200
         assert session.count_rows()["patients"] == before["patients"]
+
+
+def test_migrating_makes_the_search_keys_of_a_merged_chart_anew(clinic: tuple[Backend, World]) -> None:
+    """Nothing but a search would miss it, once the merge is undone."""
+    backend, world = clinic
+    survivor, merged = world.chart()["id"], world.chart(name="Élodie Éclair")["id"]
+    body = {"from": merged, "reason": "Registered twice"}
+    assert world.admin.post(f"/api/patients/{survivor}/merge", body).status_code == 200
+    backend.sql("UPDATE merged_patients SET sort_name = 'x', search_text = 'x'")  # of another format
+    upgrade(backend.database_url)
+    assert world.admin.post(f"/api/patients/{survivor}/unmerge", body).status_code == 200
+    found = world.staff.get("/api/patients", params={"search": "elodie eclair"}).json()
+    assert [chart["id"] for chart in found["patients"]] == [merged]

@@ -12,7 +12,7 @@ import time
 from alembic import op
 from sqlalchemy.exc import DBAPIError
 
-from persistence.migrations.refolding import refold
+from persistence.migrations.refolding import SEARCHED, refold
 
 revision = "0010"
 down_revision = "0009"
@@ -59,7 +59,7 @@ def upgrade() -> None:
             )
             # A search asks which are common; ten times as many as this are remembered.
             at_once(f"ALTER TABLE {table} ALTER trigrams SET STATISTICS 10")
-        refold(op.get_bind())
+        refold(op.get_bind(), SEARCHED)
         for table in TABLES:
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_trigrams_idx")  # half of one, perhaps
             op.execute(
