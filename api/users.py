@@ -3,22 +3,21 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from litestar import Controller, Response
+from litestar import Response
 from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException, NotFoundException
 from litestar.params import FromQuery, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
+from api.account_updates import AccountUpdates
 from api.accounts import (
     Account,
     Label,
     SessionService,
     User,
     account_of,
-    clear_fields_not_of_role,
     find_role_faults,
     require_settable_password,
-    require_short_email,
     user_of,
 )
 from api.http.auditing import record_read, record_write
@@ -38,7 +37,6 @@ from api.http.fields import (
     PathId,
     Phone,
     Search,
-    SentEmail,
     path_id,
 )
 from api.http.operation import get, patch, post
@@ -78,43 +76,16 @@ class PasswordReset(Input):
     new_password: NewPassword
 
 
-class AccountUpdate(Input):
-    status: AccountStatus | UnsetType = UNSET
-    role: Role | UnsetType = UNSET
-    name: Name | UnsetType = UNSET
-    email: SentEmail | UnsetType = UNSET
-
-
 WRONG_PASSWORD = "currentPassword: is not the current password"  # noqa: S105  # an error's detail
 NULLABLE_FIELDS = frozenset({"phone", "specialization", "department"})
-sent_fields_of_own = sent_fields_of(UserUpdate, users.UserChanges, NULLABLE_FIELDS)
-sent_fields = sent_fields_of(AccountUpdate, users.UserChanges)
-ADMITTING_FIELDS = frozenset({"status", "role"})  # which decide what the person may do
-SESSION_FIELDS = ADMITTING_FIELDS | {"email"}  # of which a session knows
+sent_fields = sent_fields_of(UserUpdate, users.UserChanges, NULLABLE_FIELDS)
 
 
 def require_fields_of_own_role(given: Given, request: StrictRequest) -> Iterator[Fault]:
     yield from find_role_faults(request.user.role, given)
 
 
-def require_allowed_change(changed: users.UserChanges, *, last_admin: bool) -> None:
-    """Raise 400 where an account would be pending again, and where no administrator would be left."""
-    if changed.get("status") is AccountStatus.PENDING:
-        raise BadRequest("status: an account never returns to pending", ErrorCode.NEVER_PENDING)
-    if last_admin and ADMITTING_FIELDS & changed.keys():
-        detail = "The last active administrator cannot be disabled or demoted"
-        raise BadRequest(detail, ErrorCode.LAST_ADMIN)
-
-
-def changes_to_store(data: AccountUpdate) -> users.UserChanges:
-    """The fields that were sent, as they are stored."""
-    sent = sent_fields(data)
-    if "email" in sent:
-        sent["email"] = users.normal_email(sent["email"])
-    return sent
-
-
-class UserController(Controller):
+class UserController(AccountUpdates):
     path = "/api/users"
 
     @get("/me", operation_id="getMe")
@@ -137,7 +108,7 @@ class UserController(Controller):
         request: StrictRequest,
         transaction: NamedDependency[Transaction],
     ) -> Tagged[User]:
-        sent = sent_fields_of_own(data)
+        sent = sent_fields(data)
         current = await users.locked(transaction, request.user.id)
         if current is None:
             raise NotAuthorizedException(NOT_SIGNED_IN)
@@ -222,45 +193,6 @@ class UserController(Controller):
         if row is None:
             raise NotFoundException("User not found")
         await record_read(request, target_id=row.id)
-        return Tagged(account_of(row))
-
-    @patch(
-        "/{id:str}",
-        operation_id="updateUser",
-        action=Action.ACCOUNT_UPDATE,
-        changes_access=True,
-        guards=[requires(Role.ADMIN)],
-        rules=[require_short_email],
-        headers=IF_MATCH,
-    )
-    async def update_user(
-        self,
-        id: PathId,
-        data: JSONBody[AccountUpdate],
-        request: StrictRequest,
-        attempts: NamedDependency[LoginAttempts],
-        session_service: NamedDependency[SessionService],
-        transaction: NamedDependency[Transaction],
-    ) -> Tagged[Account]:
-        """Sessions end with a change of what they know of the account."""
-        # Longer than other handlers by what else must change with an e-mail or a role.
-        user_id, sent = path_id(id, "User"), changes_to_store(data)
-        may_end_sessions = bool(SESSION_FIELDS & sent.keys())
-        last_admin = may_end_sessions and await users.is_last_active_admin(transaction, user_id)
-        current = await users.locked(transaction, user_id)
-        await require_signed_in(transaction, request)
-        if current is None:
-            raise NotFoundException("User not found")
-        changed = changed_fields(sent, current)
-        require_allowed_change(changed, last_admin=last_admin)
-        clear_fields_not_of_role(changed)
-        row = await users.change(transaction, current, **changed)  # or 400: the e-mail is another account's
-        require_unchanged(request, Tagged(account_of(current)))
-        if "email" in changed:
-            await attempts.forgive(transaction, current.email, row.email)
-        if SESSION_FIELDS & changed.keys():
-            await session_service.revoke_all(transaction, user_id)
-        record_write(transaction, request, target_id=user_id)
         return Tagged(account_of(row))
 
     @post(
