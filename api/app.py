@@ -26,6 +26,7 @@ from api.downtime.notes import enter_notes_at_start
 from api.duplicates import DuplicateController
 from api.health import HealthController
 from api.history import HistoryController
+from api.hours import HoursController
 from api.http.auditing import record_refusal
 from api.http.conditional import MatchPolicy
 from api.http.cors import Origins
@@ -78,6 +79,7 @@ CONTROLLERS = (
     DuplicateController,
     LinkController,
     DoctorController,
+    HoursController,
     AppointmentController,
     HistoryController,
     MergeController,

@@ -66,5 +66,5 @@ class ClinicController(Controller):
             appointment_minutes=clinic.appointment_length // timedelta(minutes=1),
             currency=clinic.currency,
             fee=clinic.fee,
-            hours=shown_hours(clinic.hours),
+            hours=None if clinic.hours is None else shown_hours(clinic.hours),
         )

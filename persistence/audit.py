@@ -48,6 +48,8 @@ class Action(StrEnum):
     PATIENT_MERGES = "patient.merges"
     PATIENT_UNMERGE = "patient.unmerge"
     DOCTOR_READ = "doctor.read"
+    HOURS_READ = "hours.read"
+    HOURS_UPDATE = "hours.update"
     APPOINTMENT_LIST = "appointment.list"
     APPOINTMENT_READ = "appointment.read"
     APPOINTMENT_CREATE = "appointment.create"

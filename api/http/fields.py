@@ -34,6 +34,7 @@ INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
 REFERENCE = (
     r"^(?![\s\u0000-\u0020\u0085\ufeff]*(?![hH][tT][tT][pP][sS]:)[A-Za-z][A-Za-z0-9+.\-\t\n\r]*:)[^\u0000]*$"
 )
+CLOCK = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 INT32 = {"format": "int32"}
 MAX_INT32 = 2_147_483_647
 MAX_BODY_BYTES = 256 * 1024  # bytes
@@ -59,6 +60,7 @@ Id = Annotated[UUID, Meta(extra_json_schema=MAX_UUID)]
 PathId = FromPath[Annotated[str, Meta(extra_json_schema={"format": "uuid", **MAX_UUID})]]
 Instant = Annotated[datetime, Meta(tz=True, extra_json_schema={"maxLength": 64})]
 Day = Annotated[date, Meta(extra_json_schema={"maxLength": 10})]
+Clock = Annotated[str, Meta(max_length=5, pattern=CLOCK)]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=NOT_BLANK)]
 Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL_LENGTH, pattern=EMAIL)]

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from api.http.fields import EMAIL, REFERENCE
+from api.http.fields import CLOCK, EMAIL, REFERENCE
 from persistence.models import AccountStatus, AppointmentStatus, Gender
 from security.roles import Role
 
 # What is said of a text that does not match its pattern.
 PATTERNS_IN_WORDS = {
     EMAIL: "must be an e-mail address",
+    CLOCK: "must be a time of a day from 00:00 to 24:00, such as 08:30",
     REFERENCE: "{rule}, without a URI scheme other than https",
 }
 FORMATS_IN_WORDS = {

@@ -32,6 +32,8 @@ class ErrorCode(StrEnum):
     TOO_LONG = "too_long"
     TOO_MANY_ITEMS = "too_many_items"
     OUT_OF_RANGE = "out_of_range"
+    BAD_ORDER = "bad_order"
+    OVERLAP = "overlap"
     BAD_FORMAT = "bad_format"
     BAD_CHARACTERS = "bad_characters"
     NOT_ALLOWED_VALUE = "not_allowed_value"

@@ -3,15 +3,18 @@
 Wall times become instants as in RFC 5545, 3.3.5: one that the clocks leave out is read by the offset before
 that, and of one that they show twice the first is meant."""
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from api.clinic import Clinic
 from api.schedule.weekly import DAY_MINUTES, Hours
-from persistence.postgres.calendar import FIRST, LAST, calendar_of
+from persistence.postgres.calendar import FIRST, LAST, Span, calendar_of
 
 ALWAYS = tuple(Hours(weekday, 0, DAY_MINUTES) for weekday in range(1, 8))
 ONE_DAY = timedelta(days=1)
@@ -33,11 +36,14 @@ def hours_for(own: Sequence[Hours] | None, clinic: Clinic) -> Sequence[Hours] | 
 def intervals_of(hours: Sequence[Hours] | None, days: Iterable[date], clinic: Clinic) -> list[Interval]:
     """When somebody with these hours works on these days, by its begin. None: all day. A day that the zone
     skips has none, nor one that the calendar does not cover. Only where clocks go forward two may overlap."""
-    week = ALWAYS if hours is None else hours
-    return sorted(interval for day in days for interval in intervals_on(day, week, clinic))
+    week: dict[int, list[Hours]] = defaultdict(list)
+    for one in ALWAYS if hours is None else hours:
+        week[one.weekday].append(one)
+    return sorted(one for day in days for one in intervals_on(day, week[day.isoweekday()], clinic))
 
 
 def intervals_on(day: date, hours: Sequence[Hours], clinic: Clinic) -> Iterator[Interval]:
+    """`hours`: those of its weekday."""
     zone = clinic.timezone
     if not is_day(day, zone):
         return
@@ -49,13 +55,18 @@ def intervals_on(day: date, hours: Sequence[Hours], clinic: Clinic) -> Iterator[
                 yield Interval(begins, ends, length)
 
 
+def days_around(begins: datetime, ends: datetime, clinic: Clinic) -> list[date]:
+    """Whose intervals may have a moment from `begins` to `ends`: where clocks change at midnight, one may
+    reach into another day."""
+    first = clinic.day_of(begins) - ONE_DAY
+    return [first + n * ONE_DAY for n in range((clinic.day_of(ends) - first).days + 2)]
+
+
 def intervals_around(
     hours: Sequence[Hours] | None, begins: datetime, ends: datetime, clinic: Clinic
 ) -> list[Interval]:
     """Those that have a moment from `begins` to `ends`."""
-    first = clinic.day_of(begins) - ONE_DAY  # where clocks change at midnight, one may reach into another day
-    count = (clinic.day_of(ends) - first).days + 2
-    intervals = intervals_of(hours, (first + n * ONE_DAY for n in range(count)), clinic)
+    intervals = intervals_of(hours, days_around(begins, ends, clinic), clinic)
     return [interval for interval in intervals if interval.begins < ends and begins < interval.ends]
 
 
@@ -65,14 +76,27 @@ def length_at(intervals: Iterable[Interval], instant: datetime, clinic: Clinic) 
     return next(lengths, clinic.appointment_length)
 
 
+def joined(intervals: Iterable[Interval]) -> list[Span]:
+    """Without a seam where one begins when another ends. `intervals`: by their begin."""
+    spans: list[Span] = []
+    for begins, ends, _ in intervals:
+        if spans and begins <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(ends, spans[-1][1])
+        else:
+            spans.append((begins, ends))
+    return spans
+
+
 def is_inside(intervals: Iterable[Interval], begins: datetime, ends: datetime) -> bool:
     """Whether somebody works all the time from `begins` to `ends`: in one interval, or in several of which
     one begins where another ends. `intervals`: by their begin."""
-    until = begins
-    for interval in intervals:
-        if interval.begins <= until < interval.ends:
-            until = interval.ends
-    return until >= ends
+    return is_within(joined(intervals), begins, ends)
+
+
+def is_within(spans: Sequence[Span], begins: datetime, ends: datetime) -> bool:
+    """Whether one of the spans, which are apart and in order, has all the time from `begins` to `ends`."""
+    place = bisect_right(spans, begins, key=itemgetter(0))
+    return place > 0 and ends <= spans[place - 1][1]
 
 
 def instant_of(day: date, minutes: int, zone: ZoneInfo) -> datetime:

@@ -6,9 +6,10 @@ from datetime import date
 from itertools import combinations
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct, field
 
-from api.http.fields import INT32, Day, Output
+from api.http.fields import CLOCK, INT32, Clock, Day, Output
 
 DAY_MINUTES = 24 * 60
 MAX_HOURS = 200  # of one doctor: a year of weeks, each with some days of its own
@@ -16,8 +17,6 @@ WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 EXAMPLE = "Mon-Fri 08:00-17:00; Sat 09:00-12:00"
 DAYS = re.compile(r"([A-Z][a-z]{2})(?:-([A-Z][a-z]{2}))?")
 TIMES = re.compile(r"([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})")
-CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
-Clock = Annotated[str, Meta(max_length=5, pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Weekday = Annotated[int, Meta(ge=1, le=7, extra_json_schema=INT32)]
 VisitMinutes = Annotated[int, Meta(ge=1, le=DAY_MINUTES, extra_json_schema=INT32)]
 
@@ -35,11 +34,9 @@ class Hours(Struct, frozen=True):
     minutes: int | None = None
 
     def covers(self, day: date) -> bool:
-        """Whether they are those of `day`."""
-        return (
-            day.isoweekday() == self.weekday
-            and (self.valid_from is None or self.valid_from <= day)
-            and (self.valid_until is None or day <= self.valid_until)
+        """Whether they hold on `day`, which is one of their weekday."""
+        return (self.valid_from is None or self.valid_from <= day) and (
+            self.valid_until is None or day <= self.valid_until
         )
 
 
@@ -55,9 +52,7 @@ class WorkingHours(Output):
 HoursList = Annotated[list[WorkingHours], Meta(max_length=MAX_HOURS)]
 
 
-def shown_hours(hours: Sequence[Hours] | None) -> list[WorkingHours] | None:
-    if hours is None:
-        return None
+def shown_hours(hours: Sequence[Hours]) -> list[WorkingHours]:
     return [
         WorkingHours(
             one.weekday,
@@ -71,9 +66,19 @@ def shown_hours(hours: Sequence[Hours] | None) -> list[WorkingHours] | None:
     ]
 
 
+def stored_hours(hours: Sequence[Hours]) -> list[dict[str, object]]:
+    """As JSON keeps them."""
+    return [msgspec.to_builtins(one) for one in hours]
+
+
+def hours_of(stored: object) -> tuple[Hours, ...]:
+    """What `stored_hours` has made."""
+    return msgspec.convert(stored, tuple[Hours, ...])
+
+
 def minutes_of(clock: str) -> int:
     """`08:30` as minutes after midnight. ValueError where it is no time of a day, nor `24:00`."""
-    if not CLOCK.fullmatch(clock):
+    if not re.fullmatch(CLOCK, clock):
         raise ValueError(f"{clock} is no time from 00:00 to 24:00")
     return int(clock[:2]) * 60 + int(clock[3:])
 

@@ -196,6 +196,16 @@ def move_visit(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
+def leave_one_visit(clinic: Clinic) -> dict[str, str]:
+    """One scheduled appointment with the doctor, which is on a Tuesday."""
+    move_visit(clinic)
+    for booked in clinic.doctor.get("/api/appointments?status=scheduled").json()["appointments"]:
+        if booked["id"] != VISIT:
+            cancelled = clinic.doctor.patch(f"/api/appointments/{booked['id']}", {"status": "cancelled"})
+            assert cancelled.status_code == 200
+    return {}
+
+
 def other_session(clinic: Clinic) -> dict[str, str]:
     assert clinic.anonymous.login("doctor@example.com", demo.PASSWORD).status_code == 200
     sessions = clinic.doctor.get("/api/users/me/sessions").json()["sessions"]
@@ -243,6 +253,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listPatientMerges": merge_second_chart,
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
+    "putDoctorHours": leave_one_visit,
     "listRecordVersions": amend_record,
     "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,

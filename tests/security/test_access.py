@@ -38,7 +38,11 @@ ONLY_OWN: dict[str, set[Role]] = {
     "listRecordVersions": {Role.PATIENT},
     "createRecordVersion": {Role.DOCTOR},
     "createAppointment": {Role.PATIENT, Role.DOCTOR},
+    "getDoctorHours": {Role.DOCTOR},
+    "putDoctorHours": {Role.DOCTOR},
 }
+# What a doctor may not do, but sees.
+SEEN = {"createAppointment", "createRecordVersion", "getDoctorHours", "putDoctorHours"}
 
 
 @dataclass
@@ -156,6 +160,7 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
         "unmergePatient": lambda: {"from": merged_chart(objects, world), "reason": "Two people"},
         "createRecordVersion": lambda: {"reason": "A slip", "notes": ""},
         "retractRecord": lambda: {"reason": "Wrong chart"},
+        "putDoctorHours": lambda: {"hours": None},
     }  # fmt: skip
     return bodies[operation_id]() if operation_id in bodies else None
 
@@ -189,9 +194,7 @@ def expected(operation_id: str, role: Role, whose: str) -> int:
     if (operation_id, role) == ("linkPatientAccount", Role.STAFF):
         return 403  # these charts are linked; those that never were have a test of their own
     if whose == FOREIGN and role in ONLY_OWN.get(operation_id, set()):
-        # a doctor may not book another doctor, nor amend another doctor's record, but sees both
-        is_seen = operation_id in {"createAppointment", "createRecordVersion"} and role is Role.DOCTOR
-        return 403 if is_seen else 404
+        return 403 if operation_id in SEEN and role is Role.DOCTOR else 404
     return success_status(operation_id)
 
 

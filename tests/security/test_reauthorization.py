@@ -116,6 +116,9 @@ WRITES: dict[str, tuple[Role, str, str, Any, str]] = {
     "createRecordVersion": (Role.DOCTOR, "POST", "/api/records/{record}/versions",
                             {"reason": "Evil", "diagnosis": "Evil"},
                             "SELECT count(*) FROM medical_records WHERE diagnosis = 'Evil'"),
+    "putDoctorHours": (Role.STAFF, "PUT", "/api/doctors/{doctor}/hours",
+                       {"hours": [{"weekday": 1, "from": "08:00", "to": "08:01"}]},
+                       "SELECT count(*) FROM doctor_hours WHERE doctor_id = '{doctor}'"),
     "retractRecord": (Role.ADMIN, "POST", "/api/records/{record}/retraction", {"reason": "Evil"},
                       "SELECT count(*) FROM medical_records WHERE id = '{record}'"),
 }  # fmt: skip

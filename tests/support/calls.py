@@ -131,6 +131,16 @@ def change(name: str, **values: Callable[[World], str]) -> Case:
     return Case(make)
 
 
+def put_hours(name: str) -> Case:
+    """Whole days, so that nothing is outside, nor refused to those who book meanwhile."""
+
+    def make(world: World, n: int) -> Request:
+        week = [{"weekday": day, "from": "00:00", "to": "24:00"} for day in range(1, 8)]
+        return Request(world.people[name], "PUT", f"/api/doctors/{DOCTOR}/hours", {"hours": week})
+
+    return Case(make)
+
+
 def create_record(world: World, n: int) -> Request:
     body = {"patientId": CHART, "diagnosis": "Well", "prescription": "", "notes": ""}
     return Request(world.doctor, "POST", "/api/records", body)
@@ -208,6 +218,8 @@ CASES: dict[str, list[Case]] = {
     "mergePatient": [merge(), merge("?dryRun=true")],
     "unmergePatient": [Case(unmerge)],
     "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
+    "getDoctorHours": get(f"/api/doctors/{DOCTOR}/hours", "admin", "staff", "doctor"),
+    "putDoctorHours": [put_hours("staff"), put_hours("doctor")],
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
     "listAppointments": [
         *get("/api/appointments?limit={n}", *EVERYBODY),

@@ -238,5 +238,6 @@ BODIES = Bodies(
         ("/api/patients/{id}/unmerge", "POST"): {"from": str(uuid4()), "reason": "x"},
         ("/api/records/{id}/versions", "POST"): {"notes": "x", "reason": "x"},
         ("/api/records/{id}/retraction", "POST"): {"reason": "x"},
+        ("/api/doctors/{id}/hours", "PUT"): {"hours": None},
     }
 )
