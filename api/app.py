@@ -58,12 +58,14 @@ from api.registration import RegistrationController, RegistrationPolicy
 from api.sessions import SessionController
 from api.settings import Settings, SettingsError
 from api.users import UserController
+from api.visits import VisitController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
 from persistence.clock import follow_clock
 from persistence.closing import Closing
 from persistence.idempotency import purge_periodically
 from persistence.login_attempts import tidy_periodically
+from persistence.no_shows import NoShows, mark_periodically
 from persistence.postgres.counters import fold_periodically
 from persistence.postgres.database import Reader, Transaction
 from security import clock
@@ -81,6 +83,7 @@ CONTROLLERS = (
     DoctorController,
     HoursController,
     AppointmentController,
+    VisitController,
     HistoryController,
     MergeController,
     RecordController,
@@ -206,6 +209,9 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(purge_periodically(Reader(parts.database.writes))),
         asyncio.create_task(parts.proven_backup.look_periodically(parts.database.reader)),
     }
+    if after := parts.settings.no_show_after:
+        key = Key.of(parts.settings.audit_sealing_key)
+        tasks.add(asyncio.create_task(mark_periodically(NoShows(parts.database, key, after))))
     if parts.settings.has_metrics:
         tasks.add(asyncio.create_task(gauges_of(parts).keep_up_to_date()))
     if parts.near:

@@ -83,6 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     clinic_hours: str | None = None
     appointment_minutes: Minutes = 30
     consultation_fee: Fee = 150
+    no_show_after_hours: Annotated[int, Meta(ge=0, le=8760)] = 0
     refuse_common_passwords: bool = False
     require_if_match: bool = False
     security_contact: str = "mailto:security@medisecure.example"
@@ -119,6 +120,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def idle_lifetime(self) -> timedelta | None:
         return timedelta(minutes=self.session_idle_minutes) if self.session_idle_minutes else None
+
+    @property
+    def no_show_after(self) -> timedelta | None:
+        return timedelta(hours=self.no_show_after_hours) if self.no_show_after_hours else None
 
     @property
     def timeouts(self) -> Timeouts:

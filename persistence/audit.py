@@ -55,6 +55,8 @@ class Action(StrEnum):
     APPOINTMENT_CREATE = "appointment.create"
     APPOINTMENT_UPDATE = "appointment.update"
     APPOINTMENT_HISTORY = "appointment.history"
+    VISIT_READ = "visit.read"
+    VISIT_UPDATE = "visit.update"
     RECORD_LIST = "record.list"
     RECORD_READ = "record.read"
     RECORD_CREATE = "record.create"

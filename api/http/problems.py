@@ -57,6 +57,7 @@ class ErrorCode(StrEnum):
     FINAL_STATE = "final_state"
     ALREADY_BEGUN = "already_begun"
     TOO_EARLY = "too_early"
+    VISIT_STATE = "visit_state"
     RECORD_RETRACTED = "record_retracted"
     IDEMPOTENCY_KEY_USED = "idempotency_key_used"
     NOT_SIGNED_IN = "not_signed_in"

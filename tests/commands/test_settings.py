@@ -89,6 +89,7 @@ def test_three_settings_are_enough_and_the_others_have_defaults() -> None:
     assert settings.trusted_proxies == ()
     assert settings.require_if_match is False
     assert settings.idle_lifetime is None
+    assert settings.no_show_after is None
     assert (settings.keep_alive_seconds, settings.body_timeout_seconds, settings.drain_seconds) == (75, 30, 5)
     assert settings.clinic.timezone == ZoneInfo("UTC")
     assert settings.clinic.appointment_length == timedelta(minutes=30)
@@ -113,6 +114,7 @@ def test_every_setting_is_read() -> None:
         CLINIC_TIMEZONE="Europe/Berlin",
         APPOINTMENT_MINUTES="45",
         CONSULTATION_FEE="0",
+        NO_SHOW_AFTER_HOURS="48",
     )
     assert settings.algorithm == "HS512"
     assert settings.access_lifetime == timedelta(minutes=5)
@@ -129,6 +131,7 @@ def test_every_setting_is_read() -> None:
     assert settings.clinic.timezone == ZoneInfo("Europe/Berlin")
     assert settings.clinic.appointment_length == timedelta(minutes=45)
     assert settings.clinic.fee == 0
+    assert settings.no_show_after == timedelta(hours=48)
 
 
 def test_settings_come_from_the_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +266,7 @@ BOUNDS = {
     "LOGIN_ATTEMPTS": (1, 1_000_000_000),
     "LOGIN_WINDOW_SECONDS": (1, 86400),
     "SESSION_IDLE_MINUTES": (0, 525600),
+    "NO_SHOW_AFTER_HOURS": (0, 8760),
     "KEEP_ALIVE_SECONDS": (1, 3600),
     "DRAIN_SECONDS": (0, 3600),
     "BODY_TIMEOUT_SECONDS": (1, 3600),

@@ -243,6 +243,19 @@ def merge_second_chart(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
+def begin_visit(clinic: Clinic) -> dict[str, str]:
+    """Its day has come."""
+    moved = {"date": "2020-05-20T10:00:00+03:00"}
+    assert clinic.doctor.patch(f"/api/appointments/{VISIT}", moved).status_code == 200
+    return {}
+
+
+def let_arrive(clinic: Clinic) -> dict[str, str]:
+    begin_visit(clinic)
+    assert act(clinic, "arrived").status_code == 200
+    return {}
+
+
 # What must have happened before, and the parameters that nobody can know in advance.
 PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
@@ -251,6 +264,8 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "getPatientHistory": change_chart,
     "getAppointmentHistory": move_visit,
     "listPatientMerges": merge_second_chart,
+    "getVisit": let_arrive,
+    "updateVisit": begin_visit,
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
     "putDoctorHours": leave_one_visit,
@@ -398,6 +413,20 @@ def amended_by_another(clinic: Clinic) -> Any:
     return other.post(f"/api/records/{RECORD}/versions", {"reason": "x", "notes": "x"})
 
 
+def act(clinic: Clinic, what: str) -> Any:
+    return clinic.staff.post(f"/api/appointments/{VISIT}/visit", {"act": what})
+
+
+def arrived_twice(clinic: Clinic) -> Any:
+    let_arrive(clinic)
+    return act(clinic, "arrived")
+
+
+def arrived_late(clinic: Clinic) -> Any:
+    assert clinic.doctor.patch(f"/api/appointments/{VISIT}", {"status": "cancelled"}).status_code == 200
+    return act(clinic, "arrived")
+
+
 def with_a_key_that_was_used(clinic: Clinic) -> Any:
     headers = {"Idempotency-Key": "0b8e5f6c-7d1a-4c3e-9f42-6a5d8e7c1b30"}
     opened = clinic.staff.post("/api/patients", chart(), headers=headers)
@@ -507,6 +536,9 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "PatientOrDoctorNotFound.doctor": lambda clinic: book(clinic, doctorId=UNKNOWN),
     "AppointmentNotFound.appointment": lambda clinic: clinic.staff.get(f"/api/appointments/{UNKNOWN}"),
     "RecordChangeRefused.reason": lambda c: c.doctor.post(f"/api/records/{RECORD}/retraction", {}),
+    "VisitRefused.nothing": lambda clinic: act(clinic, "undo"),
+    "VisitRefused.early": lambda clinic: act(clinic, "arrived"),
+    "VisitRefused.missed": lambda clinic: act(clinic, "noShow"),
     "RecordNotFound.record": lambda clinic: clinic.doctor.get(f"/api/records/{UNKNOWN}"),
     "PayloadTooLarge.tooLarge": lambda clinic: register(clinic, name="x" * 300_000),
     "UnsupportedMediaType.notJson": lambda clinic: clinic.anonymous.request(
@@ -531,6 +563,8 @@ AFTER_A_CHANGE: dict[str, Reproduction] = {
     ),
     "MergeRefused.linked": lambda c: merge(c, linked_chart(c), "merge"),
     "AppointmentRefused.final": late_change,
+    "VisitRefused.arrived": arrived_twice,
+    "VisitRefused.cancelled": arrived_late,
     "RecordChangeRefused.retracted": retracted_twice,
     "NotTheAuthor.author": amended_by_another,
     "AppointmentRefused.begun": cancelled_late,

@@ -104,6 +104,13 @@ def create_appointment() -> str:
     return STAFF_MEMBER.create("/api/appointments", body)
 
 
+def create_past_appointment() -> str:
+    """One whose visit may begin."""
+    begins = datetime(1950, 6, 1, 0, 7, tzinfo=UTC) + timedelta(hours=next(hours))
+    body = {"patientId": str(CHART), "doctorId": str(DOCTOR), "reason": "Check-up"}
+    return STAFF_MEMBER.create("/api/appointments", {**body, "date": begins.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+
 def create_record() -> str:
     """A new one, which a doctor of the run has written themselves."""
     body = {"patientId": str(CHART), "diagnosis": "Well", "prescription": "", "notes": ""}
@@ -216,6 +223,12 @@ def prepare_appointment_update(case: AnyCase, linked: bool) -> None:
         case.path_parameters["id"] = create_appointment()
 
 
+def prepare_visit(case: AnyCase, linked: bool) -> None:
+    if not linked:
+        case.path_parameters["id"] = create_past_appointment()
+        body_of(case)["act"] = body_of(case)["act"].replace("undo", "arrived")
+
+
 def prepare_list(case: AnyCase, linked: bool) -> None:
     """A step of a sequence lists everything, or what the link asks for, so that the next step finds some."""
     if linked:
@@ -256,6 +269,7 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "listPatientDuplicates": prepare_duplicates,
     "createAppointment": prepare_booking,
     "updateAppointment": prepare_appointment_update,
+    "updateVisit": prepare_visit,
     "createRecordVersion": prepare_record_version,
     "retractRecord": prepare_retraction,
     **dict.fromkeys(LISTS, prepare_list),

@@ -34,6 +34,8 @@ ONLY_OWN: dict[str, set[Role]] = {
     "listPatientAccesses": {Role.PATIENT},
     "getAppointment": {Role.PATIENT, Role.DOCTOR},
     "updateAppointment": {Role.PATIENT, Role.DOCTOR},
+    "getVisit": {Role.PATIENT, Role.DOCTOR},
+    "updateVisit": {Role.DOCTOR},
     "getRecord": {Role.PATIENT},
     "listRecordVersions": {Role.PATIENT},
     "createRecordVersion": {Role.DOCTOR},
@@ -153,6 +155,7 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
             "reason": "Check-up",
         },
         "updateAppointment": dict,
+        "updateVisit": lambda: {"act": "undo"},
         "createRecord": lambda: {
             "patientId": objects.chart, "diagnosis": "Well", "prescription": "", "notes": "",
         },
@@ -175,9 +178,11 @@ def call(browser: Browser, operation_id: str, objects: Objects, world: World) ->
 
 # What a caller who may call gets: the operation's success, or what `body_of` and `ids_of` ask for (the id
 # of a user is that of no session; tests/api/test_sessions.py ends real ones; none of the parameters of
-# duplicates is required, but one is: tests/api/test_duplicates.py names some).
+# duplicates is required, but one is: tests/api/test_duplicates.py names some; nothing of a visit is done yet
+# that could be undone: tests/api/test_visits.py does some).
 REFUSED_ON_PURPOSE = {
     "changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404, "listPatientDuplicates": 400,
+    "updateVisit": 400,
 }  # fmt: skip
 
 

@@ -141,6 +141,19 @@ def put_hours(name: str) -> Case:
     return Case(make)
 
 
+def act(name: str, *acts: str) -> Case:
+    """The last of these acts."""
+
+    def make(world: World, n: int) -> Request:
+        booked = world.appointment(patientId=CHART, doctorId=DOCTOR, date=world.past_slot())
+        path = f"/api/appointments/{booked['id']}/visit"
+        for each in acts[:-1]:
+            assert world.staff.post(path, {"act": each}).status_code == 200
+        return Request(world.people[name], "POST", path, {"act": acts[-1]})
+
+    return Case(make)
+
+
 def create_record(world: World, n: int) -> Request:
     body = {"patientId": CHART, "diagnosis": "Well", "prescription": "", "notes": ""}
     return Request(world.doctor, "POST", "/api/records", body)
@@ -236,6 +249,12 @@ CASES: dict[str, list[Case]] = {
         change("patient", status=lambda world: "cancelled"),
     ],
     "getAppointmentHistory": get(f"/api/appointments/{uid('appt', 0)}/history?limit={{n}}", "admin", "staff"),
+    "getVisit": get(f"/api/appointments/{uid('appt', 0)}/visit", "admin", "staff"),
+    "updateVisit": [
+        act("staff", "arrived"),
+        act("doctor", "noShow"),
+        act("admin", "noShow", "undo"),
+    ],
     "listRecords": [
         *get("/api/records?limit={n}", *READERS),
         *get("/api/records?limit={n}&page=2"),

@@ -236,6 +236,7 @@ BODIES = Bodies(
         ("/api/users/{id}/password", "POST"): {"newPassword": "correct horse"},
         ("/api/patients/{id}/merge", "POST"): {"from": str(uuid4()), "reason": "x"},
         ("/api/patients/{id}/unmerge", "POST"): {"from": str(uuid4()), "reason": "x"},
+        ("/api/appointments/{id}/visit", "POST"): {"act": "arrived"},
         ("/api/records/{id}/versions", "POST"): {"notes": "x", "reason": "x"},
         ("/api/records/{id}/retraction", "POST"): {"reason": "x"},
         ("/api/doctors/{id}/hours", "PUT"): {"hours": None},
