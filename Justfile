@@ -108,7 +108,7 @@ lock: python-tools
     uv pip compile --quiet --custom-compile-command "just lock" --constraint constraints.txt \
         pyproject.toml --output-file deploy/requirements.txt
     uv pip compile --quiet --custom-compile-command "just lock" --constraint constraints.txt \
-        --extra otel --extra pdf pyproject.toml --output-file deploy/full-requirements.txt
+        --extra otel pyproject.toml --output-file deploy/full-requirements.txt
     uv pip compile --quiet --custom-compile-command "just lock" --constraint constraints.txt \
         --group pyproject.toml:image --output-file deploy/build-requirements.txt
 

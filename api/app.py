@@ -21,6 +21,7 @@ from api.auth import AuthController
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
+from api.day_sheets import DaySheetController
 from api.doctors import DoctorController
 from api.downtime.notes import enter_notes_at_start
 from api.duplicates import DuplicateController
@@ -84,6 +85,7 @@ CONTROLLERS = (
     HoursController,
     AppointmentController,
     VisitController,
+    DaySheetController,
     HistoryController,
     MergeController,
     RecordController,
@@ -150,6 +152,7 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
         "registration_policy": constant(RegistrationPolicy(frozenset(settings.auto_approve_roles))),
         "clinic": constant(settings.clinic),
         "security_contact": constant(settings.security_contact),
+        "workbench": constant(parts.workbench),
     }
 
 
@@ -222,6 +225,7 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     finally:
         await cancel(tasks)
         parts.passwords.close()
+        parts.workbench.close()
         if parts.near:
             await parts.near.replica.close()
         await parts.database.close()

@@ -5,6 +5,7 @@ from typing import Self
 
 from api.http.near import Near
 from api.http.observation import Observer, Outlets
+from api.paper.workbench import Workbench
 from api.settings import Settings
 from persistence.backup.proofs import ProvenBackup
 from persistence.login_attempts import LoginAttempts
@@ -35,6 +36,7 @@ class Parts:
     outlets: Outlets
     observer: Observer
     proven_backup: ProvenBackup = field(default_factory=ProvenBackup)
+    workbench: Workbench = field(default_factory=Workbench)
 
     @classmethod
     def of(cls, settings: Settings, outlets: Outlets) -> Self:

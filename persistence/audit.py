@@ -57,6 +57,7 @@ class Action(StrEnum):
     APPOINTMENT_HISTORY = "appointment.history"
     VISIT_READ = "visit.read"
     VISIT_UPDATE = "visit.update"
+    APPOINTMENT_PRINT = "appointment.print"
     RECORD_LIST = "record.list"
     RECORD_READ = "record.read"
     RECORD_CREATE = "record.create"

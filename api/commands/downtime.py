@@ -20,7 +20,7 @@ from api.downtime import notes
 from api.downtime.files import write_privately
 from api.downtime.html import render_html
 from api.downtime.notes import Printed
-from api.downtime.pdf import NoPdfError, render_pdf
+from api.downtime.pdf import render_pdf
 from api.downtime.sheet import Sheet, bounds_of, days_from, draw_up
 from api.settings import Settings, SettingsError, iana_zone_names, read_setting
 from persistence import downtime
@@ -117,10 +117,7 @@ def describe_source(clinic: Clinic, state: downtime.Age, restored_until: datetim
 
 def render(sheet: Sheet, arguments: argparse.Namespace) -> bytes:
     if is_pdf(arguments):
-        try:
-            content, is_whole = render_pdf(sheet, arguments.paper)
-        except NoPdfError as error:
-            raise CommandError(str(error)) from error
+        content, is_whole = render_pdf(sheet, arguments.paper)
         if not is_whole:
             print(f"medisecure: {UNSHOWN}", file=sys.stderr)
     else:

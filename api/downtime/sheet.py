@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from itertools import groupby
-from unicodedata import category
 from uuid import UUID
 
 from msgspec import Struct
 
 from api.clinic import Clinic
+from api.paper.texts import in_words, printable
 from persistence.downtime import Visit
 
 NOT_RECORDED = "not recorded"  # nobody has asked: this is not "none"
 BLANK_LINES = 3  # below each doctor's, for who comes without an appointment
-LINE_BREAKS = "\n\u2028\u2029"
 
 
 class Line(Struct, frozen=True, rename="camel"):
@@ -87,19 +86,3 @@ def line_of(clinic: Clinic, visit: Visit) -> Line:
 
 def clock(clinic: Clinic, instant: datetime, form: str) -> str:
     return instant.astimezone(clinic.timezone).strftime(form)
-
-
-def in_words(day: date) -> str:
-    return f"{day:%A}, {day.day} {day:%B %Y}"
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which no printer shows: a space in place of each, but a line break
-    stays one."""
-    return "".join(printed(character) for character in text)
-
-
-def printed(character: str) -> str:
-    if character in LINE_BREAKS:
-        return "\n"
-    return " " if category(character) in ("Cc", "Cs", "Cn") else character

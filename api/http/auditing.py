@@ -1,7 +1,9 @@
 """The events that requests leave in the audit trail. An operation's decorator and the contract's `x-audit`
 name its action; its handler says whose data the answer shows."""
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol, TypedDict, Unpack
@@ -14,7 +16,7 @@ from msgspec import Raw
 from api.http.requests import StrictRequest
 from persistence.audit import Action, Event, Journal, Outcome
 from persistence.postgres.database import Transaction
-from persistence.postgres.paging import Ids
+from persistence.postgres.paging import MAX_NAMED_IDS, Ids
 from security.roles import Role
 
 log = logging.getLogger("medisecure.audit")
@@ -88,6 +90,21 @@ async def record_read(
 ) -> None:
     """Store an event of something that was read, or tried in vain. Returns once it is durable."""
     await request.service(Journal).write(build_event(request, outcome, **details))
+
+
+async def record_read_of_all(
+    request: StrictRequest, shown: Sequence[tuple[UUID, UUID]], **details: Unpack[EventDetails]
+) -> None:
+    """As record_read, in as many events as name all that was shown; one if that is nothing. `shown`: pairs of
+    an object and its chart."""
+    batches = [shown[begin : begin + MAX_NAMED_IDS] for begin in range(0, len(shown) or 1, MAX_NAMED_IDS)]
+    events = [
+        EventDetails(
+            **details, target_ids=[target for target, _ in batch], patient_ids=[chart for _, chart in batch]
+        )
+        for batch in batches
+    ]
+    await asyncio.gather(*(record_read(request, **event) for event in events))
 
 
 def record_write(

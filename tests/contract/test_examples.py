@@ -628,6 +628,9 @@ def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
         match name:
             case "SessionCookies" | "RenewedCookies" | "ClearedCookies":
                 assert shown == "None"  # no two are equal; the description has them
+            case "Content-Disposition":
+                day = {"date": "2042-05-14"}
+                assert clinic.staff.get("/api/appointments/day-sheet", params=day).headers[name] == shown
             case "ETag":
                 tag = clinic.staff.get("/api/dashboard/stats").headers[name]
                 assert re.sub("[0-9a-f]", "x", tag) == re.sub("[0-9a-f]", "x", shown)

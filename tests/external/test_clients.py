@@ -18,8 +18,11 @@ from tests.external.tls import terminate_tls
 DOCTOR = "5e2d9a44-3c1b-4b7e-8f5d-2a6b1c0d4a02"
 PAULA = "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"
 PACKAGE = "medisecure_client"
-# The generator does not know YAML as an answer, which nothing here asks for; its code is not formatted.
-SETTINGS = "content_type_overrides: { application/yaml: application/octet-stream }\npost_hooks: []\n"
+# The generator does not know YAML or PDF as an answer; its code is not formatted.
+BYTES = "application/octet-stream"
+SETTINGS = (
+    f"content_type_overrides: {{ application/yaml: {BYTES}, application/pdf: {BYTES} }}\npost_hooks: []\n"
+)
 
 
 @pytest.fixture(scope="module")

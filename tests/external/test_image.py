@@ -21,7 +21,18 @@ from tests.external.deployed import deployed_haproxy
 from tests.external.running import OPERATOR, access_cookie, free_port
 from tests.support.lock import LOCKS, pinned
 
-ADDED_MEGABYTES = 130  # over the base
+ADDED_MEGABYTES = 290  # over the base
+PRINTING = """
+from msgspec import Struct
+from api.paper.typesetting import typeset
+
+class Names(Struct):
+    names: str
+
+names = Names("Łukasz Иван Ελένη مريم שרה 王小明 𠮷田 ひらがな 한국어 अमित สมชาย")
+template = b"#text(font: json(bytes(sys.inputs.families)), json(bytes(sys.inputs.sheet)).names)"
+print(typeset(template, names)[1])
+"""
 FOLDERS = "/ /tmp /var/tmp /run /opt/medisecure"  # where somebody might write
 
 
@@ -54,6 +65,12 @@ def test_image_names_an_ordinary_user_and_holds_no_setting(podman: Podman) -> No
     assert {setting.partition("=")[0] for setting in image["Config"]["Env"]} == {"PATH", "PYTHONUNBUFFERED"}
     found = podman.run("find", "/opt/medisecure", "-name", ".*", "-o", "-name", "*.key")
     assert found.stdout.split() == []
+
+
+def test_image_prints_names_in_every_script(podman: Podman) -> None:
+    """Each of these is in a font of the image, or Typst would have refused PDF/A."""
+    done = podman.run("python", "-c", PRINTING)
+    assert done.stdout.split() == ["True"]
 
 
 def test_image_brings_a_list_of_what_is_in_it(podman: Podman) -> None:

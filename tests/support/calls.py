@@ -248,6 +248,10 @@ CASES: dict[str, list[Case]] = {
         change("doctor", date=World.slot, status=lambda world: "cancelled"),
         change("patient", status=lambda world: "cancelled"),
     ],
+    "getDaySheet": [
+        *get(f"/api/appointments/day-sheet?date={DAY}", "admin", "doctor", "staff"),
+        *get(f"/api/appointments/day-sheet?doctorId={DOCTOR}", "staff"),
+    ],
     "getAppointmentHistory": get(f"/api/appointments/{uid('appt', 0)}/history?limit={{n}}", "admin", "staff"),
     "getVisit": get(f"/api/appointments/{uid('appt', 0)}/visit", "admin", "staff"),
     "updateVisit": [

@@ -30,7 +30,7 @@ from tests.support.shapes import differences, normalize
 RATE_LIMIT = frozenset(rate_limit_headers(Count(1, 2, 3, 4)))
 COMMON_HEADERS = frozenset({"Access-Control-Allow-Origin", "Cache-Control", "X-Request-Id"})
 HEADERS_BY_STATUS = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
-HANDLER_HEADERS = frozenset({"ETag", "Set-Cookie"})
+HANDLER_HEADERS = frozenset({"Content-Disposition", "ETag", "Set-Cookie"})
 # Those that depend on the origin of the page, or on whether the request was counted or came before.
 OPTIONAL_HEADERS = frozenset({"Access-Control-Allow-Origin", "Idempotency-Replayed"}) | RATE_LIMIT
 # Login counts by e-mail, and has one only once it has read its body.
@@ -46,6 +46,9 @@ HEADER_TYPES = {
     "Access-Control-Allow-Origin": Annotated[str, Meta(max_length=255, pattern="^https?://")],
     "Cache-Control": Annotated[
         str, Meta(extra_json_schema={"const": dict(SECURITY_HEADERS)[b"cache-control"].decode()})
+    ],
+    "Content-Disposition": Annotated[
+        str, Meta(max_length=80, pattern=r'^attachment; filename="day-sheet-[0-9-]{10}\.pdf"$')
     ],
     "ETag": Annotated[str, Meta(max_length=80, pattern='^"[0-9a-f]+"$')],
     "Idempotency-Replayed": Annotated[str, Meta(extra_json_schema={"const": "true"})],

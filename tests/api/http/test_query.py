@@ -137,6 +137,8 @@ def test_an_empty_filter_filters_nothing(world: World) -> None:
     for _, path, operation in LISTS:
         if "{id}" in path or NOBODY in path or path.endswith("/duplicates"):  # which demands one of them
             continue
+        if "application/pdf" in str(operation["responses"]["200"]):  # no list, and another each minute
+            continue
         browser = caller(world, operation)
         filters = [name for name, kind in queries(operation).items() if kind["type"] != "integer"]
         total = browser.get(path).json()["total"]

@@ -1,0 +1,1 @@
+"""What is printed: pages as PDF, and texts as paper shows them."""
