@@ -58,6 +58,7 @@ from api.records import RecordController
 from api.registration import RegistrationController, RegistrationPolicy
 from api.sessions import SessionController
 from api.settings import Settings, SettingsError
+from api.slots import SlotController
 from api.users import UserController
 from api.visits import VisitController
 from persistence.audit import Journal
@@ -94,6 +95,7 @@ CONTROLLERS = (
     ClinicController,
     AuditController,
     SessionController,
+    SlotController,
     HealthController,
     ContractController,
 )

@@ -35,6 +35,7 @@ from api.http.requests import (
     require_body,
     require_readable_body,
     require_sound_headers,
+    required_parameters,
 )
 from persistence.audit import Action
 from persistence.postgres.deadline import stop_clock
@@ -122,7 +123,7 @@ async def check_request(request: StrictRequest) -> None:
         stop_clock(monotonic() - began)
     if is_stale(request.auth):
         await reauthorize(request)
-    if request.scope["query_string"]:
+    if request.scope["query_string"] or required_parameters(request.route_handler):
         await read_query(request)
     if request.policy.headers:
         await require_sound_headers(request)

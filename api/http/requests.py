@@ -32,6 +32,7 @@ from security.authentication import address_of
 from security.policy import AccessPolicy
 from security.roles import Caller
 
+MISSING_PARAMETER = (ErrorCode.REQUIRED, "is required")
 REPEATED_PARAMETER = (ErrorCode.REPEATED, "A query parameter may be given only once")
 DRAINING = "draining"  # in the state that the server shares with each request, once it stops
 INCOMPLETE_BODY = "body: is not complete"
@@ -191,6 +192,13 @@ def query_checks(handler: BaseRouteHandler) -> dict[str, validators.Check]:
     return {name: validators.query_check(schema) for name, schema in query_schemas(handler).items()}
 
 
+@cache
+def required_parameters(handler: BaseRouteHandler) -> frozenset[str]:
+    fields = handler.parsed_fn_signature.parameters.values()
+    required = {field.name for field in fields if field.is_required}
+    return frozenset(required & query_schemas(handler).keys())
+
+
 async def require_readable_body(request: StrictRequest) -> None:
     """Wait for the whole body. Raises 415 for its type or encoding, then 413 for its size."""
     kind, _ = request.content_type
@@ -209,7 +217,9 @@ async def read_query(request: StrictRequest) -> None:
     """Check the query, and keep in `request.query` what the handler reads. Raises BadRequest for what is
     wrong with it."""
     given = parse_query(request.scope["query_string"].decode("latin-1"))
-    if not is_valid_query(given, query_checks(request.route_handler)):
+    handler = request.route_handler
+    is_complete = required_parameters(handler) <= {name for name, _ in given}
+    if not is_complete or not is_valid_query(given, query_checks(handler)):
         given = await clean_query(request, given)
     request.query = given
 
@@ -241,6 +251,8 @@ async def clean_query(request: StrictRequest, given: list[tuple[str, str]]) -> l
     is_closed = request.path_template.startswith("/api/")
     schemas, has_filters = query_schemas(request.route_handler), request.method in ("GET", "HEAD")
     faults, kept = violations.check_query(schemas, once, is_closed, has_filters)
+    lacking = required_parameters(request.route_handler) - {name for name, value in given if value}
+    faults += [violations.parameter_fault(name, MISSING_PARAMETER) for name in sorted(lacking)]
     if repeated or faults:
         faults = [*repeated, *faults, *find_header_faults(request), *await body_faults_if_any(request)]
         raise (

@@ -257,6 +257,12 @@ def let_arrive(clinic: Clinic) -> dict[str, str]:
 
 
 # What must have happened before, and the parameters that nobody can know in advance.
+def work_two_hours(clinic: Clinic) -> dict[str, str]:
+    hours = [{"weekday": 3, "from": "09:00", "to": "11:00"}]
+    assert clinic.staff.put(f"/api/doctors/{DOCTOR}/hours", {"hours": hours}).status_code == 200
+    return {}
+
+
 PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
     "listAuditEvents": read_chart,
@@ -269,6 +275,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
     "putDoctorHours": leave_one_visit,
+    "listDoctorSlots": work_two_hours,
     "listRecordVersions": amend_record,
     "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,

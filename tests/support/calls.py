@@ -234,6 +234,11 @@ CASES: dict[str, list[Case]] = {
     "getDoctorHours": get(f"/api/doctors/{DOCTOR}/hours", "admin", "staff", "doctor"),
     "putDoctorHours": [put_hours("staff"), put_hours("doctor")],
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
+    "listDoctorSlots": get(f"/api/doctors/{DOCTOR}/slots?date=2042-05-14", *EVERYBODY),
+    "listSlots": [
+        *get("/api/slots?limit={n}", *EVERYBODY),
+        *get(f"/api/slots?limit={{n}}&doctorId={DOCTOR}&specialization=Cardiology", "patient"),
+    ],
     "listAppointments": [
         *get("/api/appointments?limit={n}", *EVERYBODY),
         *get("/api/appointments?limit={n}&page=2", "staff"),

@@ -49,7 +49,8 @@ def header_parameter_drift(handler: Operation, known: list[Json]) -> Iterator[st
 
 def emptiness_drift(document: Json, method: str, parameter: Json) -> Iterator[str]:
     is_number = resolve(document, parameter["schema"]).get("type") == "integer"
-    is_filter = method == "GET" and parameter["in"] == "query" and not is_number
+    is_optional = not parameter.get("required", False)
+    is_filter = method == "GET" and parameter["in"] == "query" and is_optional and not is_number
     if parameter.get("allowEmptyValue", False) != is_filter:
         yield f"parameter {parameter['name']}: allowEmptyValue must be {is_filter}"
 

@@ -141,7 +141,7 @@ def test_an_empty_filter_filters_nothing(world: World) -> None:
             continue
         browser = caller(world, operation)
         filters = [name for name, kind in queries(operation).items() if kind["type"] != "integer"]
-        total = browser.get(path).json()["total"]
+        total = browser.get(path).json().get("total")
         for query in [
             *(f"{name}=" for name in filters),
             "&".join(filters),
@@ -150,7 +150,7 @@ def test_an_empty_filter_filters_nothing(world: World) -> None:
             answer = browser.get(f"{path}?{query}")
             assert answer.status_code == 200, query
             # The trail grows with each look at it.
-            assert answer.json()["total"] == total or path == "/api/audit", query
+            assert answer.json().get("total") == total or path == "/api/audit", query
 
 
 def test_an_empty_filter_leaves_the_other_filters_on(world: World) -> None:
