@@ -1,6 +1,7 @@
 """How a request's transaction ends: with its rows of the audit trail, with the rows that they vouch for, and
 only if its caller is still who they were when they asked (ASVS 5.0, 7.4.1 and 8.3.2)."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from security.roles import Caller
 MAX_JOINED = 1000  # queries whose SQL with the hook's is cached; the service has some dozens
 Same = Query[SameCaller, IdRow]
 Tables = tuple[contents.AnyTable, ...]
+Rows = tuple[contents.AnyTable, Sequence[tuple[object, ...]]]
 
 
 class HookValues(Stored, KeptRows, SameCaller):
@@ -47,7 +49,8 @@ class Closing:
         self.events.append(event)
 
     def keep(self, kept: Kept) -> None:
-        """Have these rows stored with the event that is noted before or after; the first one, of several."""
+        """Have these rows stored with an event that is noted before or after; the first one, of several,
+        unless they name another."""
         self.kept.append(kept)
 
     def forget(self) -> None:
@@ -84,12 +87,22 @@ class Closing:
         return values
 
     def vouched(self) -> dict[str, object]:
-        """The rows to be stored; their event gets its content."""
-        event, *others = self.events
-        rows = [(kept.table, kept.make(event), kept.is_stored) for kept in self.kept]
-        content = contents.content_of(self.key, [(table, some) for table, some, _ in rows])
-        self.events = [structs.replace(event, content=content), *others]
-        return {"kept": contents.as_json((table, some) for table, some, is_stored in rows if not is_stored)}
+        """The rows to be stored; their events get their content."""
+        stored: list[Rows] = []
+        first, by_event = self.events[0], dict[int, list[Rows]]()
+        for kept in self.kept:
+            event = kept.event or first
+            rows = kept.table, kept.make(event)
+            by_event.setdefault(id(event), []).append(rows)
+            if not kept.is_stored:
+                stored.append(rows)
+        self.events = [
+            structs.replace(event, content=contents.content_of(self.key, by_event[id(event)]))
+            if id(event) in by_event
+            else event
+            for event in self.events
+        ]
+        return {"kept": contents.as_json(stored)}
 
 
 def is_same_caller(same: Same) -> AnyColumn:

@@ -94,11 +94,13 @@ def mac_of(key: Key, table: str, named: Iterable[tuple[str, object]]) -> str:
 
 class Kept(NamedTuple):
     """Rows of one table that a transaction keeps, made of the event that vouches for them. `is_stored`: a
-    trigger or a function of the database stores them; here they are only sealed."""
+    trigger or a function of the database stores them; here they are only sealed. `event`: which one vouches
+    for them, of several that are noted; None: the first."""
 
     table: AnyTable
     make: Callable[[Event], Sequence[tuple[object, ...]]]
     is_stored: bool = False
+    event: Event | None = None
 
 
 def content_of(key: Key, rows: Iterable[tuple[AnyTable, Sequence[tuple[object, ...]]]]) -> str:

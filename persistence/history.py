@@ -109,9 +109,15 @@ def keep_chart_changes(
 
 
 def keep_appointment_changes(
-    transaction: Transaction, appointment_id: UUID, by: str | None, changes: Iterable[Difference]
+    transaction: Transaction,
+    appointment_id: UUID,
+    by: str | None,
+    changes: Iterable[Difference],
+    event: Event | None = None,
 ) -> None:
-    transaction.keep(Kept(APPOINTMENT_CHANGES, rows_of(AppointmentChangeRow, appointment_id, by, changes)))
+    """`event`: that of the appointment, where the transaction notes several."""
+    rows = rows_of(AppointmentChangeRow, appointment_id, by, changes)
+    transaction.keep(Kept(APPOINTMENT_CHANGES, rows, event=event))
 
 
 def rows_of(
