@@ -53,6 +53,7 @@ from api.links import LinkController
 from api.merges import MergeController
 from api.parts import Parts
 from api.patients import PatientController
+from api.reassignments import ReassignmentController
 from api.record_versions import RecordVersionController
 from api.records import RecordController
 from api.registration import RegistrationController, RegistrationPolicy
@@ -87,6 +88,7 @@ CONTROLLERS = (
     AppointmentController,
     VisitController,
     DaySheetController,
+    ReassignmentController,
     HistoryController,
     MergeController,
     RecordController,

@@ -130,21 +130,18 @@ LOCK_WITH_PASSWORD = Query(
     .where(BY_ID, User.password_hash == bindparam("hashed"))
     .with_for_update(key_share=True),
 )
-AMONG = select(User.id).where(User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))))
+HAS_ID = User.id == func.any(bindparam("ids", type_=ARRAY(Uuid)))
+AMONG = select(User.id).where(HAS_ID)
 # Several accounts are always locked in the order of their ids, so that two transactions cannot deadlock.
 ACTIVE_ADMINS = Query(
     HolderRow,
-    ById,
+    ByIds,
     select(*columns_of(HolderRow, User))
-    .where(or_(and_(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE), BY_ID))
+    .where(or_(and_(User.role == Role.ADMIN, User.status == AccountStatus.ACTIVE), HAS_ID))
     .order_by(User.id)
     .with_for_update(key_share=True),
 )
-TOGETHER = Query(
-    IdRow,
-    ByIds,
-    AMONG.order_by(User.id).with_for_update(key_share=True),
-)
+TOGETHER = Query(IdRow, ByIds, AMONG.order_by(User.id).with_for_update(key_share=True))
 ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
 CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))
 SET_PASSWORD = Query(UserRow, NewPassword, THE_USER.values(updated_at=func.now()).returning(*COLUMNS))
@@ -209,10 +206,10 @@ async def change(transaction: Transaction, current: UserRow, **values: Unpack[Us
     return row
 
 
-async def is_last_active_admin(transaction: Transaction, user_id: UUID) -> bool:
-    """Locks the account and every active administrator, so that two of them cannot demote each other at
-    once."""
-    rows = await transaction.rows(ACTIVE_ADMINS, ById(id=user_id))
+async def is_last_active_admin(transaction: Transaction, user_id: UUID, *others: UUID) -> bool:
+    """Locks the account, the `others` and every active administrator, so that two of them cannot demote each
+    other at once."""
+    rows = await transaction.rows(ACTIVE_ADMINS, ByIds(ids=[user_id, *others]))
     active = [row.id for row in rows if (row.role, row.status) == (Role.ADMIN, AccountStatus.ACTIVE)]
     return active == [user_id]
 

@@ -31,6 +31,7 @@ ENUM_ORDER = {
     frozenset(member.value for member in members): [member.value for member in members]
     for members in (Role, AccountStatus, Gender, AppointmentStatus)
 }
+NULL = {"type": "null"}
 
 Schema = dict[str, Any]  # of JSON Schema: each keyword has values of a type of its own
 PATH_IN_MESSAGE = re.compile(r" - at `\$\.(?P<path>[^`]*)`$")
@@ -51,9 +52,12 @@ def describe(schema: Schema) -> str:
     kind = without_null(schema)
     if kind is not schema:
         return describe(kind).replace(MUST_BE, NULL_OR, 1)
+    if "anyOf" in schema:
+        return MUST_BE + " or ".join(map(describe_kind, schema["anyOf"]))
     if "enum" in schema:
         values: list[str] = schema["enum"]
-        return f"must be one of {', '.join(ENUM_ORDER.get(frozenset(values), values))}"
+        one_of = "one of " if len(values) > 1 else ""
+        return f"must be {one_of}{', '.join(ENUM_ORDER.get(frozenset(values), values))}"
     if schema.get("format") in FORMATS_IN_WORDS:
         return FORMATS_IN_WORDS[schema["format"]]
     match schema.get("type"):
@@ -67,10 +71,27 @@ def describe(schema: Schema) -> str:
     return TYPES_IN_WORDS[schema["type"]]
 
 
+def describe_kind(schema: Schema) -> str:
+    """What a value is that is one of several kinds."""
+    if schema.get("type") == "object":
+        return f"an object with {', '.join(schema['required'])}"
+    return describe(schema).removeprefix(MUST_BE)
+
+
 def without_null(schema: Schema) -> Schema:
     """The schema of the values that are not null: `schema` itself if it does not allow null."""
-    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
-    return kinds[0] if kinds else schema
+    kinds = schema.get("anyOf", ())
+    others = [kind for kind in kinds if kind != NULL]
+    if len(others) == len(kinds):
+        return schema
+    return others[0] if len(others) == 1 else {**schema, "anyOf": others}
+
+
+def kind_for(schema: Schema, value: object) -> Schema:
+    """Which of its kinds a value is meant to be, where a schema allows an object and something else."""
+    is_object = isinstance(value, dict)
+    fits = (kind for kind in schema.get("anyOf", ()) if (kind.get("type") == "object") == is_object)
+    return next(fits, schema)
 
 
 @cache

@@ -50,6 +50,8 @@ class ErrorCode(StrEnum):
     COMMON_PASSWORD = "common_password"  # noqa: S105  # the name of an error
     NEVER_PENDING = "never_pending"
     LAST_ADMIN = "last_admin"
+    NOT_LEAVING = "not_leaving"
+    SAME_DOCTOR = "same_doctor"
     SLOT_TAKEN = "slot_taken"
     SLOT_TAKEN_DOCTOR = "slot_taken_doctor"
     SLOT_TAKEN_PATIENT = "slot_taken_patient"

@@ -44,11 +44,16 @@ def is_by_keyword(struct: type[Struct]) -> bool:
 
 
 def sent_fields_of(
-    struct: type[S], changes: type[C], nullable: frozenset[str] = frozenset()
+    struct: type[S],
+    changes: type[C],
+    nullable: frozenset[str] = frozenset(),
+    others: frozenset[str] = frozenset(),
 ) -> Callable[[S], C]:
-    """What gives the fields of a PATCH body that were sent. `""` becomes None in the `nullable` ones."""
+    """What gives the fields of a PATCH body that were sent, without `others`, which change no column. `""`
+    becomes None in the `nullable` ones."""
     fields, columns = get_type_hints(struct), get_type_hints(changes)
-    for name in struct.__struct_fields__:
+    names = [name for name in struct.__struct_fields__ if name not in others]
+    for name in names:
         if name not in columns:
             raise TypeError(f"{changes.__name__} lacks {name} of {struct.__name__}")
         sent = members(fields[name]) - {UnsetType} | ({type(None)} if name in nullable else set())
@@ -58,7 +63,7 @@ def sent_fields_of(
             )
 
     def sent_fields(body: S) -> C:
-        sent = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not UNSET}
+        sent = {name: value for name in names if (value := getattr(body, name)) is not UNSET}
         given = {name: None if value == "" and name in nullable else value for name, value in sent.items()}
         return cast(C, given)  # as compared above
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from api.http.fields import EMAIL, FORMAT_PATTERNS, MAX_SAFE_INTEGER, NOT_BLANK, is_unicode, is_visible
-from api.http.json_schema import PATTERNS_IN_WORDS, Schema, describe, schema_of, without_null
+from api.http.json_schema import PATTERNS_IN_WORDS, Schema, describe, kind_for, schema_of, without_null
 from api.http.problems import MAX_FAULTS, ErrorCode, Fault
 
 Path = tuple[str | int, ...]
@@ -73,6 +73,7 @@ def find_violations(schema: Schema, value: object, path: Path) -> Iterator[tuple
     kind = without_null(schema)
     if value is None and kind is not schema:
         return
+    kind = kind_for(kind, value)
     if kind.get("type") == "object" and isinstance(value, dict):
         yield from find_object_violations(kind, value, path)
     elif kind.get("type") == "array" and isinstance(value, list) and len(value) <= kind["maxItems"]:

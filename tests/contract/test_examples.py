@@ -272,6 +272,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listPatientMerges": merge_second_chart,
     "getVisit": let_arrive,
     "updateVisit": begin_visit,
+    "reassignAppointments": move_visit,
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
     "putDoctorHours": leave_one_visit,
@@ -389,6 +390,20 @@ def change_password(clinic: Clinic, current: str, new: str) -> Any:
 def disabled(clinic: Clinic) -> Any:
     assert clinic.admin.patch(f"/api/users/{DOCTOR}", {"status": "disabled"}).status_code == 200
     return login(clinic, "doctor@example.com")
+
+
+def reassign(clinic: Clinic, fate: Any, **changes: Any) -> Any:
+    times = {"from": "2020-01-01T00:00:00Z", "to": "2042-12-31T00:00:00Z"}
+    body = {"doctorId": DOCTOR, **times, "appointments": fate, **changes}
+    return clinic.staff.post("/api/appointments/reassign", body)
+
+
+def busy_colleague(clinic: Clinic) -> Any:
+    colleague = clinic.find("users", "Émile")["id"]
+    for doctor, patient in ((DOCTOR, "Elif"), (colleague, "Deniz")):
+        chart = clinic.find("patients", patient)["id"]
+        assert book(clinic, patientId=chart, doctorId=doctor).status_code == 201
+    return reassign(clinic, {"reassignTo": colleague})
 
 
 def late_change(clinic: Clinic) -> Any:
@@ -511,6 +526,11 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
         f"/api/users/{DOCTOR}", {"email": "Staff@example.com"}
     ),
     "AccountChangeRefused.pending": lambda c: c.admin.patch(f"/api/users/{DOCTOR}", {"status": "pending"}),
+    "AccountChangeRefused.notLeaving": lambda c: c.admin.patch(
+        f"/api/users/{DOCTOR}", {"appointments": "cancel"}
+    ),
+    "ReassignmentRefused.itself": lambda c: reassign(c, {"reassignTo": DOCTOR}),
+    "ReassignmentRefused.backwards": lambda c: reassign(c, "cancel", to="2000-01-01T00:00:00Z"),
     "MergeRefused.itself": lambda c: merge(c, CHART, "merge"),
     "MergeRefused.notMerged": lambda c: merge(c, c.find("patients", "Elif")["id"], "unmerge"),
     "LinkRefused.notPatient": lambda c: link(c, c.find("patients", "Elif")["id"], DOCTOR),
@@ -529,7 +549,11 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "AccountNotAdmitted.foreignOrigin": from_a_foreign_page,
     "Forbidden.role": lambda clinic: clinic.patient.get("/api/users"),
     "Forbidden.foreignOrigin": lambda clinic: clinic.staff.patch("/api/users/me", {}, headers=FOREIGN),
-    "UserNotFound.user": lambda clinic: clinic.admin.patch(f"/api/users/{UNKNOWN}", {}),
+    "UserNotFound.user": lambda clinic: clinic.admin.get(f"/api/users/{UNKNOWN}"),
+    "UserOrDoctorNotFound.user": lambda clinic: clinic.admin.patch(f"/api/users/{UNKNOWN}", {}),
+    "UserOrDoctorNotFound.doctor": lambda clinic: clinic.admin.patch(
+        f"/api/users/{DOCTOR}", {"status": "disabled", "appointments": {"reassignTo": UNKNOWN}}
+    ),
     "PatientNotFound.patient": lambda clinic: clinic.doctor.get(f"/api/patients/{UNKNOWN}"),
     "SessionNotFound.session": lambda clinic: clinic.doctor.delete(f"/api/users/me/sessions/{UNKNOWN}"),
     "PatientAccountNotFound.patient": lambda c: c.staff.get(f"/api/patients/{UNKNOWN}/account"),
@@ -568,6 +592,7 @@ AFTER_A_CHANGE: dict[str, Reproduction] = {
     "AppointmentRefused.patientBusy": lambda clinic: book_twice(
         clinic, doctorId=clinic.find("users", "Émile")["id"]
     ),
+    "ReassignmentRefused.busy": busy_colleague,
     "MergeRefused.linked": lambda c: merge(c, linked_chart(c), "merge"),
     "AppointmentRefused.final": late_change,
     "VisitRefused.arrived": arrived_twice,

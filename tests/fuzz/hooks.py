@@ -176,8 +176,12 @@ def prepare_session_end(case: AnyCase, linked: bool) -> None:
 def prepare_account_update(case: AnyCase, linked: bool) -> None:
     if not linked:
         case.path_parameters["id"], _ = create_account("doctor")
-    if body_of(case).get("status") == "pending":
+    if body_of(case).get("status") == "pending" or "appointments" in body_of(case):
         body_of(case)["status"] = "disabled"
+    if linked:  # whoever it is may be no doctor
+        body_of(case).pop("appointments", None)
+    if isinstance(body_of(case).get("appointments"), dict):
+        body_of(case)["appointments"]["reassignTo"] = str(DOCTOR)
 
 
 def prepare_chart(case: AnyCase, linked: bool) -> None:
@@ -229,6 +233,16 @@ def prepare_visit(case: AnyCase, linked: bool) -> None:
         body_of(case)["act"] = body_of(case)["act"].replace("undo", "arrived")
 
 
+def prepare_reassignment(case: AnyCase, linked: bool) -> None:
+    """The appointment of a new doctor, which is in the answer."""
+    doctor, _ = create_account("doctor")
+    body = {"patientId": str(CHART), "doctorId": doctor, "date": next_free_slot(), "reason": "Check-up"}
+    STAFF_MEMBER.create("/api/appointments", body)
+    body_of(case).update({"doctorId": doctor, "from": "2026-01-01T00:00:00Z", "to": "2199-01-01T00:00:00Z"})
+    if isinstance(body_of(case)["appointments"], dict):
+        body_of(case)["appointments"]["reassignTo"] = str(DOCTOR)
+
+
 def prepare_list(case: AnyCase, linked: bool) -> None:
     """A step of a sequence lists everything, or what the link asks for, so that the next step finds some."""
     if linked:
@@ -270,6 +284,7 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "createAppointment": prepare_booking,
     "updateAppointment": prepare_appointment_update,
     "updateVisit": prepare_visit,
+    "reassignAppointments": prepare_reassignment,
     "createRecordVersion": prepare_record_version,
     "retractRecord": prepare_retraction,
     **dict.fromkeys(LISTS, prepare_list),

@@ -159,6 +159,10 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
         "createRecord": lambda: {
             "patientId": objects.chart, "diagnosis": "Well", "prescription": "", "notes": "",
         },
+        "reassignAppointments": lambda: {
+            "doctorId": objects.doctor, "from": "1990-01-01T00:00:00Z", "to": "1990-01-02T00:00:00Z",
+            "appointments": "cancel",
+        },
         "mergePatient": lambda: {"from": world.chart()["id"], "reason": "The same person"},
         "unmergePatient": lambda: {"from": merged_chart(objects, world), "reason": "Two people"},
         "createRecordVersion": lambda: {"reason": "A slip", "notes": ""},

@@ -12,6 +12,7 @@ from tests.support.factories import World, chart, registration
 ROWS = (1, 10, 100)
 CHART, DOCTOR = uid("patient", 0), uid("doctor", 0)
 numbers = count(1)
+leaving = count(100)  # doctors whom nobody else needs
 
 
 class Request(NamedTuple):
@@ -89,6 +90,13 @@ def update_user(world: World, n: int) -> Request:
     return Request(world.admin, "PATCH", path, {"status": "disabled"})
 
 
+def disable_doctor(world: World, n: int) -> Request:
+    doctor = uid("doctor", next(leaving))
+    world.appointment(patientId=CHART, doctorId=doctor)
+    body = {"status": "disabled", "appointments": {"reassignTo": uid("doctor", 1)}}
+    return Request(world.admin, "PATCH", f"/api/users/{doctor}", body)
+
+
 def set_user_password(world: World, n: int) -> Request:
     body = {"newPassword": "a password that an administrator chose"}
     return Request(world.admin, "POST", f"/api/users/{uid('puser', 149)}/password", body)
@@ -154,6 +162,17 @@ def act(name: str, *acts: str) -> Case:
     return Case(make)
 
 
+def reassign(query: str = "") -> Case:
+    def make(world: World, n: int) -> Request:
+        for _ in range(n):
+            last = world.appointment(patientId=CHART, doctorId=uid("doctor", 2))
+        heir, times = uid("doctor", 3), {"from": "2100-01-01T00:00:00Z", "to": "2199-01-01T00:00:00Z"}
+        body = {"doctorId": last["doctorId"], **times, "appointments": {"reassignTo": heir}}
+        return Request(world.staff, "POST", f"/api/appointments/reassign{query}", body)
+
+    return Case(make, (1, 10))
+
+
 def create_record(world: World, n: int) -> Request:
     body = {"patientId": CHART, "diagnosis": "Well", "prescription": "", "notes": ""}
     return Request(world.doctor, "POST", "/api/records", body)
@@ -207,7 +226,7 @@ CASES: dict[str, list[Case]] = {
         *get("/api/users?limit={n}&search=e&role=patient&status=active&linked=true", "admin", "staff"),
     ],
     "getUser": get(f"/api/users/{uid('puser', 0)}", "admin", "staff"),
-    "updateUser": [Case(update_user)],
+    "updateUser": [Case(update_user), Case(disable_doctor)],
     "setUserPassword": [Case(set_user_password)],
     "listPatients": [
         *get("/api/patients?limit={n}", *EVERYBODY),
@@ -257,6 +276,7 @@ CASES: dict[str, list[Case]] = {
         *get(f"/api/appointments/day-sheet?date={DAY}", "admin", "doctor", "staff"),
         *get(f"/api/appointments/day-sheet?doctorId={DOCTOR}", "staff"),
     ],
+    "reassignAppointments": [reassign(), reassign("?dryRun=true")],
     "getAppointmentHistory": get(f"/api/appointments/{uid('appt', 0)}/history?limit={{n}}", "admin", "staff"),
     "getVisit": get(f"/api/appointments/{uid('appt', 0)}/visit", "admin", "staff"),
     "updateVisit": [

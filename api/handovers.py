@@ -1,0 +1,111 @@
+"""What becomes of the appointments that a doctor still has before them, when they leave or for a time."""
+
+from datetime import datetime
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from api.http.auditing import record_write
+from api.http.errors import BadRequest, NotFound
+from api.http.fields import Id, Input
+from api.http.problems import ErrorCode
+from api.http.requests import StrictRequest
+from persistence import handovers
+from persistence.appointments import AppointmentRow
+from persistence.audit import Action
+from persistence.handovers import MAX_APPOINTMENTS, MAX_IN_EVENT, Coming, Fate
+from persistence.models import AppointmentStatus
+from persistence.postgres.calendar import EARLIEST, LATEST
+from persistence.postgres.database import Transaction
+
+TO_ONESELF = "must be another doctor"
+
+
+class Reassignment(Input):
+    reassign_to: Id
+
+
+class Handover(NamedTuple):
+    """Which appointments, and to whom; without an heir they are cancelled. `since` is included, `until` is
+    not."""
+
+    doctor_id: UUID
+    heir_id: UUID | None
+    since: datetime = EARLIEST
+    until: datetime = LATEST
+
+
+class Outcome(NamedTuple):
+    """`found`: what is to change, locked."""
+
+    found: list[Coming]
+    fate: Fate
+
+    def rows(self) -> list[AppointmentRow]:
+        """As they are then."""
+        return [one.appointment._replace(**self.fate) for one in self.found]
+
+
+def heir_of(asked: Literal["cancel"] | Reassignment) -> UUID | None:
+    return asked.reassign_to if isinstance(asked, Reassignment) else None
+
+
+async def lock(transaction: Transaction, request: StrictRequest, handover: Handover) -> list[Coming]:
+    """The appointments, which nobody else changes until the transaction ends. To be called before anything
+    else is locked. Raises 400 where there are too many."""
+    since, until = (min(max(at, EARLIEST), LATEST) for at in (handover.since, handover.until))
+    heir = handover.heir_id
+    found = await handovers.lock(transaction, request.user, handover.doctor_id, heir, since, until)
+    if len(found) > MAX_APPOINTMENTS:
+        detail = (
+            f"appointments: are more than {MAX_APPOINTMENTS}, so many do not change at once: reassign those "
+            "of a shorter time"
+        )
+        raise BadRequest(detail, ErrorCode.TOO_MANY_ITEMS)
+    return found
+
+
+async def judge(transaction: Transaction, handover: Handover, found: list[Coming]) -> Outcome:
+    """What is to change, if nothing speaks against it: 404 where one of the two is no doctor, 400 where the
+    heir has no time."""
+    parties = await handovers.parties(transaction, handover.doctor_id, handover.heir_id)
+    if not parties.has_doctor:
+        raise NotFound("Doctor not found", field="doctorId")
+    if handover.heir_id is None:
+        return Outcome(found, Fate(status=AppointmentStatus.CANCELLED))
+    if parties.heir is None:
+        raise NotFound("Doctor not found", field="appointments/reassignTo")
+    await require_time(transaction, handover.heir_id, found)
+    return Outcome(found, Fate(doctor_id=handover.heir_id, doctor_name=parties.heir))
+
+
+async def require_time(transaction: Transaction, heir_id: UUID, found: list[Coming]) -> None:
+    """Raise 400 where the heir would have two appointments at once."""
+    ids = [one.appointment.id for one in found]
+    clash = await handovers.find_clash(transaction, ids, heir_id)
+    if clash is not None:
+        detail = f"appointments: the doctor has another appointment at {clash:%Y-%m-%dT%H:%M:%SZ}"
+        raise BadRequest(detail, ErrorCode.SLOT_TAKEN_DOCTOR)
+
+
+def note(transaction: Transaction, request: StrictRequest, outcome: Outcome) -> None:
+    """Have it stored, in the trail and in the history of each, who changed what."""
+    for first in range(0, len(outcome.found), MAX_IN_EVENT):
+        some = outcome.found[first : first + MAX_IN_EVENT]
+        event = record_write(
+            transaction,
+            request,
+            action=Action.APPOINTMENT_UPDATE,
+            target_ids=[one.appointment.id for one in some],
+            patient_ids=[one.appointment.patient_id for one in some],
+        )
+        handovers.keep_changes(transaction, some, outcome.fate, event)
+
+
+async def carry_out(
+    transaction: Transaction, request: StrictRequest, handover: Handover, outcome: Outcome
+) -> None:
+    """Concludes the transaction, if there are any."""
+    note(transaction, request, outcome)
+    ids = [one.appointment.id for one in outcome.found]
+    if ids:
+        await handovers.store(transaction, ids, handover.heir_id)

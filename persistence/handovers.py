@@ -1,0 +1,199 @@
+"""The appointments that a doctor still has before them, given to a colleague or cancelled: all or none."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple, TypedDict
+from uuid import UUID
+
+from sqlalchemy import Interval, bindparam, exists, func, literal_column, or_, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import aliased
+from sqlalchemy.types import Uuid
+
+from persistence.appointments import SOURCE, AppointmentRow, columns_from
+from persistence.audit import Event
+from persistence.history import differences, keep_appointment_changes
+from persistence.models import Appointment, AppointmentStatus, Instant, User
+from persistence.postgres.database import Source, Transaction
+from persistence.postgres.statements import IdRow, Query, Statement
+from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen
+from persistence.survivors import lock_key
+from security.roles import Caller, Role
+
+MAX_APPOINTMENTS = 2000  # PostgreSQL has room for three times as many locks, of all transactions together
+MAX_IN_EVENT = 50  # so many appointments' changes an event of the trail can vouch for
+CLINIC = lock_key(UUID(int=0))  # what waits for nobody in particular waits for the clinic
+
+
+class Coming(NamedTuple):
+    """A scheduled appointment that has not begun. `by`: the name of who asks."""
+
+    appointment: AppointmentRow
+    ends_at: datetime
+    by: str
+
+
+class Parties(NamedTuple):
+    """`has_doctor`: the account is a doctor's, or has been one's. `heir`: the name of the active doctor who
+    is to take the appointments, and stays one until the transaction ends; None where they are none."""
+
+    has_doctor: bool
+    heir: str | None
+
+
+class Clash(NamedTuple):
+    date: datetime
+
+
+class Fate(TypedDict, total=False):
+    """What changes in each appointment."""
+
+    doctor_id: UUID
+    doctor_name: str
+    status: AppointmentStatus
+
+
+class Between(Seen):
+    """`since` is included, `until` is not."""
+
+    doctor: UUID
+    since: datetime
+    until: datetime
+
+
+class Both(TypedDict):
+    doctor: UUID
+    heir: UUID | None
+
+
+class Waited(TypedDict):
+    people: list[int]
+    clinic: int
+
+
+class Given(TypedDict):
+    ids: list[UUID]
+    heir: UUID
+
+
+class Ended(TypedDict):
+    ids: list[UUID]
+
+
+AMONG = Appointment.id == func.any(bindparam("ids", type_=ARRAY(Uuid)))
+HEIR = bindparam("heir", type_=Uuid)
+SCHEDULED = Appointment.status == AppointmentStatus.SCHEDULED
+COMING = Query(
+    Coming,
+    Between,
+    select(*columns_from(Appointment), Appointment.ends_at, CALLERS_NAME.label("by"))
+    .select_from(SOURCE)
+    .where(
+        Appointment.doctor_id == bindparam("doctor"),
+        SCHEDULED,
+        # Not the transaction's begin, which was before it waited for anybody.
+        Appointment.date > func.statement_timestamp(type_=Instant),
+        Appointment.date >= bindparam("since"),
+        Appointment.date < bindparam("until"),
+    )
+    .order_by(Appointment.date, Appointment.id)
+    .limit(MAX_APPOINTMENTS + 1),
+)
+# As bookings do (persistence/booking.py): the clinic first, then people in the order of their keys.
+WAIT = Statement(
+    Waited,
+    text(
+        """
+        SELECT CASE WHEN person = CAST(:clinic AS bigint) THEN pg_advisory_xact_lock_shared(person)
+                    ELSE pg_advisory_xact_lock(person) END
+        FROM unnest(CAST(:people AS bigint[])) AS person
+        """
+    ),
+)
+HEIR_ROW = select(User.name).where(User.id == HEIR, *ACTIVE_DOCTOR).with_for_update(read=True).cte("heir")
+PARTIES = Query(
+    Parties,
+    Both,
+    select(
+        exists()
+        .where(
+            User.id == bindparam("doctor"),
+            or_(User.role == Role.DOCTOR, exists().where(Appointment.doctor_id == User.id)),
+        )
+        .label("has_doctor"),
+        select(HEIR_ROW.c.name).scalar_subquery().label("heir"),
+    ),
+)
+OTHER = aliased(Appointment)
+# No visit lasts longer than a day: that bound is for the index.
+CLASH = Query(
+    Clash,
+    Given,
+    select(Appointment.date)
+    .join(OTHER, OTHER.doctor_id == HEIR)
+    .where(
+        AMONG,
+        OTHER.status == AppointmentStatus.SCHEDULED,
+        OTHER.date < Appointment.ends_at,
+        OTHER.ends_at > Appointment.date,
+        OTHER.date > Appointment.date - literal_column("interval '1 day'", Interval),
+    )
+    .order_by(Appointment.date)
+    .limit(1),
+)
+CHANGED = update(Appointment).where(AMONG)
+GIVEN = CHANGED.values(doctor_id=HEIR).returning(Appointment.id).cte("given")
+GIVE = Query(IdRow, Given, select(GIVEN.c.id))
+ENDED = CHANGED.values(status=AppointmentStatus.CANCELLED).returning(Appointment.id).cte("ended")
+CANCEL = Query(IdRow, Ended, select(ENDED.c.id))
+
+
+async def lock(
+    transaction: Transaction,
+    caller: Caller,
+    doctor: UUID,
+    heir: UUID | None,
+    since: datetime,
+    until: datetime,
+) -> list[Coming]:
+    """Those of this time, by date, which nobody else changes until the transaction ends, nor books with the
+    doctor or the heir. One more than MAX_APPOINTMENTS: there may be others. Nothing was locked before."""
+    parameters = Between(caller=caller.id, doctor=doctor, since=since, until=until)
+    found = await transaction.rows(COMING, parameters)
+    while True:
+        people = {doctor, *([heir] if heir else []), *patients_of(found)}
+        keys = [CLINIC, *sorted(map(lock_key, people))]
+        await transaction.run(WAIT, Waited(people=keys, clinic=CLINIC))
+        found = await transaction.rows(COMING, parameters)
+        if people.issuperset(patients_of(found)):
+            return found
+        await transaction.close()  # booked meanwhile: with more locks, in any order, others could deadlock
+
+
+def patients_of(found: Sequence[Coming]) -> Iterator[UUID]:
+    return (one.appointment.patient_id for one in found)
+
+
+async def parties(source: Source, doctor: UUID, heir: UUID | None) -> Parties:
+    [found] = await source.rows(PARTIES, Both(doctor=doctor, heir=heir))
+    return found
+
+
+async def find_clash(source: Source, ids: list[UUID], heir: UUID) -> datetime | None:
+    """When the first of these appointments begins that the heir has no time for."""
+    clash = await source.first(CLASH, Given(ids=ids, heir=heir))
+    return clash and clash.date
+
+
+def keep_changes(transaction: Transaction, found: Collection[Coming], fate: Fate, event: Event) -> None:
+    """Have it stored what the appointments said before. `event`: which names them."""
+    for row, _, by in found:
+        keep_appointment_changes(transaction, row.id, by, differences(row, fate), event)
+
+
+async def store(transaction: Transaction, ids: list[UUID], heir: UUID | None) -> None:
+    """Give these locked appointments to the heir, or cancel them, and conclude the transaction."""
+    if heir is None:
+        await transaction.conclude(CANCEL, Ended(ids=ids))
+    else:
+        await transaction.conclude(GIVE, Given(ids=ids, heir=heir))

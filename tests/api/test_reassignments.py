@@ -1,0 +1,190 @@
+"""The appointments of a doctor, reassigned or cancelled for a time (contract, "When a doctor leaves")."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from api.commands.maintenance import verify_seals
+from persistence.audit_chain import Key
+from security.roles import Role
+from tests.support import audit_trail
+from tests.support.accounts import make_account
+from tests.support.appointments import book, change, listed, now, read
+from tests.support.client import Browser
+from tests.support.factories import World
+from tests.support.locks import transaction, until_they_wait
+from tests.support.service import KEY, Backend
+
+ALWAYS = {"from": "1999-12-31T23:00:00-01:00", "to": "9999-12-31T23:59:59-12:00"}
+NO_DOCTOR = {"detail": "Doctor not found"}
+UNKNOWN = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"
+Appointment = dict[str, Any]
+
+
+def doctor(world: World, **values: Any) -> str:
+    return str(make_account(world, Role.DOCTOR, **values)["id"])
+
+
+def reassign(browser: Browser, of: str, fate: Any, *, query: str = "", **changes: Any) -> httpx.Response:
+    body = {"doctorId": of, **ALWAYS, "appointments": fate, **changes}
+    return browser.post(f"/api/appointments/reassign{query}", body)
+
+
+def to(heir: str) -> dict[str, str]:
+    return {"reassignTo": heir}
+
+
+def history(world: World, appointment: Appointment) -> list[tuple[str, str, str]]:
+    changes = world.admin.get(f"/api/appointments/{appointment['id']}/history").json()["changes"]
+    return [(change["field"], change["from"], change["to"]) for change in changes]
+
+
+def test_those_to_come_of_a_time_go_to_the_colleague(world: World) -> None:
+    """contract: "All scheduled appointments of the doctor that begin in the time and have not begun yet"."""
+    leaving, heir = doctor(world), doctor(world, name="Hanna Heir")
+    begun = world.appointment(doctorId=leaving, date=now(minutes=-1))
+    before, *within, after = [world.appointment(doctorId=leaving) for _ in range(4)]
+    over = world.appointment(doctorId=leaving)
+    assert change(world.staff, over, status="cancelled").status_code == 200
+    times = {"from": within[0]["date"], "to": after["date"]}
+    for query, browser in (("?dryRun=true", world.admin), ("?dryRun=false", world.staff)):
+        answer = reassign(browser, leaving, to(heir), query=query, **times)
+        assert answer.status_code == 200, answer.text
+        moved = [{**one, "doctorId": heir, "doctorName": "Hanna Heir"} for one in within]
+        assert answer.json() == {"appointments": moved, "total": 2}
+        shown = [read(world, one) for one in within]
+        assert shown == (within if query == "?dryRun=true" else moved)
+    assert [read(world, one)["doctorId"] for one in (begun, before, after, over)] == [leaving] * 4
+    assert reassign(world.staff, leaving, to(heir), **times).json() == {"appointments": [], "total": 0}
+
+
+def test_those_of_a_disabled_doctor_are_cancelled_too(world: World) -> None:
+    """contract: "`doctorId` may be an account that is disabled or no doctor's any more"."""
+    gone, demoted = doctor(world), doctor(world)
+    appointments = [world.appointment(doctorId=one) for one in (gone, demoted)]
+    assert world.admin.patch(f"/api/users/{gone}", {"status": "disabled"}).status_code == 200
+    assert world.admin.patch(f"/api/users/{demoted}", {"role": "staff"}).status_code == 200
+    for of, appointment in zip((gone, demoted), appointments, strict=True):
+        answer = reassign(world.staff, of, "cancel").json()
+        assert answer == {"appointments": [{**appointment, "status": "cancelled"}], "total": 1}
+        assert read(world, appointment)["status"] == "cancelled"
+        assert history(world, appointment) == [("status", "scheduled", "cancelled")]
+
+
+def test_all_of_them_go_or_none(world: World) -> None:
+    """contract: "where the colleague has another appointment at one of these times it is 400, and the detail
+    names the first"."""
+    leaving, heir = doctor(world), doctor(world)
+    appointments = [world.appointment(doctorId=leaving) for _ in range(3)]
+    for taken in reversed(appointments[1:]):
+        assert book(world.staff, world.chart()["id"], heir, taken["date"]).status_code == 201
+    detail = f"appointments: the doctor has another appointment at {appointments[1]['date']}"
+    for query in ("?dryRun=true", ""):
+        answer = reassign(world.staff, leaving, to(heir), query=query)
+        assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+    assert [read(world, one) for one in appointments] == appointments
+    assert reassign(world.staff, leaving, to(heir), to=appointments[1]["date"]).json()["total"] == 1
+
+
+def test_what_cannot_be_is_refused(world: World) -> None:
+    """contract: "to another active doctor (404 otherwise)"; "one that never was a doctor's is 404"."""
+    leaving, away = doctor(world), doctor(world)
+    assert world.admin.patch(f"/api/users/{away}", {"status": "disabled"}).status_code == 200
+    for heir in (UNKNOWN, away, world.staff.me()["id"], world.patient.me()["id"]):
+        answer = reassign(world.staff, leaving, to(heir))
+        assert (answer.status_code, answer.json()) == (404, NO_DOCTOR)
+    for of in (UNKNOWN, world.staff.me()["id"], world.patient.me()["id"]):
+        assert reassign(world.staff, of, "cancel").status_code == 404
+    asked = {"accept": "application/problem+json"}
+    body = {"doctorId": leaving, **ALWAYS, "appointments": to(UNKNOWN)}
+    problem = world.staff.post("/api/appointments/reassign", body, headers=asked).json()
+    assert problem["errors"][0]["pointer"] == "/appointments/reassignTo"
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"appointments": "keep"}, "appointments: must be cancel or an object with reassignTo"),
+        ({"appointments": None}, "appointments: is required"),
+        ({"appointments": {}}, "appointments.reassignTo: is required"),
+        ({"appointments": {"reassignTo": "x"}}, "appointments.reassignTo: must be a UUID"),
+        (
+            {"appointments": {"reassignTo": UNKNOWN, "x": 1}},
+            "appointments.x: is not a known field; known are reassignTo",
+        ),
+        ({"appointments": to(UNKNOWN)}, "appointments.reassignTo: must be another doctor"),
+        ({"to": ALWAYS["from"]}, "to: must be after from"),
+        ({"to": None}, "to: is required"),
+    ],
+)
+def test_malformed_requests_are_refused(world: World, changes: dict[str, Any], detail: str) -> None:
+    """contract: "after `from` (400 otherwise)"."""
+    answer = reassign(world.staff, UNKNOWN, changes.pop("appointments", "cancel"), **changes)
+    assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+
+
+def test_the_first_hundred_are_shown_and_all_are_sealed(backend: Backend, world: World, since: int) -> None:
+    """contract: "The answer shows the first 100, by date"; "Each appointment has it in its history"."""
+    leaving, heir = doctor(world), doctor(world, name="Hanna Heir")
+    charts = [world.chart()["id"] for _ in range(2)]
+    backend.sql(
+        "INSERT INTO appointments (id, patient_id, doctor_id, date, ends_at, reason, fee) "
+        "SELECT gen_random_uuid(), chart, $1, at, at + interval '20 minutes', 'Check-up', 1 FROM "
+        "(SELECT ($2::uuid[])[n % 2 + 1], timestamptz '2150-01-01' + n * interval '1 hour' "
+        "FROM generate_series(0, 119) AS n) AS visits(chart, at)",
+        UUID(leaving),
+        [UUID(chart) for chart in charts],
+    )
+    preview = reassign(world.staff, leaving, to(heir), query="?dryRun=true").json()
+    ids, named = audit_trail.named(backend, since, "appointment.list")
+    assert (ids, named) == ([one["id"] for one in preview["appointments"]], set(charts))
+    answer = reassign(world.staff, leaving, to(heir)).json()
+    assert answer == preview
+    assert (len(answer["appointments"]), answer["total"]) == (100, 120)
+    events = audit_trail.new(backend, since, "appointment.update")
+    assert [len(event["target_ids"]) for event in events] == [50, 50, 20]
+    assert {str(id) for event in events for id in event["patient_ids"]} == set(charts)
+    assert history(world, answer["appointments"][60]) == [
+        ("doctorName", "Robin Roe", "Hanna Heir"),
+        ("doctorId", leaving, heir),
+    ]
+    audit_trail.wait_until_sealed(backend)
+    verified = asyncio.run(verify_seals(backend.database_url, [Key.of(KEY)], None))
+    assert verified.damage == []
+    assert verified.vouched_rows >= 2 * 120
+
+
+def test_what_is_booked_in_the_same_moment_goes_along(backend: Backend, world: World) -> None:
+    """contract: "All scheduled appointments of the doctor that begin in the time"."""
+    leaving, heir = doctor(world), doctor(world)
+    appointments = [world.appointment(doctorId=leaving)]
+    with ThreadPoolExecutor() as pool:
+        with transaction(backend) as closing:
+            closing("SELECT pg_advisory_xact_lock(0)")  # as the clinic's, when it is closed
+            answer = pool.submit(reassign, world.staff, leaving, to(heir))
+            until_they_wait(backend, answer)
+            backend.sql(
+                "INSERT INTO appointments (id, patient_id, doctor_id, date, ends_at, reason, fee) "
+                "SELECT gen_random_uuid(), $1, $2, at, at + interval '20 minutes', 'Check-up', 1 "
+                "FROM (SELECT $3::timestamptz) AS visit(at)",
+                UUID(world.chart()["id"]),
+                UUID(leaving),
+                datetime.fromisoformat(world.slot()),
+            )
+        assert answer.result().json()["total"] == 2
+    assert read(world, appointments[0])["doctorId"] == heir
+
+
+def test_whoever_loses_an_appointment_sees_it_no_more(world: World) -> None:
+    """contract: "doctors and patients see their own"."""
+    (leaving, me), (heir, other) = world.account(Role.DOCTOR), world.account(Role.DOCTOR)
+    appointment = world.appointment(doctorId=me["id"])
+    assert reassign(leaving, me["id"], to(other["id"])).status_code == 403
+    assert reassign(world.staff, me["id"], to(other["id"])).status_code == 200
+    assert listed(leaving) == []
+    assert [one["id"] for one in listed(heir)] == [appointment["id"]]
