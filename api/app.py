@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from prometheus_client import CollectorRegistry
 
+from api.absences import AbsenceController
 from api.accounts import SessionService
 from api.appointments import AppointmentController
 from api.audit import AuditController
@@ -85,6 +86,7 @@ CONTROLLERS = (
     LinkController,
     DoctorController,
     HoursController,
+    AbsenceController,
     AppointmentController,
     VisitController,
     DaySheetController,

@@ -1,6 +1,5 @@
 """Reading the audit trail: what happened, and who looked at a chart."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from litestar import Controller
@@ -27,6 +26,7 @@ from api.http.fields import (
     PathId,
     PeerAddress,
     path_id,
+    to_utc,
 )
 from api.http.operation import get
 from api.http.requests import StrictRequest
@@ -76,10 +76,6 @@ class Access(Output):
 class AccessPage(Output):
     accesses: Annotated[list[Access], Meta(max_length=MAX_PAGE_SIZE)]
     total: Count
-
-
-def to_utc(instant: datetime | None) -> datetime | None:
-    return instant and instant.astimezone(UTC)
 
 
 event_of = struct_of(AuditEvent, audit.EventRow, as_text=frozenset({"role", "action", "outcome"}))

@@ -90,6 +90,7 @@ def listing(role: Role, filters: frozenset[str]) -> PagedQuery[Listed, AbsenceRo
         (Absence.begins, Absence.id),
         [conditions[name] for name in sorted(filters)],
         names=(Absence.id,),
+        by_filter=bool(filters),
     )
 
 

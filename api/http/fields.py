@@ -2,7 +2,7 @@
 limit."""
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 from unicodedata import category
 from uuid import UUID
@@ -108,6 +108,10 @@ Search = Annotated[
     Meta(max_length=MAX_SEARCH_LENGTH, pattern=TEXT),
     QueryParameter(max_length=MAX_SEARCH_LENGTH, pattern=TEXT),
 ]
+
+
+def to_utc(instant: datetime | None) -> datetime | None:
+    return instant and instant.astimezone(UTC)
 
 
 def or_none(text: str | UnsetType | None) -> str | None:

@@ -196,6 +196,14 @@ def move_visit(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
+def enter_leave(clinic: Clinic) -> dict[str, str]:
+    times = {"from": "2042-08-03T22:00:00Z", "to": "2042-08-17T22:00:00Z"}
+    body = {"doctorId": DOCTOR, "reason": "A new knee", **times}
+    made = clinic.staff.post("/api/absences", body)
+    assert made.status_code == 201
+    return {"id": made.json()["id"]}
+
+
 def leave_one_visit(clinic: Clinic) -> dict[str, str]:
     """One scheduled appointment with the doctor, which is on a Tuesday."""
     move_visit(clinic)
@@ -277,6 +285,9 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "unmergePatient": merge_second_chart,
     "putDoctorHours": leave_one_visit,
     "listDoctorSlots": work_two_hours,
+    "listAbsences": enter_leave,
+    "createAbsence": move_visit,
+    "deleteAbsence": enter_leave,
     "listRecordVersions": amend_record,
     "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,
@@ -565,6 +576,11 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "DoctorNotFound.doctor": lambda clinic: clinic.staff.get(f"/api/doctors/{UNKNOWN}"),
     "PatientOrDoctorNotFound.patient": lambda clinic: book(clinic, patientId=UNKNOWN),
     "PatientOrDoctorNotFound.doctor": lambda clinic: book(clinic, doctorId=UNKNOWN),
+    "AbsenceNotFound.absence": lambda clinic: clinic.staff.delete(f"/api/absences/{UNKNOWN}"),
+    "DoctorOrAbsenceNotFound.doctor": lambda clinic: clinic.staff.post(
+        "/api/absences",
+        {"doctorId": UNKNOWN, "from": "2042-08-03T22:00:00Z", "to": "2042-08-17T22:00:00Z"},
+    ),
     "AppointmentNotFound.appointment": lambda clinic: clinic.staff.get(f"/api/appointments/{UNKNOWN}"),
     "RecordChangeRefused.reason": lambda c: c.doctor.post(f"/api/records/{RECORD}/retraction", {}),
     "VisitRefused.nothing": lambda clinic: act(clinic, "undo"),

@@ -111,6 +111,12 @@ def create_past_appointment() -> str:
     return STAFF_MEMBER.create("/api/appointments", {**body, "date": begins.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
 
+def create_absence() -> str:
+    """A new one, which a doctor of the run may delete."""
+    times = {"from": "2198-01-01T00:00:00Z", "to": "2198-01-02T00:00:00Z"}
+    return STAFF_MEMBER.create("/api/absences", {"doctorId": str(DOCTOR), **times})
+
+
 def create_record() -> str:
     """A new one, which a doctor of the run has written themselves."""
     body = {"patientId": str(CHART), "diagnosis": "Well", "prescription": "", "notes": ""}
@@ -255,6 +261,27 @@ def prepare_duplicates(case: AnyCase, linked: bool) -> None:
     case.query["name"] = "Paula Patient"
 
 
+def prepare_absence(case: AnyCase, linked: bool) -> None:
+    """At a time for which nobody else asks."""
+    body_of(case).update({"from": "2198-01-01T00:00:00Z", "to": "2198-01-02T00:00:00Z"})
+    if ROLE == "doctor" or "doctorId" in body_of(case):
+        body_of(case)["doctorId"] = str(DOCTOR)
+
+
+def prepare_absence_end(case: AnyCase, linked: bool) -> None:
+    if not linked:
+        case.path_parameters["id"] = create_absence()
+
+
+def prepare_hours(case: AnyCase, linked: bool) -> None:
+    """Of somebody whom nobody books, or none: another case's booking would be outside of them."""
+    week = {one["weekday"]: one for one in body_of(case)["hours"] or ()}
+    for one in week.values():
+        one.update({"from": "08:00", "to": "24:00", "validFrom": None})
+    body_of(case)["hours"] = None if ROLE == "doctor" else list(week.values())
+    case.path_parameters["id"] = str(DOCTOR) if ROLE == "doctor" else create_account("doctor")[0]
+
+
 def prepare_record_version(case: AnyCase, linked: bool) -> None:
     if not any(body_of(case).get(name) is not None for name in ("diagnosis", "prescription", "notes")):
         body_of(case)["notes"] = "Seen again."
@@ -267,7 +294,8 @@ def prepare_retraction(case: AnyCase, linked: bool) -> None:
         case.path_parameters["id"] = create_record()
 
 
-LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords")
+LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords",
+         "listAbsences")  # fmt: skip
 PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "register": prepare_registration,
     "updateMe": prepare_own_update,
@@ -286,6 +314,9 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "updateVisit": prepare_visit,
     "reassignAppointments": prepare_reassignment,
     "createRecordVersion": prepare_record_version,
+    "createAbsence": prepare_absence,
+    "deleteAbsence": prepare_absence_end,
+    "putDoctorHours": prepare_hours,
     "retractRecord": prepare_retraction,
     **dict.fromkeys(LISTS, prepare_list),
 }

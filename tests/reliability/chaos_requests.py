@@ -15,7 +15,7 @@ HASHING = {"login", "register", "refresh", "logout", "changeMyPassword", "endMyS
 WRITING = {"createPatient", "updatePatient", "createAppointment", "updateAppointment", "createRecord",
            "createRecordVersion", "retractRecord", "mergePatient", "unmergePatient", "updateMe",
            "linkPatientAccount", "unlinkPatientAccount", "putDoctorHours", "updateVisit",
-           "reassignAppointments"}  # fmt: skip
+           "reassignAppointments", "createAbsence", "deleteAbsence"}  # fmt: skip
 WEIGHTS = {"hashing": 0.05, "writing": 4.0, "document": 0.2, "reading": 3.0}
 # What a request may be refused with: a slot that somebody else has taken, a link that is gone already.
 EXPECTED = {("createAppointment", 400), ("unlinkPatientAccount", 404)}

@@ -40,11 +40,12 @@ ONLY_OWN: dict[str, set[Role]] = {
     "listRecordVersions": {Role.PATIENT},
     "createRecordVersion": {Role.DOCTOR},
     "createAppointment": {Role.PATIENT, Role.DOCTOR},
+    "createAbsence": {Role.DOCTOR},
     "getDoctorHours": {Role.DOCTOR},
     "putDoctorHours": {Role.DOCTOR},
 }
 # What a doctor may not do, but sees.
-SEEN = {"createAppointment", "createRecordVersion", "getDoctorHours", "putDoctorHours"}
+SEEN = {"createAppointment", "createRecordVersion", "createAbsence", "getDoctorHours", "putDoctorHours"}
 
 
 @dataclass
@@ -85,6 +86,7 @@ def ids_of(objects: Objects) -> dict[str, str]:
         "/api/users/": objects.user,
         "/api/patients/": objects.chart,
         "/api/doctors/": objects.doctor,
+        "/api/absences/": objects.user,
         "/api/appointments/": objects.appointment,
         "/api/records/": objects.record,
     }
@@ -168,6 +170,9 @@ def body_of(operation_id: str, objects: Objects, world: World) -> dict[str, Any]
         "createRecordVersion": lambda: {"reason": "A slip", "notes": ""},
         "retractRecord": lambda: {"reason": "Wrong chart"},
         "putDoctorHours": lambda: {"hours": None},
+        "createAbsence": lambda: {
+            "doctorId": objects.doctor, "from": "2199-01-01T00:00:00Z", "to": "2199-01-02T00:00:00Z",
+        },
     }  # fmt: skip
     return bodies[operation_id]() if operation_id in bodies else None
 
@@ -181,12 +186,13 @@ def call(browser: Browser, operation_id: str, objects: Objects, world: World) ->
 
 
 # What a caller who may call gets: the operation's success, or what `body_of` and `ids_of` ask for (the id
-# of a user is that of no session; tests/api/test_sessions.py ends real ones; none of the parameters of
+# of a user is that of no session and of no absence; tests/api/test_sessions.py ends real ones,
+# tests/api/test_absences.py deletes some; none of the parameters of
 # duplicates is required, but one is: tests/api/test_duplicates.py names some; nothing of a visit is done yet
 # that could be undone: tests/api/test_visits.py does some).
 REFUSED_ON_PURPOSE = {
     "changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404, "listPatientDuplicates": 400,
-    "updateVisit": 400,
+    "updateVisit": 400, "deleteAbsence": 404,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 else. They are made of the clinic of tests/bench/clinic.py."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -173,6 +174,25 @@ def reassign(query: str = "") -> Case:
     return Case(make, (1, 10))
 
 
+def away(**more: str | None) -> dict[str, Any]:
+    """After everything that is booked."""
+    begins = datetime(2199, 1, 1, tzinfo=UTC) + timedelta(minutes=next(numbers))
+    return {"from": begins.isoformat(), "to": (begins + timedelta(minutes=1)).isoformat(), **more}
+
+
+def be_away(name: str) -> Case:
+    def make(world: World, n: int) -> Request:
+        body = away(doctorId=DOCTOR, reason="A new knee")
+        return Request(world.people[name], "POST", "/api/absences", body)
+
+    return Case(make)
+
+
+def delete_absence(world: World, n: int) -> Request:
+    made = world.staff.post("/api/absences", away())
+    return Request(world.staff, "DELETE", f"/api/absences/{made.json()['id']}")
+
+
 def create_record(world: World, n: int) -> Request:
     body = {"patientId": CHART, "diagnosis": "Well", "prescription": "", "notes": ""}
     return Request(world.doctor, "POST", "/api/records", body)
@@ -250,6 +270,14 @@ CASES: dict[str, list[Case]] = {
     "mergePatient": [merge(), merge("?dryRun=true")],
     "unmergePatient": [Case(unmerge)],
     "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
+    "listAbsences": [
+        *get("/api/absences?limit={n}", "admin", "staff", "doctor"),
+        *get(
+            f"/api/absences?limit={{n}}&doctorId={DOCTOR}&from=2199-01-01T00:00:00Z&to=2199-12-31T00:00:00Z"
+        ),
+    ],
+    "createAbsence": [be_away("staff"), be_away("doctor")],
+    "deleteAbsence": [Case(delete_absence)],
     "getDoctorHours": get(f"/api/doctors/{DOCTOR}/hours", "admin", "staff", "doctor"),
     "putDoctorHours": [put_hours("staff"), put_hours("doctor")],
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),

@@ -80,10 +80,20 @@ def new_version(world: World) -> Creation:
     )
 
 
+def new_absence(world: World) -> Creation:
+    body = {
+        "from": world.slot(),
+        "to": "2199-12-31T00:00:00Z",
+        "doctorId": world.account(Role.DOCTOR)[1]["id"],
+    }
+    return Creation(world.staff, "/api/absences", body, "absence.create", "absences", world)
+
+
 CREATIONS: list[Callable[[World], Creation]] = [
     new_chart,
     new_appointment,
     new_record,
     new_account,
     new_version,
+    new_absence,
 ]
