@@ -19,6 +19,7 @@ from api.accounts import SessionService
 from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
+from api.changes import ChangeController
 from api.clinic import ClinicController
 from api.contract import ContractController
 from api.dashboard import DashboardController
@@ -65,6 +66,7 @@ from api.users import UserController
 from api.visits import VisitController
 from persistence.audit import Journal
 from persistence.audit_chain import Key, seal_periodically
+from persistence.changes import purge_periodically as purge_changes_periodically
 from persistence.clock import follow_clock
 from persistence.closing import Closing
 from persistence.idempotency import purge_periodically
@@ -96,6 +98,7 @@ CONTROLLERS = (
     RecordController,
     RecordVersionController,
     DashboardController,
+    ChangeController,
     ClinicController,
     AuditController,
     SessionController,
@@ -157,6 +160,7 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
         "session_service": constant(session_service),
         "registration_policy": constant(RegistrationPolicy(frozenset(settings.auto_approve_roles))),
         "clinic": constant(settings.clinic),
+        "feed": constant(parts.feed),
         "security_contact": constant(settings.security_contact),
         "workbench": constant(parts.workbench),
     }
@@ -216,6 +220,9 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(follow_clock(parts.database.reader, clock.set_right)),
         asyncio.create_task(tidy_periodically(parts.attempts)),
         asyncio.create_task(purge_periodically(Reader(parts.database.writes))),
+        asyncio.create_task(purge_changes_periodically(Reader(parts.database.writes))),
+        asyncio.create_task(parts.feed.poll_always()),
+        asyncio.create_task(parts.feed.watch_always()),
         asyncio.create_task(parts.proven_backup.look_periodically(parts.database.reader)),
     }
     if after := parts.settings.no_show_after:

@@ -8,6 +8,7 @@ from api.http.observation import Observer, Outlets
 from api.paper.workbench import Workbench
 from api.settings import Settings
 from persistence.backup.proofs import ProvenBackup
+from persistence.feed import Feed
 from persistence.login_attempts import LoginAttempts
 from persistence.postgres.database import Database, Reader
 from persistence.postgres.deadline import stop_clock
@@ -32,6 +33,7 @@ class Parts:
     admission: Admission
     attempts: LoginAttempts
     passwords: Passwords
+    feed: Feed
     near: Near | None
     outlets: Outlets
     observer: Observer
@@ -61,9 +63,10 @@ class Parts:
             settings.login_failures_per_address,
         )
         passwords = Passwords(refuse_common=settings.refuse_common_passwords, tell_seconds=stop_clock)
+        feed = Feed(database.reader, settings.idle_lifetime)
         near = None
         if settings.database_read_url:
             near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
         observer = Observer.through(outlets, log_requests=settings.log_requests)
         security = sessions, issuer, admission, attempts, passwords
-        return cls(settings, database, store, *security, near, outlets, observer)
+        return cls(settings, database, store, *security, feed, near, outlets, observer)

@@ -105,6 +105,8 @@ NEEDED = {
     "counted_lists": ("SELECT",),
     "counted": ("SELECT",),
     "recounted": ("SELECT",),
+    "changes": ("SELECT",),
+    "change_horizon": ("SELECT",),
     "alembic_version": ("SELECT",),
     "backup_proofs": ("SELECT",),
 }
@@ -134,10 +136,15 @@ LACKING_SQL = text(
 FORBIDDEN_SQL = text(
     """
     SELECT proname AS name FROM pg_proc
-    WHERE proname IN ('append_audit_seal', 'fold_counts') AND NOT has_function_privilege(oid, 'EXECUTE')
+    WHERE proname IN ('append_audit_seal', 'fold_counts', 'purge_changes')
+      AND NOT has_function_privilege(oid, 'EXECUTE')
     """
 )
-PURPOSES = {"append_audit_seal": "seal the audit trail", "fold_counts": "keep the counters"}
+PURPOSES = {
+    "append_audit_seal": "seal the audit trail",
+    "fold_counts": "keep the counters",
+    "purge_changes": "forget old changes",
+}
 SERVER = Query(Server, Nothing, SERVER_SQL)
 ROOM = Query(Room, Nothing, ROOM_SQL)
 ACCESS = Query(Access, Nothing, ACCESS_SQL)

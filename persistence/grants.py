@@ -22,8 +22,10 @@ FUNCTIONS = (
     "booked_meanwhile",
     "merge_charts",
     "unmerge_charts",
+    "purge_changes",
 )
 # Written by triggers and by fold_counts, which run with their owner's rights.
+CHANGES = ("changes", "change_horizon")  # written by triggers, and by purge_changes
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
 # PostgreSQL itself sets the number of a row, and the transaction of an event. Triggers say which version of a
 # record is the original, and what else of it is kept with its retraction.
@@ -52,7 +54,7 @@ async def grant_to(transaction: Transaction, role: str) -> None:
             f"GRANT INSERT ({', '.join(columns)}) ON {table} TO {quoted}"
             for table, columns in APPENDED.items()
         ),
-        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join(COUNTERS)} FROM {quoted}",
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {', '.join([*COUNTERS, *CHANGES])} FROM {quoted}",
         f"GRANT EXECUTE ON FUNCTION {', '.join(FUNCTIONS)} TO {quoted}",
         f"REVOKE UPDATE, DELETE, TRUNCATE ON medical_records FROM {quoted}",  # triggers change them
         f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON merged_patients FROM {quoted}",  # functions write it

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from api.http.requests import DRAINING
+from api.http.requests import DRAINING, STOPPING
 
 IDLE_SECONDS = 0.5  # that idle connections outlive the listeners; a request may be on its way on one
 log = logging.getLogger("uvicorn.error")
@@ -36,6 +36,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
+        self.lifespan.state[STOPPING] = asyncio.Event()
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -59,6 +60,7 @@ class DrainingServer(uvicorn.Server):
     def refuse_further_requests(self) -> None:
         """From now on each answer is the last of its connection."""
         self.lifespan.state[DRAINING] = True
+        self.lifespan.state[STOPPING].set()
         for connection in list(self.server_state.connections):
             connection.drain()  # type: ignore[union-attr]  # each is a StrictProtocol
 

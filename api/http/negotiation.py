@@ -1,5 +1,5 @@
-"""Content negotiation (RFC 9110, 12.5): which media type of an error `Accept` prefers, and whether
-`Accept-Encoding` allows gzip. A malformed header counts as none."""
+"""Content negotiation (RFC 9110, 12.5): which media type `Accept` prefers, and whether `Accept-Encoding`
+allows gzip. A malformed header counts as none."""
 
 import re
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from api.http.headers import header_lines
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+EVENT_STREAM = "text/event-stream"
 NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 QUOTED_STRING = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 BLANKS = re.compile(r"[ \t]*")
@@ -20,12 +21,20 @@ WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 def wants_problem(scope: Scope) -> bool:
-    """Whether Accept names application/problem+json, with a weight not below that of plain JSON."""
+    return prefers(scope, PROBLEM)
+
+
+def wants_events(scope: Scope) -> bool:
+    return prefers(scope, EVENT_STREAM)
+
+
+def prefers(scope: Scope, kind: str) -> bool:
+    """Whether Accept names this type, with a weight not below that of plain JSON."""
     try:
         ranges = list(parse_media_ranges(", ".join(header_lines(scope, b"accept"))))
     except ValueError:
         return False
-    named = weight(ranges, PROBLEM)
+    named = weight(ranges, kind)
     plain = next((w for kind in (JSON, "application/*", "*/*") if (w := weight(ranges, kind)) is not None), 0)
     return named is not None and named > 0 and named >= plain
 

@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     BAD_ORDER = "bad_order"
     OVERLAP = "overlap"
     BAD_FORMAT = "bad_format"
+    STALE_CURSOR = "stale_cursor"
     BAD_CHARACTERS = "bad_characters"
     NOT_ALLOWED_VALUE = "not_allowed_value"
     IN_THE_FUTURE = "in_the_future"

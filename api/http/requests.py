@@ -35,6 +35,7 @@ from security.roles import Caller
 MISSING_PARAMETER = (ErrorCode.REQUIRED, "is required")
 REPEATED_PARAMETER = (ErrorCode.REPEATED, "A query parameter may be given only once")
 DRAINING = "draining"  # in the state that the server shares with each request, once it stops
+STOPPING = "stopping"  # in the same, always: an event that is set then
 INCOMPLETE_BODY = "body: is not complete"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 

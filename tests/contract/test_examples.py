@@ -244,6 +244,13 @@ def register_twice(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
+def change_visit(clinic: Clinic) -> dict[str, str]:
+    """A cursor of before."""
+    cursor = clinic.doctor.get("/api/changes").json()["cursor"]
+    move_visit(clinic)
+    return {"since": cursor}
+
+
 def merge_second_chart(clinic: Clinic) -> dict[str, str]:
     register_twice(clinic)
     body = {"from": SECOND_CHART, "reason": "Registered twice."}
@@ -281,6 +288,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "getVisit": let_arrive,
     "updateVisit": begin_visit,
     "reassignAppointments": move_visit,
+    "listChanges": change_visit,
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
     "putDoctorHours": leave_one_visit,
@@ -321,6 +329,8 @@ def mask_variable_values(value: Any, key: str = "") -> Any:
             return [mask_variable_values(inner) for inner in value]
         case int() if key == "id":
             return "number"
+        case str() if key == "cursor":
+            return "cursor"
         case str() if key == "today":
             return type(date.fromisoformat(value))
         case str() if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", value):

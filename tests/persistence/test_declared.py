@@ -258,7 +258,7 @@ def test_every_query_that_is_made_later_fits_its_types() -> None:
 PYTHON = {
     "bool": {bool}, "bytea": {bytes}, "float8": {float}, "int4": {int}, "int8": {int}, "int8[]": {list[int]},
     "interval": {timedelta}, "name": {str}, "text": {str}, "timestamptz": {datetime}, "uuid": {UUID},
-    "varchar": {str},
+    "uuid[]": {list[UUID]}, "varchar": {str},
 }  # fmt: skip
 
 

@@ -144,7 +144,12 @@ SABOTAGE = [
     ("Patient", "email", "ALTER TABLE patients ADD UNIQUE (email)"),
     ("Patient", "address", "ALTER TABLE patients ALTER address DROP NOT NULL"),
     ("Patient", "user_id", "ALTER TABLE patients DROP CONSTRAINT fk_patients_user_id_users"),
-    ("Patient", "date_of_birth", "ALTER TABLE patients ALTER date_of_birth TYPE timestamptz"),
+    (
+        "Patient",
+        "date_of_birth",
+        "DO $$ BEGIN DROP TRIGGER patients_note_changed ON patients; "  # which looks at the column
+        "ALTER TABLE patients ALTER date_of_birth TYPE timestamptz; END $$",
+    ),
     ("Appointment", "status", "ALTER TYPE appointment_status RENAME VALUE 'cancelled' TO 'canceled'"),
     ("Appointment", "id", "ALTER TABLE appointments DROP CONSTRAINT pk_appointments"),
     ("MedicalRecord", "created_at", "ALTER TABLE medical_records ALTER created_at TYPE timestamp"),

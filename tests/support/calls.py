@@ -123,6 +123,17 @@ def unlink(world: World, n: int) -> Request:
     return Request(world.staff, "DELETE", linked.path)
 
 
+def changes_since_one(name: str) -> Case:
+    """What changed, and something has."""
+
+    def make(world: World, n: int) -> Request:
+        cursor = world.people[name].get("/api/changes").json()["cursor"]
+        world.appointment(patientId=CHART, doctorId=DOCTOR)
+        return Request(world.people[name], "GET", f"/api/changes?since={cursor}")
+
+    return Case(make)
+
+
 def book(name: str) -> Case:
     def make(world: World, n: int) -> Request:
         body = {"patientId": CHART, "doctorId": DOCTOR, "date": world.slot(), "reason": "Check-up"}
@@ -324,6 +335,7 @@ CASES: dict[str, list[Case]] = {
     "retractRecord": [Case(retract_record)],
     "listRecordAccesses": get(f"/api/records/{uid('rec', 0)}/accesses?limit={{n}}"),
     "getDashboardStats": get("/api/dashboard/stats", *EVERYBODY),
+    "listChanges": [*get("/api/changes", *EVERYBODY), *map(changes_since_one, EVERYBODY)],
     "getClinic": get("/api/clinic", *EVERYBODY),
     "listAuditEvents": [
         *get("/api/audit?limit={n}"),

@@ -1,0 +1,233 @@
+"""What changed of what an answer shows, as triggers note it (migration 0019), and who may know."""
+
+import logging
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple, TypedDict
+from uuid import UUID
+
+from sqlalchemy import text
+
+from persistence.cursors import Cursor
+from persistence.postgres.background import repeat
+from persistence.postgres.database import Reader, Source
+from persistence.postgres.statements import NOTHING, Nothing, Query, Statement
+from persistence.snapshots import Place, Position, Snapshot
+from security.roles import Caller, Role
+
+PURGE_INTERVAL_SECONDS = 600.0
+MAX_XID = 2**63 - 1
+log = logging.getLogger("medisecure.changes")
+
+
+class ChangeNoun(StrEnum):
+    PATIENT = "patient"
+    APPOINTMENT = "appointment"
+    RECORD = "record"
+    USER = "user"
+    ABSENCE = "absence"
+
+
+class ChangeAct(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+
+
+class Change(NamedTuple):
+    """`roles`, `accounts`, `charts`: who may know of it, as in `changes`."""
+
+    xid: int
+    noun: str
+    id: UUID
+    act: str
+    roles: int
+    accounts: list[UUID]
+    charts: list[UUID]
+
+    @property
+    def place(self) -> Place:
+        return self.xid, self.noun, self.id
+
+
+class Moment(NamedTuple):
+    """What a statement sees, of which database, and from which transaction on everything is kept there.
+    `chart`: the one that is linked to the caller's account."""
+
+    seen: str
+    database: str
+    from_xid: int
+    chart: UUID | None
+
+
+class FoundRow(NamedTuple):
+    """`change`: None in the one row of a statement that has found nothing."""
+
+    moment: Moment
+    change: Change | None
+
+
+class Transactions(TypedDict):
+    """From `least`, below `until`, those that are among `open` or not below `xmax`."""
+
+    least: int
+    until: int
+    xmax: int
+    open: list[int]
+
+
+class Rest(TypedDict):
+    """Of the transaction `xid` only what comes after this."""
+
+    xid: int
+    noun: str
+    object: UUID
+
+
+class Asked(Transactions, Rest):
+    """`bit`: of the caller's role; 0 for what anybody may know of."""
+
+    limit: int
+    caller: UUID
+    bit: int
+
+
+class Found(NamedTuple):
+    """What is new to somebody. `seen`: in which state of the database; `position`: where they stand who were
+    told all of it; `is_all`: nothing else was there."""
+
+    changes: list[Change]
+    seen: Snapshot
+    position: Position
+    is_all: bool
+
+
+class StaleCursorError(Exception):
+    """Not all is known here that has changed since. `is_foreign`: because it is of another database."""
+
+    def __init__(self, *, is_foreign: bool) -> None:
+        super().__init__()
+        self.is_foreign = is_foreign
+
+
+KNOWN = frozenset(ChangeNoun)
+# As in the functions of migration 0019.
+BITS = {Role.ADMIN: 1, Role.DOCTOR: 2, Role.STAFF: 4, Role.PATIENT: 8}
+# What somebody sees of, beside what their role does, because it is theirs.
+OWN = {
+    Role.ADMIN: frozenset({ChangeNoun.USER}),
+    Role.DOCTOR: frozenset({ChangeNoun.USER, ChangeNoun.APPOINTMENT}),
+    Role.STAFF: frozenset({ChangeNoun.USER}),
+    Role.PATIENT: frozenset({ChangeNoun.USER, ChangeNoun.PATIENT, ChangeNoun.APPOINTMENT, ChangeNoun.RECORD}),
+}
+EVERYBODY = 0
+NOBODY = UUID(int=0)
+AT_END = Position(Snapshot(MAX_XID, ()))  # to whom nothing is new
+# A restored table is another one, and a restored or promoted server has another timeline: transactions that
+# were seen may be gone there, and their numbers be given to others.
+SQL = """
+SELECT moment.*, change.*
+FROM (SELECT pg_current_snapshot()::text AS seen,
+             concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
+                       (SELECT oid FROM pg_database WHERE datname = current_database()),
+                       'changes'::regclass::oid,
+                       substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)) AS database,
+             from_xid, (SELECT id FROM patients WHERE user_id = CAST(:caller AS uuid)) AS chart
+      FROM change_horizon OFFSET 0) AS moment
+LEFT JOIN LATERAL (
+    SELECT xid, noun, object_id AS id, act, roles, accounts, charts
+    FROM changes
+    WHERE xid >= CAST(:least AS bigint) AND xid < CAST(:until AS bigint)
+      AND xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint -- a restored table may have others
+      AND (xid >= CAST(:xmax AS bigint) OR xid = ANY (CAST(:open AS bigint[])))
+      AND (xid <> CAST(:xid AS bigint)
+           OR (noun, object_id) > (CAST(:noun AS text) COLLATE "C", CAST(:object AS uuid)))
+      AND (roles & CAST(:bit AS integer) <> 0 OR CAST(:caller AS uuid) = ANY (accounts)
+           OR moment.chart = ANY (charts) OR CAST(:bit AS integer) = 0)
+    ORDER BY xid, noun, object_id LIMIT CAST(:limit AS integer)) AS change ON true
+ORDER BY change.xid, change.noun, change.id
+"""
+FOUND = Query(FoundRow, Asked, text(SQL))
+PURGE = Statement(Nothing, text("SELECT purge_changes()"))
+
+
+def is_for(change: Change, caller: Caller, chart: UUID | None) -> bool:
+    """Whether the caller may know of it. `chart`: the one that is linked to their account."""
+    if change.noun not in KNOWN:
+        return False  # of a later release
+    if change.roles & BITS[caller.role]:
+        return True
+    is_own = caller.id in change.accounts or (chart is not None and chart in change.charts)
+    return is_own and change.noun in OWN[caller.role]
+
+
+@lru_cache(8)
+def name_of(database: str) -> str:
+    """As it stands in a cursor."""
+    return sha256(database.encode()).hexdigest()[:12]
+
+
+def asked(position: Position, caller: UUID, bit: int, limit: int) -> Asked:
+    """What is new to somebody at this position: the rest of the transaction of which they were told a part,
+    or else all."""
+    snapshot, within = position
+    least, until, xmax, still_open = snapshot.xmin, MAX_XID, snapshot.xmax, list(snapshot.open)
+    xid, noun, object_id = within or (0, "", NOBODY)
+    if within is not None:
+        least, until, xmax, still_open = xid, xid + 1, xid, []
+    of_transactions = Transactions(least=least, until=until, xmax=xmax, open=still_open)
+    rest = Rest(xid=xid, noun=noun, object=object_id)
+    return Asked(**of_transactions, **rest, limit=limit, caller=caller, bit=bit)
+
+
+async def ask(source: Source, what: Asked) -> tuple[Moment, Snapshot, list[Change]]:
+    rows = await source.rows(FOUND, what)
+    moment = rows[0].moment
+    return moment, Snapshot.parse(moment.seen), [row.change for row in rows if row.change is not None]
+
+
+async def cursor_of_now(source: Source) -> Cursor:
+    moment, seen, _ = await ask(source, asked(AT_END, NOBODY, EVERYBODY, 0))
+    return Cursor(name_of(moment.database), Position(seen))
+
+
+async def of_everybody(
+    source: Source, snapshot: Snapshot | None, limit: int
+) -> tuple[str, Snapshot, list[Change]]:
+    """The database's name, what it shows by now, and what is new since `snapshot`."""
+    position = AT_END if snapshot is None else Position(snapshot)
+    moment, seen, found = await ask(source, asked(position, NOBODY, EVERYBODY, limit))
+    return name_of(moment.database), seen, found
+
+
+async def read(source: Source, caller: Caller, cursor: Cursor, limit: int) -> Found:
+    """What the caller may know of that is new since the cursor. Raises StaleCursorError."""
+    database, position = cursor
+    while True:
+        moment, seen, found = await ask(source, asked(position, caller.id, BITS[caller.role], limit))
+        require_known(Cursor(database, position), moment, seen)
+        changes = [change for change in found if is_for(change, caller, moment.chart)]
+        if len(found) == limit:
+            return Found(changes, seen, position.after(found[-1].place, seen), is_all=False)
+        is_all = position.within is None
+        position = Position(seen if is_all else position.whole())
+        if changes or is_all:
+            return Found(changes, seen, position, is_all)
+
+
+def require_known(cursor: Cursor, moment: Moment, seen: Snapshot) -> None:
+    snapshot = cursor.position.snapshot
+    if cursor.database != name_of(moment.database) or snapshot.xmax > seen.xmax:
+        raise StaleCursorError(is_foreign=True)
+    if snapshot.xmin < moment.from_xid:
+        raise StaleCursorError(is_foreign=False)
+
+
+async def purge_periodically(reader: Reader) -> None:
+    """For as long as the service runs. `reader`: of the primary."""
+
+    async def act() -> tuple[bool, str]:
+        await reader.run(PURGE, NOTHING)
+        return False, ""
+
+    await repeat(act, PURGE_INTERVAL_SECONDS, log, "Old changes could not be deleted: %s")

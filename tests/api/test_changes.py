@@ -1,0 +1,320 @@
+"""`GET /api/changes`: who is told of what, each change once."""
+
+import asyncio
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from security.roles import Role
+from tests.support.audit_trail import newest
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World, registration
+from tests.support.listening import CHANGES, cursor_for, told
+from tests.support.service import Backend, Service
+
+Entry = tuple[str, str, str]
+EVERYBODY = ("admin", "doctor", "other_doctor", "staff", "patient", "other_patient")
+
+
+def told_to(world: World, cursor: str) -> dict[Entry, set[str]]:
+    """Who is told of each entry, which nobody is told twice."""
+    heard: dict[Entry, set[str]] = {}
+    for name in EVERYBODY:
+        entries = told(world.people[name], cursor)
+        assert len(entries) == len(set(entries)), (name, entries)
+        for entry in entries:
+            heard.setdefault(entry, set()).add(name)
+    return heard
+
+
+def people(*names: str) -> set[str]:
+    return {name for name in EVERYBODY if name.removeprefix("other_") in names or name in names}
+
+
+CLINIC = people("admin", "doctor", "staff")
+
+
+def test_without_since_nothing_is_told_and_nobody_waits(world: World) -> None:
+    """contract: "Without `since` there are none, and the cursor is that of now"."""
+    world.chart()
+    answer = world.staff.get(f"{CHANGES}?wait=25&since=")
+    assert answer.json()["changes"] == []
+    assert told(world.staff, answer.json()["cursor"]) == []
+
+
+def test_each_is_told_what_they_may_see(world: World, own_chart_for_a_test: dict[str, str]) -> None:
+    """contract: "of what the caller may see"."""
+    cursor = cursor_for(world.staff)
+    other = world.chart()
+    visit = world.appointment(patientId=own_chart_for_a_test["id"])
+    record = world.record(own_chart_for_a_test["id"])
+    accounts = {role: world.account(role)[1]["id"] for role in Role}
+    assert told_to(world, cursor) == {
+        ("patient", other["id"], "create"): CLINIC,
+        ("appointment", visit["id"], "create"): {"admin", "staff", "doctor", "patient"},
+        ("record", record["id"], "create"): {"admin", "doctor", "other_doctor", "patient"},
+        ("user", accounts[Role.ADMIN], "create"): {"admin"},
+        ("user", accounts[Role.DOCTOR], "create"): set(EVERYBODY),
+        ("user", accounts[Role.STAFF], "create"): {"admin"},
+        ("user", accounts[Role.PATIENT], "create"): {"admin", "staff"},
+    }
+
+
+def test_absences_are_told_to_the_clinic(world: World, backend: Backend) -> None:
+    """contract: "absence"."""
+    cursor = cursor_for(world.staff)
+    absence = str(uuid4())
+    backend.sql("INSERT INTO absences (id, begins, ends) VALUES ($1, '2042-05-14', '2042-05-15')", absence)
+    assert told_to(world, cursor) == {("absence", absence, "create"): CLINIC}
+    cursor = cursor_for(world.staff)
+    backend.sql("DELETE FROM absences WHERE id = $1", absence)
+    assert told_to(world, cursor) == {("absence", absence, "update"): CLINIC}
+
+
+def test_one_who_loses_what_they_saw_is_told_and_so_is_one_who_gains_it(world: World) -> None:
+    """contract: "Who may not see an object any more is told of that too"."""
+    browser, chart = world.linked_patient()
+    visit, record = world.appointment(patientId=chart["id"]), world.record(chart["id"])
+    whole = {("patient", chart["id"]), ("appointment", visit["id"]), ("record", record["id"])}
+    account = f"/api/patients/{chart['id']}/account"
+    for person, method, body in (
+        (world.staff, "DELETE", None),
+        (world.admin, "PUT", {"userId": browser.me()["id"]}),
+    ):
+        cursor = cursor_for(browser)
+        assert person.request(method, account, json=body).status_code == 200
+        assert {entry[:2] for entry in told(browser, cursor)} == whole
+        assert told(world.staff, cursor) == [("patient", chart["id"], "update")]
+        assert told(world.other_patient, cursor) == []
+
+
+def test_both_doctors_are_told_of_an_appointment_that_passes_from_one_to_the_other(
+    world: World, backend: Backend
+) -> None:
+    visit = world.appointment()
+    cursor = cursor_for(world.doctor)
+    backend.sql(
+        "UPDATE appointments SET doctor_id = $1 WHERE id = $2", world.other_doctor.me()["id"], visit["id"]
+    )
+    heard = told_to(world, cursor)
+    assert heard == {("appointment", visit["id"], "update"): people("admin", "doctor", "staff")}
+
+
+def test_a_change_is_told_once_for_each_commit_that_an_answer_shows(
+    world: World, own_chart_for_a_test: dict[str, str]
+) -> None:
+    """contract: "only if an answer shows something else since"."""
+    chart = own_chart_for_a_test["id"]
+    visit, record = world.appointment(patientId=chart), world.record(chart)
+    _, other = world.account()
+    cursor = cursor_for(world.patient)
+    for answer in (
+        world.staff.patch(f"/api/patients/{chart}", {"phone": "+1 555 0199", "address": "2 New Street"}),
+        world.staff.patch(f"/api/patients/{chart}", {"phone": "+1 555 0199"}),  # as it is
+        world.staff.patch(f"/api/appointments/{visit['id']}", {"date": world.slot()}),
+        world.admin.post(f"/api/users/{other['id']}/password", {"newPassword": "another password"}),
+        world.service.browser().login(other["email"], "another password"),
+    ):
+        assert answer.status_code == 200, answer.text
+    version = {"reason": "Once more.", "notes": "The same"}
+    for _ in range(2):
+        amended = world.doctor.post(f"/api/records/{record['id']}/versions", version)
+        assert amended.status_code == 201, amended.text
+    heard = told(world.patient, cursor)
+    assert heard == [
+        ("patient", chart, "update"),
+        ("appointment", visit["id"], "update"),
+        ("record", record["id"], "update"),
+        ("record", record["id"], "update"),
+    ]
+    cursor = cursor_for(world.patient)
+    retracted = world.doctor.post(f"/api/records/{record['id']}/retraction", {"reason": "Wrong chart"})
+    assert retracted.status_code == 201
+    assert told(world.patient, cursor) == [("record", record["id"], "update")]
+
+
+def test_a_merge_tells_of_both_charts_and_of_all_that_moves(world: World) -> None:
+    browser, merged = world.linked_patient()
+    survivor = world.chart()
+    visit, record = world.appointment(patientId=merged["id"]), world.record(merged["id"])
+    whole = {
+        ("patient", merged["id"], "update"),
+        ("patient", survivor["id"], "update"),
+        ("appointment", visit["id"], "update"),
+        ("record", record["id"], "update"),
+    }
+    cursor, body = cursor_for(browser), {"from": merged["id"], "reason": "Registered twice."}
+    assert world.admin.post(f"/api/patients/{survivor['id']}/merge", body).status_code == 200
+    assert set(told(world.admin, cursor)) == set(told(browser, cursor)) == whole
+    cursor = cursor_for(browser)
+    assert world.admin.post(f"/api/patients/{survivor['id']}/unmerge", body).status_code == 200
+    back = whole - {("patient", merged["id"], "update")} | {("patient", merged["id"], "create")}
+    assert set(told(world.admin, cursor)) == set(told(browser, cursor)) == back
+
+
+@pytest.mark.parametrize(
+    ("account", "change", "heard"),
+    [
+        ("doctor", "phone = '1'", set(EVERYBODY)),
+        ("doctor", "status = 'disabled'", set(EVERYBODY)),
+        ("doctor", "status = 'disabled', phone = '2'", {"admin"}),
+        ("doctor", "name = 'Dora New'", set(EVERYBODY)),  # which appointments of former days show
+        ("doctor", "status = 'active'", set(EVERYBODY)),
+        ("doctor", "role = 'staff'", set(EVERYBODY)),
+        ("doctor", "department = 'Front desk'", {"admin"}),
+        ("doctor", "role = 'patient'", {"admin", "staff"}),
+        ("doctor", "password_hash = '', updated_at = now()", None),
+    ],
+)
+def test_an_account_is_told_of_to_whoever_may_see_it_before_or_after(
+    world: World, backend: Backend, leaving: str, account: str, change: str, heard: set[str] | None
+) -> None:
+    """contract: "Doctors are told as `user` to everybody"."""
+    cursor = cursor_for(world.staff)
+    backend.sql(f"UPDATE users SET {change} WHERE id = $1", leaving)
+    assert told_to(world, cursor) == ({("user", leaving, "update"): heard} if heard else {})
+
+
+@pytest.fixture(scope="module")
+def leaving(world: World) -> str:
+    """A doctor who becomes all sorts of things."""
+    return str(world.account(Role.DOCTOR)[1]["id"])
+
+
+def test_one_is_told_of_their_own_account(world: World) -> None:
+    browser, me = world.account(Role.STAFF)
+    cursor = cursor_for(browser)
+    assert browser.patch("/api/users/me", {"phone": "+1 555 0177"}).status_code == 200
+    assert told(browser, cursor) == [("user", me["id"], "update")]
+
+
+def test_it_leaves_no_event_in_the_audit_trail(world: World, backend: Backend) -> None:
+    """contract: "is no event of the audit trail"."""
+    cursor = cursor_for(world.staff)
+    world.chart()
+    since = newest(backend)
+    assert len(told(world.staff, cursor)) == 1
+    assert newest(backend) == since
+
+
+def test_a_long_transaction_holds_up_nobody_and_is_told_once_it_is_over(
+    world: World, backend: Backend, second_instance: Service
+) -> None:
+    """contract: "in whatever order they were committed"."""
+
+    async def run() -> None:
+        slow = await asyncpg.connect(backend.database_url)
+        transaction = slow.transaction()
+        await transaction.start()
+        first = await slow.fetchval(
+            "INSERT INTO absences (id, begins, ends) "
+            "VALUES (gen_random_uuid(), '2042-05-14', '2042-05-15') RETURNING id"
+        )
+        quick = await asyncio.to_thread(world.chart)
+        answer = world.staff.get(CHANGES, params={"since": cursor}).json()
+        assert [change["id"] for change in answer["changes"]] == [quick["id"]]
+        await transaction.commit()
+        await slow.close()
+        elsewhere = second_instance.browser(world.staff.cookies)
+        assert told(elsewhere, answer["cursor"]) == [("absence", str(first), "create")]
+
+    cursor = cursor_for(world.staff)
+    asyncio.run(run())
+
+
+MANY = (
+    "INSERT INTO absences (id, begins, ends) "
+    "SELECT gen_random_uuid(), '2042-05-14', '2042-05-15' FROM generate_series(1, $1) RETURNING id"
+)
+
+
+def test_what_is_too_much_for_one_answer_comes_with_the_next(world: World, backend: Backend) -> None:
+    """contract: "At most 1,000; the rest comes with the next cursor"."""
+    cursor, sizes, heard = cursor_for(world.staff), [], []
+    made = {("absence", str(row["id"]), "create") for row in backend.sql(MANY, 1500)}
+    chart = world.chart()
+    for _ in range(4):
+        answer = world.staff.get(CHANGES, params={"since": cursor}).json()
+        cursor = answer["cursor"]
+        sizes.append(len(answer["changes"]))
+        heard += [tuple(change.values()) for change in answer["changes"]]
+    assert sizes == [1000, 500, 1, 0]
+    assert len(heard) == len(set(heard))
+    assert set(heard) == made | {("patient", chart["id"], "create")}
+
+
+@pytest.mark.parametrize("query", ["since=x", "since=0123456789ab-14-1.2"])
+def test_a_malformed_cursor_is_refused(world: World, query: str) -> None:
+    answer = world.staff.get(f"{CHANGES}?{query}", headers={"accept": "application/problem+json"})
+    assert answer.status_code == 400
+    fault = {"parameter": "since", "code": "bad_format", "detail": "must be a cursor of this service"}
+    assert answer.json()["errors"] == [fault]
+
+
+def stale(browser: Browser, cursor: str) -> str:
+    headers = {"accept": "application/problem+json"}
+    answer = browser.get(CHANGES, params={"since": cursor}, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "stale_cursor"), answer.text
+    return str(answer.json()["detail"])
+
+
+def test_a_cursor_of_another_database_is_refused(
+    world: World, populated: tuple[Backend, object, object]
+) -> None:
+    """contract: "or of another database"."""
+    cursor = cursor_for(world.staff)
+    other = populated[0].copy()
+    with Service(other, other.settings()) as elsewhere:
+        assert "another database" in stale(elsewhere.browser(world.staff.cookies), cursor)
+    name, xmax, _ = cursor.split("-")
+    assert "another database" in stale(world.staff, f"{name}-{int(xmax, 16) + 1000:x}-")  # from the future
+
+
+def test_a_cursor_that_is_older_than_what_is_kept_is_refused(world: World, backend: Backend) -> None:
+    """contract: "Changes are kept for a day"."""
+    old = cursor_for(world.staff)
+    world.chart()
+    cursor = cursor_for(world.staff)
+    chart = world.chart()
+    backend.sql("UPDATE changes SET at = at - interval '1 day' WHERE object_id <> $1", chart["id"])
+    backend.sql("SELECT purge_changes()")
+    assert "older than what is kept" in stale(world.staff, old)
+    assert told(world.staff, cursor) == [("patient", chart["id"], "create")]
+    assert [str(row["object_id"]) for row in backend.sql("SELECT object_id FROM changes")] == [chart["id"]]
+
+
+def test_what_a_restored_dump_knows_of_is_told_to_nobody(world: World, backend: Backend) -> None:
+    """Its transactions lie ahead; what they are called belongs to others here."""
+    cursor = cursor_for(world.staff)
+    backend.sql(
+        "INSERT INTO changes VALUES (9000000000, 'patient', gen_random_uuid(), 'create', 15, '{}', '{}', "
+        "now() - interval '2 days')"
+    )
+    assert told(world.staff, cursor) == []
+    backend.sql("SELECT purge_changes()")
+    assert backend.sql("SELECT count(*) AS n FROM changes WHERE xid = 9000000000")[0]["n"] == 0
+    assert told(world.staff, cursor) == []
+
+
+def test_what_a_later_release_tells_of_is_passed_over(world: World, backend: Backend) -> None:
+    cursor = cursor_for(world.staff)
+    backend.sql("SELECT note_change('bed', gen_random_uuid(), 'create', 15, '{}', '{}')")
+    assert told(world.staff, cursor) == []
+
+
+def test_someone_whose_role_may_not_see_it_is_not_told_although_it_is_theirs(
+    world: World, backend: Backend
+) -> None:
+    """A patient's account became staff's, and the chart stayed linked."""
+    body = registration()
+    assert world.admin.post("/api/auth/register", body).status_code == 201
+    browser = world.service.browser()
+    assert browser.login(body["email"], PASSWORD).status_code == 200
+    chart = world.chart()
+    world.link(chart["id"], browser)
+    backend.sql("UPDATE users SET role = 'staff' WHERE email = $1", body["email"])
+    assert browser.login(body["email"], PASSWORD).status_code == 200
+    cursor = cursor_for(browser)
+    world.record(chart["id"])
+    assert told(browser, cursor) == []
