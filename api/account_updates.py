@@ -11,6 +11,7 @@ from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
 from api.accounts import Account, SessionService, account_of, clear_fields_not_of_role, require_short_email
+from api.clinic import Clinic
 from api.handovers import TO_ONESELF, Handover, Reassignment, carry_out, heir_of, judge, lock
 from api.http.auditing import record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
@@ -106,6 +107,7 @@ class AccountUpdates(Controller):
         data: JSONBody[AccountUpdate],
         request: StrictRequest,
         attempts: NamedDependency[LoginAttempts],
+        clinic: NamedDependency[Clinic],
         session_service: NamedDependency[SessionService],
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Account]:
@@ -124,7 +126,7 @@ class AccountUpdates(Controller):
         changed = changed_fields(sent, current)
         require_allowed_change(changed, last_admin=last_admin)
         require_leaving(data, current, changed)
-        outcome = await judge(transaction, handover, coming) if handover else None
+        outcome = await judge(transaction, handover, coming, clinic) if handover else None
         clear_fields_not_of_role(changed)
         row = await users.change(transaction, current, **changed)  # or 400: the e-mail is another account's
         require_unchanged(request, Tagged(account_of(current)))

@@ -1,14 +1,18 @@
 """What becomes of the appointments that a doctor still has before them, when they leave or for a time."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 from uuid import UUID
 
+from api.clinic import Clinic
 from api.http.auditing import record_write
 from api.http.errors import BadRequest, NotFound
 from api.http.fields import Id, Input
 from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
+from api.schedule.hours import days_around, hours_for, intervals_of, is_within, joined
+from api.schedule.weekly import Hours, hours_of
 from persistence import handovers
 from persistence.appointments import AppointmentRow
 from persistence.audit import Action
@@ -64,7 +68,7 @@ async def lock(transaction: Transaction, request: StrictRequest, handover: Hando
     return found
 
 
-async def judge(transaction: Transaction, handover: Handover, found: list[Coming]) -> Outcome:
+async def judge(transaction: Transaction, handover: Handover, found: list[Coming], clinic: Clinic) -> Outcome:
     """What is to change, if nothing speaks against it: 404 where one of the two is no doctor, 400 where the
     heir has no time."""
     parties = await handovers.parties(transaction, handover.doctor_id, handover.heir_id)
@@ -74,17 +78,35 @@ async def judge(transaction: Transaction, handover: Handover, found: list[Coming
         return Outcome(found, Fate(status=AppointmentStatus.CANCELLED))
     if parties.heir is None:
         raise NotFound("Doctor not found", field="appointments/reassignTo")
-    await require_time(transaction, handover.heir_id, found)
+    await require_free(transaction, handover.heir_id, found)
+    own = None if parties.hours is None else hours_of(parties.hours)
+    require_working(found, hours_for(own, clinic), clinic)
     return Outcome(found, Fate(doctor_id=handover.heir_id, doctor_name=parties.heir))
 
 
-async def require_time(transaction: Transaction, heir_id: UUID, found: list[Coming]) -> None:
-    """Raise 400 where the heir would have two appointments at once."""
-    ids = [one.appointment.id for one in found]
-    clash = await handovers.find_clash(transaction, ids, heir_id)
-    if clash is not None:
-        detail = f"appointments: the doctor has another appointment at {clash:%Y-%m-%dT%H:%M:%SZ}"
-        raise BadRequest(detail, ErrorCode.SLOT_TAKEN_DOCTOR)
+async def require_free(transaction: Transaction, heir_id: UUID, found: list[Coming]) -> None:
+    """Raise 400 where the heir has something else to do."""
+    clash = await handovers.find_clash(transaction, [one.appointment.id for one in found], heir_id)
+    if clash is None:
+        return
+    if clash.is_absent:
+        refuse("the doctor is away or the clinic is closed", clash.date, ErrorCode.OUTSIDE_HOURS)
+    refuse("the doctor has another appointment", clash.date, ErrorCode.SLOT_TAKEN_DOCTOR)
+
+
+def require_working(found: list[Coming], hours: Sequence[Hours] | None, clinic: Clinic) -> None:
+    """Raise 400 where one of them is not within these hours. None: always open."""
+    if hours is None:
+        return
+    days = {day for one in found for day in days_around(one.appointment.date, one.ends_at, clinic)}
+    open_at = joined(intervals_of(hours, days, clinic))
+    for one in found:
+        if not is_within(open_at, one.appointment.date, one.ends_at):
+            refuse("the doctor does not work", one.appointment.date, ErrorCode.OUTSIDE_HOURS)
+
+
+def refuse(why: str, date: datetime, code: ErrorCode) -> NoReturn:
+    raise BadRequest(f"appointments: {why} at {date:%Y-%m-%dT%H:%M:%SZ}", code)
 
 
 def note(transaction: Transaction, request: StrictRequest, outcome: Outcome) -> None:

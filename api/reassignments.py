@@ -9,6 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, field
 
 from api.bookings import Appointment, appointment_of
+from api.clinic import Clinic
 from api.handovers import TO_ONESELF, Handover, Reassignment, carry_out, heir_of, judge, lock
 from api.http.auditing import record_write
 from api.http.fields import MAX_PAGE_SIZE, Count, Id, Input, Instant, Output
@@ -62,13 +63,14 @@ class ReassignmentController(Controller):
         self,
         data: JSONBody[ReassignmentRequest],
         request: StrictRequest,
+        clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
         dry_run: Annotated[Literal["true", "false"] | None, QueryParameter(name="dryRun")] = None,
     ) -> ReassignedAppointments:
         """All of them or none."""
         handover = Handover(data.doctor_id, heir_of(data.appointments), data.from_, data.to)
         found = await lock(transaction, request, handover)
-        outcome = await judge(transaction, handover, found)
+        outcome = await judge(transaction, handover, found, clinic)
         rows = outcome.rows()
         shown = rows[:MAX_PAGE_SIZE]
         if dry_run == "true" or not rows:

@@ -5,7 +5,20 @@ from datetime import datetime
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sqlalchemy import Interval, bindparam, exists, func, literal_column, or_, select, text, update
+from sqlalchemy import (
+    Interval,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import aliased
 from sqlalchemy.types import Uuid
@@ -13,10 +26,12 @@ from sqlalchemy.types import Uuid
 from persistence.appointments import SOURCE, AppointmentRow, columns_from
 from persistence.audit import Event
 from persistence.history import differences, keep_appointment_changes
+from persistence.hours import StoredHours
 from persistence.models import Appointment, AppointmentStatus, Instant, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.statements import IdRow, Query, Statement
 from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen
+from persistence.schedule_tables import Absence, DoctorHours
 from persistence.survivors import lock_key
 from security.roles import Caller, Role
 
@@ -35,14 +50,20 @@ class Coming(NamedTuple):
 
 class Parties(NamedTuple):
     """`has_doctor`: the account is a doctor's, or has been one's. `heir`: the name of the active doctor who
-    is to take the appointments, and stays one until the transaction ends; None where they are none."""
+    is to take the appointments, and stays one until the transaction ends; None where they are none. `hours`:
+    their own ones, if any."""
 
     has_doctor: bool
     heir: str | None
+    hours: StoredHours | None
 
 
 class Clash(NamedTuple):
+    """When an appointment begins that the heir has no time for. `is_absent`: because they are away, or the
+    clinic is closed; else they have another one."""
+
     date: datetime
+    is_absent: bool
 
 
 class Fate(TypedDict, total=False):
@@ -122,14 +143,13 @@ PARTIES = Query(
         )
         .label("has_doctor"),
         select(HEIR_ROW.c.name).scalar_subquery().label("heir"),
+        select(DoctorHours.hours).where(DoctorHours.doctor_id == HEIR).scalar_subquery().label("hours"),
     ),
 )
 OTHER = aliased(Appointment)
 # No visit lasts longer than a day: that bound is for the index.
-CLASH = Query(
-    Clash,
-    Given,
-    select(Appointment.date)
+BUSY = (
+    select(Appointment.date, false().label("is_absent"))
     .join(OTHER, OTHER.doctor_id == HEIR)
     .where(
         AMONG,
@@ -138,9 +158,14 @@ CLASH = Query(
         OTHER.ends_at > Appointment.date,
         OTHER.date > Appointment.date - literal_column("interval '1 day'", Interval),
     )
-    .order_by(Appointment.date)
-    .limit(1),
 )
+AWAY = (
+    select(Appointment.date, true().label("is_absent"))
+    .join(Absence, or_(Absence.doctor_id == HEIR, Absence.doctor_id.is_(None)))
+    .where(AMONG, Absence.begins < Appointment.ends_at, Absence.ends > Appointment.date)
+)
+CLASHES = union_all(BUSY, AWAY).subquery()
+CLASH = Query(Clash, Given, select(*CLASHES.c).order_by(CLASHES.c.date, CLASHES.c.is_absent).limit(1))
 CHANGED = update(Appointment).where(AMONG)
 GIVEN = CHANGED.values(doctor_id=HEIR).returning(Appointment.id).cte("given")
 GIVE = Query(IdRow, Given, select(GIVEN.c.id))
@@ -179,10 +204,9 @@ async def parties(source: Source, doctor: UUID, heir: UUID | None) -> Parties:
     return found
 
 
-async def find_clash(source: Source, ids: list[UUID], heir: UUID) -> datetime | None:
-    """When the first of these appointments begins that the heir has no time for."""
-    clash = await source.first(CLASH, Given(ids=ids, heir=heir))
-    return clash and clash.date
+async def find_clash(source: Source, ids: list[UUID], heir: UUID) -> Clash | None:
+    """Of the first of these appointments that the heir has no time for."""
+    return await source.first(CLASH, Given(ids=ids, heir=heir))
 
 
 def keep_changes(transaction: Transaction, found: Collection[Coming], fate: Fate, event: Event) -> None:

@@ -56,6 +56,7 @@ class ErrorCode(StrEnum):
     SLOT_TAKEN = "slot_taken"
     SLOT_TAKEN_DOCTOR = "slot_taken_doctor"
     SLOT_TAKEN_PATIENT = "slot_taken_patient"
+    OUTSIDE_HOURS = "outside_hours"
     DOCTOR_INACTIVE = "doctor_inactive"
     FINAL_STATE = "final_state"
     ALREADY_BEGUN = "already_begun"

@@ -2,7 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -89,6 +89,43 @@ def test_all_of_them_go_or_none(world: World) -> None:
         assert (answer.status_code, answer.json()) == (400, {"detail": detail})
     assert [read(world, one) for one in appointments] == appointments
     assert reassign(world.staff, leaving, to(heir), to=appointments[1]["date"]).json()["total"] == 1
+
+
+def test_the_colleague_must_work_then(world: World) -> None:
+    """contract: "who must work and be free at all of these times (400 otherwise)"."""
+    leaving, heir = doctor(world), doctor(world)
+    days = ("2101-03-07", "2101-03-08", "2101-03-09")  # from a Monday on
+    visits = [world.appointment(doctorId=leaving, date=f"{day}T11:45:00Z") for day in days]
+    whole, short = {"from": "00:00", "to": "24:00"}, {"from": "08:00", "to": "12:00"}
+    for week, day in (
+        ([], days[0]),
+        ([{"weekday": 1, **whole}, {"weekday": 2, **short}, {"weekday": 3, **whole}], days[1]),
+        ([{"weekday": 1, **whole}, {"weekday": 2, **whole}], days[2]),
+    ):
+        assert world.staff.put(f"/api/doctors/{heir}/hours", {"hours": week}).status_code == 200
+        answer = reassign(world.staff, leaving, to(heir))
+        detail = f"appointments: the doctor does not work at {day}T11:45:00Z"
+        assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+    assert [read(world, one) for one in visits] == visits
+    assert world.staff.put(f"/api/doctors/{heir}/hours", {"hours": None}).status_code == 200
+    assert reassign(world.staff, leaving, to(heir)).json()["total"] == 3
+
+
+def test_nobody_takes_them_who_is_away(backend: Backend, world: World) -> None:
+    """contract: "the doctor does not work then, is away, or the clinic is closed"."""
+    leaving, heir = doctor(world), doctor(world)
+    visit = world.appointment(doctorId=leaving)
+    begins = datetime.fromisoformat(visit["date"])
+    times = begins + timedelta(minutes=29), begins + timedelta(hours=1)
+    detail = f"appointments: the doctor is away or the clinic is closed at {visit['date']}"
+    for who, status in ((heir, 400), (None, 400), (leaving, 200)):
+        absence = "INSERT INTO absences (id, doctor_id, begins, ends) VALUES (gen_random_uuid(), $1, $2, $3)"
+        backend.sql(absence, who, *times)
+        answer = reassign(world.staff, leaving, to(heir))
+        assert answer.status_code == status
+        if status == 400:
+            assert answer.json() == {"detail": detail}
+        backend.sql("DELETE FROM absences")
 
 
 def test_what_cannot_be_is_refused(world: World) -> None:

@@ -33,6 +33,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 SECOND_CHART = "2b3c4d5e-6f70-4b2c-9d3e-6eaf50415a06"
 CHART, VISIT, RECORD = (str(id) for id in (demo.CHART, demo.VISIT, demo.RECORD))
 DOCTOR, ADMIN, PATIENT = (str(id) for id in (demo.DOCTOR, demo.ADMIN, demo.PATIENT))
+COLLEAGUE = "3ae884d1-bfd3-5dc7-af43-11b59c8029da"
 Cookies = dict[str, str]
 FOREIGN = {"origin": "http://localhost:5999"}
 PROBLEM = {"accept": "application/problem+json"}
@@ -420,11 +421,24 @@ def reassign(clinic: Clinic, fate: Any, **changes: Any) -> Any:
 
 
 def busy_colleague(clinic: Clinic) -> Any:
-    colleague = clinic.find("users", "Émile")["id"]
-    for doctor, patient in ((DOCTOR, "Elif"), (colleague, "Deniz")):
+    for doctor, patient in ((DOCTOR, "Elif"), (COLLEAGUE, "Deniz")):
         chart = clinic.find("patients", patient)["id"]
         assert book(clinic, patientId=chart, doctorId=doctor).status_code == 201
-    return reassign(clinic, {"reassignTo": colleague})
+    return reassign(clinic, {"reassignTo": COLLEAGUE})
+
+
+def idle_colleague(clinic: Clinic) -> Any:
+    assert clinic.admin.put(f"/api/doctors/{COLLEAGUE}/hours", {"hours": []}).status_code == 200
+    move_visit(clinic)
+    return reassign(clinic, {"reassignTo": COLLEAGUE}, **{"from": "2042-05-20T00:00:00Z"})
+
+
+def closed_clinic(clinic: Clinic) -> Any:
+    clinic.service.backend.sql(
+        "INSERT INTO absences (id, begins, ends) VALUES (gen_random_uuid(), '2042-05-20', '2042-05-21')"
+    )
+    move_visit(clinic)
+    return reassign(clinic, {"reassignTo": COLLEAGUE}, **{"from": "2042-05-20T00:00:00Z"})
 
 
 def late_change(clinic: Clinic) -> Any:
@@ -619,6 +633,8 @@ AFTER_A_CHANGE: dict[str, Reproduction] = {
         clinic, doctorId=clinic.find("users", "Émile")["id"]
     ),
     "ReassignmentRefused.busy": busy_colleague,
+    "ReassignmentRefused.outside": idle_colleague,
+    "ReassignmentRefused.absent": closed_clinic,
     "MergeRefused.linked": lambda c: merge(c, linked_chart(c), "merge"),
     "AppointmentRefused.final": late_change,
     "VisitRefused.arrived": arrived_twice,
