@@ -5,15 +5,38 @@ from typing import Annotated
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
+from litestar.params import FromQuery, QueryParameter
 from msgspec import Meta
 
-from api.accounts import Label
-from api.http.fields import MAX_PAGE_SIZE, Count, Email, Id, Limit, Name, Output, Page, PathId, Phone, path_id
+from api.accounts import MAX_LABEL_LENGTH, Label
+from api.http.fields import (
+    MAX_PAGE_SIZE,
+    TEXT,
+    Count,
+    Email,
+    Id,
+    IdList,
+    Limit,
+    Name,
+    Output,
+    Page,
+    PathId,
+    Phone,
+    Search,
+    path_id,
+)
 from api.http.operation import get
 from api.http.structs import struct_of
 from persistence import doctors
 from persistence.audit import Action
 from persistence.postgres.database import Reader
+from persistence.postgres.sorting import DoctorSort
+
+Specialization = Annotated[
+    str,
+    Meta(max_length=MAX_LABEL_LENGTH, pattern=TEXT),
+    QueryParameter(max_length=MAX_LABEL_LENGTH, pattern=TEXT),
+]
 
 
 class DoctorSummary(Output):
@@ -47,9 +70,17 @@ class DoctorController(Controller):
 
     @get(operation_id="listDoctors")
     async def list_doctors(
-        self, near_reader: NamedDependency[Reader], page: Page = 1, limit: Limit = 10
+        self,
+        near_reader: NamedDependency[Reader],
+        page: Page = 1,
+        limit: Limit = 10,
+        search: Search = "",
+        specialization: Specialization = "",
+        ids: FromQuery[IdList | None] = None,
+        sort: FromQuery[DoctorSort | None] = None,
     ) -> DoctorPage:
-        rows, total = await doctors.page(near_reader, page, limit)
+        filters = doctors.Filters(search, specialization or None, ids)
+        rows, total, _ = await doctors.page(near_reader, page, limit, filters, sort or DoctorSort.NAME)
         return DoctorPage([summary_of(row) for row in rows], total)
 
     @get("/{id:str}", operation_id="getDoctor", action=Action.DOCTOR_READ)

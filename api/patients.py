@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import JSONBody
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from api.charts import (
@@ -31,6 +31,7 @@ from api.http.fields import (
     MAX_PAGE_SIZE,
     Count,
     Day,
+    IdList,
     Input,
     Limit,
     Name,
@@ -57,6 +58,7 @@ from persistence.models import Gender
 from persistence.patients import PatientChanges, PatientRow
 from persistence.postgres.database import Reader, Source, Transaction
 from persistence.postgres.folding import trim_email
+from persistence.postgres.sorting import PatientSort
 from security.guards import join_roles, requires
 from security.roles import Caller, Role
 
@@ -151,9 +153,14 @@ class PatientController(Controller):
         page: Page = 1,
         limit: Limit = 10,
         search: Search = "",
+        date_of_birth: Annotated[Day | None, QueryParameter(name="dateOfBirth")] = None,
+        ids: FromQuery[IdList | None] = None,
+        sort: FromQuery[PatientSort | None] = None,
     ) -> PatientPage:
-        rows, total, [ids] = await patients.page(near_reader, request.user, page, limit, search)
-        await record_read(request, target_ids=ids, patient_ids=ids)
+        filters = patients.Filters(search, date_of_birth, ids)
+        sort = sort or PatientSort.NAME
+        rows, total, [charts] = await patients.page(near_reader, request.user, page, limit, filters, sort)
+        await record_read(request, target_ids=charts, patient_ids=charts)
         return PatientPage([summary_of(row) for row in rows], total, page=page, limit=limit)
 
     @post(

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from api.charts import write_to_chart
@@ -18,11 +18,13 @@ from api.http.fields import (
     Count,
     Id,
     Input,
+    Instant,
     Limit,
     Output,
     Page,
     PathId,
     path_id,
+    to_utc,
 )
 from api.http.idempotency import IDEMPOTENCY_KEY, claim_key
 from api.http.operation import get, post
@@ -40,6 +42,8 @@ from api.medical_records import (
 from persistence import patients, records
 from persistence.audit import Action
 from persistence.postgres.database import Reader, Transaction
+from persistence.postgres.sorting import RecordSort
+from persistence.records import Filters
 from security.guards import requires
 from security.roles import Caller, Role
 
@@ -85,9 +89,15 @@ class RecordController(Controller):
         page: Page = 1,
         limit: Limit = 10,
         patient_id: Annotated[Id | None, QueryParameter(name="patientId")] = None,
+        doctor_id: Annotated[Id | None, QueryParameter(name="doctorId")] = None,
+        since: Annotated[Instant | None, QueryParameter(name="from")] = None,
+        until: Annotated[Instant | None, QueryParameter(name="to")] = None,
+        sort: FromQuery[RecordSort | None] = None,
     ) -> RecordPage:
+        # Longer than other handlers by the filters, one a line.
+        filters = Filters(patient=patient_id, doctor=doctor_id, since=to_utc(since), until=to_utc(until))
         rows, total, [ids, charts] = await records.page(
-            near_reader, request.user, page, limit, patient_id=patient_id
+            near_reader, request.user, page, limit, filters, sort or RecordSort.DATE_DESCENDING
         )
         shows_chart = total > 0 or await is_chart_visible(near_reader, request.user, patient_id)
         await record_read(

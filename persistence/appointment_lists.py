@@ -1,73 +1,132 @@
-"""Lists of appointments, narrowed by any filters."""
+"""Lists of appointments, narrowed by any filters and in any order that openapi.yaml offers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import ColumnElement, Text, Uuid, bindparam, cast, func, literal_column
+from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from persistence.appointments import COLUMNS, SOURCE, AppointmentRow, readable_by
 from persistence.models import Appointment, AppointmentStatus
 from persistence.postgres.calendar import DayBounds, Span, bounds_of, within_day
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source
+from persistence.postgres.declared import AnyColumn
 from persistence.postgres.paging import Found, PagedQuery
+from persistence.postgres.sorting import AppointmentSort, order_by
 from persistence.relations import Seen
+from persistence.survivors import chart_now
 from security.roles import Caller, Role
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
     """What is asked for of the appointments that the caller may see. None: whatever it is. `spans`: those of
-    one day."""
+    one day. `patient`: a chart, or one that was merged into it. `since` is included, `until` is not."""
 
     spans: Sequence[Span] | None = None
-    status: AppointmentStatus | None = None
+    statuses: Collection[AppointmentStatus] | None = None
+    patient: UUID | None = None
+    doctor: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    ids: Sequence[UUID] | None = None
 
-    def names(self) -> frozenset[str]:
-        """Of the filters that are given: which CONDITIONS hold."""
-        return frozenset(name for name in CONDITIONS if getattr(self, name) is not None)
+    def given(self) -> frozenset[str]:
+        """The keys of CONDITIONS that hold."""
+        names = {name for name in CONDITIONS if getattr(self, name, None) is not None}
+        if self.statuses and len(self.statuses) == 1:
+            names = names - {"statuses"} | {"status"}
+        return frozenset(names)
+
+    def parameters(self, caller: UUID) -> "Listed":
+        statuses = [*(self.statuses or ())]
+        return Listed(
+            caller=caller,
+            status=statuses[0] if statuses else None,
+            statuses=statuses,
+            patient=self.patient,
+            doctor=self.doctor,
+            since=self.since,
+            until=self.until,
+            ids=[*(self.ids or ())],
+            **bounds_of(self.spans or []),
+        )
 
 
 class Listed(DayBounds, Seen):
     status: AppointmentStatus | None
+    statuses: Sequence[str]
+    patient: UUID | None
+    doctor: UUID | None
+    since: datetime | None
+    until: datetime | None
+    ids: list[UUID]
 
 
+STATUS = bindparam("status", type_=Appointment.status.type)
+STATUSES = bindparam("statuses", type_=ARRAY(Text))
 # What each filter demands of a row.
 CONDITIONS: dict[str, Sequence[ColumnElement[bool]]] = {
     "spans": within_day(Appointment.date),
-    "status": (Appointment.status == bindparam("status", type_=Appointment.status.type),),
+    "status": (Appointment.status == STATUS,),
+    "statuses": (Appointment.status == func.any(cast(STATUSES, ARRAY(Appointment.status.type))),),
+    "patient": (Appointment.patient_id == chart_now(bindparam("patient", type_=Uuid())),),
+    "doctor": (Appointment.doctor_id == bindparam("doctor"),),
+    "since": (Appointment.date >= bindparam("since"),),
+    "until": (Appointment.date < bindparam("until"),),
+    "ids": (Appointment.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),),
 }
-ORDER = (Appointment.date, Appointment.id)
-STATUS = array([cast(bindparam("status", type_=Appointment.status.type), Text)])
+# Each part of the list that `statuses` may ask for; one index has each of them by date.
+BY_STATUS = [
+    (Appointment.status == literal_column(f"'{one}'"))
+    & (literal_column(f"'{one}'", Text) == func.any(STATUSES))
+    for one in AppointmentStatus
+]
+ORDERS = {"date": Appointment.date, "created_at": Appointment.created_at}
+
+
+def counted_kinds(given: frozenset[str]) -> AnyColumn:
+    """What the counters call the appointments that are asked for; None: all of them."""
+    return STATUSES if "statuses" in given else array([cast(STATUS, Text)]) if "status" in given else None
 
 
 @lru_cache
-def listing(role: Role, given: frozenset[str]) -> PagedQuery[Listed, AppointmentRow]:
-    """`given`: the names of the filters."""
+def listing(role: Role, given: frozenset[str], sort: AppointmentSort) -> PagedQuery[Listed, AppointmentRow]:
+    """`given`: the keys of CONDITIONS that hold."""
     seen = readable_by(role)
-    where = [*seen, *(one for name in sorted(given) for one in CONDITIONS[name])]
-    is_counted = not seen and given <= {"status"}
+    # Whose appointments they are, or which, has an index of its own; only where neither is said, the status.
+    is_by_status = not seen and given - {"since", "until"} == {"statuses"} and "created_at" not in sort
+    names = given - {"statuses"} if is_by_status else given
+    where = [*seen, *(one for name in sorted(names) for one in CONDITIONS[name])]
+    is_counted = not seen and given <= {"status", "statuses"}
     return PagedQuery(
         AppointmentRow,
         Listed,
         Appointment.id,
         COLUMNS,
         SOURCE,
-        ORDER,
+        order_by(sort, Appointment.id, ORDERS),
         where,
         names=(Appointment.id, Appointment.patient_id),
         by_filter=bool(given),
-        total=number_of(Appointment, STATUS if given else None) if is_counted else None,
-        marked=not where,
-        few="spans" in given,
+        total=number_of(Appointment, counted_kinds(given)) if is_counted else None,
+        marked=not where and not is_by_status and "created_at" not in sort,
+        few=not given.isdisjoint({"spans", "ids"}),
+        parts=BY_STATUS if is_by_status else (),
     )
 
 
 async def page(
-    source: Source, caller: Caller, page: int, limit: int, filters: Filters
+    source: Source,
+    caller: Caller,
+    page: int,
+    limit: int,
+    filters: Filters,
+    sort: AppointmentSort = AppointmentSort.DATE,
 ) -> Found[AppointmentRow]:
-    """Appointments by date, then id."""
-    parameters = Listed(caller=caller.id, status=filters.status, **bounds_of(filters.spans or []))
-    return await listing(caller.role, filters.names()).find(source, page, limit, parameters)
+    query = listing(caller.role, filters.given(), sort)
+    return await query.find(source, page, limit, filters.parameters(caller.id))

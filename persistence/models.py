@@ -140,6 +140,7 @@ class Patient(Base):
     __table_args__ = (
         Index("patients_name_idx", "sort_name", "id"),
         Index("patients_birth_idx", "date_of_birth"),
+        Index("patients_created_idx", "created_at", "id"),
         trigram_index("patients"),
         trigram_index("patients", "latin_trigrams"),
     )
@@ -188,6 +189,7 @@ class Appointment(Base):
         Index("appointments_doctor_idx", "doctor_id", "date", "id"),
         Index("appointments_patient_idx", "patient_id", "date", "id"),
         Index("appointments_status_idx", "status", "date", "id"),
+        Index("appointments_created_idx", "created_at", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
@@ -211,6 +213,7 @@ class MedicalRecord(Base):
         Index("medical_records_date_idx", text("date DESC"), text("id DESC")),
         Index("medical_records_patient_idx", "patient_id", text("date DESC"), text("id DESC")),
         Index("medical_records_doctor_idx", "doctor_id", "patient_id", "date"),
+        Index("medical_records_author_idx", "doctor_id", text("date DESC"), text("id DESC")),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)

@@ -1,9 +1,11 @@
+from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple, Required, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Uuid, bindparam, func, insert, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.history import ACCOUNT, Difference, differences, keep_chart_changes, text_of
 from persistence.models import Gender, Patient
@@ -14,11 +16,21 @@ from persistence.postgres.folding import Keys, keys_of, search_words
 from persistence.postgres.latin import latin_trigrams
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
+from persistence.postgres.sorting import PatientSort, order_by
 from persistence.postgres.statements import ById, Query, Statement
 from persistence.relations import CALLERS_NAME, Seen, SeenById
 from persistence.relations import charts_readable_by as readable_by
-from persistence.survivors import current_chart, lock_current_chart
+from persistence.survivors import charts_now, current_chart, lock_current_chart
 from security.roles import Caller, Role
+
+
+class Filters(NamedTuple):
+    """What is asked for of the charts that the caller may see: those whose name, e-mail or phone contains
+    every word of `search`. `ids`: of charts, or of some that were merged into them."""
+
+    search: str = ""
+    date_of_birth: date | None = None
+    ids: Sequence[UUID] | None = None
 
 
 class SummaryRow(NamedTuple):
@@ -103,11 +115,17 @@ class Changed(PatientChanges, ChartKeys):
     chart: Required[UUID]
 
 
+class Listed(Seen):
+    date_of_birth: date | None
+    ids: list[UUID]
+
+
 class Linked(TypedDict):
     chart: UUID
     user_id: UUID | None
 
 
+NO_FILTERS = Filters()
 SUMMARY = columns_of(SummaryRow, Patient)
 COLUMNS = columns_of(PatientRow, Patient)
 BY_ID = Patient.id == bindparam("id")
@@ -120,6 +138,12 @@ ADD = Query(PatientRow, Added, insert(Patient).returning(*COLUMNS))
 THE_CHART = update(Patient).where(Patient.id == bindparam("chart"))
 CHANGE = Query(PatientRow, Changed, THE_CHART.returning(*COLUMNS))
 LINK_TO = Statement(Linked, THE_CHART)
+# What each filter demands of a row.
+CONDITIONS: dict[str, ColumnElement[bool]] = {
+    "date_of_birth": Patient.date_of_birth == bindparam("date_of_birth"),
+    "ids": Patient.id == func.any(charts_now(bindparam("ids", type_=ARRAY(Uuid)))),
+}
+ORDERS = {"name": Patient.sort_name, "created_at": Patient.created_at}
 LINK = Query(LinkRow, ById, select(*columns_of(LinkRow, Patient)).where(BY_ID))
 
 
@@ -128,26 +152,34 @@ def single(role: Role) -> Query[SeenById, PatientRow]:
     return Query(PatientRow, SeenById, select(*COLUMNS).where(BY_ID, *readable_by(role)))
 
 
+def narrowed(role: Role, given: frozenset[str]) -> list[ColumnElement[bool]]:
+    return [*readable_by(role), *(CONDITIONS[name] for name in sorted(given))]
+
+
 @lru_cache
-def listing(role: Role) -> PagedQuery[Seen, SummaryRow]:
-    where = readable_by(role)
+def listing(role: Role, given: frozenset[str], sort: PatientSort) -> PagedQuery[Listed, SummaryRow]:
+    """`given`: the keys of CONDITIONS that hold."""
+    where = narrowed(role, given)
     return PagedQuery(
         SummaryRow,
-        Seen,
+        Listed,
         Patient.id,
         SUMMARY,
         Patient.__table__,
-        (Patient.sort_name, Patient.id),
+        order_by(sort, Patient.id, ORDERS),
         where,
         names=(Patient.id,),
+        by_filter=bool(given),
         total=None if where else number_of(Patient),
-        marked=not where,
+        marked=not where and "created_at" not in sort,
+        few="ids" in given,
     )
 
 
 @lru_cache
-def searching(role: Role) -> SearchQuery[Seen, SummaryRow]:
-    return SearchQuery(SummaryRow, Seen, Patient, SUMMARY, readable_by(role))
+def searching(role: Role, given: frozenset[str], sort: PatientSort) -> SearchQuery[Listed, SummaryRow]:
+    order = order_by(sort, Patient.id, ORDERS)
+    return SearchQuery(SummaryRow, Listed, Patient, SUMMARY, order, narrowed(role, given))
 
 
 def chart_keys(name: str, email: str, phone: str) -> ChartKeys:
@@ -163,13 +195,19 @@ async def one(source: Source, caller: Caller, patient_id: UUID) -> PatientRow | 
     return row
 
 
-async def page(source: Source, caller: Caller, page: int, limit: int, search: str) -> Found[SummaryRow]:
-    """Charts by name, then id, whose name, e-mail or phone contains every word of `search`."""
-    seen = Seen(caller=caller.id)
-    words = search_words(search)
-    if words:
-        return await searching(caller.role).find(source, page, limit, words, seen)
-    return await listing(caller.role).find(source, page, limit, seen)
+async def page(
+    source: Source,
+    caller: Caller,
+    page: int,
+    limit: int,
+    filters: Filters = NO_FILTERS,
+    sort: PatientSort = PatientSort.NAME,
+) -> Found[SummaryRow]:
+    given = frozenset(name for name in CONDITIONS if getattr(filters, name) is not None)
+    parameters = Listed(caller=caller.id, date_of_birth=filters.date_of_birth, ids=[*(filters.ids or ())])
+    if words := search_words(filters.search):
+        return await searching(caller.role, given, sort).find(source, page, limit, words, parameters)
+    return await listing(caller.role, given, sort).find(source, page, limit, parameters)
 
 
 async def locked(transaction: Transaction, caller: Caller, patient_id: UUID) -> LockedChart | None:

@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, Uuid, bindparam, func, insert, literal_column, select
 
 from persistence.audit import Event
 from persistence.audit_chain import Key
@@ -15,9 +15,10 @@ from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.paging import Found, PagedQuery
+from persistence.postgres.sorting import RecordSort, order_by
 from persistence.postgres.statements import Query
 from persistence.relations import OWN_CHART, Seen, SeenById
-from persistence.survivors import current_chart
+from persistence.survivors import chart_now
 from security.roles import Caller, Role
 
 
@@ -67,10 +68,23 @@ class WrittenRecords:
         return mac_of(key, self.name, zip(row._fields, row, strict=True))
 
 
+class Filters(NamedTuple):
+    """What is asked for of the records that the caller may see. None: whatever it is. `patient`: a chart, or
+    one that was merged into it. `since` is included, `until` is not."""
+
+    patient: UUID | None = None
+    doctor: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class Listed(Seen):
-    """`patient`: the one chart that is asked for."""
+    """And the fields of Filters."""
 
     patient: UUID | None
+    doctor: UUID | None
+    since: datetime | None
+    until: datetime | None
 
 
 def columns_from(record: AnyColumn) -> tuple[AnyColumn, ...]:
@@ -85,12 +99,19 @@ def columns_from(record: AnyColumn) -> tuple[AnyColumn, ...]:
     )
 
 
+NO_FILTERS = Filters()
 WRITTEN = WrittenRecords()
 COLUMNS = columns_from(MedicalRecord)
 SOURCE = MedicalRecord.__table__.join(Patient.__table__).join(
     User.__table__, User.id == MedicalRecord.doctor_id
 )
-ORDER = (MedicalRecord.date.desc(), MedicalRecord.id.desc())
+# What each filter demands of a row.
+CONDITIONS: dict[str, ColumnElement[bool]] = {
+    "patient": MedicalRecord.patient_id == chart_now(bindparam("patient", type_=Uuid())),
+    "doctor": MedicalRecord.doctor_id == bindparam("doctor"),
+    "since": MedicalRecord.date >= bindparam("since"),
+    "until": MedicalRecord.date < bindparam("until"),
+}
 SENT = {
     name: bindparam(name, type_=MedicalRecord.__table__.c[name].type) for name in NewRecord.__annotations__
 }
@@ -122,23 +143,20 @@ def single(role: Role) -> Query[SeenById, RecordRow]:
 
 
 @lru_cache
-def listing(role: Role, of_one_patient: bool) -> PagedQuery[Listed, RecordRow]:
-    where = list(readable_by(role))
-    if of_one_patient:
-        where.append(MedicalRecord.patient_id == bindparam("patient"))
-    names = (MedicalRecord.id, MedicalRecord.patient_id)
-    total = None if where else number_of(MedicalRecord)
+def listing(role: Role, given: frozenset[str], sort: RecordSort) -> PagedQuery[Listed, RecordRow]:
+    """`given`: the keys of CONDITIONS that hold."""
+    where = [*readable_by(role), *(CONDITIONS[name] for name in sorted(given))]
     return PagedQuery(
         RecordRow,
         Listed,
         MedicalRecord.id,
         COLUMNS,
         SOURCE,
-        ORDER,
+        order_by(sort, MedicalRecord.id, {"date": MedicalRecord.date}),
         where,
-        names=names,
-        by_filter=of_one_patient,
-        total=total,
+        names=(MedicalRecord.id, MedicalRecord.patient_id),
+        by_filter=bool(given),
+        total=None if where else number_of(MedicalRecord),
         marked=not where,
     )
 
@@ -148,18 +166,23 @@ async def one(source: Source, caller: Caller, record_id: UUID) -> RecordRow | No
 
 
 async def page(
-    source: Source, caller: Caller, page: int, limit: int, *, patient_id: UUID | None
+    source: Source,
+    caller: Caller,
+    page: int,
+    limit: int,
+    filters: Filters = NO_FILTERS,
+    sort: RecordSort = RecordSort.DATE_DESCENDING,
 ) -> Found[RecordRow]:
-    """Records, newest first, of one chart where `patient_id` is given, or of the one that it was merged
-    into."""
-    query = listing(caller.role, patient_id is not None)
-    found = await query.find(source, page, limit, Listed(caller=caller.id, patient=patient_id))
-    if patient_id is None or found.total:
-        return found
-    current = await current_chart(source, patient_id)
-    if current in (patient_id, None):
-        return found
-    return await query.find(source, page, limit, Listed(caller=caller.id, patient=current))
+    """Records, newest first if nothing else is asked for."""
+    given = frozenset(name for name in CONDITIONS if getattr(filters, name) is not None)
+    parameters = Listed(
+        caller=caller.id,
+        patient=filters.patient,
+        doctor=filters.doctor,
+        since=filters.since,
+        until=filters.until,
+    )
+    return await listing(caller.role, given, sort).find(source, page, limit, parameters)
 
 
 async def add(transaction: Transaction, **values: Unpack[NewRecord]) -> RecordRow | None:

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import CTE, ScalarSelect, func, select, text
 
+from persistence.merge_tables import MergedPatient
+from persistence.models import Patient
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import AnyColumn, AnySelect
 from persistence.postgres.statements import ById, IdRow, Query
 
 CURRENT = Query(
@@ -22,6 +25,24 @@ CURRENT = Query(
         """
     ),
 )
+
+
+def chart_now(chart_id: AnyColumn) -> ScalarSelect[UUID]:
+    """As `current_chart`, in a statement: no trip of its own, and one value, so that an index serves."""
+    way = way_of(select(chart_id.label("id")))
+    return select(Patient.id).join(way, way.c.id == Patient.id).scalar_subquery()
+
+
+def charts_now(chart_ids: AnyColumn) -> AnyColumn:
+    """As `chart_now`, of several: an array."""
+    return func.array(select(way_of(select(func.unnest(chart_ids).label("id"))).c.id).scalar_subquery())
+
+
+def way_of(ids: AnySelect) -> CTE:
+    """These ids, and those of all charts that they were merged into."""
+    way = ids.cte("way", recursive=True)
+    further = select(MergedPatient.survivor_id).join(way, MergedPatient.id == way.c.id)
+    return way.union(further)
 
 
 def lock_key(row_id: UUID) -> int:

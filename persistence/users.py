@@ -146,6 +146,7 @@ ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
 CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))
 SET_PASSWORD = Query(UserRow, NewPassword, THE_USER.values(updated_at=func.now()).returning(*COLUMNS))
 KINDS = bindparam("kinds", type_=ARRAY(Text))
+ORDER = (User.sort_name, User.id)
 
 
 def normal_email(email: str) -> str:
@@ -270,14 +271,13 @@ def kinds_of(caller: Role, role: Role | None, status: AccountStatus | None) -> l
 @lru_cache
 def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> PagedQuery[Listed, UserRow]:
     where = filters_for(caller, filters, linked)
-    order = (User.sort_name, User.id)
     return PagedQuery(
         UserRow,
         Listed,
         User.id,
         COLUMNS,
         User.__table__,
-        order,
+        ORDER,
         where,
         names=(User.id,),
         by_filter=bool(filters) or linked is not None,
@@ -288,7 +288,7 @@ def listing(caller: Role, filters: frozenset[str], linked: bool | None) -> Paged
 
 @lru_cache
 def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> SearchQuery[Listed, UserRow]:
-    return SearchQuery(UserRow, Listed, User, COLUMNS, filters_for(caller, filters, linked))
+    return SearchQuery(UserRow, Listed, User, COLUMNS, ORDER, filters_for(caller, filters, linked))
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> str:

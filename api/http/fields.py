@@ -40,6 +40,7 @@ MAX_INT32 = 2_147_483_647
 MAX_BODY_BYTES = 256 * 1024  # bytes
 MAX_PAGE_SIZE = 100
 MAX_SEARCH_LENGTH = 200
+MAX_LISTED = 100  # values of one parameter
 MAX_PHONE_LENGTH = 40
 MAX_EMAIL_LENGTH = 254  # RFC 5321, 4.5.3.1.3, less the brackets
 MAX_SAFE_INTEGER = 9_007_199_254_740_991  # what a JavaScript number holds exactly
@@ -110,13 +111,17 @@ Search = Annotated[
 ]
 
 
-def to_utc(instant: datetime | None) -> datetime | None:
-    return instant and instant.astimezone(UTC)
+IdList = Annotated[list[Id], Meta(min_length=1, max_length=MAX_LISTED)]  # separated by commas
 
 
 def or_none(text: str | UnsetType | None) -> str | None:
     """The value of an optional text of a POST body, in which absent, null and `""` all mean none."""
     return text or None
+
+
+def to_utc(instant: datetime | None) -> datetime | None:
+    """The bound of a filter, as PostgreSQL takes it: one without an offset of its own."""
+    return instant and instant.astimezone(UTC)
 
 
 def is_unicode(text: str) -> bool:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from api.http.fields import CLOCK, EMAIL, REFERENCE
 from persistence.models import AccountStatus, AppointmentStatus, Gender
+from persistence.postgres.sorting import AppointmentSort, DoctorSort, PatientSort, RecordSort
 from security.roles import Role
 
 # What is said of a text that does not match its pattern.
@@ -27,9 +28,10 @@ TYPES_IN_WORDS = {"boolean": "must be true or false", "object": "must be a JSON 
 MUST_BE = "must be "
 NULL_OR = "must be null or "
 # msgspec sorts the values of an enum; in messages they stand in the order of their definition.
+SORTS = (PatientSort, DoctorSort, AppointmentSort, RecordSort)
 ENUM_ORDER = {
     frozenset(member.value for member in members): [member.value for member in members]
-    for members in (Role, AccountStatus, Gender, AppointmentStatus)
+    for members in (Role, AccountStatus, Gender, AppointmentStatus, *SORTS)
 }
 NULL = {"type": "null"}
 
@@ -92,6 +94,11 @@ def kind_for(schema: Schema, value: object) -> Schema:
     is_object = isinstance(value, dict)
     fits = (kind for kind in schema.get("anyOf", ()) if (kind.get("type") == "object") == is_object)
     return next(fits, schema)
+
+
+def array_of(schema: Schema) -> Schema | None:
+    """Of a query parameter that takes several values, separated by commas, the schema of all of them."""
+    return next((kind for kind in schema.get("anyOf", [schema]) if kind.get("type") == "array"), None)
 
 
 @cache

@@ -25,6 +25,7 @@ from api.http.conditional import Tagged, encode, is_cached, require_match
 from api.http.errors import AnyRequest
 from api.http.headers import Header
 from api.http.idempotency import headers_of_repeat
+from api.http.json_schema import array_of, schema_of
 from api.http.reauthorization import is_stale, reauthorize
 from api.http.requests import (
     HeaderRule,
@@ -141,6 +142,7 @@ class FastKwargsModel:
         self.reserved = model.expected_reserved_kwargs
         self.in_path = [(one.field_name, one.field_alias) for one in model.expected_path_params]
         self.query = query_struct(model.expected_query_params, signature)
+        self.lists = list_parameters(self.query)
         self.constants = {
             one.key: one.provide
             for batch in model.dependency_batches
@@ -160,7 +162,6 @@ class FastKwargsModel:
             model.expected_form_data,
             model.expected_msgpack_data,
             model.expected_data_dto,
-            model.sequence_query_parameter_names,
         )
         return not any(others) and model.expected_reserved_kwargs <= {"request", "data"}
 
@@ -179,7 +180,10 @@ class FastKwargsModel:
     def query_arguments(self, given: list[tuple[str, str]] | None) -> Arguments:
         if not given:
             return self.defaults.copy()
-        return msgspec.structs.asdict(msgspec.convert(dict(given), self.query, strict=False))
+        values: Arguments = dict(given)
+        for name in self.lists & values.keys():
+            values[name] = values[name].split(",")
+        return msgspec.structs.asdict(msgspec.convert(values, self.query, strict=False))
 
     async def resolve_dependencies(
         self, connection: AnyConnection, kwargs: Arguments
@@ -199,6 +203,12 @@ def query_struct(parameters: Iterable[ParameterDefinition], signature: type[Sign
     kinds = {field.name: field.type for field in msgspec.structs.fields(signature)}
     fields = [(one.field_name, kinds[one.field_name], one.default) for one in parameters]
     return defstruct("Query", fields, rename={one.field_name: one.field_alias for one in parameters})
+
+
+def list_parameters(query: type[Struct]) -> frozenset[str]:
+    """The names of those that take several values, separated by commas."""
+    fields = msgspec.structs.fields(query)
+    return frozenset(field.encode_name for field in fields if array_of(schema_of(field.type)))
 
 
 def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:

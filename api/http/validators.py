@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from api.http.fields import EMAIL, FORMAT_PATTERNS, NOT_BLANK, REFERENCE, TEXT, is_unicode, is_visible
-from api.http.json_schema import Schema, schema_of, without_null
+from api.http.json_schema import Schema, array_of, schema_of, without_null
 from api.http.violations import DIGITS, MAX_INT32_DIGITS, text_violation, value_violation
 
 Check = Callable[[Any], bool]  # of a value of the type that the schema says
@@ -75,6 +75,9 @@ def format_check(kind: Schema) -> Check:
 
 def query_check(schema: Schema) -> Check:
     """A check whether a parameter, as written in a query, is a value of this schema."""
+    if several := array_of(schema):
+        check, most = query_check(several["items"]), several["maxItems"]
+        return lambda text: len(values := text.split(",")) <= most and all(map(check, values))
     if "enum" in schema:
         return frozenset(schema["enum"]).__contains__
     match schema.get("type"), schema.get("format"):

@@ -13,7 +13,15 @@ import msgspec
 from msgspec import Struct
 
 from api.http.fields import EMAIL, FORMAT_PATTERNS, MAX_SAFE_INTEGER, NOT_BLANK, is_unicode, is_visible
-from api.http.json_schema import PATTERNS_IN_WORDS, Schema, describe, kind_for, schema_of, without_null
+from api.http.json_schema import (
+    PATTERNS_IN_WORDS,
+    Schema,
+    array_of,
+    describe,
+    kind_for,
+    schema_of,
+    without_null,
+)
 from api.http.problems import MAX_FAULTS, ErrorCode, Fault
 
 Path = tuple[str | int, ...]
@@ -191,7 +199,7 @@ def check_query(
         elif not value and has_filters and schema.get("type") != "integer":
             continue
         else:
-            reason = value_violation(schema, parse_parameter(schema, value), describe(schema))
+            reason = parameter_violation(schema, value)
             if reason is None and schema.get("format") == "date-time":
                 reason = utc_violation(value)
         if reason is not None:
@@ -199,6 +207,17 @@ def check_query(
         elif schema is not None:
             kept.append((name, value))
     return faults[:MAX_FAULTS], kept
+
+
+def parameter_violation(schema: Schema, value: str) -> Reason | None:
+    """What is wrong with a parameter, or with the first that is wrong of several values."""
+    several = array_of(schema)
+    if several is None:
+        return value_violation(schema, parse_parameter(schema, value), describe(schema))
+    values, most = value.split(","), several["maxItems"]
+    if len(values) > most:
+        return ErrorCode.TOO_MANY_ITEMS, f"must be at most {most} values, separated by commas"
+    return next(filter(None, (parameter_violation(several["items"], one) for one in values)), None)
 
 
 def utc_violation(instant: str) -> Reason | None:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     case,
     distinct,
     func,
+    literal,
     select,
     true,
     tuple_,
@@ -62,7 +63,9 @@ class PagedQuery(Generic[T, R]):
 
     `names`: by which columns, which are among `columns`, the audit trail names a row. `by_filter`: the caller
     searches or filters, so that the total, and a page past the end, tell of rows which are not shown. `few`:
-    there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all.
+    there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all. `parts`:
+    conditions of which each row meets one, where each part of the list has an index of its own that has it in
+    order.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class PagedQuery(Generic[T, R]):
         total: AnyColumn = None,
         marked: bool = False,
         few: bool = False,
+        parts: Sequence[ColumnElement[bool]] = (),
     ) -> None:
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
@@ -87,18 +91,18 @@ class PagedQuery(Generic[T, R]):
         self.names, self.names_matches = [column.key for column in names], by_filter
         binds: list[AnyColumn] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
         limit, offset = (select(bind).scalar_subquery() for bind in binds) if few else binds
-        keys = select(key).where(*where).order_by(*order).limit(limit).offset(offset)
+        keys = in_order((key,), where, order, parts, limit, offset)
         deep_keys: AnySelect = keys
         if marked:
             deep_keys = from_mark(key, order)
         elif total is not None:
-            deep_keys = from_nearer_end(key, where, order, total)
+            deep_keys = from_nearer_end(key, where, order, parts, total)
         if total is None:
-            total = select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
+            total = count_of(key, where, parts)
         total = total.label("total")
         lists = texts = None
         if by_filter:
-            first = select(*names).where(*where).order_by(*order).limit(MAX_NAMED_IDS).cte("first")
+            first = in_order(names, where, order, parts, literal(MAX_NAMED_IDS)).cte("first")
             lists, texts = ids_of(first), ids_as_json_of(first)
         beyond = select(total) if lists is None else select(total, *lists.c).select_from(lists)
         self.beyond: AnyPart = Statement(takes, beyond)
@@ -172,8 +176,51 @@ def named_by(number: int) -> str:
     return f"named_{number}"
 
 
+def in_order(
+    columns: Sequence[AnyColumn],
+    where: Sequence[AnyColumn],
+    order: Sequence[AnyColumn],
+    parts: Sequence[AnyColumn],
+    limit: AnyColumn,
+    offset: AnyColumn = None,
+) -> AnySelect:
+    """These columns of some rows, in the list's order. Of `parts`, as many rows of each as could be wanted,
+    each in order: PostgreSQL merges them, and reads no more."""
+    if not parts:
+        return select(*columns).where(*where).order_by(*order).limit(limit).offset(offset)
+    by = [column_of(one) for one in order]
+    others = [one for one in by if one.key not in {column.key for column in columns}]
+    most = limit if offset is None else limit + offset
+    each = (select(*columns, *others).where(*where, part).order_by(*order).limit(most) for part in parts)
+    whole = union_all(*each).subquery("whole")
+    places = [whole.c[one.key] for one in by]
+    places = [place.desc() if is_descending(one) else place for place, one in zip(places, order, strict=True)]
+    shown = select(*(whole.c[one.key] for one in columns))
+    return shown.order_by(*places).limit(limit).offset(offset)
+
+
+def count_of(key: AnyAttribute, where: Sequence[AnyColumn], parts: Sequence[AnyColumn]) -> AnyColumn:
+    if not parts:
+        return select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
+    whole = union_all(*(select(key).where(*where, part) for part in parts)).subquery("whole")
+    return select(func.count()).select_from(whole).scalar_subquery()
+
+
+def is_descending(by: AnyColumn) -> bool:
+    return isinstance(by, UnaryExpression)
+
+
+def column_of(by: AnyColumn) -> AnyColumn:
+    """What a list is ordered by, whichever way."""
+    return by.element if is_descending(by) else by
+
+
 def from_nearer_end(
-    key: AnyColumn, where: Sequence[AnyColumn], order: Sequence[AnyColumn], total: AnyColumn
+    key: AnyColumn,
+    where: Sequence[AnyColumn],
+    order: Sequence[AnyColumn],
+    parts: Sequence[AnyColumn],
+    total: AnyColumn,
 ) -> AnySelect:
     """The keys of one page, read from the end of the list that is nearer; the other half of the statement
     asks for no rows, and does nothing."""
@@ -182,13 +229,17 @@ def from_nearer_end(
     all_rows = select(select(total).scalar_subquery().label("n")).cte("all_rows")
     n = select(all_rows.c.n).scalar_subquery()
     is_near = offset <= n - offset
-    back = [by.element if isinstance(by, UnaryExpression) else by.desc() for by in order]
-    keys = select(key.label("id")).where(*where)
+    back = [by.element if is_descending(by) else by.desc() for by in order]
     halves = (
-        keys.order_by(*order).limit(case((is_near, limit), else_=0)).offset(offset),
-        keys.order_by(*back)
-        .limit(case((is_near, 0), else_=func.greatest(func.least(limit, n - offset), 0)))
-        .offset(func.greatest(n - offset - limit, 0)),
+        in_order((key,), where, order, parts, case((is_near, limit), else_=0), offset),
+        in_order(
+            (key,),
+            where,
+            back,
+            parts,
+            case((is_near, 0), else_=func.greatest(func.least(limit, n - offset), 0)),
+            func.greatest(n - offset - limit, 0),
+        ),
     )
     # The one limit that the planner can read; else it expects a tenth of the table.
     return union_all(*(select(half.subquery().c.id) for half in halves)).limit(limit)
@@ -197,8 +248,7 @@ def from_nearer_end(
 def from_mark(key: AnyAttribute, order: Sequence[AnyColumn]) -> AnySelect:
     """The keys of one page, read from the mark before it. `order`: by one column, then by `key`, both the
     same way."""
-    backwards = isinstance(order[0], UnaryExpression)
-    by = order[0].element if backwards else order[0]
+    backwards, by = is_descending(order[0]), column_of(order[0])
     mark = mark_before_offset(key.parent.class_, backwards)
     place = mark.c.at if isinstance(by.type, type(mark.c.at.type)) else mark.c.name
     mark_place, mark_id, before = (select(of).scalar_subquery() for of in (place, mark.c.id, mark.c.n))

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Float,
+    FromClause,
     Integer,
     MetaData,
     Table,
@@ -30,7 +31,7 @@ from persistence.models import Base
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, AnySelect, fields_of, require_row
 from persistence.postgres.folding import substring_pattern, trigrams
-from persistence.postgres.paging import MAX_NAMED_IDS, Found, Window
+from persistence.postgres.paging import MAX_NAMED_IDS, Found, Window, column_of, is_descending
 from persistence.postgres.statements import R, Rows, Statement, T
 
 # A trigram that more than this share of the rows have is quicker looked for in the rows than in the index.
@@ -54,8 +55,8 @@ class Words(Window):
 
 
 class SearchQuery(Generic[T, R]):
-    """One page of the rows in which every word is found, by name, then id; their exact total; and whom the
-    audit trail names. All of it in one statement, which looks for the rows once.
+    """One page of the rows in which every word is found, in the order that is asked for; their exact total;
+    and whom the audit trail names. All of it in one statement, which looks for the rows once.
 
     The index on `trigrams` finds the rows that have all the rare trigrams of the words; where none is rare,
     every row is looked at. Which are common, ANALYZE has found out. The plan is the same whatever is searched
@@ -68,15 +69,17 @@ class SearchQuery(Generic[T, R]):
         takes: type[T],
         model: type[Base],
         columns: Sequence[AnyColumn],
+        order: Sequence[AnyColumn],
         where: Sequence[ColumnElement[bool]] = (),
     ) -> None:
-        """`model`: has the columns `sort_name`, `search_text` and `trigrams`. `columns`: the first is never
-        NULL."""
+        """`model`: has the columns `search_text` and `trigrams`. `columns`: the first is never NULL. `order`:
+        by one column, then by the id, both the same way."""
         require_row(row, select(*columns))
         self.rows_of = Rows(row, columns)
         self.key = next(fields_of(row)).name
+        statement = page_of(model, columns, order, where)
         # Any: `takes` and Words together.
-        self.statement: Statement[Any] = Statement(takes, page_of(model, columns, where), besides=Words)
+        self.statement: Statement[Any] = Statement(takes, statement, besides=Words)
 
     async def find(self, source: Source, page: int, limit: int, words: list[str], parameters: T) -> Found[R]:
         searched = Words(
@@ -96,14 +99,17 @@ LAST = OFFSET + bindparam("limit", type_=BigInteger)
 
 
 def page_of(
-    model: type[Base], columns: Sequence[AnyColumn], where: Sequence[ColumnElement[bool]]
+    model: type[Base],
+    columns: Sequence[AnyColumn],
+    order: Sequence[AnyColumn],
+    where: Sequence[ColumnElement[bool]],
 ) -> AnySelect:
     """The rows of the page, with the total and, in the first row, the ids that the audit trail names. Of a
     page past the end there is one row, of these facts alone."""
     table = model.__table__
-    found, most = found_by_words(model, where)
-    first = select(found).order_by(found.c.sort_name, found.c.id).limit(most).subquery()
-    place = func.row_number().over(order_by=(first.c.sort_name, first.c.id)).label("place")
+    found, most = found_by_words(model, column_of(order[0]), where)
+    first = select(found).order_by(*the_same_way(order, found)).limit(most).subquery()
+    place = func.row_number().over(order_by=the_same_way(order, first)).label("place")
     ordered = select(first.c.id, place).cte("ordered").prefix_with("MATERIALIZED")
     on_page = (ordered.c.place > OFFSET) & (ordered.c.place <= LAST)
     named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MAX_NAMED_IDS).subquery()
@@ -125,8 +131,17 @@ def page_of(
     )
 
 
-def found_by_words(model: type[Base], where: Sequence[ColumnElement[bool]]) -> tuple[CTE, AnyColumn]:
-    """The rows in which every word is found, and how many of them are needed at most."""
+def the_same_way(order: Sequence[AnyColumn], found: FromClause) -> list[AnyColumn]:
+    """The order of `found`, which has the list's columns as `by` and `id`."""
+    places = (found.c.by, found.c.id)
+    return [place.desc() if is_descending(one) else place for place, one in zip(places, order, strict=True)]
+
+
+def found_by_words(
+    model: type[Base], by: AnyColumn, where: Sequence[ColumnElement[bool]]
+) -> tuple[CTE, AnyColumn]:
+    """The rows in which every word is found, with what they are ordered by, and how many of them are needed
+    at most."""
     asked = (
         select(
             bindparam("patterns", type_=ARRAY(Text)).label("patterns"),
@@ -142,7 +157,7 @@ def found_by_words(model: type[Base], where: Sequence[ColumnElement[bool]]) -> t
 
     patterns = cast(of_asked(asked.c.patterns), ARRAY(Text))
     of_row = model.__table__.c
-    matching = select(of_row.id, of_row.sort_name).where(of_row.search_text.like(func.all(patterns)), *where)
+    matching = select(of_row.id, by.label("by")).where(of_row.search_text.like(func.all(patterns)), *where)
     rare, none = asked.c.rare, cast([], ARRAY(Integer))
     found = union_all(
         matching.where(of_asked(rare != none), of_row.trigrams.contains(of_asked(rare))),

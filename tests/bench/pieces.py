@@ -136,7 +136,7 @@ def test_statement_of_one_row(timed: Run, database: Database) -> None:
 
 
 def test_statement_of_100_rows(timed: Run, database: Database) -> None:
-    assert timed(lambda: patients.page(database.reader, STAFF, 1, 100, "")).total == 10_000
+    assert timed(lambda: patients.page(database.reader, STAFF, 1, 100)).total == 10_000
 
 
 @pytest.mark.parametrize("readers", [1, 8, 64])

@@ -57,7 +57,7 @@ CREATE = "components schemas PatientCreate"
 LIST = "paths /api/patients get"
 POST = "paths /api/patients post"
 TEXT = {"type": "string", "maxLength": 10}
-OPTIONAL = {"name": "sort", "in": "query", "schema": TEXT}
+OPTIONAL = {"name": "insurer", "in": "query", "schema": TEXT}
 REQUIRED = {**OPTIONAL, "required": True}
 INVOICES = {"get": {"operationId": "listInvoices", "responses": {}}}
 BLOOD = {"$ref": "#/components/schemas/BloodType"}
@@ -82,7 +82,7 @@ BREAKING = [
         [{"accessCookie": []}],
         "POST /api/auth/register: no cookie no longer suffices",
     ),
-    (f"{LIST} parameters +", REQUIRED, "GET /api/patients: parameter sort is required now"),
+    (f"{LIST} parameters +", REQUIRED, "GET /api/patients: parameter insurer is required now"),
     (f"{LIST} parameters", [], "GET /api/patients: parameter search is gone"),
     ("components parameters Limit required", True, "GET /api/patients: parameter limit is required now"),
     ("components parameters Limit schema maximum", 50, "parameter limit: maximum was 100, is 50"),

@@ -303,6 +303,12 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
 }
 
 
+def in_query(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return str(value).lower() if value is True else str(value)
+
+
 def send(clinic: Clinic, case: Case) -> Any:
     before = PREPARATIONS.get(case.operation["operationId"])
     given = before(clinic) if before else {}
@@ -312,7 +318,7 @@ def send(clinic: Clinic, case: Case) -> Any:
         if parameter["in"] == "path":
             path = path.replace("{id}", value)
         elif parameter["in"] == "query":
-            query[parameter["name"]] = str(value).lower() if value is True else value
+            query[parameter["name"]] = in_query(value)
     body = {"json": case.request[1]} if case.request else {}
     return clinic.browser(case.role).request(case.method, path, params=query, **body)
 
@@ -542,8 +548,8 @@ def without_postgresql(clinic: Clinic) -> Any:
 Reproduction = Callable[[Clinic], httpx.Response]
 ON_DEMO_DATA: dict[str, Reproduction] = {
     "BadRequest.field": lambda clinic: clinic.admin.get("/api/users?role=nurse"),
-    "BadRequest.parameters": lambda c: c.doctor.get("/api/patients?limit=0&sort=name", headers=PROBLEM),
-    "BadRequest.unknown": lambda clinic: clinic.doctor.get("/api/doctors?sort=name"),
+    "BadRequest.parameters": lambda c: c.doctor.get("/api/patients?limit=0&order=name", headers=PROBLEM),
+    "BadRequest.unknown": lambda clinic: clinic.doctor.get("/api/doctors?order=name"),
     "BadRequest.query": lambda clinic: clinic.doctor.get("/api/patients?limit=0"),
     "BadRequest.malformed": lambda clinic: clinic.anonymous.request(
         "POST", "/api/auth/login", content="{", headers={"content-type": "application/json"}

@@ -9,9 +9,10 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from msgspec import Meta
 
 from api.doctors import Doctor, DoctorPage
-from api.http.fields import INT32, Count, Day, Limit, Message, Page, PathId, Search
+from api.http.fields import INT32, Count, Day, IdList, Limit, Message, Page, PathId, Search
 from api.http.operation import get, get_public, post
 from api.patients import PatientPage
+from persistence.postgres.sorting import PatientSort
 from security.policy import Authentication
 from security.roles import Role
 from tests.support import headers, nets, openapi, parameters
@@ -62,6 +63,7 @@ UNAUTHORIZED = {"$ref": "#/components/responses/Unauthorized"}
 DOCTORS = {"operationId": "listInvoices", "responses": {"200": {}}}
 LIMIT = "GET /api/patients: query parameter.limit"
 SEARCH = "GET /api/patients: query parameter.search"
+IDS = "paths /api/patients get parameters 4"
 
 CONTRACT_ALONE = [
     # schemas
@@ -80,6 +82,9 @@ CONTRACT_ALONE = [
     (f"{PARAMETERS} Limit required", True, f"{LIMIT}.required: true"),
     (f"{PARAMETERS} Limit name", "size", f'{LIMIT}: "(absent)" in openapi.yaml'),
     (f"{PARAMETERS} Search schema pattern", "^[a-z]*$", f"{SEARCH}.schema.pattern"),
+    (f"{IDS} explode", True, "parameter ids: a list wants style: form and explode: false"),
+    (f"{IDS} schema maxItems", 10, "query parameter.ids.schema.maxItems: 10 in openapi.yaml, 100 in"),
+    (f"{IDS} schema items", {"type": "string"}, "query parameter.ids.schema.items.format"),
     (f"{PARAMETERS} Search schema maxLength", 100, f"{SEARCH}.schema.maxLength: 100"),
     (f"{PARAMETERS} Search allowEmptyValue", None, "parameter search: allowEmptyValue must be True"),
     (f"{PARAMETERS} PatientId schema format", "date", f"{ID}.schema.format"),
@@ -143,7 +148,14 @@ def listing(limit: Any = Limit, search: Any = Search, default: Any = 10) -> Lite
     """An application that lists patients, with other parameters than the contract has."""
 
     @get("/api/patients", operation_id="listPatients")
-    async def list_patients(page: Page = 1, limit: limit = default, search: search = "") -> PatientPage:
+    async def list_patients(
+        page: Page = 1,
+        limit: limit = default,
+        search: search = "",
+        date_of_birth: Annotated[Day | None, QueryParameter(name="dateOfBirth")] = None,
+        ids: FromQuery[IdList | None] = None,
+        sort: FromQuery[PatientSort | None] = None,
+    ) -> PatientPage:
         raise NotImplementedError
 
     return Litestar([list_patients], openapi_config=None)

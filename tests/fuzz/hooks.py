@@ -136,6 +136,13 @@ def make_key_new(case: AnyCase) -> None:
         keys_used.add(key)
 
 
+def join_lists(case: AnyCase) -> None:
+    """By commas, as the contract says; Schemathesis repeats a parameter that may be one value or several."""
+    for name, value in (case.query or {}).items():
+        if isinstance(value, list):
+            case.query[name] = ",".join(map(str, value))
+
+
 def meet_condition(case: AnyCase, linked: bool) -> None:
     """Hardly any tag that the contract allows is that of what is there. One in four stays, for 412."""
     headers: Any = case.headers or {}  # of its own kind of dict
@@ -337,6 +344,7 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
     name = operation_id_of(case)
     if case.meta is not None and case.meta.generation.mode.is_positive:
         make_key_new(case)
+        join_lists(case)
         phase = case.meta.phase.name.value
         meet_condition(case, phase == "stateful")
         if is_to_be_prepared(case, phase):

@@ -257,11 +257,11 @@ def test_a_truncated_list_is_empty(backend: Backend) -> None:
     backend.sql("SELECT fold_counts(1)")
     backend.sql("DELETE FROM medical_records WHERE id = (SELECT id FROM medical_records LIMIT 1)")
     held(backend, "BEGIN", "TRUNCATE medical_records", "ROLLBACK")
-    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5, patient_id=None))[1] == 39
+    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5))[1] == 39
     one = "(SELECT id FROM users WHERE role = 'doctor')"
     record = RECORD.replace("$1::uuid", one).replace("$2::int", "3")
     held(backend, "BEGIN", "TRUNCATE medical_records", record, "COMMIT")
-    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5, patient_id=None))[1] == 3
+    assert figures(backend, lambda r: records.page(r, ADMIN, 1, 5))[1] == 3
     assert held(backend, "SELECT fold_counts(1)") == []
     assert held(backend, record, "TRUNCATE audit_events", EVENTS.replace("$1::int", "2")) == []
     assert held(backend, "SELECT fold_counts(1)") == []
@@ -319,16 +319,18 @@ async def listed(backend: Backend) -> None:
             assert [row[0] for row in rows] == ids[(number - 1) * limit : number * limit]
             assert total == len(ids)
 
-    await check("patients ORDER BY sort_name, id", lambda p, n: patients.page(reader, ADMIN, p, n, ""))
+    await check("patients ORDER BY sort_name, id", lambda p, n: patients.page(reader, ADMIN, p, n))
     await check(
         "medical_records ORDER BY date DESC, id DESC",
-        lambda p, n: records.page(reader, ADMIN, p, n, patient_id=None),
+        lambda p, n: records.page(reader, ADMIN, p, n),
     )
     for status in (None, *AppointmentStatus):
         where = f"WHERE status = '{status}'" if status else ""
         await check(
             f"appointments {where} ORDER BY date, id",
-            partial(appointment_lists.page, reader, ADMIN, filters=Filters(status=status)),
+            partial(
+                appointment_lists.page, reader, ADMIN, filters=Filters(statuses={status} if status else None)
+            ),
         )
     all_accounts: dict[str, Any] = {"role": None, "status": None, "linked": None, "search": ""}
     await check(
@@ -396,7 +398,7 @@ def test_a_deep_page_of_a_filtered_list_names_what_it_tells_of(backend: Backend)
     completed = AppointmentStatus.COMPLETED
     for page in (2, 110, 200, 301, 302):
         asked = partial(
-            appointment_lists.page, caller=ADMIN, page=page, limit=10, filters=Filters(status=completed)
+            appointment_lists.page, caller=ADMIN, page=page, limit=10, filters=Filters(statuses={completed})
         )
         found = figures(backend, asked)
         shown = ids[(page - 1) * 10 : page * 10]

@@ -241,6 +241,10 @@ READERS = ("admin", "doctor", "patient")
 EVERYBODY = (*READERS, "staff")
 DAY = "2024-06-03"
 NAME = "Maria%20Anbason"
+NOBODY = "00000000-0000-4000-8000-000000000000"
+CHARTS, VISITS = (",".join(uid(kind, number) for number in range(100)) for kind in ("patient", "appt"))
+WHOSE = f"patientId={CHART}&doctorId={DOCTOR}"
+WHEN = "from=2024-01-01T00:00:00Z&to=2025-01-01T00:00:00Z"
 CASES: dict[str, list[Case]] = {
     "login": [Case(login)],
     "register": [Case(register)],
@@ -263,6 +267,9 @@ CASES: dict[str, list[Case]] = {
         *get("/api/patients?limit={n}", *EVERYBODY),
         *get("/api/patients?limit={n}&page=2", "staff"),
         *get("/api/patients?limit={n}&search=e", *EVERYBODY),
+        *get("/api/patients?limit={n}&sort=-created_at", *EVERYBODY),
+        *get(f"/api/patients?limit={{n}}&search=e&ids={CHARTS}&sort=-name", "staff"),
+        *get(f"/api/patients?limit={{n}}&ids={CHARTS}&dateOfBirth=1980-05-17", *EVERYBODY),
     ],
     "createPatient": [Case(create_patient)],
     "getPatient": get(f"/api/patients/{CHART}", *EVERYBODY),
@@ -280,7 +287,11 @@ CASES: dict[str, list[Case]] = {
     "listPatientMerges": get(f"/api/patients/{CHART}/merges?limit={{n}}", "admin", "doctor", "staff"),
     "mergePatient": [merge(), merge("?dryRun=true")],
     "unmergePatient": [Case(unmerge)],
-    "listDoctors": get("/api/doctors?limit={n}", *EVERYBODY),
+    "listDoctors": [
+        *get("/api/doctors?limit={n}", *EVERYBODY),
+        *get("/api/doctors?limit={n}&search=e&specialization=surgery&sort=-name", *EVERYBODY),
+        *get(f"/api/doctors?limit={{n}}&ids={DOCTOR}", "patient"),
+    ],
     "listAbsences": [
         *get("/api/absences?limit={n}", "admin", "staff", "doctor"),
         *get(
@@ -302,6 +313,11 @@ CASES: dict[str, list[Case]] = {
         *get("/api/appointments?limit={n}&page=2", "staff"),
         *get(f"/api/appointments?limit={{n}}&date={DAY}&status=completed", *EVERYBODY),
         *get("/api/appointments?limit={n}&status=completed", *EVERYBODY),
+        *get("/api/appointments?limit={n}&status=completed,cancelled&sort=-created_at", *EVERYBODY),
+        *get("/api/appointments?limit={n}&status=completed,cancelled&page=2", "staff"),
+        *get(f"/api/appointments?limit={{n}}&{WHOSE}&{WHEN}&status=completed,scheduled", *EVERYBODY),
+        *get(f"/api/appointments?limit={{n}}&patientId={NOBODY}&sort=-date", *EVERYBODY),
+        *get(f"/api/appointments?limit={{n}}&ids={VISITS}&{WHEN}", *EVERYBODY),
     ],
     "createAppointment": [book("staff"), book("doctor"), book("patient")],
     "getAppointment": get(f"/api/appointments/{uid('appt', 0)}", "admin", "staff"),
@@ -327,6 +343,8 @@ CASES: dict[str, list[Case]] = {
         *get("/api/records?limit={n}", *READERS),
         *get("/api/records?limit={n}&page=2"),
         *get(f"/api/records?limit={{n}}&patientId={CHART}", *READERS),
+        *get(f"/api/records?limit={{n}}&{WHOSE}&{WHEN}&sort=date", *READERS),
+        *get(f"/api/records?limit={{n}}&patientId={NOBODY}&{WHEN}", "admin", "doctor"),
     ],
     "createRecord": [Case(create_record)],
     "getRecord": get(f"/api/records/{uid('rec', 0)}", *READERS),

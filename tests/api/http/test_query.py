@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from api.contract import contract
+from api.http.json_schema import array_of
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart
@@ -39,9 +40,11 @@ def caller(world: World, operation: dict[str, Any]) -> Browser:
 
 
 def queries(operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The query parameters and their schemas."""
+    """The query parameters and their schemas; of several values, that of each."""
     found = [resolve(contract(), parameter) for parameter in operation.get("parameters", [])]
-    return {p["name"]: resolve(contract(), p["schema"]) for p in found if p["in"] == "query"}
+    schemas = {p["name"]: resolve(contract(), p["schema"]) for p in found if p["in"] == "query"}
+    several = {name: array_of(schema) for name, schema in schemas.items()}
+    return {name: resolve(contract(), (several[name] or {}).get("items", schemas[name])) for name in schemas}
 
 
 def options(operation: dict[str, Any]) -> dict[str, Any]:
@@ -188,6 +191,11 @@ WRONG = {
         f"{{{NOBODY}}}",
         f"urn:uuid:{NOBODY}",
         f"{NOBODY}%0A",
+        f"{NOBODY},",
+        f"{NOBODY},,{NOBODY}",
+        f"{NOBODY},%20{NOBODY}",
+        ",",
+        ",".join([NOBODY] * 101),
     ],
     "date": ["null", "20420514", "2042-5-14", "2042-02-30", "2042-05-14T00:00:00Z", "today", "0", "%20"],
     "date-time": [
