@@ -137,8 +137,8 @@ def test_only_an_ampersand_separates_query_parameters(world: World, query: str) 
 
 def test_an_empty_filter_filters_nothing(world: World) -> None:
     """A form sends every field. For each list: each filter alone, all of them, and without `=`."""
-    for _, path, operation in LISTS:
-        if "{id}" in path or NOBODY in path or path.endswith(("/duplicates", "/changes")):  # no whole lists
+    for method, path, operation in LISTS:
+        if method != "GET" or NOBODY in path or path.endswith(("/duplicates", "/changes")):  # no whole lists
             continue
         if "application/pdf" in str(operation["responses"]["200"]):  # no list, and another each minute
             continue
