@@ -10,6 +10,7 @@ from security.roles import Role
 from tests.support.audit_trail import rows
 from tests.support.client import Browser
 from tests.support.factories import World
+from tests.support.small_clinic import add_doctor
 
 BEGIN = datetime(2150, 6, 1, tzinfo=UTC)
 PROBLEM = {"accept": "application/problem+json"}
@@ -17,6 +18,11 @@ PROBLEM = {"accept": "application/problem+json"}
 
 def at(hours: float) -> str:
     return (BEGIN + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def doctor_of(world: World) -> dict[str, Any]:
+    """Somebody new, who does not sign in."""
+    return {"id": str(add_doctor(world.service.backend, "Dr. Deniz Dogan"))}
 
 
 def enter(browser: Browser, begins: float, ends: float, **more: Any) -> dict[str, Any]:
@@ -111,7 +117,7 @@ def test_an_absence_that_is_none_is_refused(
 
 def test_what_has_a_moment_in_a_time_is_listed_by_its_beginning(world: World) -> None:
     """Contract: "`from` and `to` what has a moment in that time"."""
-    _, me = world.account(Role.DOCTOR)
+    me = doctor_of(world)
     made = [
         enter(world.staff, *time, doctorId=me["id"], reason="")["id"]
         for time in ((30, 31), (31, 33), (30, 40), (33, 34))
@@ -141,8 +147,7 @@ def test_a_list_does_not_go_backwards(world: World, until: str) -> None:
 
 def test_the_answer_names_what_is_booked_in_the_time(world: World) -> None:
     """Contract: "The answer names the scheduled appointments that have a moment in that time"."""
-    _, me = world.account(Role.DOCTOR)
-    _, other = world.account(Role.DOCTOR)
+    me, other = doctor_of(world), doctor_of(world)
     before, within, at_end, after, elsewhere, cancelled = (
         world.appointment(doctorId=doctor["id"], date=at(hours))
         for doctor, hours in ((me, 49.25), (me, 49.75), (me, 51.75), (me, 52.25), (other, 51), (me, 50.5))
@@ -164,7 +169,7 @@ def test_the_answer_names_what_is_booked_in_the_time(world: World) -> None:
 
 
 def test_a_repeated_request_shows_what_is_booked_by_then(world: World) -> None:
-    _, me = world.account(Role.DOCTOR)
+    me = doctor_of(world)
     body, key = {"from": at(60), "to": at(61), "doctorId": me["id"]}, {"Idempotency-Key": "leave-of-june"}
     first = world.staff.post("/api/absences", body, headers=key).json()
     again = world.staff.post("/api/absences", body, headers=key)

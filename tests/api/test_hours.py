@@ -10,6 +10,7 @@ from tests.support.audit_trail import rows
 from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.service import Backend, Service
+from tests.support.small_clinic import add_doctor
 
 TUESDAY = datetime(2101, 3, 1, tzinfo=UTC)
 PROBLEM = {"accept": "application/problem+json"}
@@ -18,6 +19,11 @@ PROBLEM = {"accept": "application/problem+json"}
 def hours(weekday: int, begins: str, ends: str, **more: Any) -> dict[str, Any]:
     whole = {"validFrom": None, "validUntil": None, "minutes": None, **more}
     return {"weekday": weekday, "from": begins, "to": ends, **whole}
+
+
+def doctor_of(world: World) -> dict[str, Any]:
+    """Somebody new, who does not sign in."""
+    return {"id": str(add_doctor(world.service.backend, "Dr. Deniz Dogan"))}
 
 
 def path_of(doctor: dict[str, Any]) -> str:
@@ -129,7 +135,7 @@ def test_hours_on_days_apart_do_not_overlap(doctor: tuple[Browser, dict[str, Any
 def test_the_answer_names_what_is_booked_outside_of_the_new_hours(world: World) -> None:
     """Contract: "The answer names the scheduled appointments, not over yet, that lie outside of the new
     hours"."""
-    _, me = world.account(Role.DOCTOR)
+    me = doctor_of(world)
     booked = {
         when: world.appointment(doctorId=me["id"], date=at(*when))
         for when in [(0, "08:00"), (0, "11:45"), (1, "08:00"), (7, "08:00"), (14, "12:30"), (21, "08:00")]
@@ -153,7 +159,7 @@ def test_the_answer_names_what_is_booked_outside_of_the_new_hours(world: World) 
 
 
 def test_of_many_bookings_outside_the_first_hundred_are_named(world: World, backend: Backend) -> None:
-    _, me = world.account(Role.DOCTOR)
+    me = doctor_of(world)
     first = world.appointment(doctorId=me["id"], date=at(0, "00:00"))
     backend.sql(
         "INSERT INTO appointments (id, patient_id, doctor_id, date, ends_at, reason, fee) "
@@ -183,7 +189,7 @@ def test_nobody_overwrites_hours_that_they_have_not_seen(world: World) -> None:
 
 
 def test_each_change_of_hours_has_a_version_of_its_own(world: World, backend: Backend) -> None:
-    _, me = world.account(Role.DOCTOR)
+    me = doctor_of(world)
     versions = []
     for week in ([], [], [hours(1, "08:00", "09:00")]):
         put(world.staff, me, week)
@@ -197,7 +203,7 @@ def test_each_change_of_hours_has_a_version_of_its_own(world: World, backend: Ba
 @pytest.mark.slow
 def test_hours_are_those_of_the_clinics_clocks(world: World, backend: Backend) -> None:
     """A doctor without hours is not open when the clinic is not."""
-    _, me = world.account(Role.DOCTOR)
+    me = doctor_of(world)
     settings = backend.settings(clinic_timezone="Asia/Kathmandu", clinic_hours="Tue 08:00-09:00")
     inside = world.appointment(doctorId=me["id"], date=at(0, "02:15"))
     late = world.appointment(doctorId=me["id"], date=at(0, "02:46"))

@@ -12,16 +12,19 @@ import asyncpg
 import pytest
 
 from persistence import (
+    absences,
     accesses,
     appointment_lists,
     audit,
     doctors,
     history,
+    hours,
     patients,
     record_versions,
     records,
     users,
 )
+from persistence.absences import AbsenceRow
 from persistence.appointment_lists import Filters
 from persistence.duplicates import candidates
 from persistence.duplicates.sought import Sought
@@ -87,6 +90,17 @@ def texts_of(who: Caller) -> Read:
     return lambda source: record_versions.page(source, who, 1, 10, RECORD)
 
 
+def in_absence(doctor: UUID | None) -> Read:
+    """Of a day."""
+    day = AbsenceRow(RECORD, doctor, NOW, NOW + timedelta(days=1), None)
+    return lambda source: absences.bookings(source, day)
+
+
+def away(who: Caller, **filters: Any) -> Read:
+    asked = {"doctor": None, "since": None, "until": None, **filters}
+    return lambda source: absences.page(source, who, 1, 10, **asked)
+
+
 def accounts(who: Caller, page: int = 1, **filters: Any) -> Read:
     asked = {"role": None, "status": None, "linked": None, "search": "", **filters}
     return lambda source: users.page(source, who, page, 10, **asked)
@@ -134,6 +148,11 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "a doctor's appointments of a day": (visits(DOCTOR, spans=DAY), {"appointments_doctor_idx"}, 130),
     "one's own appointments": (visits(PATIENT), {"appointments_patient_idx"}, 60),
     "one's own appointments of a day": (visits(PATIENT, spans=DAY), {"appointments_patient_idx"}, 20),
+    "a doctor's appointments to come": (lambda source: hours.booked(source, DOCTOR.id), set(), 400),
+    "appointments in a doctor's leave": (in_absence(DOCTOR.id), {"appointments_doctor_idx"}, 400),
+    "appointments while the clinic is closed": (in_absence(None), set(), 4_000),
+    "absences of a doctor": (away(STAFF, doctor=DOCTOR.id), set(), 80),
+    "absences of a day": (away(DOCTOR, since=NOW, until=NOW + timedelta(days=1)), set(), 3_000),
     "records": (notes(ADMIN), {"medical_records_date_idx"}, 180),
     "records, in the middle": (notes(DOCTOR, 5_000), {"medical_records_date_idx"}, 220),
     "records of a chart": (notes(DOCTOR, patient=CHART), {"medical_records_patient_idx"}, 50),
@@ -267,6 +286,13 @@ def clinic(servers: Backend) -> Backend:
         CHART,
     )
     backend.sql("ANALYZE patient_changes")
+    backend.sql(
+        "INSERT INTO absences (id, doctor_id, begins, ends) SELECT gen_random_uuid(), users.id, begins, "
+        "begins + interval '8 hours' FROM users, generate_series(-8, 4) AS n, "
+        "LATERAL (SELECT $1::timestamptz + n * interval '30 days' AS begins) AS at WHERE role = 'doctor'",
+        NOW,
+    )
+    backend.sql("ANALYZE absences")
     return backend
 
 

@@ -11,6 +11,7 @@ from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart, registration
 from tests.support.service import Backend
+from tests.support.small_clinic import add_doctor
 
 
 @dataclass
@@ -81,11 +82,8 @@ def new_version(world: World) -> Creation:
 
 
 def new_absence(world: World) -> Creation:
-    body = {
-        "from": world.slot(),
-        "to": "2199-12-31T00:00:00Z",
-        "doctorId": world.account(Role.DOCTOR)[1]["id"],
-    }
+    doctor = str(add_doctor(world.service.backend, "Dr. Deniz Dogan"))
+    body = {"from": world.slot(), "to": "2199-12-31T00:00:00Z", "doctorId": doctor}
     return Creation(world.staff, "/api/absences", body, "absence.create", "absences", world)
 
 
