@@ -59,6 +59,7 @@ from api.reassignments import ReassignmentController
 from api.record_versions import RecordVersionController
 from api.records import RecordController
 from api.registration import RegistrationController, RegistrationPolicy
+from api.schedule.known import KnownHours
 from api.sessions import SessionController
 from api.settings import Settings, SettingsError
 from api.slots import SlotController
@@ -205,7 +206,7 @@ def services_of(parts: Parts) -> Services:
     retries = Retries.under(parts.settings.secret_key, parts.settings.secret_key_previous)
     known = parts.store, parts.sessions, parts.passwords, parts.database, parts.proven_backup
     match_policy = MatchPolicy(parts.settings.require_if_match)
-    return Services(*known, match_policy, clinic, journal, observer, retries, *near)
+    return Services(*known, match_policy, clinic, journal, observer, retries, KnownHours(), *near)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Which appointments may be booked, moved, completed and cancelled, and by whom (requirement, section 5)."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Unpack
 from uuid import UUID
 
@@ -9,25 +9,22 @@ from litestar.exceptions import NotFoundException
 from api.clinic import Clinic
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.problems import ErrorCode
+from api.schedule.judging import (
+    CLINIC_ROLES,
+    DOCTOR_TAKEN,
+    PATIENT_TAKEN,
+    Wish,
+    require_not_in_past,
+    require_within_horizon,
+    require_within_limits,
+)
 from persistence import booking
 from persistence.appointments import AppointmentChanges, AppointmentRow
-from persistence.booking import Booking, LockedAppointment, Slot
+from persistence.availability import Time, look
+from persistence.booking import Booking, LockedAppointment
 from persistence.models import AppointmentStatus
 from persistence.postgres.database import Transaction
-from security.guards import join_roles
 from security.roles import Caller, Role
-
-CLINIC_ROLES = join_roles(set(Role) - {Role.PATIENT})
-SLOT_TAKEN = {
-    "doctor": ("date: the doctor has another appointment at that time", ErrorCode.SLOT_TAKEN_DOCTOR),
-    "patient": ("date: the patient has another appointment at that time", ErrorCode.SLOT_TAKEN_PATIENT),
-}
-
-
-def require_not_in_past(caller: Caller, instant: datetime, now: datetime) -> None:
-    """Raise 400 where a patient asks for an appointment in the past; staff and doctors may enter one."""
-    if caller.role is Role.PATIENT and instant < now:
-        raise BadRequest("date: must not be in the past", ErrorCode.IN_THE_PAST)
 
 
 def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
@@ -37,15 +34,11 @@ def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
         raise Forbidden(detail, field="doctorId")
 
 
-def require_booked(caller: Caller, begins: datetime, booked: Booking) -> AppointmentRow:
-    """The row of the new appointment, or why it was not booked: 400 or 404."""
-    require_not_in_past(caller, begins, booked.standing.now)
-    if not booked.standing.sees_patient:
-        raise NotFound("Patient not found", field="patientId")
-    if not booked.standing.doctor_is_active:
-        raise NotFound("Doctor not found", field="doctorId")
+def require_booked(wish: Wish, booked: Booking) -> AppointmentRow:
+    """The row of the new appointment; 400 or 404 where the patient is not seen."""
     if booked.row is None:
-        raise BadRequest(*SLOT_TAKEN[str(booked.taken)])
+        require_not_in_past(wish, booked.standing.now)
+        raise NotFound("Patient not found", field="patientId")
     return booked.row
 
 
@@ -73,16 +66,23 @@ def require_not_final(current: AppointmentRow, changed: AppointmentChanges) -> N
 def require_in_time(
     caller: Caller, current: AppointmentRow, changed: AppointmentChanges, now: datetime, clinic: Clinic
 ) -> None:
-    """Raise 400 where a patient changes an appointment that has begun or moves one into the past, and where
-    anybody completes one before its day."""
-    if caller.role is Role.PATIENT and current.date <= now:
-        detail = "An appointment that has begun cannot be moved or cancelled by the patient"
-        raise BadRequest(detail, ErrorCode.ALREADY_BEGUN)
+    """Raise 400 where a patient changes an appointment that has begun, or is about to, and where anybody
+    completes one before its day."""
+    if caller.role is Role.PATIENT:
+        require_before_cutoff(current.date, now, clinic.limits.cutoff)
     date = changed.get("date", current.date)
-    if "date" in changed:
-        require_not_in_past(caller, date, now)
     if changed.get("status") is AppointmentStatus.COMPLETED and clinic.day_of(now) < clinic.day_of(date):
         raise BadRequest("status: an appointment cannot be completed before its day", ErrorCode.TOO_EARLY)
+
+
+def require_before_cutoff(date: datetime, now: datetime, cutoff: timedelta) -> None:
+    if date <= now:
+        detail = "An appointment that has begun cannot be moved or cancelled by the patient"
+        raise BadRequest(detail, ErrorCode.ALREADY_BEGUN)
+    if date < now + cutoff:
+        minutes = cutoff // timedelta(minutes=1)
+        detail = f"Less than {minutes} minutes before it begins the patient can neither move nor cancel it"
+        raise BadRequest(detail, ErrorCode.TOO_LATE)
 
 
 async def lock_for_change(
@@ -95,46 +95,23 @@ async def lock_for_change(
     return locked
 
 
-async def require_free_slot(transaction: Transaction, **slot: Unpack[Slot]) -> None:
+async def require_free_slot(transaction: Transaction, **time: Unpack[Time]) -> None:
     """Raise 400 where the doctor or the patient has another scheduled appointment at that time."""
-    taken = await booking.find_clash(transaction, **slot)
-    if taken:
-        raise BadRequest(*SLOT_TAKEN[taken])
+    found = await look(transaction, version=0, counts=False, **time)
+    if found.doctor_is_taken or found.patient_is_taken:
+        raise BadRequest(*(DOCTOR_TAKEN if found.doctor_is_taken else PATIENT_TAKEN))
 
 
-async def reschedule(
-    transaction: Transaction, locked: LockedAppointment, changed: AppointmentChanges
-) -> AppointmentChanges:
-    """`changed` with the new beginning and end, as far apart as before; 400 where the doctor or the slot is
-    not free."""
-    standing, current, ends_at, _ = locked
-    if not standing.doctor_is_active:
-        raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)
-    begins = changed["date"].astimezone(UTC)
-    ends = begins + (ends_at - current.date)
-    if "status" not in changed:  # only scheduled appointments can overlap
-        await require_free_slot(
-            transaction,
-            doctor=current.doctor_id,
-            patient=current.patient_id,
-            date=begins,
-            ends_at=ends,
-            itself=current.id,
-        )
-    return {**changed, "date": begins, "ends_at": ends}
-
-
-async def allow_change(
-    transaction: Transaction,
-    caller: Caller,
-    locked: LockedAppointment,
-    changed: AppointmentChanges,
-    clinic: Clinic,
-) -> AppointmentChanges:
-    """The change as it is to be stored; 403 or 400 where it is not allowed."""
-    standing, current, _, _ = locked
-    require_may_change(caller, changed)
+def require_may_be_changed(
+    wish: Wish, locked: LockedAppointment, changed: AppointmentChanges, clinic: Clinic
+) -> None:
+    """Raise 403 or 400 where the appointment may not change like this, whenever it would be then."""
+    require_may_change(wish.caller, changed)
     if changed:
-        require_not_final(current, changed)
-        require_in_time(caller, current, changed, standing.now, clinic)
-    return await reschedule(transaction, locked, changed) if "date" in changed else changed
+        require_not_final(locked.appointment, changed)
+        require_in_time(wish.caller, locked.appointment, changed, locked.standing.now, clinic)
+    if "date" in changed:
+        require_within_limits(wish, locked.standing.now, clinic)
+        require_within_horizon(wish, clinic)
+        if not locked.standing.doctor_is_active:
+            raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)

@@ -1,7 +1,7 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
 from collections.abc import Iterator
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -9,11 +9,12 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
+from api.appointment_booking import Booker, Mover, note_permits
 from api.appointment_lists import AppointmentLists
 from api.appointment_rules import (
-    allow_change,
     lock_for_change,
     require_booked,
+    require_may_be_changed,
     require_own_booking,
 )
 from api.bookings import Appointment, Notes, appointment_of, require_appointment
@@ -36,9 +37,19 @@ from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
 from api.http.structs import changed_fields, sent_fields_of
 from api.http.violations import field_fault
-from persistence import appointments, booking
+from api.schedule.judging import (
+    Permission,
+    Permit,
+    Wish,
+    reason_of,
+    require_may_permit,
+    require_within_horizon,
+)
+from persistence import appointments
 from persistence.appointments import AppointmentChanges
 from persistence.audit import Action
+from persistence.availability import keys_of
+from persistence.booking import Booking
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Transaction
@@ -52,15 +63,21 @@ class AppointmentCreate(Input):
     date: Instant
     reason: Reason
     notes: Notes | UnsetType | None = UNSET
+    override: Permission | UnsetType | None = UNSET
+    overbook: Permission | UnsetType | None = UNSET
 
 
 class AppointmentUpdate(Input):
     date: Instant | UnsetType = UNSET
     status: AppointmentStatus | UnsetType = UNSET
     notes: Notes | UnsetType | None = UNSET
+    override: Permission | UnsetType = UNSET
+    overbook: Permission | UnsetType = UNSET
 
 
-sent_fields = sent_fields_of(AppointmentUpdate, AppointmentChanges, frozenset({"notes"}))
+sent_fields = sent_fields_of(
+    AppointmentUpdate, AppointmentChanges, frozenset({"notes"}), frozenset({"override", "overbook"})
+)
 
 
 def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
@@ -72,7 +89,14 @@ def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[F
         )
 
 
-def lacks_patient(booked: booking.Booking) -> bool:
+def wish_of(request: StrictRequest, date: datetime, data: AppointmentCreate | AppointmentUpdate) -> Wish:
+    """What the caller wants, as far as their role lets them; 403 else."""
+    require_may_permit(request.user, data.override, data.overbook)
+    permitted = reason_of(data.override), reason_of(data.overbook)
+    return Wish(request.user, date.astimezone(UTC), *permitted)
+
+
+def lacks_patient(booked: Booking) -> bool:
     return not booked.standing.sees_patient
 
 
@@ -101,32 +125,17 @@ class AppointmentController(AppointmentLists):
         clinic: NamedDependency[Clinic],
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Appointment]:
-        # Longer than other handlers by the columns of the new row, one a line.
-        caller = request.user
         appointment_id = uuid4()
         if earlier := await claim_key(transaction, request, appointment_id):
             return await show_again(transaction, request, earlier)
-        require_own_booking(caller, data.doctor_id)
-        begins = data.date.astimezone(UTC)
-
-        async def book(chart_id: UUID) -> booking.Booking:
-            record_write(transaction, request, patient_id=chart_id, target_id=appointment_id)
-            return await booking.book(
-                transaction,
-                caller,
-                data.doctor_id,
-                chart_id,
-                id=appointment_id,
-                date=begins,
-                ends_at=begins + clinic.appointment_length,
-                reason=data.reason,
-                notes=or_none(data.notes),
-                fee=clinic.fee,
-            )
-
-        is_missing, keys = lacks_patient, partial(booking.keys_of, data.doctor_id)
-        booked = await write_to_chart(transaction, data.patient_id, book, is_missing, keys)
-        return Tagged(appointment_of(require_booked(caller, begins, booked)))
+        require_own_booking(request.user, data.doctor_id)
+        wish = wish_of(request, data.date, data)
+        require_within_horizon(wish, clinic)
+        new = data.doctor_id, appointment_id, data.reason, or_none(data.notes)
+        booker = Booker(request, transaction, clinic, wish, *new)
+        is_missing, keys = lacks_patient, partial(keys_of, data.doctor_id)
+        booked = await write_to_chart(transaction, data.patient_id, booker.book, is_missing, keys)
+        return Tagged(appointment_of(require_booked(wish, booked)))
 
     @get("/{id:str}", operation_id="getAppointment", action=Action.APPOINTMENT_READ)
     async def get_appointment(
@@ -152,14 +161,20 @@ class AppointmentController(AppointmentLists):
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Appointment]:
+        # Longer than other handlers, because a permission is noted beside the change.
         caller = request.user
         found = await require_appointment(reader, caller, path_id(id, "Appointment"))
         locked = await lock_for_change(transaction, caller, found)
         current = locked.appointment
+        permits: list[Permit] = []
         changed = changed_fields(sent_fields(data), current)
-        changed = await allow_change(transaction, caller, locked, changed, clinic)
+        wish = wish_of(request, changed.get("date", current.date), data)
+        require_may_be_changed(wish, locked, changed, clinic)
+        if "date" in changed:
+            changed, permits = await Mover(request, transaction, clinic, wish, locked).place(changed)
         require_unchanged(request, Tagged(appointment_of(current)))
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
+        note_permits(transaction, request, permits, locked.by, current.patient_id, current.id)
         if changed:
             current = await appointments.change(transaction, current, locked.by, **changed)
         return Tagged(appointment_of(current))

@@ -12,7 +12,7 @@ from msgspec import Meta
 from api.http.fields import INT32, Day, Name, Output
 from api.http.operation import get
 from api.schedule.weekly import Hours, HoursList, shown_hours
-from persistence.postgres.calendar import Calendar, calendar_of
+from persistence.postgres.calendar import LATEST, Calendar, Span, calendar_of
 
 Minutes = Annotated[int, Meta(ge=1, le=1440, extra_json_schema=INT32)]
 Fee = Annotated[int, Meta(ge=0, le=1_000_000, extra_json_schema=INT32)]
@@ -29,6 +29,18 @@ class ClinicInfo(Output):
 
 
 @dataclass(frozen=True)
+class PatientLimits:
+    """How patients book by themselves; nothing is limited by default. `lead`: how long before the visit at
+    the latest; `horizon_days`: for how many days ahead; `max_open`: how many scheduled visits to come their
+    chart may have; `cutoff`: how long before it begins they may still move or cancel one."""
+
+    lead: timedelta = timedelta()
+    horizon_days: int | None = None
+    max_open: int | None = None
+    cutoff: timedelta = timedelta()
+
+
+@dataclass(frozen=True)
 class Clinic:
     """The settings of the clinic, for every resource. `hours`: None where it is always open."""
 
@@ -38,6 +50,7 @@ class Clinic:
     currency: str
     fee: int
     hours: tuple[Hours, ...] | None = None
+    limits: PatientLimits = PatientLimits()
 
     @property
     def calendar(self) -> Calendar:
@@ -54,6 +67,14 @@ class Clinic:
         """The first instant of `day` at the clinic and the first after its last."""
         spans = self.calendar.spans(day)
         return spans[0][0].astimezone(self.timezone), spans[-1][1].astimezone(self.timezone)
+
+    def span_for_patients(self, now: datetime) -> Span:
+        """From when on patients may book by themselves, and when that ends: with the last day of the horizon,
+        which is as many days after today."""
+        begins, days = now + self.limits.lead, self.limits.horizon_days
+        if days is None:
+            return begins, LATEST
+        return begins, self.calendar.spans(self.day_of(now) + timedelta(days=days))[-1][1]
 
 
 class ClinicController(Controller):

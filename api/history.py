@@ -66,7 +66,9 @@ class AppointmentChange(Output):
     user_id: Id | None
     name: Name | None
     role: Role | None
-    field: Literal["date", "status", "notes", "visit", "visitReason", "doctorId", "doctorName"]
+    field: Literal[
+        "date", "status", "notes", "override", "overbook", "visit", "visitReason", "doctorId", "doctorName"
+    ]
     before: FormerValue | None = msgspec.field(name="from")
     after: FormerValue | None = msgspec.field(name="to")
 

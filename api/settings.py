@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta, Struct
 
-from api.clinic import Clinic, Fee, Minutes
+from api.clinic import Clinic, Fee, Minutes, PatientLimits
 from api.http.addresses import parse_network, parse_origin
 from api.http.currencies import CURRENCIES
 from api.http.fields import Name, is_unicode
@@ -51,6 +51,7 @@ SECRET_SETTINGS = {
 LIST_SETTINGS = {"CORS_ORIGINS", "AUTO_APPROVE_ROLES", "TRUSTED_PROXIES"}
 ORIGINS = "origins such as https://clinic.example"
 PROXIES = "IP addresses or networks"
+MAX_MINUTES = 525_600  # a year
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -74,7 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     login_window_seconds: Annotated[int, Meta(ge=1, le=86400)] = 900
     auto_approve_roles: tuple[Role, ...] = (Role.PATIENT,)
     trusted_proxies: tuple[str, ...] = ()
-    session_idle_minutes: Annotated[int, Meta(ge=0, le=525600)] = 0
+    session_idle_minutes: Annotated[int, Meta(ge=0, le=MAX_MINUTES)] = 0
     keep_alive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 75
     body_timeout_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
     clinic_timezone: str = "UTC"
@@ -84,6 +85,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     appointment_minutes: Minutes = 30
     consultation_fee: Fee = 150
     no_show_after_hours: Annotated[int, Meta(ge=0, le=8760)] = 0
+    booking_lead_minutes: Annotated[int, Meta(ge=0, le=MAX_MINUTES)] = 0
+    booking_horizon_days: Annotated[int, Meta(ge=0, le=3660)] = 0
+    booking_max_open: Annotated[int, Meta(ge=0, le=1000)] = 0
+    cancel_cutoff_minutes: Annotated[int, Meta(ge=0, le=MAX_MINUTES)] = 0
     refuse_common_passwords: bool = False
     require_if_match: bool = False
     security_contact: str = "mailto:security@medisecure.example"
@@ -142,6 +147,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
             currency=self.clinic_currency,
             fee=self.consultation_fee,
             hours=parse_hours(self.clinic_hours) if self.clinic_hours else None,
+            limits=PatientLimits(
+                lead=timedelta(minutes=self.booking_lead_minutes),
+                horizon_days=self.booking_horizon_days or None,
+                max_open=self.booking_max_open or None,
+                cutoff=timedelta(minutes=self.cancel_cutoff_minutes),
+            ),
         )
 
     @classmethod

@@ -34,6 +34,7 @@ class AppointmentRow(NamedTuple):
 class AppointmentChanges(TypedDict, total=False):
     date: datetime
     ends_at: datetime
+    overbooked: bool
     status: AppointmentStatus
     notes: str | None
 

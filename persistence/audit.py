@@ -58,6 +58,8 @@ class Action(StrEnum):
     APPOINTMENT_READ = "appointment.read"
     APPOINTMENT_CREATE = "appointment.create"
     APPOINTMENT_UPDATE = "appointment.update"
+    APPOINTMENT_OVERRIDE = "appointment.override"
+    APPOINTMENT_OVERBOOK = "appointment.overbook"
     APPOINTMENT_HISTORY = "appointment.history"
     VISIT_READ = "visit.read"
     VISIT_UPDATE = "visit.update"

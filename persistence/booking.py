@@ -1,6 +1,6 @@
 """How appointments are booked and moved, so that nobody has two at the same time."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
@@ -8,24 +8,30 @@ from uuid import UUID
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Boolean,
+    Integer,
+    Interval,
     Text,
     bindparam,
     case,
     cast,
     func,
     insert,
+    literal,
+    not_,
+    null,
     select,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.appointments import SOURCE, TABLE, AppointmentRow, columns_from, readable_by
+from persistence.availability import CLINIC_KEY, Availability, People, Slot, availability, keys_of
 from persistence.models import Appointment, Instant, Patient, User
 from persistence.postgres.database import Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
 from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen, SeenById, charts_readable_by
-from persistence.survivors import lock_key
 from security.roles import Caller, Role
 
 
@@ -38,11 +44,11 @@ class Standing(NamedTuple):
 
 
 class Booking(NamedTuple):
-    """`taken`: `"doctor"` or `"patient"`, the one who has another scheduled appointment in that time. `row`:
-    None if it was not booked."""
+    """`by`: the caller's name, where it was asked for. `row`: None if it was not booked."""
 
     standing: Standing
-    taken: str | None
+    by: str | None
+    available: Availability
     row: AppointmentRow | None
 
 
@@ -55,17 +61,6 @@ class LockedAppointment(NamedTuple):
     by: str
 
 
-class Clash(NamedTuple):
-    """As `Booking.taken`."""
-
-    taken: str | None
-
-
-class People(TypedDict):
-    doctor: UUID
-    patient: UUID
-
-
 class NewAppointment(TypedDict):
     id: UUID
     date: datetime
@@ -73,17 +68,27 @@ class NewAppointment(TypedDict):
     reason: str
     notes: str | None
     fee: int
+    overbooked: bool
 
 
-class Slot(People):
-    """`itself`: the appointment that is moved, which cannot clash with itself."""
+class Assumed(TypedDict):
+    """What has been decided, and by what: if it is not so, nothing is booked. `version`, `counts`: as in
+    Slot. `absent`: as `Availability.is_absent`. `books`: whether it is booked at all. `lead`: how long before
+    it begins a patient must book it; `max_open`: with how many open visits they may not."""
 
-    date: datetime
-    ends_at: datetime
-    itself: UUID | None
+    version: int
+    counts: bool
+    absent: bool
+    books: bool
+    lead: timedelta
+    max_open: int
 
 
-class Booked(Slot, NewAppointment, Seen):
+class NewBooking(NewAppointment, Assumed):
+    pass
+
+
+class Booked(Slot, NewBooking, Seen):
     """`people`: what bookings of these two wait for."""
 
     people: list[int]
@@ -93,26 +98,14 @@ class Locked(People, SeenById):
     pass
 
 
-# `"doctor"` or `"patient"`, the one who has another scheduled appointment in that time. A function of the
-# database (migration 0009), because it must see what was booked while its own statement waited.
-TAKEN = func.booked_meanwhile(
-    bindparam("doctor", type_=TABLE.c.doctor_id.type),
-    bindparam("patient", type_=TABLE.c.patient_id.type),
-    bindparam("date", type_=TABLE.c.date.type),
-    bindparam("ends_at", type_=TABLE.c.ends_at.type),
-    bindparam("itself", type_=TABLE.c.id.type),
-    type_=Text,
-).label("taken")
-CLASH = Query(Clash, Slot, select(TAKEN))
 # Bookings of the same people wait for each other here, in the order of the keys.
+PERSON = func.unnest(bindparam("people", type_=ARRAY(BigInteger))).column_valued("person")
 WAITED = (
     select(
         func.count(
-            cast(
-                func.pg_advisory_xact_lock(
-                    func.unnest(bindparam("people", type_=ARRAY(BigInteger))).column_valued("person")
-                ),
-                Text,
+            case(
+                (literal(CLINIC_KEY) == PERSON, cast(func.pg_advisory_xact_lock_shared(PERSON), Text)),
+                else_=cast(func.pg_advisory_xact_lock(PERSON), Text),
             )
         )
     )
@@ -130,6 +123,7 @@ BOOKED = {
         "reason": "reason",
         "notes": "notes",
         "fee": "fee",
+        "overbooked": "overbooked",
     }.items()
 }
 
@@ -168,16 +162,17 @@ def locking(role: Role) -> Query[Locked, LockedAppointment]:
 
 
 @lru_cache
-def booking(role: Role) -> Query[Booked, Booking]:
-    has_waited = select(WAITED).scalar_subquery() > 0
-    chart, doctor = lock_people(role, has_waited)
-    columns = (*standing_of(chart, doctor), case((has_waited, TAKEN)).label("taken"))
-    standing = select(*columns).cte("standing").prefix_with("MATERIALIZED")
-    conditions = [standing.c.sees_patient, standing.c.doctor_is_active, standing.c.taken.is_(None)]
-    if role is Role.PATIENT:
-        conditions.append(BOOKED["date"] >= standing.c.now)
+def booking(role: Role, is_named: bool) -> Query[Booked, Booking]:
+    """`is_named`: whether the caller's name is asked for."""
+    waited = select(WAITED).scalar_subquery()
+    chart, doctor = lock_people(role, waited > 0)
+    by = CALLERS_NAME if is_named else null()
+    available = availability(waited)
+    columns = (*standing_of(chart, doctor), cast(by, Text).label("by"), *available.c)
+    standing = select(*columns).select_from(available).cte("standing").prefix_with("MATERIALIZED")
+    values = select(*BOOKED.values(), standing.c.now).select_from(standing)
     # Made now, not when it began to wait: what is written since a merge stays with the survivor.
-    values = select(*BOOKED.values(), standing.c.now).select_from(standing).where(*conditions)
+    values = values.where(*conditions_of(role, standing))
     booked = (
         insert(Appointment).from_select([*BOOKED, "created_at"], values).returning(*TABLE.c).cte("booked")
     )
@@ -187,26 +182,37 @@ def booking(role: Role) -> Query[Booked, Booking]:
     return Query(Booking, Booked, statement, only_if=booked)
 
 
-def keys_of(doctor: UUID, patient: UUID) -> list[int]:
-    """What bookings of these two wait for.
-
-    The exclusion constraints alone would do against double bookings, but deadlock under a rush on one slot;
-    in sorted order these cannot. The rows come after them, the chart's before the account's, as in a link
-    of the two.
-    """
-    return sorted(map(lock_key, (doctor, patient)))
+def conditions_of(role: Role, standing: CTE) -> list[AnyColumn]:
+    """Of a booking: it may be, and all is as it was assumed."""
+    conditions = [
+        standing.c.sees_patient,
+        standing.c.doctor_is_active,
+        standing.c.version == bindparam("version", type_=BigInteger),
+        standing.c.is_absent == bindparam("absent", type_=Boolean),
+        standing.c.doctor_is_taken == BOOKED["overbooked"],
+        not_(standing.c.patient_is_taken),
+        bindparam("books", type_=Boolean),
+    ]
+    if role is Role.PATIENT:
+        conditions += [
+            BOOKED["date"] >= standing.c.now + bindparam("lead", type_=Interval),
+            standing.c.open_visits < bindparam("max_open", type_=Integer),
+        ]
+    return conditions
 
 
 async def book(
-    transaction: Transaction, caller: Caller, doctor: UUID, patient: UUID, **values: Unpack[NewAppointment]
+    transaction: Transaction,
+    caller: Caller,
+    people: People,
+    *,
+    is_named: bool = False,
+    **values: Unpack[NewBooking],
 ) -> Booking:
     """Book if nothing speaks against it, by the clock that every instance shares, and conclude the
     transaction."""
-    people = keys_of(doctor, patient)
-    parameters = Booked(
-        caller=caller.id, doctor=doctor, patient=patient, people=people, itself=None, **values
-    )
-    [booked] = await transaction.conclude(booking(caller.role), parameters)
+    parameters = Booked(caller=caller.id, people=keys_of(**people), itself=None, **people, **values)
+    [booked] = await transaction.conclude(booking(caller.role, is_named), parameters)
     return booked
 
 
@@ -223,9 +229,3 @@ async def lock(
         await transaction.close()  # with two charts' locks, in any order, others could deadlock
         return await lock(transaction, caller, locked.appointment)
     return locked if locked and locked.standing.sees_patient else None
-
-
-async def find_clash(transaction: Transaction, **slot: Unpack[Slot]) -> str | None:
-    """As Booking.taken, for an appointment that is moved."""
-    [clash] = await transaction.rows(CLASH, slot)
-    return clash.taken

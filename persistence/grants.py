@@ -20,6 +20,7 @@ FUNCTIONS = (
     "fold_counts",
     "refuse_ended_session",
     "booked_meanwhile",
+    "look_before_booking",
     "merge_charts",
     "unmerge_charts",
     "purge_changes",

@@ -166,15 +166,15 @@ class Patient(Base):
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
 
 
-def overlap_constraint(column: str) -> ExcludeConstraint:
-    """No two scheduled appointments of one person overlap. btree_gist, which would let us write
-    `column WITH =`, is not on every server; a one-point range of the id's hash needs no extension."""
+def overlap_constraint(column: str, where: str = "status = 'scheduled'") -> ExcludeConstraint:
+    """No two appointments of one person overlap, of those that `where` names. btree_gist, which would let us
+    write `column WITH =`, is not on every server; a one-point range of the id's hash needs no extension."""
     hashed = f"uuid_hash_extended({column}, 0)"
     return ExcludeConstraint(
         (text(f"int8range({hashed}, {hashed}, '[]')"), "&&"),
         (text("tstzrange(date, ends_at)"), "&&"),
         using="gist",
-        where=text("status = 'scheduled'"),
+        where=text(where),
         name=f"appointments_{column}_overlap",
     )
 
@@ -183,7 +183,7 @@ class Appointment(Base):
     __tablename__ = "appointments"
     __table_args__ = (
         CheckConstraint("ends_at > date", name="ends_after_start"),
-        overlap_constraint("doctor_id"),
+        overlap_constraint("doctor_id", "status = 'scheduled' AND NOT overbooked"),
         overlap_constraint("patient_id"),
         Index("appointments_date_idx", "date", "id"),
         Index("appointments_doctor_idx", "doctor_id", "date", "id"),
@@ -205,6 +205,8 @@ class Appointment(Base):
     fee: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     stored_patient_id: Mapped[UUID | None] = mapped_column(Uuid)  # before a merge (merge_tables.py)
+    # Somebody allowed it to overlap the doctor's others, where it is now.
+    overbooked: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
 
 class MedicalRecord(Base):

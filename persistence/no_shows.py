@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 
 from persistence.audit import Action, Event, Outcome
 from persistence.audit_chain import Key
-from persistence.booking import keys_of
+from persistence.availability import keys_of
 from persistence.closing import Closing
 from persistence.history import Difference, keep_appointment_changes
 from persistence.history_tables import AppointmentChange

@@ -11,6 +11,7 @@ from persistence.postgres.connector import Connector
 from persistence.postgres.deadline import seconds_left
 from persistence.postgres.failures import is_connection_lost
 from persistence.postgres.hooks import AnyEvent, AnyKept, AnyQuery, CommitHook
+from persistence.postgres.locks import taking_of
 from persistence.postgres.pool import Pool
 from persistence.postgres.statements import Query, R, Record, Statement, T, Values
 
@@ -173,11 +174,11 @@ class Transaction(Source):
     async def lock(self, *keys: int) -> None:
         """Wait for PostgreSQL's advisory locks on these keys, one after the other, and hold them until the
         end. Later statements see what the earlier holders of the locks have stored."""
-        taking = [f"SELECT pg_advisory_xact_lock({key:d})" for key in keys]
+        taking = f"SELECT {', '.join(map(taking_of, keys))}"  # from left to right
         if self.connection is None:
-            await self.begin(*taking)
+            await self.begin(taking)
         else:
-            await self.send("; ".join(taking))
+            await self.send(taking)
 
     async def set_savepoint(self) -> None:
         """Something has been run before it."""

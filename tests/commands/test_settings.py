@@ -10,6 +10,7 @@ import jwt
 import msgspec
 import pytest
 
+from api.clinic import PatientLimits
 from api.http.json_schema import describe_first_violation
 from api.settings import Settings, SettingsError, find_misspelt_names
 from security.roles import Role
@@ -94,6 +95,7 @@ def test_three_settings_are_enough_and_the_others_have_defaults() -> None:
     assert settings.clinic.timezone == ZoneInfo("UTC")
     assert settings.clinic.appointment_length == timedelta(minutes=30)
     assert settings.clinic.fee == 150
+    assert settings.clinic.limits == PatientLimits(timedelta(), None, None, timedelta())
 
 
 def test_every_setting_is_read() -> None:
@@ -115,6 +117,10 @@ def test_every_setting_is_read() -> None:
         APPOINTMENT_MINUTES="45",
         CONSULTATION_FEE="0",
         NO_SHOW_AFTER_HOURS="48",
+        BOOKING_LEAD_MINUTES="60",
+        BOOKING_HORIZON_DAYS="90",
+        BOOKING_MAX_OPEN="3",
+        CANCEL_CUTOFF_MINUTES="1440",
     )
     assert settings.algorithm == "HS512"
     assert settings.access_lifetime == timedelta(minutes=5)
@@ -132,6 +138,7 @@ def test_every_setting_is_read() -> None:
     assert settings.clinic.appointment_length == timedelta(minutes=45)
     assert settings.clinic.fee == 0
     assert settings.no_show_after == timedelta(hours=48)
+    assert settings.clinic.limits == PatientLimits(timedelta(hours=1), 90, 3, timedelta(days=1))
 
 
 def test_settings_come_from_the_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +279,10 @@ BOUNDS = {
     "BODY_TIMEOUT_SECONDS": (1, 3600),
     "APPOINTMENT_MINUTES": (1, 1440),
     "CONSULTATION_FEE": (0, 1_000_000),
+    "BOOKING_LEAD_MINUTES": (0, 525600),
+    "BOOKING_HORIZON_DAYS": (0, 3660),
+    "BOOKING_MAX_OPEN": (0, 1000),
+    "CANCEL_CUTOFF_MINUTES": (0, 525600),
 }
 
 

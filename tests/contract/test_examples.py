@@ -457,6 +457,12 @@ def cancelled_late(clinic: Clinic) -> Any:
     return clinic.patient.patch(f"/api/appointments/{begun}", {"status": "cancelled"})
 
 
+def book_on_tuesdays(clinic: Clinic, by: Role) -> Any:
+    hours = [{"weekday": 2, "from": "08:00", "to": "12:00"}]
+    assert clinic.staff.put(f"/api/doctors/{DOCTOR}/hours", {"hours": hours}).status_code == 200
+    return book(clinic, by)
+
+
 def moved_to_the_departed(clinic: Clinic) -> Any:
     assert clinic.admin.patch(f"/api/users/{DOCTOR}", {"status": "disabled"}).status_code == 200
     return clinic.staff.patch(f"/api/appointments/{VISIT}", {"date": "2042-05-20T07:00:00Z"})
@@ -649,6 +655,8 @@ AFTER_A_CHANGE: dict[str, Reproduction] = {
     "NotTheAuthor.author": amended_by_another,
     "AppointmentRefused.begun": cancelled_late,
     "AppointmentRefused.departed": moved_to_the_departed,
+    "AppointmentRefused.outsideHours": lambda clinic: book_on_tuesdays(clinic, Role.STAFF),
+    "AppointmentRefused.notFree": lambda clinic: book_on_tuesdays(clinic, Role.PATIENT),
     "TooManyRequests.tooMany": too_many,
     "TooManyFailedAttempts.locked": locked_out,
     "InternalServerError.internal": broken,

@@ -233,7 +233,7 @@ def statements_by_call() -> Iterator[object]:
     ]
     for role in ROLES:
         yield from (module.single(role) for module in (patients, records, appointments))
-        yield from (booking.booking(role), booking.locking(role))
+        yield from (booking.booking(role, False), booking.booking(role, True), booking.locking(role))
         for given in map(frozenset, ((), ("role",), ("status",), ("role", "status"))):
             yield from (users.listing(role, given, linked) for linked in (None, *both))
             yield from (users.searching(role, given, linked) for linked in (None, *both))

@@ -1,0 +1,80 @@
+"""overbooking
+
+Revision: 0021
+Follows: 0020
+
+To instances of the release before, an overbooked appointment takes its time as any other; one that they move
+stays overbooked.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from persistence.migrations.locks import limit_locks
+
+revision = "0021"
+down_revision = "0020"
+branch_labels = None
+depends_on = None
+
+CONSTRAINT = "appointments_doctor_id_overlap"
+HASHED = "uuid_hash_extended(doctor_id, 0)"
+# What booked_meanwhile says, which instances of the release before ask, and all else that a booking has to
+# know, in one look. `waited` is what has to be known before. No visit lasts longer than a day (0009).
+LOOK = """
+    CREATE FUNCTION look_before_booking(
+        doctor uuid, patient uuid, starts timestamptz, stops timestamptz, itself uuid, known bigint,
+        counts boolean, waited bigint,
+        OUT version bigint, OUT hours jsonb, OUT is_absent boolean, OUT doctor_is_taken boolean,
+        OUT patient_is_taken boolean, OUT open_visits integer
+    ) LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_generic_plan AS $$
+    BEGIN
+        SELECT coalesce(own.version, 0), CASE WHEN own.version <> known THEN own.hours END,
+               EXISTS (
+                   SELECT FROM absences
+                   WHERE (absences.doctor_id = doctor OR absences.doctor_id IS NULL)
+                     AND absences.begins < stops AND absences.ends > starts),
+               coalesce(visits.of_doctor, false), coalesce(visits.of_patient, false),
+               CASE WHEN counts THEN (
+                   SELECT count(*) FROM appointments AS coming
+                   WHERE coming.patient_id = patient AND coming.status = 'scheduled'
+                     AND coming.date > clock_timestamp()) ELSE 0 END
+        INTO version, hours, is_absent, doctor_is_taken, patient_is_taken, open_visits
+        FROM (
+            SELECT bool_or(taken.doctor_id = doctor) AS of_doctor,
+                   bool_or(taken.patient_id = patient) AS of_patient
+            FROM appointments AS taken
+            WHERE (taken.doctor_id = doctor OR taken.patient_id = patient) AND taken.status = 'scheduled'
+              AND taken.date < stops AND taken.ends_at > starts AND taken.date > starts - interval '1 day'
+              AND taken.id IS DISTINCT FROM itself
+        ) AS visits LEFT JOIN doctor_hours AS own ON own.doctor_id = doctor;
+    END
+    $$
+"""
+
+
+def replace_constraint(condition: str) -> None:
+    """In one statement, so that at no moment nothing holds. It reads the table once, and builds an index of
+    what is scheduled: 0.4 s for a million appointments of which 20,000 are."""
+    op.execute(
+        "-- squawk-ignore ban-drop-constraint, constraint-missing-not-valid\n"
+        f"ALTER TABLE appointments DROP CONSTRAINT {CONSTRAINT}, "
+        f"ADD CONSTRAINT {CONSTRAINT} EXCLUDE USING gist (int8range({HASHED}, {HASHED}, '[]') WITH &&, "
+        f"tstzrange(date, ends_at) WITH &&) WHERE ({condition})"
+    )
+
+
+def upgrade() -> None:
+    limit_locks()
+    op.add_column(
+        "appointments", sa.Column("overbooked", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
+    replace_constraint("status = 'scheduled' AND NOT overbooked")
+    op.execute(LOOK)
+
+
+def downgrade() -> None:
+    """Refused by the constraint while a doctor has two scheduled appointments at once."""
+    op.execute("DROP FUNCTION look_before_booking")
+    replace_constraint("status = 'scheduled'")
+    op.drop_column("appointments", "overbooked")
