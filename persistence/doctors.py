@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, Uuid, bindparam, func, select
+from sqlalchemy import ColumnElement, Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence.models import User
@@ -17,7 +17,7 @@ from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.search import SearchQuery
 from persistence.postgres.sorting import DoctorSort, order_by
 from persistence.postgres.statements import ById, Query
-from persistence.relations import ACTIVE_DOCTOR, assigned_patients
+from persistence.relations import ACTIVE_DOCTOR, OF_SPECIALIZATION, assigned_patients
 
 
 class Filters(NamedTuple):
@@ -57,7 +57,7 @@ COLUMNS = columns_of(DoctorRow, User, assigned_patients=assigned_patients(bindpa
 ONE = Query(DoctorRow, ById, select(*COLUMNS).where(User.id == bindparam("id"), *ACTIVE_DOCTOR))
 # What each filter demands of a row.
 CONDITIONS: dict[str, ColumnElement[bool]] = {
-    "specialization": func.lower(User.specialization) == func.lower(bindparam("specialization", type_=Text)),
+    "specialization": OF_SPECIALIZATION,
     "ids": User.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),
 }
 NO_FILTERS = Filters()

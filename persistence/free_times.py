@@ -12,7 +12,7 @@ from persistence.models import Appointment, AppointmentStatus, Instant, User
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.statements import Query
-from persistence.relations import ACTIVE_DOCTOR, OWN_CHART, Seen
+from persistence.relations import ACTIVE_DOCTOR, OF_SPECIALIZATION, OWN_CHART, Seen
 from persistence.schedule_tables import Absence, DoctorHours
 from security.roles import Caller, Role
 
@@ -93,7 +93,7 @@ def times(role: Role, narrowed: frozenset[str]) -> Query[Asked, DoctorTimes]:
     if "doctor" in narrowed:
         where.append(User.id == bindparam("doctor"))
     if "specialization" in narrowed:
-        where.append(User.specialization == bindparam("specialization"))
+        where.append(OF_SPECIALIZATION)
     columns = columns_of(
         DoctorTimes,
         User,

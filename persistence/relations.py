@@ -4,7 +4,7 @@ patient somebody is."""
 from typing import TypedDict
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam, exists, func, select, union
+from sqlalchemy import BindParameter, ColumnElement, Text, bindparam, exists, func, select, union
 
 from persistence.models import AccountStatus, Appointment, AppointmentStatus, MedicalRecord, Patient, User
 from persistence.postgres.declared import AnyColumn
@@ -13,6 +13,7 @@ from security.roles import Role
 
 CALLER: BindParameter[UUID] = bindparam("caller")
 ACTIVE_DOCTOR = (User.role == Role.DOCTOR, User.status == AccountStatus.ACTIVE)
+OF_SPECIALIZATION = func.lower(User.specialization) == func.lower(bindparam("specialization", type_=Text))
 OWN = Patient.user_id == CALLER  # of a chart: a person has linked it to the caller's account
 OWN_CHART = select(Patient.id).where(OWN).scalar_subquery()
 CALLERS_NAME = select(User.name).where(User.id == CALLER).scalar_subquery()

@@ -208,7 +208,7 @@ def test_first_free_times_are_ordered_by_date_then_name_then_id(world: World) ->
         ]
         if (date, person) != (at(day, "09:00")[0], people[2])
     ]
-    asked = {"from": at(day, "00:00")[0], "to": at(day, "23:00")[0], "specialization": "Ordering"}
+    asked = {"from": at(day, "00:00")[0], "to": at(day, "23:00")[0], "specialization": "oRdering"}
     assert slots(world.patient, **asked) == expected
     assert slots(world.patient, limit=3, **asked) == expected[:3]
     until = {**asked, "from": at(day, "09:00")[0], "to": at(day, "09:30")[0]}

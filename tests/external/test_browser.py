@@ -3,21 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Route
+from playwright.sync_api import Browser, Route
 
 from tests.external import frontend
 from tests.external.running import ADMIN, free_port, launch_browser, serve_files, start_dev, start_production
 from tests.external.running import STAFF as STAFF_IN_PRODUCTION
+from tests.external.tabs import STAFF, Tab, open_tab
 
-PASSWORD = ADMIN["password"]
-STAFF, PATIENT = "staff@example.com", "patient@example.com"
+PATIENT = "patient@example.com"
 PAULA = "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"
 DOCTOR = "5e2d9a44-3c1b-4b7e-8f5d-2a6b1c0d4a02"
+EMIL = "3ae884d1-bfd3-5dc7-af43-11b59c8029da"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 LISTED_PORTS = (5173, 3000)  # of the two origins that the service lists unless told otherwise
 FOREIGN_PORT = 5999
@@ -43,58 +43,12 @@ def chromium() -> Iterator[Browser]:
         yield chromium
 
 
-@dataclass
-class Tab:
-    """A page and the requests that it has sent to the service."""
-
-    page: Page
-    sent: list[Request] = field(default_factory=list)
-
-    @property
-    def context(self) -> BrowserContext:
-        return self.page.context
-
-    def run(self, call: str, **values: Any) -> Any:
-        """What `app.<call>` of frontend/app.ts resolves to; `values` are its variables."""
-        return self.page.evaluate(f"({{ {', '.join(values)} }}) => app.{call}", values)
-
-    def failure(self, call: str, **values: Any) -> dict[str, Any]:
-        """How it fails, as axios lets the page read it."""
-        return dict(self.run(f"failure(app.{call})", **values))
-
-    def sign_in(self, email: str = STAFF) -> Any:
-        return self.run("signIn(email, password)", email=email, password=PASSWORD)
-
-    def cookies(self) -> dict[str, Any]:
-        return {cookie["name"]: cookie for cookie in self.context.cookies()}
-
-    def sent_to(self, path: str, method: str = "POST") -> list[Request]:
-        return [request for request in self.sent if request.method == method and path in request.url]
-
-    def last_status(self, path: str, method: str = "POST") -> int:
-        response = self.sent_to(path, method)[-1].response()
-        assert response is not None
-        return response.status
-
-    def cookies_sent_to(self, path: str, method: str = "POST") -> set[str]:
-        sent = self.sent_to(path, method)[-1].all_headers().get("cookie", "")
-        return {cookie.split("=")[0] for cookie in sent.split("; ") if cookie}
-
-
 @pytest.fixture
 def tab(chromium: Browser, url: str, files: Path) -> Iterator[Tab]:
     """The frontend at an origin that the service lists."""
     with serve_files(files, free_port(*LISTED_PORTS)) as port, chromium.new_context() as context:
         assert port in LISTED_PORTS, "both ports of the default CORS_ORIGINS are taken"
         yield open_tab(context, f"http://localhost:{port}", url)
-
-
-def open_tab(context: BrowserContext, origin: str, service: str) -> Tab:
-    tab = Tab(context.new_page())
-    tab.page.on("request", lambda request: tab.sent.append(request) if service in request.url else None)
-    tab.page.goto(f"{origin}/index.html")
-    tab.page.wait_for_function("window.app")
-    return tab
 
 
 def booking(date: str) -> dict[str, str]:
@@ -151,6 +105,31 @@ def test_generated_client_lists_patients_and_books_an_appointment(tab: Tab) -> N
     made = tab.run("book(body)", body=booking("2043-01-05T09:00:00+01:00"))
     assert made["date"] == "2043-01-05T08:00:00Z"
     assert tab.run("appointment(id)", id=made["id"]) == made
+
+
+def test_patient_books_one_of_the_free_times(tab: Tab) -> None:
+    """As a patient would: they see the times of a day, press one, and are told where somebody was quicker."""
+    monday, times = "2043-01-05", ["09:00", "09:30", "10:00"]
+    tab.sign_in()
+    hours = [{"weekday": 1, "from": "09:00", "to": "10:30"}]
+    assert tab.run("setHours(id, hours)", id=EMIL, hours=hours) == 0
+    tab.sign_in(PATIENT)
+    first = tab.run("firstFree(day, 'Paediatrics')", day=f"{monday}T00:00:00Z")
+    assert first == f"Dr. Émile Durand: {monday}T09:00:00Z"
+    tab.run("showFreeTimes(id, day)", id=EMIL, day=monday)
+    assert tab.page.get_by_role("button").all_inner_texts() == times
+
+    def press(time: str) -> str | None:
+        tab.page.evaluate("delete document.body.dataset.said")
+        tab.page.get_by_role("button", name=time).click()
+        tab.page.wait_for_selector("body[data-said]")
+        return tab.page.get_attribute("body", "data-said")
+
+    assert press("09:30") == f"Booked: {monday}T09:30:00Z"
+    assert tab.page.get_by_role("button").all_inner_texts() == ["09:00", "10:00"]
+    tab.run("book(body)", body={**booking(f"{monday}T10:00:00Z"), "doctorId": EMIL})
+    assert press("10:00") == "date: the doctor has another appointment at that time"
+    assert tab.page.get_by_role("button").all_inner_texts() == ["09:00"]
 
 
 def test_page_reads_status_detail_and_request_id_of_an_error(tab: Tab) -> None:

@@ -4,7 +4,7 @@ role, page and filter; under the planner's default settings, on the embedded ser
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Unpack
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -29,7 +29,6 @@ from persistence.absences import AbsenceRow
 from persistence.appointment_lists import Filters
 from persistence.duplicates import candidates
 from persistence.duplicates.sought import Sought
-from persistence.free_times import Narrowed
 from persistence.models import AccountStatus, AppointmentStatus
 from persistence.postgres.calendar import calendar_of
 from persistence.postgres.sorting import AppointmentSort, DoctorSort, PatientSort, RecordSort
@@ -106,10 +105,6 @@ def away(who: Caller, **filters: Any) -> Read:
 def accounts(who: Caller, page: int = 1, **filters: Any) -> Read:
     asked = {"role": None, "status": None, "linked": None, "search": "", **filters}
     return lambda source: users.page(source, who, page, 10, **asked)
-
-
-def free(who: Caller, days: int, **narrowed: Unpack[Narrowed]) -> Read:
-    return lambda source: free_times.find(source, who, NOW, NOW + timedelta(days=days), **narrowed)
 
 
 def trail(page: int = 1, **filters: Any) -> Read:
@@ -261,10 +256,11 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     ),
     "records of a month": (notes(ADMIN, since=MAY, until=JUNE), {"medical_records_date_idx"}, 300),
     "records from then on": (notes(ADMIN, since=MAY), {"medical_records_date_idx"}, 800),
-    "free times of a doctor on a day": (
-        free(PATIENT, 1, doctor=DOCTOR.id), {"appointments_doctor_idx", "appointments_patient_idx"}, 60,
+    "free times": (lambda one: free_times.find(one, STAFF, MAY, JUNE), {"appointments_doctor_idx"}, 30_000),
+    "free times of a doctor": (
+        lambda source: free_times.one(source, PATIENT, MAY, MAY + timedelta(days=1), DOCTOR.id),
+        {"appointments_doctor_idx", "appointments_patient_idx"}, 60,
     ),
-    "free times of all doctors in a month": (free(STAFF, 31), {"appointments_doctor_idx"}, 30_000),
 }  # fmt: skip
 
 

@@ -2,7 +2,14 @@
 // Chromium runs it. `api` is the guide's own code, cut out of openapi.yaml.
 import { AxiosError } from 'axios';
 import * as medisecure from './client';
-import type { AccountSummary, Appointment, AppointmentCreate, ErrorDetail, PatientPage } from './client';
+import type {
+  AccountSummary,
+  Appointment,
+  AppointmentCreate,
+  ErrorDetail,
+  PatientPage,
+  WorkingHoursEntry,
+} from './client';
 import { client } from './client/client.gen';
 import { api } from './guide';
 
@@ -32,6 +39,38 @@ export async function book(body: AppointmentCreate): Promise<Appointment> {
 
 export async function appointment(id: string): Promise<Appointment> {
   return (await medisecure.getAppointment({ path: { id }, throwOnError })).data;
+}
+
+/** When a doctor works, as the front desk sets it. */
+export async function setHours(id: string, hours: WorkingHoursEntry[]): Promise<number> {
+  return (await medisecure.putDoctorHours({ path: { id }, body: { hours }, throwOnError })).data.total;
+}
+
+/** A button for each time at which a doctor is free on a day, by the clinic's clocks. A click books it for the
+ * patient who is signed in, and says so; where somebody was quicker, it says that and shows what is left. */
+export async function showFreeTimes(id: string, date: string): Promise<void> {
+  const { timezone } = (await medisecure.getClinic({ throwOnError })).data;
+  const { slots } = (await medisecure.listDoctorSlots({ path: { id }, query: { date }, throwOnError })).data;
+  const [chart] = (await patients('')).patients;
+  const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'short', timeZone: timezone });
+  const buttons = slots.map((slot) => {
+    const button = document.createElement('button');
+    button.textContent = clock.format(new Date(slot));
+    button.onclick = async () => {
+      const body = { patientId: chart!.id, doctorId: id, date: slot, reason: 'Check-up' };
+      const refused = await book(body).then(() => null, (error) => failure(Promise.reject(error)));
+      await showFreeTimes(id, date);
+      document.body.dataset.said = refused ? refused.detail : `Booked: ${slot}`;
+    };
+    return button;
+  });
+  document.body.replaceChildren(...buttons);
+}
+
+/** Who is free first, as a page says it. */
+export async function firstFree(from: string, specialization: string): Promise<string> {
+  const { slots } = (await medisecure.listSlots({ query: { from, specialization, limit: 1 }, throwOnError })).data;
+  return slots.map((slot) => `${slot.doctorName}: ${slot.date}`).join();
 }
 
 /** The one line of the start page. The union has no tag: each shape is known by a key of its own. */
@@ -66,4 +105,6 @@ declare global {
     app: object;
   }
 }
-window.app = { signIn, signOut, whoAmI, patients, book, appointment, headline, failure, api };
+window.app = {
+  signIn, signOut, whoAmI, patients, book, appointment, setHours, showFreeTimes, firstFree, headline, failure, api,
+};

@@ -51,6 +51,9 @@ export function revenue(stats: GetDashboardStatsResponse): number {
 // Filters are the contract's, and closed sets are closed.
 export const lists = (): Promise<unknown>[] => [
   medisecure.listAppointments({ query: { date: '2042-05-14', status: 'scheduled', page: 1, limit: 10 } }),
+  medisecure.listDoctorSlots({ path: { id: booking.doctorId }, query: { date: '2042-05-14' } }),
+  // @ts-expect-error  the day is needed
+  medisecure.listDoctorSlots({ path: { id: booking.doctorId } }),
   // @ts-expect-error  no such status
   medisecure.listAppointments({ query: { status: 'open' } }),
   // @ts-expect-error  the id is needed
