@@ -16,6 +16,7 @@ from persistence.appointment_lists import Filters
 from persistence.models import AccountStatus, AppointmentStatus
 from persistence.postgres import counters
 from persistence.postgres.database import Database, Reader
+from persistence.postgres.sorting import AppointmentSort, PatientSort, RecordSort
 from security.roles import Caller, Role
 from tests.support.service import Backend
 
@@ -303,6 +304,9 @@ def test_pending_registrations_count_active_patients_without_a_chart(backend: Ba
     assert figures(backend, dashboard.staff) == (44, 0, 8)
 
 
+visits = partial(appointment_lists.page, filters=Filters())
+
+
 async def listed(backend: Backend) -> None:
     """Every list page by page, at places near marks and far from them, against the whole order."""
     database = Database(backend.database_url)
@@ -332,6 +336,22 @@ async def listed(backend: Backend) -> None:
                 appointment_lists.page, reader, ADMIN, filters=Filters(statuses={status} if status else None)
             ),
         )
+    orders: list[tuple[str, Any]] = [
+        ("patients ORDER BY sort_name DESC, id DESC", partial(patients.page, sort=PatientSort("-name"))),
+        ("patients ORDER BY created_at, id", partial(patients.page, sort=PatientSort("created_at"))),
+        ("medical_records ORDER BY date, id", partial(records.page, sort=RecordSort("date"))),
+        ("appointments ORDER BY date DESC, id DESC", partial(visits, sort=AppointmentSort("-date"))),
+        (
+            "appointments ORDER BY created_at DESC, id DESC",
+            partial(visits, sort=AppointmentSort("-created_at")),
+        ),
+        (
+            "appointments WHERE status <> 'scheduled' ORDER BY date, id",
+            partial(visits, filters=Filters(statuses=set(AppointmentStatus) - {AppointmentStatus.SCHEDULED})),
+        ),
+    ]
+    for order, listing in orders:
+        await check(order, partial(listing, reader, ADMIN))
     all_accounts: dict[str, Any] = {"role": None, "status": None, "linked": None, "search": ""}
     await check(
         "users ORDER BY sort_name, id",

@@ -54,6 +54,12 @@ export const lists = (): Promise<unknown>[] => [
   medisecure.listDoctorSlots({ path: { id: booking.doctorId }, query: { date: '2042-05-14' } }),
   // @ts-expect-error  the day is needed
   medisecure.listDoctorSlots({ path: { id: booking.doctorId } }),
+  medisecure.listAppointments({
+    query: { status: ['scheduled', 'completed'], ids: [booking.patientId], sort: '-date' },
+    querySerializer: { array: { explode: false } },
+  }),
+  // @ts-expect-error  no such order
+  medisecure.listPatients({ query: { sort: 'email' } }),
   // @ts-expect-error  no such status
   medisecure.listAppointments({ query: { status: 'open' } }),
   // @ts-expect-error  the id is needed
