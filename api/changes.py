@@ -20,7 +20,7 @@ from api.http.errors import BadRequest
 from api.http.fields import INT32, Id, Output
 from api.http.headers import header_lines, header_value
 from api.http.negotiation import EVENT_STREAM, wants_events
-from api.http.operation import get
+from api.http.operation import OwnAnswer, get
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import STOPPING, StrictRequest
 from persistence import changes, cursors
@@ -128,7 +128,7 @@ async def wait_for_news(request: StrictRequest, feed: Feed, cursor: cursors.Curs
         return found
 
 
-class EventStream:
+class EventStream(OwnAnswer):
     """The answer that goes on: an event for each change, for as long as the caller may wait."""
 
     def __init__(self, request: StrictRequest, feed: Feed, name: str, cursor: cursors.Cursor | None) -> None:

@@ -1,6 +1,7 @@
 """The decorators of our operations: Litestar's, but their handlers prepare once what Litestar's do in each
 request."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -112,6 +113,8 @@ class Operation(HTTPRouteHandler):
             return tagged_response(request, self.status_code, data)
         if isinstance(data, Struct):
             return StructResponse(self.status_code, encode(data), more=headers_of_repeat(request))
+        if isinstance(data, OwnAnswer):
+            return data
         return await super().to_response(app, data, request)
 
 
@@ -219,6 +222,13 @@ def without_parsing(signature: type[SignatureModel]) -> type[SignatureModel]:
 
     members = {"parse_values_from_connection_kwargs": staticmethod(parse)}
     return cast("type[SignatureModel]", type(signature.__name__, (signature,), members))
+
+
+class OwnAnswer(ABC):
+    """What a handler returns that sends its answer itself, in as many pieces as it likes."""
+
+    @abstractmethod
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class StructResponse:

@@ -10,7 +10,7 @@ from security.roles import Role
 from tests.support.audit_trail import newest
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, registration
-from tests.support.listening import CHANGES, cursor_for, told
+from tests.support.listening import CHANGES, MANY, cursor_for, told
 from tests.support.service import Backend, Service
 
 Entry = tuple[str, str, str]
@@ -221,12 +221,6 @@ def test_a_long_transaction_holds_up_nobody_and_is_told_once_it_is_over(
 
     cursor = cursor_for(world.staff)
     asyncio.run(run())
-
-
-MANY = (
-    "INSERT INTO absences (id, begins, ends) "
-    "SELECT gen_random_uuid(), '2042-05-14', '2042-05-15' FROM generate_series(1, $1) RETURNING id"
-)
 
 
 def test_what_is_too_much_for_one_answer_comes_with_the_next(world: World, backend: Backend) -> None:

@@ -1,8 +1,10 @@
 """Those who listen for changes: cursors, and streams of Server-Sent Events as a browser reads them."""
 
 import threading
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 from queue import Empty, Queue
+from socket import SHUT_RDWR
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -12,6 +14,11 @@ from tests.support.client import Browser
 
 CHANGES = "/api/changes"
 EVENT_STREAM = "text/event-stream"
+# So many changes in one transaction.
+MANY = (
+    "INSERT INTO absences (id, begins, ends) "
+    "SELECT gen_random_uuid(), '2042-05-14', '2042-05-15' FROM generate_series(1, $1) RETURNING id"
+)
 
 
 class Event(NamedTuple):
@@ -54,6 +61,7 @@ class Stream:
 
     def __enter__(self) -> Self:
         self.connection.request("GET", self.path, headers=self.headers)
+        self.socket = self.connection.sock
         self.response = self.connection.getresponse()
         if self.response.status == 200:
             assert self.response.headers["content-type"] == EVENT_STREAM
@@ -61,6 +69,8 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the server was first
+            self.socket.shutdown(SHUT_RDWR)  # which ends the reading, too
         self.connection.close()
 
     def read(self, response: HTTPResponse) -> None:
