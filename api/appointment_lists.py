@@ -1,6 +1,6 @@
 """Lists of appointments, and by what they are narrowed."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from litestar import Controller
@@ -11,6 +11,7 @@ from msgspec import Meta
 from api.bookings import Appointment, appointment_of
 from api.clinic import Clinic
 from api.http.auditing import record_read
+from api.http.errors import Forbidden
 from api.http.fields import (
     MAX_LISTED,
     MAX_PAGE_SIZE,
@@ -25,6 +26,7 @@ from api.http.fields import (
     to_utc,
 )
 from api.http.operation import get
+from api.http.problems import ErrorCode, Fault
 from api.http.requests import StrictRequest
 from persistence import appointment_lists
 from persistence.appointment_lists import Filters
@@ -33,7 +35,7 @@ from persistence.audit import Action
 from persistence.models import AppointmentStatus
 from persistence.postgres.database import Reader
 from persistence.postgres.sorting import AppointmentSort
-from security.roles import Role
+from security.roles import Caller, Role
 
 
 class AppointmentPage(Output):
@@ -58,6 +60,14 @@ def chart_of_list(request: StrictRequest, rows: list[AppointmentRow], patient_id
     return None if request.user.role is Role.PATIENT else patient_id
 
 
+def require_sees_orphans(caller: Caller, orphaned: str | None) -> None:
+    """Raise 403 where somebody asks for them who sees their own appointments only."""
+    if orphaned is not None and caller.role not in (Role.ADMIN, Role.STAFF):
+        detail = "Your role may not use orphaned; admin and staff may"
+        fault = Fault(parameter="orphaned", code=ErrorCode.ROLE_NOT_ALLOWED, detail=detail)
+        raise Forbidden(detail, faults=[fault])
+
+
 class AppointmentLists(Controller):
     """A part of AppointmentController: Litestar wants all methods of one path in one controller."""
 
@@ -76,9 +86,11 @@ class AppointmentLists(Controller):
         patient_id: Annotated[Id | None, QueryParameter(name="patientId")] = None,
         doctor_id: Annotated[Id | None, QueryParameter(name="doctorId")] = None,
         ids: FromQuery[IdList | None] = None,
+        orphaned: FromQuery[Literal["true", "false"] | None] = None,
         sort: FromQuery[AppointmentSort | None] = None,
     ) -> AppointmentPage:
         # Longer than other handlers by the filters, one a line.
+        require_sees_orphans(request.user, orphaned)
         filters = Filters(
             spans=clinic.calendar.spans(date) if date else None,
             statuses=distinct(status),
@@ -87,6 +99,7 @@ class AppointmentLists(Controller):
             since=to_utc(since),
             until=to_utc(until),
             ids=ids,
+            orphaned=None if orphaned is None else orphaned == "true",
         )
         rows, total, [visits, charts] = await appointment_lists.page(
             near_reader, request.user, page, limit, filters, sort or AppointmentSort.DATE

@@ -6,18 +6,29 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, Uuid, bindparam, cast, func, literal_column
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    not_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, array
 
 from persistence.appointments import COLUMNS, SOURCE, AppointmentRow, readable_by
-from persistence.models import Appointment, AppointmentStatus
+from persistence.models import Appointment, AppointmentStatus, User
 from persistence.postgres.calendar import DayBounds, Span, bounds_of, within_day
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.sorting import AppointmentSort, order_by
-from persistence.relations import Seen
+from persistence.relations import ACTIVE_DOCTOR, Seen
 from persistence.survivors import chart_now
 from security.roles import Caller, Role
 
@@ -25,7 +36,8 @@ from security.roles import Caller, Role
 @dataclass(frozen=True, kw_only=True)
 class Filters:
     """What is asked for of the appointments that the caller may see. None: whatever it is. `spans`: those of
-    one day. `patient`: a chart, or one that was merged into it. `since` is included, `until` is not."""
+    one day. `patient`: a chart, or one that was merged into it. `since` is included, `until` is not.
+    `orphaned`: whether they are to come, and of nobody who is an active doctor."""
 
     spans: Sequence[Span] | None = None
     statuses: Collection[AppointmentStatus] | None = None
@@ -34,12 +46,15 @@ class Filters:
     since: datetime | None = None
     until: datetime | None = None
     ids: Sequence[UUID] | None = None
+    orphaned: bool | None = None
 
     def given(self) -> frozenset[str]:
         """The keys of CONDITIONS that hold."""
         names = {name for name in CONDITIONS if getattr(self, name, None) is not None}
         if self.statuses and len(self.statuses) == 1:
             names = names - {"statuses"} | {"status"}
+        if self.orphaned is False:
+            names = names - {"orphaned"} | {"not_orphaned"}
         return frozenset(names)
 
     def parameters(self, caller: UUID) -> "Listed":
@@ -67,6 +82,11 @@ class Listed(DayBounds, Seen):
     ids: list[UUID]
 
 
+ORPHANED = (
+    Appointment.status == literal_column("'scheduled'"),  # as BY_STATUS: any plan sees which
+    Appointment.date > func.now(),
+    Appointment.doctor_id.not_in(select(User.id).where(*ACTIVE_DOCTOR)),
+)
 STATUS = bindparam("status", type_=Appointment.status.type)
 STATUSES = bindparam("statuses", type_=ARRAY(Text))
 # What each filter demands of a row.
@@ -79,6 +99,8 @@ CONDITIONS: dict[str, Sequence[ColumnElement[bool]]] = {
     "since": (Appointment.date >= bindparam("since"),),
     "until": (Appointment.date < bindparam("until"),),
     "ids": (Appointment.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),),
+    "orphaned": ORPHANED,
+    "not_orphaned": (not_(and_(*ORPHANED)),),
 }
 # Each part of the list that `statuses` may ask for; one index has each of them by date.
 BY_STATUS = [

@@ -10,7 +10,7 @@ import pytest
 from security.roles import Role
 from tests.support import audit_trail
 from tests.support.accounts import ME, make_account
-from tests.support.appointments import book, now, read
+from tests.support.appointments import book, change, listed, now, read
 from tests.support.factories import World
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend
@@ -42,6 +42,38 @@ def test_the_account_is_locked_at_once_and_the_appointments_stay(world: World, f
     assert (answer.status_code, answer.json()) == (200, {**me, "status": "disabled"})
     assert browser.get(ME).status_code == 401
     assert read(world, appointment) == appointment
+
+
+def test_the_front_desk_finds_what_was_kept(world: World) -> None:
+    """contract: "Only scheduled appointments to come of whoever is not an active doctor"."""
+    gone, demoted, active = doctor(world), doctor(world), doctor(world)
+    kept = [world.appointment(doctorId=one) for one in (gone, demoted)]
+    others = [world.appointment(doctorId=one, date=when) for one, when in ((gone, now(minutes=-1)),)]
+    others += [world.appointment(doctorId=one) for one in (gone, active)]
+    assert change(world.staff, others[1], status="cancelled").status_code == 200
+    assert leave(world, gone, "keep").status_code == 200
+    assert leave(world, demoted, "keep", role="patient").status_code == 200
+    own = f"{gone},{demoted},{active}".split(",")
+    for browser in (world.staff, world.admin):
+        found = [one for one in listed(browser, orphaned="true") if one["doctorId"] in own]
+        assert found == kept
+        assert [one["id"] for one in listed(browser, orphaned="true", doctorId=gone)] == [kept[0]["id"]]
+        shown = {one["id"] for who in own for one in listed(browser, orphaned="false", doctorId=who)}
+        assert shown == {one["id"] for one in others}
+    for browser in (world.doctor, world.patient):
+        for orphaned in ("true", "false"):
+            answer = browser.get(f"/api/appointments?orphaned={orphaned}")
+            detail = "Your role may not use orphaned; admin and staff may"
+            assert (answer.status_code, answer.json()) == (403, {"detail": detail})
+    assert reassign_all(world, gone, active) == [kept[0]["id"]]
+    assert listed(world.staff, orphaned="true", doctorId=gone) == []
+
+
+def reassign_all(world: World, who: str, heir: str) -> list[str]:
+    times = {"from": "2020-01-01T00:00:00Z", "to": "2199-12-31T00:00:00Z"}
+    body = {"doctorId": who, **times, "appointments": {"reassignTo": heir}}
+    answer = world.staff.post("/api/appointments/reassign", body)
+    return [one["id"] for one in answer.json()["appointments"]]
 
 
 def test_they_are_cancelled_with_the_account(backend: Backend, world: World, since: int) -> None:

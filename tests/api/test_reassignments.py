@@ -11,6 +11,7 @@ import pytest
 
 from api.commands.maintenance import verify_seals
 from persistence.audit_chain import Key
+from persistence.handovers import MAX_APPOINTMENTS
 from security.roles import Role
 from tests.support import audit_trail
 from tests.support.accounts import make_account
@@ -194,6 +195,18 @@ def test_the_first_hundred_are_shown_and_all_are_sealed(backend: Backend, world:
     verified = asyncio.run(verify_seals(backend.database_url, [Key.of(KEY)], None))
     assert verified.damage == []
     assert verified.vouched_rows >= 2 * 120
+
+
+def test_too_many_at_once_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """contract: "More than 2,000 at once are 400"."""
+    assert MAX_APPOINTMENTS == 2000
+    leaving = doctor(world)
+    visits = [world.appointment(doctorId=leaving) for _ in range(2)]
+    monkeypatch.setattr("api.handovers.MAX_APPOINTMENTS", 1)
+    answer = reassign(world.staff, leaving, "cancel")
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("appointments: are more than 1, ")
+    assert reassign(world.staff, leaving, "cancel", to=visits[1]["date"]).json()["total"] == 1
 
 
 def test_what_is_booked_in_the_same_moment_goes_along(backend: Backend, world: World) -> None:

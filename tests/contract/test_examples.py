@@ -306,7 +306,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
 def in_query(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(value)
-    return str(value).lower() if value is True else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def send(clinic: Clinic, case: Case) -> Any:
@@ -440,10 +440,10 @@ def idle_colleague(clinic: Clinic) -> Any:
 
 
 def closed_clinic(clinic: Clinic) -> Any:
+    move_visit(clinic)
     clinic.service.backend.sql(
         "INSERT INTO absences (id, begins, ends) VALUES (gen_random_uuid(), '2042-05-20', '2042-05-21')"
     )
-    move_visit(clinic)
     return reassign(clinic, {"reassignTo": COLLEAGUE}, **{"from": "2042-05-20T00:00:00Z"})
 
 

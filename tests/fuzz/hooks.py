@@ -261,6 +261,8 @@ def prepare_list(case: AnyCase, linked: bool) -> None:
     if linked:
         for name in case.query.keys() - {"patientId", "userId"}:
             del case.query[name]
+    if ROLE in {"doctor", "patient"}:
+        case.query.pop("orphaned", None)
 
 
 def prepare_duplicates(case: AnyCase, linked: bool) -> None:

@@ -318,6 +318,7 @@ CASES: dict[str, list[Case]] = {
         *get(f"/api/appointments?limit={{n}}&{WHOSE}&{WHEN}&status=completed,scheduled", *EVERYBODY),
         *get(f"/api/appointments?limit={{n}}&patientId={NOBODY}&sort=-date", *EVERYBODY),
         *get(f"/api/appointments?limit={{n}}&ids={VISITS}&{WHEN}", *EVERYBODY),
+        *get("/api/appointments?limit={n}&orphaned=false", "staff"),
     ],
     "createAppointment": [book("staff"), book("doctor"), book("patient")],
     "getAppointment": get(f"/api/appointments/{uid('appt', 0)}", "admin", "staff"),

@@ -13,7 +13,7 @@ from security.guards import requires
 from security.policy import Counter
 from tests.support.handlers import handlers, is_counted
 from tests.support.headers import header_drift
-from tests.support.openapi import UNSAFE, Json, is_secured, operations, resolve, success
+from tests.support.openapi import UNSAFE, Json, is_secured, operations, parameters, resolve, success
 from tests.support.parameters import parameter_drift
 from tests.support.shapes import shape_drift
 
@@ -102,7 +102,8 @@ def needed_statuses(document: Json, method: str, path: str, operation: Json) -> 
         needed.add("503")
         if promises_a_count(document, operation):
             needed.add("429")
-    if operation.get("x-roles") or method in UNSAFE:
+    of_roles = [operation, *parameters(document, path, operation)]
+    if any("x-roles" in one for one in of_roles) or method in UNSAFE:
         needed.add("403")
     if "requestBody" in operation:
         needed |= {"413", "415"}
