@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-
-from api.schedule.weekly import Hours
+from api.schedule.weekly import Hours, hours_of
 from persistence.availability import Availability
 
 MOST = 10_000  # doctors
@@ -44,7 +42,7 @@ class KnownHours:
         self.by_doctor.pop(doctor, None)
         if not version:
             return NONE
-        learnt = self.by_doctor[doctor] = OwnHours(version, msgspec.convert(stored, list[Hours]))
+        learnt = self.by_doctor[doctor] = OwnHours(version, hours_of(stored))
         while len(self.by_doctor) > self.most:
             del self.by_doctor[next(iter(self.by_doctor))]
         return learnt

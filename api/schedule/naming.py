@@ -3,20 +3,17 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import msgspec
-
 from api.clinic import Clinic
 from api.http.errors import BadRequest
 from api.schedule.free_times import free_starts, spans_of
-from api.schedule.hours import ONE_DAY, hours_for, intervals_around
+from api.schedule.hours import hours_for, intervals_around
 from api.schedule.judging import Wish
-from api.schedule.weekly import Hours
+from api.schedule.weekly import hours_of
 from persistence import free_times
 from persistence.history import text_of
 from persistence.postgres.database import Source
 
-AT_ONCE = timedelta(days=31)  # that are looked at
-LONGEST = timedelta(days=366)  # after which nobody looks any further
+AT_ONCE, TIMES = timedelta(days=31), 12  # how far it is looked for: about a year
 
 
 async def name_free_time(
@@ -32,18 +29,21 @@ async def find_free_time(
     source: Source, wish: Wish, doctor: UUID, clinic: Clinic, itself: UUID | None
 ) -> datetime | None:
     """`itself`: the appointment that is moved, which makes room for itself."""
-    since, last = wish.begins, wish.begins + LONGEST
-    while since < last:
-        until = since + AT_ONCE
-        row = await free_times.one(source, wish.caller, since, until + ONE_DAY, doctor, itself)
-        if row is None:
-            return None
-        first, latest = clinic.span_for_patients(row.now)
-        own = None if row.hours is None else msgspec.convert(row.hours, list[Hours])
-        intervals = intervals_around(hours_for(own, clinic), since, until, clinic)
+    asked = wish.begins
+    row = await free_times.one(source, wish.caller, asked, asked + AT_ONCE, doctor, itself)
+    if row is None:
+        return None
+    hours = hours_for(None if row.hours is None else hours_of(row.hours), clinic)
+    first, latest = clinic.span_for_patients(row.now)
+    for since in (asked + number * AT_ONCE for number in range(TIMES)):
+        until = min(since + AT_ONCE, latest)
+        intervals = intervals_around(hours, since, until, clinic)
+        if not intervals:
+            continue
+        if since > asked:
+            row = await free_times.one(source, wish.caller, since, until, doctor, itself) or row
         visits = free_starts(intervals, spans_of(row.closed), spans_of(row.taken), max(since, first))
         visit = next(visits, None)
         if visit and visit.begins < until:
-            return visit.begins if visit.begins < latest else None
-        since, last = until, min(last, latest)
+            return visit.begins
     return None

@@ -1,4 +1,4 @@
-"""Booking against hours and absences (contract, `createAppointment`)."""
+"""Booking and moving against hours and absences."""
 
 from typing import Any
 
