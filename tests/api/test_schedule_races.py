@@ -78,3 +78,29 @@ def test_an_absence_is_deleted_once(world: World, backend: Backend) -> None:
         until_they_wait(backend, *asked)
         other("COMMIT")
         assert sorted(each.result().status_code for each in asked) == [200, 404]
+
+
+@pytest.mark.parametrize("act", [new_hours, leave, closing])
+def test_each_booking_of_a_rush_is_in_the_answer_or_refused(
+    world: World, backend: Backend, act: Callable[[World, str], httpx.Response]
+) -> None:
+    """Contract: "So a booking is either in the list or sees the absence"."""
+    doctor = str(add_doctor(backend, "Dr. Deniz Dogan"))
+    charts = [str(add_chart(backend, f"Charlie Chart {n}")) for n in range(12)]
+
+    def book(number: int) -> httpx.Response:
+        body = {"doctorId": doctor, "patientId": charts[number], "reason": "Check-up"}
+        return world.staff.post("/api/appointments", {**body, "date": f"2160-01-01T{number + 1:02}:00:00Z"})
+
+    with ThreadPoolExecutor(13) as pool:
+        bookings = [pool.submit(book, n) for n in range(6)]
+        asked = pool.submit(act, world, doctor)
+        bookings += [pool.submit(book, n) for n in range(6, 12)]
+        answers = [each.result() for each in bookings]
+        answer = asked.result().json()
+    made = [each.json()["id"] for each in answers if each.status_code == 201]
+    assert {each.status_code for each in answers} <= {201, 400}
+    assert sorted(made) == sorted(each["id"] for each in answer["appointments"] if each["doctorId"] == doctor)
+    assert book(0).status_code == 400
+    if act is closing:
+        assert world.staff.delete(f"/api/absences/{answer['id']}").status_code == 200

@@ -151,12 +151,12 @@ def change(name: str, **values: Callable[[World], str]) -> Case:
     return Case(make)
 
 
-def put_hours(name: str) -> Case:
-    """Whole days, so that nothing is outside, nor refused to those who book meanwhile."""
+def put_hours(name: str, doctor: str, *weekdays: int) -> Case:
+    """`weekdays`: the whole days; none for the hours of the clinic."""
 
     def make(world: World, n: int) -> Request:
-        week = [{"weekday": day, "from": "00:00", "to": "24:00"} for day in range(1, 8)]
-        return Request(world.people[name], "PUT", f"/api/doctors/{DOCTOR}/hours", {"hours": week})
+        week = [{"weekday": day, "from": "00:00", "to": "24:00"} for day in weekdays]
+        return Request(world.people[name], "PUT", f"/api/doctors/{doctor}/hours", {"hours": week or None})
 
     return Case(make)
 
@@ -301,7 +301,7 @@ CASES: dict[str, list[Case]] = {
     "createAbsence": [be_away("staff"), be_away("doctor")],
     "deleteAbsence": [Case(delete_absence)],
     "getDoctorHours": get(f"/api/doctors/{DOCTOR}/hours", "admin", "staff", "doctor"),
-    "putDoctorHours": [put_hours("staff"), put_hours("doctor")],
+    "putDoctorHours": [put_hours("staff", uid("doctor", 5), *range(1, 8)), put_hours("doctor", DOCTOR)],
     "getDoctor": get(f"/api/doctors/{DOCTOR}", *EVERYBODY),
     "listDoctorSlots": get(f"/api/doctors/{DOCTOR}/slots?date=2042-05-14", *EVERYBODY),
     "listSlots": [
