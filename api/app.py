@@ -19,6 +19,7 @@ from api.accounts import SessionService
 from api.appointments import AppointmentController
 from api.audit import AuditController
 from api.auth import AuthController
+from api.calendar_feeds import CalendarFeedController, FeedPolicy
 from api.changes import ChangeController
 from api.clinic import ClinicController
 from api.contract import ContractController
@@ -94,6 +95,7 @@ CONTROLLERS = (
     VisitController,
     DaySheetController,
     ReassignmentController,
+    CalendarFeedController,
     HistoryController,
     MergeController,
     RecordController,
@@ -164,6 +166,9 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
         "feed": constant(parts.feed),
         "security_contact": constant(settings.security_contact),
         "workbench": constant(parts.workbench),
+        "feed_policy": constant(
+            FeedPolicy(settings.public_url, settings.clinic_name, settings.calendar_names)
+        ),
     }
 
 

@@ -80,6 +80,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     body_timeout_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
     clinic_timezone: str = "UTC"
     clinic_name: Name = "MediSecure"
+    public_url: str = "http://localhost:8000"
+    calendar_names: bool = False
     clinic_currency: str = "USD"
     clinic_hours: str | None = None
     appointment_minutes: Minutes = 30
@@ -180,6 +182,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return msgspec.structs.replace(
             settings,
             cors_origins=normalize_each("CORS_ORIGINS", ORIGINS, parse_origin, settings.cors_origins),
+            public_url=normalize_public_url(settings.public_url),
             trusted_proxies=normalize_each(
                 "TRUSTED_PROXIES", PROXIES, parse_network, settings.trusted_proxies
             ),
@@ -275,6 +278,15 @@ def iana_zone_names() -> set[str]:
 def require_usable(name: str, problems: Iterable[str]) -> None:
     for problem in problems:
         raise SettingsError(f"{name} {problem}")
+
+
+def normalize_public_url(url: str) -> str:
+    try:
+        return parse_origin(url.removesuffix("/"))
+    except ValueError as error:
+        raise SettingsError(
+            f"PUBLIC_URL must be an origin such as https://clinic.example; {error}"
+        ) from error
 
 
 def normalize_each(

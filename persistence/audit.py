@@ -71,6 +71,9 @@ class Action(StrEnum):
     RECORD_AMEND = "record.amend"
     RECORD_RETRACT = "record.retract"
     RECORD_ACCESSES = "record.accesses"
+    CALENDAR_CREATE = "calendar.create"
+    CALENDAR_READ = "calendar.read"
+    CALENDAR_END = "calendar.end"
     AUDIT_LIST = "audit.list"
 
 

@@ -89,6 +89,7 @@ NEEDED = {
     "idempotency_keys": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "patients": ("SELECT", "INSERT", "UPDATE"),
     "appointments": ("SELECT", "INSERT", "UPDATE"),
+    "calendar_feeds": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "doctor_hours": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "absences": ("SELECT", "INSERT", "DELETE"),
     "medical_records": ("SELECT", "INSERT"),

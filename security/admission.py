@@ -95,7 +95,8 @@ class Admission:
         the request, and whoever can slow it down must not get a second limit for that.
         """
         checked_at = monotonic()
-        by_address = [f"requests:address:{network_of(address)}"] if anonymous else []
+        kind = counter if counter is Counter.FEED else "address"
+        by_address = [f"requests:{kind}:{network_of(address)}"] if anonymous else []
         if token is None:
             return Admitted(
                 None, None, await self.count_request(*by_address) if anonymous else None, checked_at

@@ -37,11 +37,12 @@ class SessionMiddleware(JWTCookieAuthenticationMiddleware):
     async def authenticate_request(self, connection: AnyConnection) -> AuthenticationResult:
         scope = connection.scope
         policy = AccessPolicy.of(scope["route_handler"])
-        kind = policy.authentication.token
-        if kind is None:
+        kind, token = policy.authentication.token, None
+        if kind is not None:
+            cookie = read_cookie(scope["headers"], ACCESS if kind is TokenKind.ACCESS else REFRESH)
+            token = self.issuer.read(cookie, kind)
+        elif not policy.authentication.counts_anonymous:
             return AuthenticationResult(user=None, auth=None)
-        cookie = read_cookie(scope["headers"], ACCESS if kind is TokenKind.ACCESS else REFRESH)
-        token = self.issuer.read(cookie, kind)
         admitted = await self.admission.admit(
             token,
             address_of(connection),

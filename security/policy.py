@@ -20,6 +20,7 @@ class Authentication(Enum):
     OPTIONAL = (TokenKind.ACCESS, True, True)
     REFRESH_TOKEN = (TokenKind.REFRESH, False, True)
     NONE = (None, True, False)  # callers are neither identified nor counted
+    SECRET = (None, True, True)  # what they call with is in the path
 
     def __init__(self, token: TokenKind | None, is_public: bool, counts_anonymous: bool) -> None:
         self.token = token
@@ -29,10 +30,12 @@ class Authentication(Enum):
 
 class Counter(StrEnum):
     """The counters of a user, each with the same limit. What they need against a thief of their cookie has a
-    counter of its own, so that the thief cannot use it up by calling other operations."""
+    counter of its own, so that the thief cannot use it up by calling other operations. `FEED` is one of an
+    address: the calendars of many people may ask from one, and must not use up what they need to sign in."""
 
     USER = "user"
     SAFEGUARD = "safeguard"
+    FEED = "feed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ def dev(arguments: argparse.Namespace) -> None:
             f"port {arguments.port} cannot be opened ({error.strerror}); try --port"
         ) from error
     with complete_environment(arguments.data_dir) as (environment, is_embedded):
+        environment.setdefault("PUBLIC_URL", url_of(sockets[0].getsockname()[1]))
         settings = Settings.read(environment)
         prepare_database(settings, is_embedded)
         print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
@@ -93,8 +94,12 @@ def prepare_database(settings: Settings, is_embedded: bool) -> None:
         run_transaction(settings.database_url, lambda transaction: add_demo_if_empty(transaction, settings))
 
 
+def url_of(port: int) -> str:
+    return f"http://localhost:{port}"
+
+
 def print_welcome(settings: Settings, port: int, is_embedded: bool) -> None:
-    url = f"http://localhost:{port}"
+    url = url_of(port)
     print(f"MediSecure is at {url}, its documentation at {url}/docs", flush=True)
     if is_embedded:
         print(f"Its database is {settings.database_url}", flush=True)

@@ -67,6 +67,7 @@ class Operation(HTTPRouteHandler):
         rules: Sequence[Rule] = (),
         headers: Mapping[str, HeaderRule] = MappingProxyType({}),
         manages_session: bool = False,
+        suffix: str = "",
     ) -> None:
         """Litestar's arguments, as far as we use them, and those of OperationPolicy."""
         policy = OperationPolicy(
@@ -77,6 +78,7 @@ class Operation(HTTPRouteHandler):
             rules=tuple(rules),
             headers=dict(headers),
             manages_session=manages_session,
+            suffix=suffix,
         )
         super().__init__(
             path,
@@ -265,6 +267,13 @@ get = partial(Operation, http_method=HttpMethod.GET)
 # which the server leaves out (RFC 9110, 9.3.2).
 get_public = partial(
     Operation, http_method=[HttpMethod.GET, HttpMethod.HEAD], authentication=Authentication.NONE
+)
+# What needs no cookie because a secret is in its path; counted by address.
+get_with_secret = partial(
+    Operation,
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    authentication=Authentication.SECRET,
+    counter=Counter.FEED,
 )
 post = partial(Operation, http_method=HttpMethod.POST)
 put = partial(Operation, http_method=HttpMethod.PUT)

@@ -120,12 +120,14 @@ class OperationPolicy(AccessPolicy):
     """What our decorators take beyond Litestar's own. `action`: the name of its events in the audit trail.
     `rules`: what is checked of the body beyond its schema; `headers`: of header fields, by their names in the
     contract. `manages_session`: it renews or ends the session itself, so its transaction does not check
-    whether the session is still alive."""
+    whether the session is still alive. `suffix`: what the contract has behind the last parameter of the path,
+    which Litestar takes for a part of that."""
 
     action: Action | None = None
     rules: tuple[Rule, ...] = ()
     headers: Mapping[str, HeaderRule] = field(default_factory=dict)
     manages_session: bool = False
+    suffix: str = ""
 
 
 NOT_VALID = Fault(pointer="", code=ErrorCode.BAD_REQUEST, detail="is not valid")

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import persistence.backup.proofs
+import persistence.calendar_tables
 import persistence.change_tables
 import persistence.history_tables
 import persistence.idempotency

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -116,6 +117,7 @@ def values_sent(sent: Sent) -> set[str]:
     found: set[str] = set()
     for request, _ in sent:
         found |= {value for _, value in parse_qsl(urlsplit(str(request.url)).query)}
+        found |= set(re.findall("/api/calendars/(.{43})", request.url.path))
         found |= set(request.headers.get("cookie", "").replace("=", "; ").split("; "))
         found |= set(leaves(msgspec.json.decode(request.content))) if request.content else set()
     return {value for value in found if len(value) >= SHORT and not is_id(value)} - words()

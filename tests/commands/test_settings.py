@@ -91,6 +91,7 @@ def test_three_settings_are_enough_and_the_others_have_defaults() -> None:
     assert settings.require_if_match is False
     assert settings.idle_lifetime is None
     assert settings.no_show_after is None
+    assert (settings.public_url, settings.calendar_names) == ("http://localhost:8000", False)
     assert (settings.keep_alive_seconds, settings.body_timeout_seconds, settings.drain_seconds) == (75, 30, 5)
     assert settings.clinic.timezone == ZoneInfo("UTC")
     assert settings.clinic.appointment_length == timedelta(minutes=30)
@@ -121,6 +122,8 @@ def test_every_setting_is_read() -> None:
         BOOKING_HORIZON_DAYS="90",
         BOOKING_MAX_OPEN="3",
         CANCEL_CUTOFF_MINUTES="1440",
+        PUBLIC_URL="HTTPS://Clinic.Example:443/",
+        CALENDAR_NAMES="true",
     )
     assert settings.algorithm == "HS512"
     assert settings.access_lifetime == timedelta(minutes=5)
@@ -139,6 +142,7 @@ def test_every_setting_is_read() -> None:
     assert settings.clinic.fee == 0
     assert settings.no_show_after == timedelta(hours=48)
     assert settings.clinic.limits == PatientLimits(timedelta(hours=1), 90, 3, timedelta(days=1))
+    assert (settings.public_url, settings.calendar_names) == ("https://clinic.example", True)
 
 
 def test_settings_come_from_the_environment_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,6 +221,11 @@ def other_session(clinic: Clinic) -> dict[str, str]:
     return {"id": next(session["id"] for session in sessions if not session["current"])}
 
 
+def subscribe(clinic: Clinic) -> dict[str, str]:
+    assert clinic.doctor.post("/api/users/me/calendar").status_code == 201
+    return {}
+
+
 def amend_record(clinic: Clinic) -> dict[str, str]:
     reason = "The dose was wrong: 300 mg is that of the other tablet."
     body = {"reason": reason, "prescription": "Magnesium 150 mg, once a day for four weeks"}
@@ -300,6 +305,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listRecordVersions": amend_record,
     "listRecordAccesses": read_record_thrice,
     "endMySession": other_session,
+    "endMyCalendar": subscribe,
 }
 
 
@@ -334,6 +340,8 @@ def mask_variable_values(value: Any, key: str = "") -> Any:
             return {name: mask_variable_values(inner, name) for name, inner in value.items()}
         case list():
             return [mask_variable_values(inner) for inner in value]
+        case str() if key == "url":
+            return re.sub("[^/]{43}", "secret", value)
         case int() if key == "id":
             return "number"
         case str() if key == "cursor":
@@ -603,6 +611,7 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     ),
     "PatientNotFound.patient": lambda clinic: clinic.doctor.get(f"/api/patients/{UNKNOWN}"),
     "SessionNotFound.session": lambda clinic: clinic.doctor.delete(f"/api/users/me/sessions/{UNKNOWN}"),
+    "CalendarNotFound.calendar": lambda clinic: clinic.doctor.delete("/api/users/me/calendar"),
     "PatientAccountNotFound.patient": lambda c: c.staff.get(f"/api/patients/{UNKNOWN}/account"),
     "PatientAccountNotFound.user": lambda clinic: clinic.staff.get(
         f"/api/patients/{clinic.find('patients', 'Elif')['id']}/account"

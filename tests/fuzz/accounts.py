@@ -59,6 +59,12 @@ class Person:
         headers = {"cookie": f"access_token={self.cookie('access_token')}"}
         return str(require_success(CLIENT.post(path, json=body, headers=headers)).json()["id"])
 
+    def subscribe(self) -> str:
+        """The secret of a new feed of theirs."""
+        headers = {"cookie": f"access_token={self.cookie('access_token')}"}
+        made = require_success(CLIENT.post("/api/users/me/calendar", headers=headers)).json()
+        return str(made["url"]).rpartition("/")[2].removesuffix(".ics")
+
 
 def require_success(answer: httpx.Response) -> httpx.Response:
     if not answer.is_success:

@@ -303,6 +303,15 @@ def prepare_retraction(case: AnyCase, linked: bool) -> None:
         case.path_parameters["id"] = create_record()
 
 
+def prepare_end_of_feed(case: AnyCase, linked: bool) -> None:
+    """There may be none, or none any more."""
+    OWN_ACCOUNT.subscribe()
+
+
+def prepare_feed(case: AnyCase, linked: bool) -> None:
+    case.path_parameters["secret"] = OTHER_DOCTOR.subscribe()
+
+
 LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords",
          "listAbsences")  # fmt: skip
 PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
@@ -318,6 +327,9 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "mergePatient": prepare_merge,
     "unmergePatient": prepare_unmerge,
     "listPatientDuplicates": prepare_duplicates,
+    "endMyCalendar": prepare_end_of_feed,
+    "getCalendar": prepare_feed,
+    "getCalendarHead": prepare_feed,
     "createAppointment": prepare_booking,
     "updateAppointment": prepare_appointment_update,
     "updateVisit": prepare_visit,
@@ -335,7 +347,7 @@ def is_to_be_prepared(case: AnyCase, phase: str) -> bool:
     """Of four valid cases the fourth stays as it is, and its 400 or 404 is looked at too; but all steps of a
     sequence are prepared, because Hypothesis wants the same step to end the same."""
     name = operation_id_of(case)
-    if name not in PREPARATIONS or not (ROLE or name == "register"):
+    if name not in PREPARATIONS or not (ROLE or name in {"register", "getCalendar", "getCalendarHead"}):
         return False
     valid_cases[name, phase] += 1
     return phase == "stateful" or valid_cases[name, phase] % 4 != 0

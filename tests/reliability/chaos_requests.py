@@ -4,10 +4,13 @@ from collections.abc import Callable
 from itertools import count
 from random import Random
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+from tests.bench.clinic import PASSWORD as CLINIC_PASSWORD
 from tests.bench.clinic import uid
 from tests.support.calls import CASES, CHART, DOCTOR, Case, Request, somebody
+from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, registration
 
 HASHING = {"login", "register", "refresh", "logout", "changeMyPassword", "endMySession", "setUserPassword",
@@ -15,12 +18,14 @@ HASHING = {"login", "register", "refresh", "logout", "changeMyPassword", "endMyS
 WRITING = {"createPatient", "updatePatient", "createAppointment", "updateAppointment", "createRecord",
            "createRecordVersion", "retractRecord", "mergePatient", "unmergePatient", "updateMe",
            "linkPatientAccount", "unlinkPatientAccount", "putDoctorHours", "updateVisit",
-           "reassignAppointments", "createAbsence", "deleteAbsence"}  # fmt: skip
+           "reassignAppointments", "createAbsence", "deleteAbsence",
+           "createMyCalendar", "endMyCalendar"}  # fmt: skip
 WEIGHTS = {"hashing": 0.05, "writing": 4.0, "document": 0.2, "reading": 3.0}
 # What a request may be refused with: a slot that somebody else has taken, a link that is gone already.
 EXPECTED = {("createAppointment", 400), ("unlinkPatientAccount", 404)}
 RUSHED_SLOTS = 200  # for which many people ask
 lanes = count()
+subscribers: dict[int, Browser] = {}  # by their lanes
 
 
 class Kind(NamedTuple):
@@ -71,6 +76,25 @@ def unlink(world: World, n: int) -> Request:
     return Request(world.staff, "DELETE", linked.path)
 
 
+def subscribed(world: World) -> tuple[Browser, str]:
+    """The account of the thread's own lane, and the path of a new feed of it, which no other thread ends."""
+    lane = lane_of(world)
+    browser = subscribers.setdefault(lane, world.service.browser())
+    if not browser.cookies:
+        assert browser.login(f"patient{lane}@example.com", CLINIC_PASSWORD).status_code == 200
+    made = browser.post("/api/users/me/calendar")
+    assert made.status_code == 201
+    return browser, urlsplit(made.json()["url"]).path
+
+
+def read_feed(world: World, n: int) -> Request:
+    return Request(world.service.browser(), "GET", subscribed(world)[1])
+
+
+def end_feed(world: World, n: int) -> Request:
+    return Request(subscribed(world)[0], "DELETE", "/api/users/me/calendar")
+
+
 def create_record(world: World, n: int) -> Request:
     body = {"patientId": CHART, "diagnosis": f"Well {uuid4()}", "prescription": "", "notes": ""}
     return Request(world.doctor, "POST", "/api/records", body)
@@ -95,6 +119,9 @@ OWN: dict[str, Callable[[World, int], Request]] = {
     "linkPatientAccount": link,
     "unlinkPatientAccount": unlink,
     "createRecord": create_record,
+    "getCalendar": read_feed,
+    "getCalendarHead": lambda world, n: read_feed(world, n)._replace(method="HEAD"),
+    "endMyCalendar": end_feed,
 }
 
 

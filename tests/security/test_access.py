@@ -22,7 +22,8 @@ OPERATIONS = {
 READABLE = {
     "checkLiveness", "checkReadiness", "getOpenapiYaml", "getOpenapiJson", "getDocs", "getSecurityTxt",
 }  # fmt: skip
-PUBLIC = {"login", "register", "logout"} | READABLE | {f"{name}Head" for name in READABLE}
+FEED = {"getCalendar", "getCalendarHead"}
+PUBLIC = {"login", "register", "logout"} | FEED | READABLE | {f"{name}Head" for name in READABLE}
 # Operations on one object: which signed-in roles reach one of their own world, and one of somebody else's.
 # A role that `x-roles` shuts out is 403 in both; one that may call but not see is 404.
 OWN, FOREIGN = "own", "foreign"
@@ -193,6 +194,7 @@ def call(browser: Browser, operation_id: str, objects: Objects, world: World) ->
 REFUSED_ON_PURPOSE = {
     "changeMyPassword": 400, "setUserPassword": 400, "endMySession": 404, "listPatientDuplicates": 400,
     "updateVisit": 400, "deleteAbsence": 404,
+    **dict.fromkeys(FEED, 404),
 }  # fmt: skip
 
 
@@ -214,7 +216,7 @@ def expected(operation_id: str, role: Role, whose: str) -> int:
 
 
 # These take something away that other cells need, and have tests of their own.
-APART = {"refresh", "unlinkPatientAccount", "retractRecord"}
+APART = {"refresh", "unlinkPatientAccount", "retractRecord", "endMyCalendar"}
 SIGNED_IN = [name for name in OPERATIONS if name not in PUBLIC | APART]
 
 

@@ -11,6 +11,7 @@ import pytest
 from api.contract import contract
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World, chart, email, registration
+from tests.support.openapi import with_values
 from tests.support.service import KEY, Backend, Service
 
 NEW_KEY = "a-new-key-0123456789-0123456789-0123456789"
@@ -128,7 +129,7 @@ def test_sign_in_looks_the_same_for_known_and_unknown_emails(backend: Backend, w
 
 def paths() -> list[tuple[str, str]]:
     return [
-        (method.upper(), path.replace("{id}", "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"))
+        (method.upper(), with_values(path, "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"))
         for path, item in contract()["paths"].items()
         for method in item
         if method in {"get", "post", "put", "patch", "delete"}

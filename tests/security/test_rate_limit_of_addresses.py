@@ -8,7 +8,7 @@ from security.admission import network_of
 from tests.support.client import standing
 from tests.support.conformance import CONTRACT
 from tests.support.factories import PASSWORD, World
-from tests.support.openapi import operations
+from tests.support.openapi import operations, with_values
 from tests.support.request_counters import (
     LOGOUT,
     ME,
@@ -51,7 +51,7 @@ def test_a_401_is_neither_counted_nor_429(backend: Backend, two_a_minute: Servic
     browser.post(LOGOUT)
     neighbours = [two_a_minute.browser(jar) for jar in ({}, {"access_token": "nonsense"}, dead)]
     secured = [
-        (method, path.replace("{id}", "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"))
+        (method, with_values(path, "1a2b3c4d-5e6f-4a1b-8c2d-5d9e4f304a05"))
         for method, path, operation in operations(contract())
         if CONTRACT.is_secured(operation)
     ]

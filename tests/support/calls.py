@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from tests.bench.clinic import PASSWORD, uid
 from tests.support.client import Browser
@@ -84,6 +85,26 @@ def end_my_session(world: World, n: int) -> Request:
     listed = world.staff.get("/api/users/me/sessions?limit=100").json()["sessions"]
     other = next(one["id"] for one in listed if not one["current"])
     return Request(world.staff, "DELETE", f"/api/users/me/sessions/{other}")
+
+
+def create_calendar(world: World, n: int) -> Request:
+    return Request(world.doctor, "POST", "/api/users/me/calendar")
+
+
+def end_calendar(world: World, n: int) -> Request:
+    assert world.patient.post("/api/users/me/calendar").status_code == 201
+    return Request(world.patient, "DELETE", "/api/users/me/calendar")
+
+
+def feed(name: str, method: str = "GET") -> Case:
+    """By a stranger: a calendar has no cookies."""
+
+    def make(world: World, n: int) -> Request:
+        made = world.people[name].post("/api/users/me/calendar")
+        assert made.status_code == 201, made.text
+        return Request(world.service.browser(), method, urlsplit(made.json()["url"]).path)
+
+    return Case(make)
 
 
 def update_user(world: World, n: int) -> Request:
@@ -260,6 +281,10 @@ CASES: dict[str, list[Case]] = {
         *get("/api/users?limit={n}&page=2"),
         *get("/api/users?limit={n}&search=e&role=patient&status=active&linked=true", "admin", "staff"),
     ],
+    "createMyCalendar": [Case(create_calendar)],
+    "endMyCalendar": [Case(end_calendar)],
+    "getCalendar": [feed("doctor"), feed("patient")],
+    "getCalendarHead": [feed("patient", "HEAD")],
     "getUser": get(f"/api/users/{uid('puser', 0)}", "admin", "staff"),
     "updateUser": [Case(update_user), Case(disable_doctor)],
     "setUserPassword": [Case(set_user_password)],

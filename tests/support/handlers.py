@@ -5,13 +5,14 @@ from litestar.routes import HTTPRoute
 
 from api.http.conditional import Tagged
 from api.http.operation import Operation
+from api.http.requests import OperationPolicy
 from security.policy import AccessPolicy, Authentication
 
 
 def handlers(app: Litestar) -> dict[tuple[str, str], Operation]:
     """By method and path; those alone that the contract is to know."""
     return {
-        (method, route.path_format): handler
+        (method, f"{route.path_format}{OperationPolicy.of(handler).suffix}"): handler
         for route in app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers

@@ -33,6 +33,11 @@ def resolve(document: Json, node: Json) -> Json:
     return node
 
 
+def with_values(path: str, id: str) -> str:
+    """The path with this id, and a secret that nobody has."""
+    return path.replace("{id}", id).replace("{secret}", "x" * 43)
+
+
 def parameters(document: Json, path: str, operation: Json) -> list[Json]:
     """Those of the operation, after those that it shares with others of its path."""
     shared = document["paths"][path].get("parameters", [])

@@ -8,6 +8,7 @@ import httpx
 from api.contract import contract
 from tests.support.client import Browser
 from tests.support.factories import World, chart
+from tests.support.openapi import with_values
 from tests.support.service import Service
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
@@ -36,7 +37,7 @@ def raw(service: Service, *lines: str, body: bytes = b"") -> tuple[int, dict[str
 def contract_paths() -> dict[str, set[str]]:
     """The contract's paths, with an unknown id in place of each parameter, and the methods of each."""
     return {
-        path.replace("{id}", NOBODY): {method.upper() for method in operations} & METHODS
+        with_values(path, NOBODY): {method.upper() for method in operations} & METHODS
         for path, operations in contract()["paths"].items()
     }
 

@@ -12,7 +12,7 @@ from api.http.json_schema import array_of
 from security.roles import Role
 from tests.support.client import Browser
 from tests.support.factories import World, chart
-from tests.support.openapi import operations, resolve
+from tests.support.openapi import operations, resolve, with_values
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 OPEN = (
@@ -29,7 +29,7 @@ def calls() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Every operation under /api: (method, path of an unknown object, operation)."""
     for method, path, operation in operations(contract()):
         if path.startswith("/api/"):
-            yield method, path.replace("{id}", NOBODY), operation
+            yield method, with_values(path, NOBODY), operation
 
 
 def caller(world: World, operation: dict[str, Any]) -> Browser:

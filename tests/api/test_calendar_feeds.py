@@ -1,0 +1,301 @@
+"""The feed of one's appointments for one's own calendar: who has one, when it ends, what is in it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from icalendar import Calendar
+
+from persistence import calendar_feeds
+from tests.support import audit_trail
+from tests.support.client import Browser
+from tests.support.factories import PASSWORD, World
+from tests.support.service import Backend, Service
+
+MINE = "/api/users/me/calendar"
+CLINIC = "https://clinic.example"
+
+
+@pytest.fixture(scope="module")
+def named(backend: Backend) -> Iterator[Service]:
+    """An instance of a clinic that wants names in feeds, at an address of its own."""
+    settings = backend.settings(calendar_names=True, public_url=CLINIC, clinic_name="Praxis, Nord")
+    with Service(backend, settings) as running:
+        yield running
+
+
+def subscribe(person: Browser) -> str:
+    """The path of a new feed."""
+    made = person.post(MINE)
+    assert made.status_code == 201, made.text
+    return urlsplit(str(made.json()["url"])).path
+
+
+def read(anyone: Browser, path: str) -> dict[str, Any]:
+    """The events of a feed, by their UIDs."""
+    answer = anyone.get(path)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/calendar; charset=utf-8"
+    calendar = Calendar.from_ical(answer.content)
+    assert (calendar["version"], calendar["prodid"]) == ("2.0", "-//MediSecure//MediSecure//EN")
+    return {str(event["uid"]): event for event in calendar.walk("VEVENT")}
+
+
+def is_gone(anyone: Browser, path: str) -> bool:
+    answer = anyone.get(path)
+    assert answer.status_code in {200, 404}
+    return answer.status_code == 404
+
+
+def test_a_doctors_calendar_reads_their_appointments_without_a_cookie(
+    world: World, anonymous: Browser, own_chart: dict[str, Any]
+) -> None:
+    """contract: "as iCalendar (RFC 5545), in UTC" """
+    mine = world.appointment(patientId=own_chart["id"], date="2100-02-03T10:30:00+02:00", notes="Fasting")
+    other = world.appointment(doctorId=world.other_doctor.me()["id"])
+    answer = world.doctor.post(MINE)
+    assert answer.json()["url"].startswith("http://localhost:8000/api/calendars/")
+    path = urlsplit(answer.json()["url"]).path
+    events = read(anonymous, path)
+    assert other["id"] not in events
+    event = events[mine["id"]]
+    assert event.decoded("dtstart") == datetime(2100, 2, 3, 8, 30, tzinfo=UTC)
+    assert event.decoded("dtend") - event.decoded("dtstart") == timedelta(minutes=30)
+    text = anonymous.get(path).text
+    assert "\r\nDTSTART:21000203T083000Z\r\n" in text
+    assert "TZID" not in text
+    assert (str(event["status"]), event["sequence"], str(event["class"])) == ("CONFIRMED", 0, "PRIVATE")
+    assert (str(event["summary"]), str(event["location"])) == ("Appointment", "MediSecure")
+    for hidden in ("Paula", "Check-up", "Fasting", "@", own_chart["id"]):
+        assert hidden not in text
+
+
+def test_the_address_is_the_clinics_whatever_host_the_client_names(world: World, named: Service) -> None:
+    """Never from a header that a client chose: a link to another host would hand it the secret."""
+    doctor = named.browser(dict(world.doctor.cookies))
+    forged = {"host": "evil.example", "x-forwarded-host": "evil.example", "forwarded": "host=evil.example"}
+    url = doctor.post(MINE, headers=forged).json()["url"]
+    assert url.startswith(f"{CLINIC}/api/calendars/")
+
+
+def test_a_change_keeps_the_uid_and_counts_on_and_a_cancelled_one_stays(
+    world: World, anonymous: Browser
+) -> None:
+    """contract: "`UID` is the id of the appointment; `SEQUENCE` grows with each change of it, and a cancelled
+    one stays there, as `STATUS:CANCELLED`." """
+    path, visit = subscribe(world.doctor), world.appointment()
+    before = read(anonymous, path)[visit["id"]]
+    date = world.slot()
+    for changes in ({"notes": "Bring the letter"}, {"date": date}, {"status": "cancelled"}):
+        assert world.staff.patch(f"/api/appointments/{visit['id']}", changes).status_code == 200
+        after = read(anonymous, path)[visit["id"]]
+        assert (after["sequence"] > before["sequence"]) is ("notes" not in changes)
+        assert after.decoded("dtstamp") >= before.decoded("dtstamp")
+        before = after
+    assert str(before["status"]) == "CANCELLED"
+    assert str(before["transp"]) == "TRANSPARENT"
+    assert before.decoded("dtstart") == datetime.fromisoformat(date)
+
+
+def test_a_patients_feed_is_of_the_chart_that_is_linked_to_them_now(world: World, anonymous: Browser) -> None:
+    person, chart = world.linked_patient()
+    visit = world.appointment(patientId=chart["id"])
+    path = subscribe(person)
+    assert read(anonymous, path).keys() == {visit["id"]}
+    assert world.staff.delete(f"/api/patients/{chart['id']}/account").status_code == 200
+    assert read(anonymous, path) == {}
+
+
+def test_a_feed_begins_31_days_ago_and_has_the_earliest_of_very_many(
+    world: World, backend: Backend, anonymous: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, chart = world.linked_patient()
+    path = subscribe(person)
+    dates = [datetime.now(UTC) + timedelta(days=days) for days in (-32, -30, 900, 901)]
+    ids = [world.appointment(patientId=chart["id"], date=date.isoformat())["id"] for date in dates]
+    assert list(read(anonymous, path)) == ids[1:]
+    monkeypatch.setattr(calendar_feeds, "MAX_VISITS", 2)
+    assert list(read(anonymous, path)) == ids[1:3]
+
+
+def test_names_and_reasons_are_in_it_where_the_clinic_wants_them(world: World, named: Service) -> None:
+    """CALENDAR_NAMES: of a doctor's patients, and of a patient's doctor; never notes or e-mails."""
+    person, chart = world.linked_patient()
+    about = {"reason": "Follow-up;\u2028of\u0007 a rash", "notes": "Contagious"}
+    visit = world.appointment(patientId=chart["id"], **about)
+    summaries = []
+    for browser in (world.doctor, person):
+        path = subscribe(browser)
+        event = read(named.browser(), path)[visit["id"]]
+        assert str(event["description"]) == "Follow-up;\nof  a rash"
+        assert str(event["location"]) == "Praxis, Nord"
+        summaries.append(str(event["summary"]))
+        text = named.browser().get(path).text
+        assert "Contagious" not in text
+        assert "@" not in text
+    assert summaries == [f"Appointment: {chart['name']}", "Appointment: Dora Demir"]
+
+
+def test_a_new_feed_ends_the_old_one_and_delete_ends_it(world: World, anonymous: Browser) -> None:
+    """contract: "A new one ends the old one" """
+    first = subscribe(world.other_doctor)
+    second = subscribe(world.other_doctor)
+    assert is_gone(anonymous, first)
+    assert not is_gone(anonymous, second)
+    ended = world.other_doctor.delete(MINE)
+    assert (ended.status_code, ended.json()) == (200, {"message": "Calendar ended"})
+    assert is_gone(anonymous, second)
+    again = world.other_doctor.delete(MINE)
+    assert (again.status_code, again.json()) == (404, {"detail": "Calendar not found"})
+
+
+def test_a_feed_stops_while_its_account_is_disabled_or_of_another_role(
+    world: World, anonymous: Browser
+) -> None:
+    """contract: "while its account is disabled or of another role" """
+    person, me = world.account()
+    path = subscribe(person)
+    for stop, go_on in (
+        ({"status": "disabled"}, {"status": "active"}),
+        ({"role": "staff"}, {"role": "patient"}),
+        ({"role": "doctor"}, {"role": "patient"}),
+    ):
+        assert world.admin.patch(f"/api/users/{me['id']}", stop).status_code == 200
+        assert is_gone(anonymous, path), stop
+        assert world.admin.patch(f"/api/users/{me['id']}", go_on).status_code == 200
+        assert not is_gone(anonymous, path), go_on
+
+
+def test_a_new_password_ends_the_feed(world: World, anonymous: Browser) -> None:
+    """contract: "so do `DELETE /api/users/me/calendar` and every new password": whoever knew the old one may
+    have made it."""
+    person, me = world.account()
+    path = subscribe(person)
+    body = {"currentPassword": PASSWORD, "newPassword": "another horse"}
+    assert person.post("/api/users/me/password", body).status_code == 200
+    assert is_gone(anonymous, path)
+    path = subscribe(person)
+    set_password = f"/api/users/{me['id']}/password"
+    assert world.admin.post(set_password, {"newPassword": "a third horse"}).status_code == 200
+    assert is_gone(anonymous, path)
+
+
+def test_an_unknown_an_ended_and_a_disabled_feed_are_answered_alike(world: World, backend: Backend) -> None:
+    person, me = world.account()
+    disabled = subscribe(person)
+    assert world.admin.patch(f"/api/users/{me['id']}", {"status": "disabled"}).status_code == 200
+    ended = subscribe(world.other_doctor)
+    world.other_doctor.delete(MINE)
+    unknown = ("x" * 43 + ".ics", "short.ics", "y" * 300 + ".ics", ended[-47:-4], f"{'z' * 43}.ical")
+    stranger = world.service.browser()
+    answers = [
+        stranger.get(path) for path in (disabled, ended, *(f"/api/calendars/{one}" for one in unknown))
+    ]
+    assert {answer.text for answer in answers} == {'{"detail":"Calendar not found"}'}
+    changing = {"x-request-id", "ratelimit-remaining", "ratelimit-reset", "date"}
+    kept = [{k: v for k, v in answer.headers.items() if k not in changing} for answer in answers]
+    assert all(headers == kept[0] for headers in kept)
+    assert stranger.get("/api/calendars/" + "%41" * 43 + ".ics").json() == {"detail": "Not found"}
+
+
+def test_only_a_digest_of_the_secret_is_stored(world: World, backend: Backend, anonymous: Browser) -> None:
+    path = subscribe(world.doctor)
+    assert not is_gone(anonymous, path)
+    file = path.rpartition("/")[2]
+    assert [row["digest"] for row in backend.sql("SELECT digest FROM calendar_feeds")].count(
+        sha256(file.encode()).digest()
+    ) == 1
+    secret = file.removesuffix(".ics")
+    for table in ("calendar_feeds", "audit_events", "sessions", "login_counters", "idempotency_keys"):
+        stored = backend.sql(f"SELECT {table}::text AS row FROM {table}")
+        assert all(secret not in row["row"] for row in stored), table
+    with backend.redis as connection:
+        assert all(secret not in key for key in connection.scan_iter())
+
+
+def test_an_error_tells_nobody_the_secret(
+    world: World, backend: Backend, anonymous: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = subscribe(world.doctor)
+    backend.sql("ALTER TABLE calendar_feeds RENAME TO elsewhere")
+    try:
+        failed = anonymous.get(path, headers={"accept": "application/problem+json"})
+    finally:
+        backend.sql("ALTER TABLE elsewhere RENAME TO calendar_feeds")
+    assert failed.status_code == 500
+    logged = "\n".join(record.getMessage() for record in caplog.records if record.name != "httpx")
+    assert "/api/calendars/{secret}" in logged
+    for told in (failed.text, logged):
+        assert path.rpartition("/")[2].removesuffix(".ics") not in told
+
+
+def test_feeds_are_counted_by_address_and_apart(backend: Backend, world: World) -> None:
+    """contract: "Feeds (`x-limit: feed`) are counted by address, apart from all others" """
+    path = subscribe(world.doctor)
+    with backend.redis as connection:
+        connection.delete("requests:feed:127.0.0.1")  # what others have asked for in this minute
+    with Service(backend, backend.settings(rate_limit_per_minute=3)) as strict:
+        calendar = strict.browser()
+        statuses = [
+            calendar.get(path).status_code,
+            calendar.request("HEAD", path).status_code,
+            calendar.get("/api/calendars/" + "x" * 43 + ".ics").status_code,
+            calendar.get(path).status_code,
+        ]
+        assert statuses == [200, 200, 404, 429]
+        assert calendar.get(path).headers["ratelimit-limit"] == "3"
+        assert calendar.post("/api/auth/register", {}).status_code == 400
+        # Whoever is signed in is counted by address, too: calendars have no cookies.
+        assert strict.browser(dict(world.doctor.cookies)).get(path).status_code == 429
+
+
+def test_a_calendar_that_has_it_all_already_gets_304(world: World, anonymous: Browser) -> None:
+    visit, path = world.appointment(), subscribe(world.doctor)
+    first = anonymous.get(path)
+    held = {"if-none-match": first.headers["etag"]}
+    for method in ("GET", "HEAD"):
+        assert anonymous.request(method, path, headers=held).status_code == 304
+    head = anonymous.request("HEAD", path)
+    assert (head.status_code, head.headers["etag"]) == (200, first.headers["etag"])
+    assert world.staff.patch(f"/api/appointments/{visit['id']}", {"notes": "Not shown"}).status_code == 200
+    assert anonymous.get(path, headers=held).status_code == 304
+    assert world.staff.patch(f"/api/appointments/{visit['id']}", {"status": "cancelled"}).status_code == 200
+    assert anonymous.get(path, headers=held).status_code == 200
+    assert anonymous.get(path, headers={"if-match": '"other"'}).status_code == 412
+
+
+def test_the_trail_says_who_made_read_and_ended_a_feed(
+    world: World, backend: Backend, anonymous: Browser, named: Service
+) -> None:
+    person, chart = world.linked_patient()
+    me = person.me()["id"]
+    visit = world.appointment(patientId=chart["id"])
+    since = audit_trail.newest(backend)
+    path = subscribe(person)
+    for browser in (anonymous, named.browser()):
+        assert browser.get(path).status_code == 200
+    assert person.delete(MINE).status_code == 200
+    assert is_gone(anonymous, path)
+    rows = audit_trail.rows(backend, "id > $1", since)
+    actions = ["calendar.create", "calendar.read", "calendar.read", "calendar.end"]
+    assert [row["action"] for row in rows] == actions
+    for row in rows:
+        assert (str(row["user_id"]), str(row["target_id"]), row["role"]) == (me, me, "patient")
+        assert row["address"] == "127.0.0.1"
+    charts = [[str(id) for id in row["patient_ids"]] for row in rows]
+    assert charts == [[], [], [chart["id"]], []]
+    assert [str(id) for id in rows[2]["target_ids"]] == [visit["id"]]
+    accesses = person.get(f"/api/patients/{chart['id']}/accesses").json()["accesses"]
+    assert "calendar.read" in {access["action"] for access in accesses}
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_administrators_and_staff_have_no_feed(world: World, method: str) -> None:
+    """Requirement of the roles: doctors and patients; others 403."""
+    for browser in (world.admin, world.staff):
+        refused: httpx.Response = browser.request(method, MINE)
+        assert (refused.status_code, refused.json()["detail"]) == (403, "Only doctor and patient may do this")
