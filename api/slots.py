@@ -29,6 +29,7 @@ from persistence.free_times import DoctorTimes, Narrowed
 from persistence.postgres.calendar import LATEST, Span
 from persistence.postgres.database import Reader
 from security import clock
+from security.roles import Role
 
 MAX_DAYS = 31
 MAX_SLOTS = 2880  # visits of a minute, on a day that came twice
@@ -71,18 +72,30 @@ def to_come(begins: datetime, ends: datetime) -> Span:
     return min(max(begins, passed), LATEST), min(ends, LATEST)
 
 
-def offered(rows: list[DoctorTimes], window: Span, clinic: Clinic) -> Iterator[tuple[datetime, DoctorTimes]]:
+def narrowed_for(role: Role, row: DoctorTimes, window: Span, clinic: Clinic) -> Span:
+    """What of that time has not begun, and may be booked by somebody of that role."""
+    begins, ends = window
+    if role is not Role.PATIENT:
+        return max(begins, row.now), ends
+    first, end = clinic.span_for_patients(row.now)
+    most = clinic.limits.max_open
+    has_enough = most is not None and row.open_visits >= most
+    return max(begins, first), begins if has_enough else min(ends, end)
+
+
+def offered(
+    role: Role, rows: list[DoctorTimes], window: Span, clinic: Clinic
+) -> Iterator[tuple[datetime, DoctorTimes]]:
     """When a visit may begin in the time that is asked for, and with whom: by date, and at the same date in
     the order of `rows`."""
-    begins, ends = window
 
     @cache  # most doctors have the clinic's hours
     def intervals(hours: tuple[Hours, ...] | None) -> list[Interval]:
-        return intervals_around(hours_for(hours, clinic), begins, ends, clinic)
+        return intervals_around(hours_for(hours, clinic), *window, clinic)
 
     def dates_of(place: int, row: DoctorTimes) -> Iterator[tuple[datetime, int]]:
         own = None if row.hours is None else hours_of(row.hours)
-        after = max(begins, row.now)
+        after, ends = narrowed_for(role, row, window, clinic)
         visits = free_starts(intervals(own), spans_of(row.closed), spans_of(row.taken), after)
         return ((visit.begins, place) for visit in takewhile(lambda visit: visit.begins < ends, visits))
 
@@ -105,7 +118,8 @@ class SlotController(Controller):
         row = await free_times.one(near_reader, request.user, *window, path_id(id, "Doctor"))
         if row is None:
             raise NotFoundException("Doctor not found")
-        return DoctorSlots([at for at, _ in offered([row], window, clinic) if clinic.day_of(at) == date])
+        free = (at for at, _ in offered(request.user.role, [row], window, clinic))
+        return DoctorSlots([at for at in free if clinic.day_of(at) == date])
 
     @get("/api/slots", operation_id="listSlots")
     async def list_slots(
@@ -126,5 +140,5 @@ class SlotController(Controller):
         if specialization:
             narrowed["specialization"] = specialization
         rows = await free_times.find(near_reader, request.user, *window, **narrowed)
-        first = islice(offered(rows, window, clinic), limit)
+        first = islice(offered(request.user.role, rows, window, clinic), limit)
         return SlotList([Slot(row.id, row.name, at) for at, row in first])

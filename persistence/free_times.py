@@ -5,7 +5,17 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import Interval, Select, bindparam, func, literal_column, select, type_coerce, union_all
+from sqlalchemy import (
+    Interval,
+    Select,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSTZRANGE, array
 
 from persistence.models import Appointment, AppointmentStatus, Instant, User
@@ -20,13 +30,15 @@ from security.roles import Caller, Role
 class DoctorTimes(NamedTuple):
     """`hours`: the doctor's own, None where they have none. The times in which they cannot be booked by the
     caller are in order and do not touch; each has a begin and an end, one after the other: `taken`, and
-    `closed`, which is the same for every doctor. `now`: by the database's clock."""
+    `closed`, which is the same for every doctor. `open_visits`: how many scheduled visits to come a caller
+    who is a patient has. `now`: by the database's clock."""
 
     id: UUID
     name: str
     hours: list[dict[str, object]] | None  # as api/schedule/weekly.py writes them
     taken: list[datetime]
     closed: list[datetime]
+    open_visits: int
     now: datetime
 
 
@@ -51,6 +63,16 @@ BEGINS, ENDS = (bindparam(name, type_=Instant) for name in ("begins", "ends"))
 LONGEST = literal_column("interval '24 hours'", Interval)  # that a visit takes
 UNTIL = ENDS + LONGEST  # one that begins before `ends` may reach so far
 SPAN = TSTZRANGE()
+OPEN_VISITS = (
+    select(func.count())
+    .select_from(Appointment)
+    .where(
+        Appointment.patient_id == OWN_CHART,
+        Appointment.status == AppointmentStatus.SCHEDULED,
+        Appointment.date > func.clock_timestamp(),
+    )
+    .scalar_subquery()
+)
 
 
 def visits(*where: AnyColumn) -> Select[Any]:
@@ -87,8 +109,10 @@ def times(role: Role, narrowed: frozenset[str]) -> Query[Asked, DoctorTimes]:
         absences(Absence.doctor_id == User.id).correlate(User),
     )
     closed = [absences(Absence.doctor_id.is_(None))]
+    open_visits: AnyColumn = literal(0)
     if role is Role.PATIENT:
         closed.append(visits(Appointment.patient_id == OWN_CHART, *others))
+        open_visits = OPEN_VISITS
     where = list(ACTIVE_DOCTOR)
     if "doctor" in narrowed:
         where.append(User.id == bindparam("doctor"))
@@ -100,6 +124,7 @@ def times(role: Role, narrowed: frozenset[str]) -> Query[Asked, DoctorTimes]:
         hours=type_coerce(DoctorHours.hours, JSONB),  # NULL where there is no row
         taken=taken,
         closed=edges_of(*closed),
+        open_visits=open_visits,
         now=func.clock_timestamp(type_=Instant),
     )
     source = User.__table__.outerjoin(DoctorHours.__table__)

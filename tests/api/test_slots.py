@@ -12,7 +12,7 @@ from security.roles import Role
 from tests.support.appointments import book, change, later, now
 from tests.support.client import Browser
 from tests.support.factories import World
-from tests.support.service import Backend
+from tests.support.service import Backend, Service
 
 UNKNOWN_ID = "0e4a7c52-93b1-4d6f-8a25-6b1f0c9d3e77"
 MORNING = [{"from": "09:00", "to": "11:00"}]
@@ -264,3 +264,30 @@ def test_what_is_offered_to_a_patient_can_be_booked_and_is_not_offered_again(
         assert len(found) == left
         assert book(patient, chart["id"], found[0][2], found[0][0]).status_code == 201
     assert slots_of(patient, doctor, day) == []
+
+
+def test_limits_narrow_what_a_patient_is_offered_and_nobody_else(
+    world: World, backend: Backend, doctor: str
+) -> None:
+    """contract: "what the clinic's limits do not let patients book"."""
+    limits = {"booking_lead_minutes": 90, "booking_horizon_days": 1, "booking_max_open": 2}
+    set_hours(world, doctor, new_day(), [])
+    world.staff.put(f"/api/doctors/{doctor}/hours", {"hours": None})
+    someone, chart = world.linked_patient()
+    with Service(backend, backend.settings(**limits)) as limited:
+        patient, staff = (limited.browser(one.cookies) for one in (someone, world.staff))
+        asked = {"doctorId": doctor, "limit": 100, "to": now(days=4)}
+        mine, all_times = ([date for date, _, _ in slots(one, **asked)] for one in (patient, staff))
+        last = datetime.now(UTC).date() + timedelta(days=1)
+        assert now(minutes=89) <= mine[0] <= now(minutes=121)
+        assert mine[-1] == at(last, "23:30")[0]
+        assert all_times[0] < mine[0]
+        assert len(all_times) == 100
+        assert slots_of(patient, doctor, last)[-1] == mine[-1]
+        assert slots_of(patient, doctor, last + timedelta(days=1)) == []
+        for date in (mine[0], mine[-1]):
+            assert slots(patient, **asked)
+            assert book(patient, chart["id"], doctor, date).status_code == 201
+        assert slots(patient, **asked) == []
+        assert slots_of(patient, doctor, last) == []
+        assert slots(staff, **asked)
