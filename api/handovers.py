@@ -85,13 +85,25 @@ async def judge(transaction: Transaction, handover: Handover, found: list[Coming
 
 
 async def require_free(transaction: Transaction, heir_id: UUID, found: list[Coming]) -> None:
-    """Raise 400 where the heir has something else to do."""
+    """Raise 400 where the heir has something else to do, or would have two of them at once."""
+    if overlap := find_overlap(found):
+        refuse("the doctor would have two appointments", overlap, ErrorCode.SLOT_TAKEN_DOCTOR)
     clash = await handovers.find_clash(transaction, [one.appointment.id for one in found], heir_id)
     if clash is None:
         return
     if clash.is_absent:
         refuse("the doctor is away or the clinic is closed", clash.date, ErrorCode.OUTSIDE_HOURS)
     refuse("the doctor has another appointment", clash.date, ErrorCode.SLOT_TAKEN_DOCTOR)
+
+
+def find_overlap(found: list[Coming]) -> datetime | None:
+    """When the first begins before another has ended, as where somebody has overbooked."""
+    until = EARLIEST
+    for one in found:
+        if one.appointment.date < until:
+            return one.appointment.date
+        until = max(until, one.ends_at)
+    return None
 
 
 def require_working(found: list[Coming], hours: Sequence[Hours] | None, clinic: Clinic) -> None:

@@ -167,7 +167,8 @@ AWAY = (
 CLASHES = union_all(BUSY, AWAY).subquery()
 CLASH = Query(Clash, Given, select(*CLASHES.c).order_by(CLASHES.c.date, CLASHES.c.is_absent).limit(1))
 CHANGED = update(Appointment).where(AMONG)
-GIVEN = CHANGED.values(doctor_id=HEIR).returning(Appointment.id).cte("given")
+# Whoever had it overbooked had permitted it in another calendar.
+GIVEN = CHANGED.values(doctor_id=HEIR, overbooked=False).returning(Appointment.id).cte("given")
 GIVE = Query(IdRow, Given, select(GIVEN.c.id))
 ENDED = CHANGED.values(status=AppointmentStatus.CANCELLED).returning(Appointment.id).cte("ended")
 CANCEL = Query(IdRow, Ended, select(ENDED.c.id))

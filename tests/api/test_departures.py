@@ -89,6 +89,8 @@ def test_they_are_cancelled_with_the_account(backend: Backend, world: World, sin
     assert str(account["target_id"]) == leaving
     changes = world.staff.get(f"/api/appointments/{coming[0]['id']}/history").json()["changes"]
     assert [(one["field"], one["to"], one["role"]) for one in changes] == [("status", "cancelled", "admin")]
+    visit = world.staff.get(f"/api/appointments/{coming[1]['id']}/visit").json()
+    assert (visit["state"], visit["userId"]) == ("cancelled", world.admin.me()["id"])
 
 
 def test_they_go_to_a_colleague_with_the_role(world: World) -> None:
@@ -102,8 +104,8 @@ def test_they_go_to_a_colleague_with_the_role(world: World) -> None:
 
 
 def test_the_account_does_not_change_where_they_cannot_go(world: World) -> None:
-    """contract: "where they cannot be reassigned, to an active doctor (404) who is free at all of these times
-    (400), the account does not change either"."""
+    """contract: "where they cannot be reassigned, to an active doctor (404) who works and is free at
+    all of these times (400), the account does not change either"."""
     leaving, heir = doctor(world), doctor(world)
     free, taken = [world.appointment(doctorId=leaving) for _ in range(2)]
     assert book(world.staff, world.chart()["id"], heir, taken["date"]).status_code == 201

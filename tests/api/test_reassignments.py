@@ -15,7 +15,7 @@ from persistence.handovers import MAX_APPOINTMENTS
 from security.roles import Role
 from tests.support import audit_trail
 from tests.support.accounts import make_account
-from tests.support.appointments import book, change, listed, now, read
+from tests.support.appointments import book, change, later, listed, now, read
 from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.locks import transaction, until_they_wait
@@ -78,8 +78,8 @@ def test_those_of_a_disabled_doctor_are_cancelled_too(world: World) -> None:
 
 
 def test_all_of_them_go_or_none(world: World) -> None:
-    """contract: "where the colleague has another appointment at one of these times it is 400, and the detail
-    names the first"."""
+    """contract: "where the colleague has another appointment at one of these times, or does not work
+    then, it is 400, and the detail names the first"."""
     leaving, heir = doctor(world), doctor(world)
     appointments = [world.appointment(doctorId=leaving) for _ in range(3)]
     for taken in reversed(appointments[1:]):
@@ -90,6 +90,20 @@ def test_all_of_them_go_or_none(world: World) -> None:
         assert (answer.status_code, answer.json()) == (400, {"detail": detail})
     assert [read(world, one) for one in appointments] == appointments
     assert reassign(world.staff, leaving, to(heir), to=appointments[1]["date"]).json()["total"] == 1
+
+
+def test_what_was_overbooked_is_not_for_the_colleague(backend: Backend, world: World) -> None:
+    """contract: "if it was overbooked, the permission ends"."""
+    leaving, heir = doctor(world), doctor(world)
+    first = world.appointment(doctorId=leaving)
+    at = later(first["date"], minutes=10)
+    second = world.appointment(doctorId=leaving, date=at, overbook={"reason": "Cannot wait"})
+    answer = reassign(world.staff, leaving, to(heir))
+    detail = f"appointments: the doctor would have two appointments at {at}"
+    assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+    assert reassign(world.staff, leaving, to(heir), **{"from": at}).json()["total"] == 1
+    assert book(world.staff, world.chart()["id"], heir, first["date"]).status_code == 400
+    assert backend.sql("SELECT overbooked FROM appointments WHERE id = $1", second["id"])[0][0] is False
 
 
 def test_the_colleague_must_work_then(world: World) -> None:
