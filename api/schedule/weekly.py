@@ -23,8 +23,8 @@ VisitMinutes = Annotated[int, Meta(ge=1, le=DAY_MINUTES, extra_json_schema=INT32
 
 class Hours(Struct, frozen=True):
     """From when to when people work on one weekday (Monday is 1), in minutes after midnight, `closes` up to
-    1440. The dates, each included, are those of the first and the last week in which it is so; None where
-    there is none. `minutes`: how long a visit takes then, where not as long as at the clinic."""
+    1440. The dates, each included, are the first and the last day on which it is so; None where there is
+    none. `minutes`: how long a visit takes then, where not as long as at the clinic."""
 
     weekday: int
     opens: int
