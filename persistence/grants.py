@@ -3,6 +3,7 @@ nothing that changes the audit trail, the counters or the schema."""
 
 from sqlalchemy import text
 
+from persistence.change_tables import change_horizon, changes
 from persistence.history_tables import AppointmentChange, PatientChange
 from persistence.merge_tables import PatientMerge
 from persistence.models import AuditEvent
@@ -26,7 +27,7 @@ FUNCTIONS = (
     "purge_changes",
 )
 # Written by triggers and by fold_counts, which run with their owner's rights.
-CHANGES = ("changes", "change_horizon")  # written by triggers, and by purge_changes
+CHANGES = (changes.name, change_horizon.name)  # written by triggers, and by purge_changes
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
 # PostgreSQL itself sets the number of a row, and the transaction of an event. Triggers say which version of a
 # record is the original, and what else of it is kept with its retraction.

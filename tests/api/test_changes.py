@@ -6,6 +6,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from persistence.changes import ChangeAct, ChangeNoun
 from security.roles import Role
 from tests.support.audit_trail import newest
 from tests.support.client import Browser
@@ -66,10 +67,10 @@ def test_absences_are_told_to_the_clinic(world: World, backend: Backend) -> None
     cursor = cursor_for(world.staff)
     absence = str(uuid4())
     backend.sql("INSERT INTO absences (id, begins, ends) VALUES ($1, '2042-05-14', '2042-05-15')", absence)
-    assert told_to(world, cursor) == {("absence", absence, "create"): CLINIC}
+    assert told_to(world, cursor) == {(ChangeNoun.ABSENCE, absence, ChangeAct.CREATE): CLINIC}
     cursor = cursor_for(world.staff)
     backend.sql("DELETE FROM absences WHERE id = $1", absence)
-    assert told_to(world, cursor) == {("absence", absence, "update"): CLINIC}
+    assert told_to(world, cursor) == {(ChangeNoun.ABSENCE, absence, ChangeAct.UPDATE): CLINIC}
 
 
 def test_one_who_loses_what_they_saw_is_told_and_so_is_one_who_gains_it(world: World) -> None:

@@ -228,6 +228,8 @@ def test_every_malformed_query_parameter_is_400(
     options = {"json": {"from": NOBODY, "reason": "x"}} if "requestBody" in operation else {}
     for name, rules in queries(operation).items():
         for value in WRONG[kind(rules)]:
+            if value == "0" and rules.get("minimum") == 0:
+                continue  # which is right there
             refused = browser.request(method, f"{path}?{name}={value}", **options)
             assert refused.status_code == 400, (name, value)
             assert refused.json()["detail"].startswith(f"{name}: must "), (name, value)
