@@ -32,6 +32,7 @@ from security import clock
 from security.roles import Role
 
 MAX_DAYS = 31
+LAST = datetime.max.replace(tzinfo=UTC)
 MAX_SLOTS = 2880  # visits of a minute, on a day that came twice
 
 
@@ -52,11 +53,11 @@ class SlotList(Output):
 def window_of(since: datetime | None, until: datetime | None) -> Span:
     """From when to when is asked for. Raises 400 where that is backwards or too long."""
     begins = (since or datetime.fromtimestamp(clock.now(), UTC)).astimezone(UTC)
-    longest = min(begins, LATEST) + timedelta(days=MAX_DAYS)
-    ends = until.astimezone(UTC) if until else max(longest, begins)
+    longest = begins + min(timedelta(days=MAX_DAYS), LAST - begins)
+    ends = until.astimezone(UTC) if until else longest
     if ends < begins:
         raise refusal(ErrorCode.BAD_ORDER, "must not be before from, which is now if it is not given")
-    if ends > max(longest, begins):
+    if ends > longest:
         detail = f"must be at most {MAX_DAYS} days after from, which is now if it is not given"
         raise refusal(ErrorCode.OUT_OF_RANGE, detail)
     return begins, ends

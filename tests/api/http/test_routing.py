@@ -28,6 +28,7 @@ from tests.api.http.helpers import (
 )
 from tests.support.client import Browser
 from tests.support.factories import World, chart
+from tests.support.openapi import parameters
 from tests.support.service import Service
 
 
@@ -207,8 +208,11 @@ def test_a_malformed_id_in_a_path_is_404(world: World, anonymous: Browser, path:
     """As an id that does not exist: 404 for those who may call the operation, 401 and 403 before."""
     operations = contract()["paths"][path]
     for method in METHODS & {name.upper() for name in operations}:
-        options = {"json": BODIES[path, method]} if "requestBody" in operations[method.lower()] else {}
-        roles = operations[method.lower()].get("x-roles", [role.value for role in Role])
+        operation = operations[method.lower()]
+        options: dict[str, Any] = {"json": BODIES[path, method]} if "requestBody" in operation else {}
+        asked = [one for one in parameters(contract(), path, operation) if one["in"] == "query"]
+        options["params"] = {one["name"]: one["example"] for one in asked if one.get("required")}
+        roles = operation.get("x-roles", [role.value for role in Role])
         assert anonymous.request(method, path.replace("{id}", id), **options).status_code == 401
         for role in Role:
             answer = world.people[role].request(method, path.replace("{id}", id), **options)
