@@ -1,5 +1,6 @@
 """The feed of one's appointments for one's own calendar: who has one, when it ends, what is in it."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -15,6 +16,7 @@ from tests.support import audit_trail
 from tests.support.client import Browser
 from tests.support.factories import PASSWORD, World
 from tests.support.service import Backend, Service
+from tests.support.tap import Tap
 
 MINE = "/api/users/me/calendar"
 CLINIC = "https://clinic.example"
@@ -200,6 +202,24 @@ def test_an_unknown_an_ended_and_a_disabled_feed_are_answered_alike(world: World
     kept = [{k: v for k, v in answer.headers.items() if k not in changing} for answer in answers]
     assert all(headers == kept[0] for headers in kept)
     assert stranger.get("/api/calendars/" + "%41" * 43 + ".ics").json() == {"detail": "Not found"}
+
+
+def test_it_takes_one_statement_to_find_that_there_is_no_feed(world: World, backend: Backend) -> None:
+    """Unknown, ended and disabled: nobody learns by the time that it takes which of these it is."""
+    person, me = world.account()
+    disabled, ended = subscribe(person), subscribe(world.other_doctor)
+    assert world.admin.patch(f"/api/users/{me['id']}", {"status": "disabled"}).status_code == 200
+    world.other_doctor.delete(MINE)
+    with Tap(backend) as tap, Service(tap.backend, tap.backend.settings()) as watched:
+        stranger = watched.browser()
+        for path in (disabled, ended, "/api/calendars/" + "x" * 43 + ".ics"):
+            costs = []
+            for _ in range(3):  # the first prepares the statement
+                time.sleep(0.01)  # for what the service still does after the answer before
+                place, redis = len(tap.counts.asked), tap.counts.redis
+                assert is_gone(stranger, path)
+                costs.append(tap.counts.since(place, redis)[0])
+            assert min(costs) == (1, 1, 1), path
 
 
 def test_only_a_digest_of_the_secret_is_stored(world: World, backend: Backend, anonymous: Browser) -> None:
