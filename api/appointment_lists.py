@@ -87,6 +87,7 @@ class AppointmentLists(Controller):
         doctor_id: Annotated[Id | None, QueryParameter(name="doctorId")] = None,
         ids: FromQuery[IdList | None] = None,
         orphaned: FromQuery[Literal["true", "false"] | None] = None,
+        overdue: FromQuery[Literal["true", "false"] | None] = None,
         sort: FromQuery[AppointmentSort | None] = None,
     ) -> AppointmentPage:
         # Longer than other handlers by the filters, one a line.
@@ -100,6 +101,7 @@ class AppointmentLists(Controller):
             until=to_utc(until),
             ids=ids,
             orphaned=None if orphaned is None else orphaned == "true",
+            overdue=clinic.bounds_of(clinic.today())[0] if overdue == "true" else None,
         )
         rows, total, [visits, charts] = await appointment_lists.page(
             near_reader, request.user, page, limit, filters, sort or AppointmentSort.DATE

@@ -37,7 +37,8 @@ from security.roles import Caller, Role
 class Filters:
     """What is asked for of the appointments that the caller may see. None: whatever it is. `spans`: those of
     one day. `patient`: a chart, or one that was merged into it. `since` is included, `until` is not.
-    `orphaned`: whether they are to come, and of nobody who is an active doctor."""
+    `orphaned`: whether they are to come, and of nobody who is an active doctor. `overdue`: when today began,
+    for those of past days that are scheduled still."""
 
     spans: Sequence[Span] | None = None
     statuses: Collection[AppointmentStatus] | None = None
@@ -47,6 +48,7 @@ class Filters:
     until: datetime | None = None
     ids: Sequence[UUID] | None = None
     orphaned: bool | None = None
+    overdue: datetime | None = None
 
     def given(self) -> frozenset[str]:
         """The keys of CONDITIONS that hold."""
@@ -68,6 +70,7 @@ class Filters:
             since=self.since,
             until=self.until,
             ids=[*(self.ids or ())],
+            overdue=self.overdue,
             **bounds_of(self.spans or []),
         )
 
@@ -80,6 +83,7 @@ class Listed(DayBounds, Seen):
     since: datetime | None
     until: datetime | None
     ids: list[UUID]
+    overdue: datetime | None
 
 
 ORPHANED = (
@@ -98,6 +102,10 @@ CONDITIONS: dict[str, Sequence[ColumnElement[bool]]] = {
     "doctor": (Appointment.doctor_id == bindparam("doctor"),),
     "since": (Appointment.date >= bindparam("since"),),
     "until": (Appointment.date < bindparam("until"),),
+    "overdue": (
+        Appointment.status == literal_column("'scheduled'"),
+        Appointment.date < bindparam("overdue"),
+    ),
     "ids": (Appointment.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),),
     "orphaned": ORPHANED,
     "not_orphaned": (not_(and_(*ORPHANED)),),

@@ -146,6 +146,7 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "appointments, completed": (visits(STAFF, statuses={COMPLETED}), {"appointments_status_idx"}, 340),
     "appointments, scheduled": (visits(STAFF, statuses={SCHEDULED}), {"appointments_status_idx"}, 340),
     "appointments, orphaned": (visits(STAFF, orphaned=True), {"appointments_status_idx"}, 340),
+    "appointments, overdue": (visits(STAFF, overdue=NOW), {"appointments_status_idx"}, 340),
     "a doctor's appointments": (visits(DOCTOR), {"appointments_doctor_idx"}, 200),
     "a doctor's appointments of a day": (visits(DOCTOR, spans=DAY), {"appointments_doctor_idx"}, 130),
     "one's own appointments": (visits(PATIENT), {"appointments_patient_idx"}, 60),

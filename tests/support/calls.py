@@ -344,6 +344,7 @@ CASES: dict[str, list[Case]] = {
         *get(f"/api/appointments?limit={{n}}&patientId={NOBODY}&sort=-date", *EVERYBODY),
         *get(f"/api/appointments?limit={{n}}&ids={VISITS}&{WHEN}", *EVERYBODY),
         *get("/api/appointments?limit={n}&orphaned=false", "staff"),
+        *get("/api/appointments?limit={n}&overdue=true", *EVERYBODY),
     ],
     "createAppointment": [book("staff"), book("doctor"), book("patient")],
     "getAppointment": get(f"/api/appointments/{uid('appt', 0)}", "admin", "staff"),
