@@ -1,30 +1,30 @@
 """Which appointments may be booked, moved, completed and cancelled, and by whom (requirement, section 5)."""
 
 from datetime import datetime, timedelta
-from typing import Unpack
 from uuid import UUID
 
 from litestar.exceptions import NotFoundException
+from msgspec import UNSET, UnsetType
 
 from api.clinic import Clinic
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.problems import ErrorCode
 from api.schedule.judging import (
     CLINIC_ROLES,
-    DOCTOR_TAKEN,
-    PATIENT_TAKEN,
     Wish,
     require_not_in_past,
     require_within_horizon,
     require_within_limits,
 )
-from persistence import booking
+from persistence import booking, visits
 from persistence.appointments import AppointmentChanges, AppointmentRow
-from persistence.availability import Time, look
 from persistence.booking import Booking, LockedAppointment
+from persistence.history import Difference, keep_appointment_changes
 from persistence.models import AppointmentStatus
 from persistence.postgres.database import Transaction
 from security.roles import Caller, Role
+
+FINAL = "A completed or cancelled appointment cannot change"
 
 
 def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
@@ -60,7 +60,7 @@ def require_not_final(current: AppointmentRow, changed: AppointmentChanges) -> N
         return
     if current.status is AppointmentStatus.COMPLETED and changed.keys() <= {"notes"}:
         return
-    raise BadRequest("A completed or cancelled appointment cannot change", ErrorCode.FINAL_STATE)
+    raise BadRequest(FINAL, ErrorCode.FINAL_STATE)
 
 
 def require_in_time(
@@ -95,11 +95,24 @@ async def lock_for_change(
     return locked
 
 
-async def require_free_slot(transaction: Transaction, **time: Unpack[Time]) -> None:
-    """Raise 400 where the doctor or the patient has another scheduled appointment at that time."""
-    found = await look(transaction, version=0, counts=False, **time)
-    if found.doctor_is_taken or found.patient_is_taken:
-        raise BadRequest(*(DOCTOR_TAKEN if found.doctor_is_taken else PATIENT_TAKEN))
+async def keep_cancel_reason(
+    transaction: Transaction,
+    caller: Caller,
+    locked: LockedAppointment,
+    changed: AppointmentChanges,
+    reason: str | UnsetType,
+) -> None:
+    """Have it stored, beside the change, why the appointment is cancelled, if anybody says so. Raises 400
+    where it is cancelled already, and another reason was given then."""
+    if reason is UNSET:
+        return
+    if "status" in changed:
+        why = [Difference(visits.CANCEL_REASON, None, reason)]
+        keep_appointment_changes(transaction, locked.appointment.id, locked.by, why)
+        return
+    visit = await visits.one(transaction, caller, locked.appointment.id)
+    if visit is None or visit.reason != reason:
+        raise BadRequest(FINAL, ErrorCode.FINAL_STATE)
 
 
 def require_may_be_changed(

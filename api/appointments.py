@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from api.appointment_booking import Booker, Mover, note_permits
 from api.appointment_lists import AppointmentLists
 from api.appointment_rules import (
+    keep_cancel_reason,
     lock_for_change,
     require_booked,
     require_may_be_changed,
@@ -73,11 +74,11 @@ class AppointmentUpdate(Input):
     notes: Notes | UnsetType | None = UNSET
     override: Permission | UnsetType = UNSET
     overbook: Permission | UnsetType = UNSET
+    cancel_reason: Reason | UnsetType = UNSET
 
 
-sent_fields = sent_fields_of(
-    AppointmentUpdate, AppointmentChanges, frozenset({"notes"}), frozenset({"override", "overbook"})
-)
+BESIDES = frozenset({"override", "overbook", "cancel_reason"})
+sent_fields = sent_fields_of(AppointmentUpdate, AppointmentChanges, frozenset({"notes"}), BESIDES)
 
 
 def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
@@ -86,6 +87,14 @@ def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[F
         last = LATEST - timedelta(days=1)
         yield field_fault(
             "date", ErrorCode.OUT_OF_RANGE, f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}"
+        )
+
+
+def require_cancellation(given: Given, request: StrictRequest) -> Iterator[Fault]:
+    """A reason to cancel is sent together with that."""
+    if "cancelReason" in given and given.get("status") is not AppointmentStatus.CANCELLED:
+        yield field_fault(
+            "cancelReason", ErrorCode.NOT_ALLOWED_VALUE, "is for `status: cancelled` in the same request only"
         )
 
 
@@ -149,7 +158,7 @@ class AppointmentController(AppointmentLists):
         "/{id:str}",
         operation_id="updateAppointment",
         action=Action.APPOINTMENT_UPDATE,
-        rules=[require_date_in_calendar],
+        rules=[require_date_in_calendar, require_cancellation],
         headers=IF_MATCH,
     )
     async def update_appointment(
@@ -172,6 +181,7 @@ class AppointmentController(AppointmentLists):
         require_may_be_changed(wish, locked, changed, clinic)
         if "date" in changed:
             changed, permits = await Mover(request, transaction, clinic, wish, locked).place(changed)
+        await keep_cancel_reason(transaction, caller, locked, changed, data.cancel_reason)
         require_unchanged(request, Tagged(appointment_of(current)))
         record_write(transaction, request, patient_id=current.patient_id, target_id=current.id)
         note_permits(transaction, request, permits, locked.by, current.patient_id, current.id)

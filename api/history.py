@@ -67,7 +67,16 @@ class AppointmentChange(Output):
     name: Name | None
     role: Role | None
     field: Literal[
-        "date", "status", "notes", "override", "overbook", "visit", "visitReason", "doctorId", "doctorName"
+        "date",
+        "status",
+        "notes",
+        "override",
+        "overbook",
+        "visit",
+        "visitReason",
+        "cancelReason",
+        "doctorId",
+        "doctorName",
     ]
     before: FormerValue | None = msgspec.field(name="from")
     after: FormerValue | None = msgspec.field(name="to")

@@ -9,7 +9,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
-from api.appointment_rules import lock_for_change, require_free_slot
+from api.appointment_rules import FINAL, lock_for_change
 from api.bookings import require_appointment
 from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
@@ -19,6 +19,7 @@ from api.http.fields import Id, Input, Instant, Name, Output, PathId, Reason, or
 from api.http.operation import get, post
 from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
+from api.schedule.judging import DOCTOR_TAKEN, PATIENT_TAKEN
 from persistence import visits
 from persistence.audit import Action
 from persistence.booking import LockedAppointment
@@ -56,7 +57,7 @@ NEXT = {
     VisitAct.STARTED: VisitState.STARTED,
     VisitAct.NO_SHOW: VisitState.NO_SHOW,
 }
-FINAL = {VisitState.COMPLETED, VisitState.CANCELLED}
+FINAL_STATES = {VisitState.COMPLETED, VisitState.CANCELLED}
 # What a visit is refused that is there already, or has gone past.
 REFUSALS = {
     (VisitState.EXPECTED, VisitAct.UNDO): "nothing of this visit can be undone",
@@ -77,7 +78,7 @@ def visit_of(row: VisitRow) -> Visit:
     has_arrived = act is not None and VisitState.ARRIVED in (
         (act.before, act.after) if has_started else (act.after,)
     )
-    has_ended = row.state in FINAL | {VisitState.NO_SHOW}
+    has_ended = row.state in FINAL_STATES | {VisitState.NO_SHOW}
     return Visit(
         state=row.state,
         arrived_at=row.arrival.arrived_at if row.arrival and has_arrived else None,
@@ -101,8 +102,8 @@ async def require_visit(source: Source, caller: Caller, id: str) -> VisitRow:
 def next_state(visit: VisitRow, act: VisitAct) -> VisitState:
     """Where the act brings the visit. Raises 400 where it cannot follow what was done before."""
     state = visit.state
-    if state in FINAL:
-        raise BadRequest("A completed or cancelled appointment cannot change", ErrorCode.FINAL_STATE)
+    if state in FINAL_STATES:
+        raise BadRequest(FINAL, ErrorCode.FINAL_STATE)
     if (state, act) in REFUSALS:
         raise BadRequest(f"act: {REFUSALS[state, act]}", ErrorCode.VISIT_STATE)
     if act is not VisitAct.UNDO:
@@ -122,18 +123,12 @@ def require_its_time(locked: LockedAppointment, act: VisitAct, clinic: Clinic) -
         raise BadRequest("act: a visit cannot begin before the day of the appointment", ErrorCode.TOO_EARLY)
 
 
-async def require_still_free(transaction: Transaction, locked: LockedAppointment) -> None:
+async def require_still_free(transaction: Transaction, visit: VisitRow) -> None:
     """Raise 400 where the doctor or the patient has another scheduled appointment by now, at the time of one
     that is to be scheduled again."""
-    current = locked.appointment
-    await require_free_slot(
-        transaction,
-        doctor=current.doctor_id,
-        patient=current.patient_id,
-        date=current.date,
-        ends_at=locked.ends_at,
-        itself=current.id,
-    )
+    taken = await visits.find_taken(transaction, visit)
+    if taken.by_doctor or taken.by_patient:
+        raise BadRequest(*(DOCTOR_TAKEN if taken.by_doctor else PATIENT_TAKEN))
 
 
 class VisitController(Controller):
@@ -171,7 +166,7 @@ class VisitController(Controller):
         after = next_state(visit, data.act)
         require_its_time(locked, data.act, clinic)
         if visit.state is VisitState.NO_SHOW:
-            await require_still_free(transaction, locked)
+            await require_still_free(transaction, visit)
         require_unchanged(request, Tagged(visit_of(visit)))
         event = record_write(transaction, request, patient_id=visit.patient_id, target_id=visit.id)
         reason = or_none(data.reason)

@@ -9,10 +9,24 @@ expected at the new time without a further write. A no-show cancels the appointm
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from persistence.appointments import AppointmentRow, change, readable_by
@@ -20,6 +34,7 @@ from persistence.audit import Event
 from persistence.history import Difference, keep_appointment_changes
 from persistence.history_tables import AppointmentChange
 from persistence.models import Appointment, AppointmentStatus
+from persistence.postgres.calendar import EARLIEST
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
@@ -66,6 +81,18 @@ class LastChange(NamedTuple):
     user_id: UUID | None
     name: str | None
     role: str | None
+
+
+class Taken(NamedTuple):
+    """By another scheduled appointment of the doctor, or of the patient."""
+
+    by_doctor: bool
+    by_patient: bool
+
+
+class Since(TypedDict):
+    appointment: UUID
+    since: datetime
 
 
 class VisitRow(NamedTuple):
@@ -138,6 +165,40 @@ def single(role: Role) -> Query[SeenById, VisitRow]:
 async def one(source: Source, caller: Caller, appointment_id: UUID) -> VisitRow | None:
     """The visit of the appointment, if the caller may see that."""
     return await source.first(single(caller.role), SeenById(id=appointment_id, caller=caller.id))
+
+
+OTHER = aliased(Appointment)
+OVERLAPS = (
+    OTHER.id != Appointment.id,
+    OTHER.status == AppointmentStatus.SCHEDULED,
+    OTHER.date < Appointment.ends_at,
+    OTHER.ends_at > Appointment.date,
+    OTHER.date > Appointment.date - literal_column("interval '1 day'", Interval),  # none is longer
+)
+HAS_CHANGED = exists().where(
+    AppointmentChange.appointment_id == OTHER.id,
+    or_(AppointmentChange.field == "date", AppointmentChange.field == "status"),
+    AppointmentChange.at >= bindparam("since"),
+)
+# One of the two was booked over the other, which somebody has permitted, and both stood there before.
+STOOD_BESIDE = and_(
+    or_(Appointment.overbooked, OTHER.overbooked), OTHER.created_at < bindparam("since"), ~HAS_CHANGED
+)
+TAKEN = Query(
+    Taken,
+    Since,
+    select(
+        exists().where(OTHER.doctor_id == Appointment.doctor_id, *OVERLAPS, ~STOOD_BESIDE).label("by_doctor"),
+        exists().where(OTHER.patient_id == Appointment.patient_id, *OVERLAPS).label("by_patient"),
+    ).where(Appointment.id == bindparam("appointment")),
+)
+
+
+async def find_taken(transaction: Transaction, missed: VisitRow) -> Taken:
+    """Whether the time of a no-show was taken since. Its doctor and its patient are locked."""
+    since = missed.act.acted_at if missed.act else EARLIEST
+    [taken] = await transaction.rows(TAKEN, Since(appointment=missed.id, since=since))
+    return taken
 
 
 def differences_of(before: VisitState, after: VisitState, reason: str | None) -> list[Difference]:
