@@ -118,7 +118,7 @@ def is_empty(schema: Schema, value: object, is_required: bool) -> bool:
         return False
     if not isinstance(value, str):
         return value is None
-    if is_text or "enum" in schema or schema.get("format") in FORMAT_PATTERNS:
+    if is_text or {"enum", "anyOf"} & schema.keys() or schema.get("format") in FORMAT_PATTERNS:
         return bool(BLANK.fullmatch(value))
     return not value and schema.get("minLength", 0) > 0
 
