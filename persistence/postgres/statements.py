@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, Self, TypedDict, TypeVar, get_type_
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import CTE, Enum
+from sqlalchemy import CTE, Boolean, Enum
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import ReturnsRows
@@ -196,8 +196,9 @@ def part(row: type[R], place: slice, is_optional: bool) -> Callable[[Sequence[ob
 
 
 def encoder(kind: AnyType) -> Convert | None:
-    """What SQLAlchemy does with a value of this type before asyncpg has it; a StrEnum is text already."""
-    return None if isinstance(kind, Enum) else kind.dialect_impl(DIALECT).bind_processor(DIALECT)
+    """What SQLAlchemy does with a value of this type before asyncpg has it. A StrEnum is text already; what is
+    no bool asyncpg refuses itself."""
+    return None if isinstance(kind, Enum | Boolean) else kind.dialect_impl(DIALECT).bind_processor(DIALECT)
 
 
 def decoder(kind: AnyType) -> Convert | None:

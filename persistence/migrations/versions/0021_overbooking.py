@@ -20,7 +20,8 @@ depends_on = None
 CONSTRAINT = "appointments_doctor_id_overlap"
 HASHED = "uuid_hash_extended(doctor_id, 0)"
 # What booked_meanwhile says, which instances of the release before ask, and all else that a booking has to
-# know, in one look. `waited` is what has to be known before. No visit lasts longer than a day (0009).
+# know. `waited` is what has to be known before. No visit lasts longer than a day (0009). Four statements, of
+# 60 microseconds together, are faster than one, whose plan takes longer to start.
 LOOK = """
     CREATE FUNCTION look_before_booking(
         doctor uuid, patient uuid, starts timestamptz, stops timestamptz, itself uuid, known bigint,
@@ -29,25 +30,27 @@ LOOK = """
         OUT patient_is_taken boolean, OUT open_visits integer
     ) LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_generic_plan AS $$
     BEGIN
-        SELECT coalesce(own.version, 0), CASE WHEN own.version <> known THEN own.hours END,
-               EXISTS (
-                   SELECT FROM absences
-                   WHERE (absences.doctor_id = doctor OR absences.doctor_id IS NULL)
-                     AND absences.begins < stops AND absences.ends > starts),
-               coalesce(visits.of_doctor, false), coalesce(visits.of_patient, false),
-               CASE WHEN counts THEN (
-                   SELECT count(*) FROM appointments AS coming
-                   WHERE coming.patient_id = patient AND coming.status = 'scheduled'
-                     AND coming.date > clock_timestamp()) ELSE 0 END
-        INTO version, hours, is_absent, doctor_is_taken, patient_is_taken, open_visits
-        FROM (
-            SELECT bool_or(taken.doctor_id = doctor) AS of_doctor,
-                   bool_or(taken.patient_id = patient) AS of_patient
-            FROM appointments AS taken
-            WHERE (taken.doctor_id = doctor OR taken.patient_id = patient) AND taken.status = 'scheduled'
-              AND taken.date < stops AND taken.ends_at > starts AND taken.date > starts - interval '1 day'
-              AND taken.id IS DISTINCT FROM itself
-        ) AS visits LEFT JOIN doctor_hours AS own ON own.doctor_id = doctor;
+        SELECT own.version, CASE WHEN own.version <> known THEN own.hours END INTO version, hours
+        FROM doctor_hours AS own WHERE own.doctor_id = doctor;
+        version := coalesce(version, 0);
+        is_absent := EXISTS (
+            SELECT FROM absences
+            WHERE (absences.doctor_id = doctor OR absences.doctor_id IS NULL)
+              AND absences.begins < stops AND absences.ends > starts);
+        SELECT coalesce(bool_or(taken.doctor_id = doctor), false),
+               coalesce(bool_or(taken.patient_id = patient), false)
+        INTO doctor_is_taken, patient_is_taken
+        FROM appointments AS taken
+        WHERE (taken.doctor_id = doctor OR taken.patient_id = patient) AND taken.status = 'scheduled'
+          AND taken.date < stops AND taken.ends_at > starts AND taken.date > starts - interval '1 day'
+          AND taken.id IS DISTINCT FROM itself;
+        open_visits := 0;
+        IF counts THEN
+            open_visits := (
+                SELECT count(*) FROM appointments AS coming
+                WHERE coming.patient_id = patient AND coming.status = 'scheduled'
+                  AND coming.date > clock_timestamp());
+        END IF;
     END
     $$
 """
