@@ -61,12 +61,14 @@ class RecordCreate(Input):
     attachments: Attachments | UnsetType | None = UNSET
 
 
-async def is_chart_visible(reader: Reader, caller: Caller, patient_id: UUID | None) -> bool:
+async def is_chart_visible(reader: Reader, caller: Caller, filters: Filters) -> bool:
     """Whether an empty list tells the caller something about the chart, namely that it has no records. A
-    patient may name a chart that is not their own; then the same empty list tells nothing."""
-    if patient_id is None or caller.role is not Role.PATIENT:
+    patient may name a chart that is not their own; then the same empty list tells nothing. One that is
+    narrowed further does not say that there are none, and is not looked into."""
+    if filters.patient is None or caller.role is not Role.PATIENT:
         return True
-    return await patients.one(reader, caller, patient_id) is not None
+    is_of_chart_alone = filters == Filters(patient=filters.patient)
+    return is_of_chart_alone and await patients.one(reader, caller, filters.patient) is not None
 
 
 def chart_of_list(rows: list[records.RecordRow], patient_id: UUID | None) -> UUID | None:
@@ -99,7 +101,7 @@ class RecordController(Controller):
         rows, total, [ids, charts] = await records.page(
             near_reader, request.user, page, limit, filters, sort or RecordSort.DATE_DESCENDING
         )
-        shows_chart = total > 0 or await is_chart_visible(near_reader, request.user, patient_id)
+        shows_chart = total > 0 or await is_chart_visible(near_reader, request.user, filters)
         await record_read(
             request,
             patient_id=chart_of_list(rows, patient_id) if shows_chart else None,
