@@ -53,6 +53,40 @@ class Window(TypedDict):
     offset: int
 
 
+class Matches(NamedTuple):
+    """The rows of a list, and their order. `parts`: conditions of which each row meets one, where an index
+    has each part of the list in this order; then PostgreSQL merges them."""
+
+    where: Sequence[ColumnElement[bool]]
+    order: Sequence[AnyColumn]
+    parts: Sequence[ColumnElement[bool]]
+
+    def read(self, columns: Sequence[AnyColumn], limit: AnyColumn, offset: AnyColumn = None) -> AnySelect:
+        """These columns of some rows. Of each part, no more are read than could be wanted."""
+        if not self.parts:
+            rows = select(*columns).where(*self.where).order_by(*self.order)
+            return rows.limit(limit).offset(offset)
+        by = [column_of(one) for one in self.order]
+        others = [one for one in by if one.key not in {column.key for column in columns}]
+        each = select(*columns, *others).where(*self.where).order_by(*self.order)
+        each = each.limit(limit if offset is None else limit + offset)
+        whole = union_all(*(each.where(part) for part in self.parts)).subquery("whole")
+        shown = select(*(whole.c[one.key] for one in columns))
+        places = the_same_way(self.order, [whole.c[one.key] for one in by])
+        return shown.order_by(*places).limit(limit).offset(offset)
+
+    def backwards(self) -> "Matches":
+        back = [by.element if is_descending(by) else by.desc() for by in self.order]
+        return self._replace(order=back)
+
+    def count(self, key: AnyAttribute) -> AnyColumn:
+        rows = select(key).where(*self.where)
+        if self.parts:
+            whole = union_all(*(rows.where(part) for part in self.parts)).subquery("whole")
+            return select(func.count()).select_from(whole).scalar_subquery()
+        return select(func.count()).select_from(key.class_).where(*self.where).scalar_subquery()
+
+
 class PagedQuery(Generic[T, R]):
     """The keys of the page first, out of an index alone, then the columns of those few rows. So a deep page
     costs an index walk and not the rows that it skips.
@@ -63,9 +97,8 @@ class PagedQuery(Generic[T, R]):
 
     `names`: by which columns, which are among `columns`, the audit trail names a row. `by_filter`: the caller
     searches or filters, so that the total, and a page past the end, tell of rows which are not shown. `few`:
-    there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all. `parts`:
-    conditions of which each row meets one, where each part of the list has an index of its own that has it in
-    order.
+    there are few rows, whatever is asked for, so that one plan of PostgreSQL's does for all. `parts`: of
+    Matches.
     """
 
     def __init__(
@@ -91,18 +124,17 @@ class PagedQuery(Generic[T, R]):
         self.names, self.names_matches = [column.key for column in names], by_filter
         binds: list[AnyColumn] = [bindparam(name, type_=BigInteger) for name in ("limit", "offset")]
         limit, offset = (select(bind).scalar_subquery() for bind in binds) if few else binds
-        keys = in_order((key,), where, order, parts, limit, offset)
+        matches = Matches(where, order, parts)
+        keys = matches.read((key,), limit, offset)
         deep_keys: AnySelect = keys
         if marked:
             deep_keys = from_mark(key, order)
         elif total is not None:
-            deep_keys = from_nearer_end(key, where, order, parts, total)
-        if total is None:
-            total = count_of(key, where, parts)
-        total = total.label("total")
+            deep_keys = from_nearer_end(key, matches, total)
+        total = (matches.count(key) if total is None else total).label("total")
         lists = texts = None
         if by_filter:
-            first = in_order(names, where, order, parts, literal(MAX_NAMED_IDS)).cte("first")
+            first = matches.read(names, literal(MAX_NAMED_IDS)).cte("first")
             lists, texts = ids_of(first), ids_as_json_of(first)
         beyond = select(total) if lists is None else select(total, *lists.c).select_from(lists)
         self.beyond: AnyPart = Statement(takes, beyond)
@@ -176,38 +208,13 @@ def named_by(number: int) -> str:
     return f"named_{number}"
 
 
-def in_order(
-    columns: Sequence[AnyColumn],
-    where: Sequence[AnyColumn],
-    order: Sequence[AnyColumn],
-    parts: Sequence[AnyColumn],
-    limit: AnyColumn,
-    offset: AnyColumn = None,
-) -> AnySelect:
-    """These columns of some rows, in the list's order. Of `parts`, as many rows of each as could be wanted,
-    each in order: PostgreSQL merges them, and reads no more."""
-    if not parts:
-        return select(*columns).where(*where).order_by(*order).limit(limit).offset(offset)
-    by = [column_of(one) for one in order]
-    others = [one for one in by if one.key not in {column.key for column in columns}]
-    most = limit if offset is None else limit + offset
-    each = (select(*columns, *others).where(*where, part).order_by(*order).limit(most) for part in parts)
-    whole = union_all(*each).subquery("whole")
-    places = [whole.c[one.key] for one in by]
-    places = [place.desc() if is_descending(one) else place for place, one in zip(places, order, strict=True)]
-    shown = select(*(whole.c[one.key] for one in columns))
-    return shown.order_by(*places).limit(limit).offset(offset)
-
-
-def count_of(key: AnyAttribute, where: Sequence[AnyColumn], parts: Sequence[AnyColumn]) -> AnyColumn:
-    if not parts:
-        return select(func.count()).select_from(key.class_).where(*where).scalar_subquery()
-    whole = union_all(*(select(key).where(*where, part) for part in parts)).subquery("whole")
-    return select(func.count()).select_from(whole).scalar_subquery()
-
-
 def is_descending(by: AnyColumn) -> bool:
     return isinstance(by, UnaryExpression)
+
+
+def the_same_way(order: Sequence[AnyColumn], columns: Sequence[AnyColumn]) -> list[AnyColumn]:
+    """These columns, each the way that its place in `order` is."""
+    return [column.desc() if is_descending(by) else column for by, column in zip(order, columns, strict=True)]
 
 
 def column_of(by: AnyColumn) -> AnyColumn:
@@ -215,13 +222,7 @@ def column_of(by: AnyColumn) -> AnyColumn:
     return by.element if is_descending(by) else by
 
 
-def from_nearer_end(
-    key: AnyColumn,
-    where: Sequence[AnyColumn],
-    order: Sequence[AnyColumn],
-    parts: Sequence[AnyColumn],
-    total: AnyColumn,
-) -> AnySelect:
+def from_nearer_end(key: AnyColumn, matches: Matches, total: AnyColumn) -> AnySelect:
     """The keys of one page, read from the end of the list that is nearer; the other half of the statement
     asks for no rows, and does nothing."""
     offset: AnyColumn = bindparam("offset", type_=BigInteger)
@@ -229,14 +230,10 @@ def from_nearer_end(
     all_rows = select(select(total).scalar_subquery().label("n")).cte("all_rows")
     n = select(all_rows.c.n).scalar_subquery()
     is_near = offset <= n - offset
-    back = [by.element if is_descending(by) else by.desc() for by in order]
     halves = (
-        in_order((key,), where, order, parts, case((is_near, limit), else_=0), offset),
-        in_order(
+        matches.read((key,), case((is_near, limit), else_=0), offset),
+        matches.backwards().read(
             (key,),
-            where,
-            back,
-            parts,
             case((is_near, 0), else_=func.greatest(func.least(limit, n - offset), 0)),
             func.greatest(n - offset - limit, 0),
         ),

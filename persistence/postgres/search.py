@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Float,
-    FromClause,
     Integer,
     MetaData,
     Table,
@@ -31,7 +30,7 @@ from persistence.models import Base
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, AnySelect, fields_of, require_row
 from persistence.postgres.folding import substring_pattern, trigrams
-from persistence.postgres.paging import MAX_NAMED_IDS, Found, Window, column_of, is_descending
+from persistence.postgres.paging import MAX_NAMED_IDS, Found, Window, column_of, the_same_way
 from persistence.postgres.statements import R, Rows, Statement, T
 
 # A trigram that more than this share of the rows have is quicker looked for in the rows than in the index.
@@ -108,8 +107,8 @@ def page_of(
     page past the end there is one row, of these facts alone."""
     table = model.__table__
     found, most = found_by_words(model, column_of(order[0]), where)
-    first = select(found).order_by(*the_same_way(order, found)).limit(most).subquery()
-    place = func.row_number().over(order_by=the_same_way(order, first)).label("place")
+    first = select(found).order_by(*the_same_way(order, (found.c.by, found.c.id))).limit(most).subquery()
+    place = func.row_number().over(order_by=the_same_way(order, (first.c.by, first.c.id))).label("place")
     ordered = select(first.c.id, place).cte("ordered").prefix_with("MATERIALIZED")
     on_page = (ordered.c.place > OFFSET) & (ordered.c.place <= LAST)
     named = select(ordered.c.id).order_by(~on_page, ordered.c.place).limit(MAX_NAMED_IDS).subquery()
@@ -129,12 +128,6 @@ def page_of(
         .outerjoin(table, table.c.id == ordered.c.id)
         .order_by(ordered.c.place)
     )
-
-
-def the_same_way(order: Sequence[AnyColumn], found: FromClause) -> list[AnyColumn]:
-    """The order of `found`, which has the list's columns as `by` and `id`."""
-    places = (found.c.by, found.c.id)
-    return [place.desc() if is_descending(one) else place for place, one in zip(places, order, strict=True)]
 
 
 def found_by_words(

@@ -200,7 +200,7 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "charts of a birthday": (charts(STAFF, date_of_birth=date(1980, 5, 17)), {"patients_birth_idx"}, 100),
     "some charts": (charts(STAFF, ids=SOME_CHARTS), {"pk_patients"}, 1_400),
     "doctors, Z to A": (colleagues(DoctorSort.NAME_DESCENDING), {"users_role_idx"}, 60),
-    "doctors, searched": (colleagues(search="morfi"), {"users_trigrams_idx"}, 60),
+    "doctors, searched": (colleagues(search="morfi"), {"users_trigrams_idx"}, 150),
     "doctors of a field": (colleagues(specialization="Surgery"), {"users_role_idx"}, 500),
     "some doctors": (colleagues(ids=[DOCTOR.id]), {"pk_users"}, 60),
     "appointments, the latest": (visits(STAFF, sort=LATEST), {"appointments_date_idx"}, 180),
