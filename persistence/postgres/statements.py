@@ -196,8 +196,8 @@ def part(row: type[R], place: slice, is_optional: bool) -> Callable[[Sequence[ob
 
 
 def encoder(kind: AnyType) -> Convert | None:
-    """What SQLAlchemy does with a value of this type before asyncpg has it. A StrEnum is text already; what is
-    no bool asyncpg refuses itself."""
+    """What SQLAlchemy does with a value of this type before asyncpg has it. A StrEnum is text already; what
+    is no bool asyncpg refuses itself."""
     return None if isinstance(kind, Enum | Boolean) else kind.dialect_impl(DIALECT).bind_processor(DIALECT)
 
 
