@@ -167,5 +167,6 @@ def test_the_contract_declares_etag_if_none_match_304_and_412_together() -> None
         assert len(marks) == 1, operation["operationId"]
         conditional |= {path} if marks == {True} else set()
     objects = {f"/api/{name}/{{id}}" for name in ("patients", "appointments", "records", "users")}
+    objects |= {"/api/appointments/{id}/visit", "/api/doctors/{id}/hours"}
     others = {"/openapi.yaml", "/openapi.json", "/docs", "/api/users/me", "/api/calendars/{secret}.ics"}
     assert conditional == {STATS, *others, *objects}
