@@ -207,10 +207,12 @@ async def read(source: Source, caller: Caller, cursor: Cursor, limit: int) -> Fo
         moment, seen, found = await ask(source, asked(position, caller.id, BITS[caller.role], limit))
         require_known(Cursor(database, position), moment, seen)
         changes = [change for change in found if is_for(change, caller, moment.chart)]
-        if len(found) == limit:
-            return Found(changes, seen, position.after(found[-1].place, seen), is_all=False)
-        is_all = position.within is None
-        position = Position(seen if is_all else position.whole())
+        is_cut = len(found) == limit
+        is_all = position.within is None and not is_cut
+        if is_cut:
+            position = position.after(found[-1].place, seen)
+        else:
+            position = Position(seen if is_all else position.whole())
         if changes or is_all:
             return Found(changes, seen, position, is_all)
 

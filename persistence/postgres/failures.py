@@ -9,8 +9,9 @@ from sqlalchemy.exc import DBAPIError
 # SQLSTATEs, or how they begin. Class 08: the connection is lost; 57P01 to 57P03: the server stops or starts.
 CONNECTION_LOST = ("08", "57P01", "57P02", "57P03")
 # Class 53: no connection, memory or disk left; 40001 serialization failure, 40P01 deadlock, 55P03 lock not
-# available, 57014 cancelled at a time-out, 25006 a server that only reads.
-TEMPORARY = (*CONNECTION_LOST, "53", "40001", "40P01", "55P03", "57014", "25006")
+# available, 57014 cancelled at a time-out, 25006 a server that only reads, 55000 one that follows another (it
+# has no log of its own to tell of).
+TEMPORARY = (*CONNECTION_LOST, "53", "40001", "40P01", "55P03", "57014", "25006", "55000")
 # PgBouncer reports these as 08P01, although waiting does not solve them.
 POOLER_REFUSALS = ("unsupported startup parameter", "no such database", "no such user")
 # What PgBouncer says, and which of its settings is in the way.

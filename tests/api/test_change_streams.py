@@ -1,7 +1,11 @@
 """`GET /api/changes` as Server-Sent Events: what a browser's EventSource reads, and goes on from."""
 
+import socket
 from collections.abc import Callable
+from contextlib import ExitStack
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 import api.changes
@@ -132,6 +136,25 @@ def test_whoever_is_gone_is_forgotten(world: World, monkeypatch: pytest.MonkeyPa
         assert len({cursor.split("-")[0] for cursor in ids}) == 1
         assert listening(world.service)() > before
     wait_until(lambda: listening(world.service)() <= before, "the end of the listener")
+
+
+@pytest.mark.slow
+def test_a_thousand_who_listen_cost_no_connection_and_little_memory(world: World, backend: Backend) -> None:
+    """contract: "Waiting costs nobody a statement"."""
+    process = psutil.Process()  # which both sides of each connection are in
+    before, listeners = process.memory_info().rss, listening(world.service)
+    host = urlsplit(world.service.url)
+    with ExitStack() as stack:
+        for number in range(1000):
+            token = world.people[("admin", "doctor", "staff", "patient")[number % 4]].cookies["access_token"]
+            client = stack.enter_context(socket.create_connection((host.hostname, host.port)))
+            head = f"GET {CHANGES} HTTP/1.1\r\nHost: localhost\r\nAccept: {EVENT_STREAM}\r\n"
+            client.sendall(f"{head}Cookie: access_token={token}\r\n\r\n".encode())
+        wait_until(lambda: listeners() >= 1000, "the listeners")
+        busy = backend.sql("SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database()")
+        assert busy[0]["n"] < 30  # as many as without them
+        assert process.memory_info().rss - before < 100_000_000
+    wait_until(lambda: listeners() < 1000, "their end")
 
 
 def test_a_stream_ends_where_it_cannot_go_on(

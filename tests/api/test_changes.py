@@ -292,10 +292,23 @@ def test_what_a_restored_dump_knows_of_is_told_to_nobody(world: World, backend: 
     assert told(world.staff, cursor) == []
 
 
-def test_what_a_later_release_tells_of_is_passed_over(world: World, backend: Backend) -> None:
+def test_what_a_later_release_tells_of_is_passed_over(
+    world: World, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.changes.MAX_CHANGES", 2)
     cursor = cursor_for(world.staff)
-    backend.sql("SELECT note_change('bed', gen_random_uuid(), 'create', 15, '{}', '{}')")
-    assert told(world.staff, cursor) == []
+    for _ in range(4):
+        backend.sql("SELECT note_change('bed', gen_random_uuid(), 'create', 15, '{}', '{}')")
+    chart = world.chart()
+    assert told(world.staff, cursor) == [("patient", chart["id"], "create")]
+
+
+def test_what_is_said_of_a_visit_is_told_too(world: World) -> None:
+    visit = world.appointment(date=world.past_slot())
+    cursor = cursor_for(world.doctor)
+    said = world.staff.post(f"/api/appointments/{visit['id']}/visit", {"act": "arrived"})
+    assert said.status_code == 200, said.text
+    assert told(world.doctor, cursor) == [("appointment", visit["id"], "update")]
 
 
 def test_someone_whose_role_may_not_see_it_is_not_told_although_it_is_theirs(

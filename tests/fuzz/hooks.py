@@ -312,6 +312,11 @@ def prepare_feed(case: AnyCase, linked: bool) -> None:
     case.path_parameters["secret"] = OTHER_DOCTOR.subscribe()
 
 
+def prepare_changes(case: AnyCase, linked: bool) -> None:
+    """Nobody makes any meanwhile, so that whoever waits for them waits in vain."""
+    case.query.pop("wait", None)
+
+
 LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords",
          "listAbsences")  # fmt: skip
 PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
@@ -327,6 +332,7 @@ PREPARATIONS: dict[str, Callable[[AnyCase, bool], None]] = {
     "mergePatient": prepare_merge,
     "unmergePatient": prepare_unmerge,
     "listPatientDuplicates": prepare_duplicates,
+    "listChanges": prepare_changes,
     "endMyCalendar": prepare_end_of_feed,
     "getCalendar": prepare_feed,
     "getCalendarHead": prepare_feed,
