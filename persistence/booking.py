@@ -225,7 +225,8 @@ async def lock(
     await transaction.lock(*keys_of(doctor, patient))
     parameters = Locked(id=appointment.id, caller=caller.id, doctor=doctor, patient=patient)
     locked = await transaction.first(locking(caller.role), parameters)
-    if locked and locked.appointment.patient_id != patient:  # its chart was merged or parted meanwhile
-        await transaction.close()  # with two charts' locks, in any order, others could deadlock
+    found = locked and (locked.appointment.doctor_id, locked.appointment.patient_id)
+    if locked and found != (doctor, patient):  # reassigned, or its chart merged or parted, meanwhile
+        await transaction.close()  # with the locks of three, in any order, others could deadlock
         return await lock(transaction, caller, locked.appointment)
     return locked if locked and locked.standing.sees_patient else None
