@@ -31,7 +31,7 @@ async def find_free_time(
     """`itself`: the appointment that is moved, which makes room for itself."""
     asked = wish.begins
     row = await free_times.one(source, wish.caller, asked, asked + AT_ONCE, doctor, itself)
-    if row is None:
+    if row is None:  # pragma: no cover - the doctor has gone since the refusal
         return None
     hours = hours_for(None if row.hours is None else hours_of(row.hours), clinic)
     first, latest = clinic.span_for_patients(row.now)

@@ -156,3 +156,15 @@ def test_a_merged_chart_is_overbooked_as_its_survivor(
     booked = book(world.staff, merged["id"], doctors[0], first["date"], **OVERBOOK)
     assert (booked.status_code, booked.json()["patientId"]) == (201, survivor["id"])
     assert noted(backend, booked.json()) == ["create", "overbook"]
+
+
+def test_what_is_permitted_is_judged_by_the_hours_of_now(
+    world: World, backend: Backend, second_instance: Service
+) -> None:
+    """This process learns how long a visit takes, and only then that it reaches over another."""
+    _, doctor = doctor_with(world, week("08:00-12:00", minutes=60))
+    there = second_instance.browser(world.staff.cookies)
+    assert book(there, world.chart()["id"], doctor, at("09:00")).status_code == 201
+    booked = book(world.staff, world.chart()["id"], doctor, at("08:15"), **OVERBOOK)
+    assert (booked.status_code, is_overbooked(backend, booked.json())) == (201, True)
+    assert noted(backend, booked.json()) == ["create", "overbook"]
