@@ -3,16 +3,20 @@
 --
 -- Roles are bits: 1 admin, 2 doctor, 4 staff, 8 patient. Who may see an object before or after is told of it.
 
--- Several changes of one object in one transaction are one: those who may know of any of them are told.
+-- Several changes of one object in one transaction are one: those who may know of any of them are told. Not in
+-- SQL, whose functions are planned anew in each statement.
 CREATE FUNCTION note_change(noun text, id uuid, act text, roles integer, accounts uuid[], charts uuid[])
-RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
     INSERT INTO public.changes AS known (xid, noun, object_id, act, roles, accounts, charts)
     VALUES (pg_current_xact_id()::text::bigint, $1, $2, $3, $4, array_remove($5, NULL), $6)
     ON CONFLICT (xid, noun, object_id) DO UPDATE
     SET act = least(known.act, excluded.act), -- what was made is new, whatever else was done with it
         roles = known.roles | excluded.roles,
         accounts = known.accounts || excluded.accounts,
-        charts = known.charts || excluded.charts
+        charts = known.charts || excluded.charts;
+END
 $$;
 
 -- Everybody at the clinic sees every chart. Whoever gains or loses it by a link gains or loses what is in it,
