@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, func, text
+from sqlalchemy import LargeBinary, bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from persistence.calendar_tables import CalendarFeed
+from persistence.models import User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.statements import ById, IdRow, Query
 from security.roles import Caller, Role
@@ -67,6 +68,7 @@ FEED_SQL = text(
         FROM calendar_feeds JOIN users ON users.id = calendar_feeds.user_id
         WHERE calendar_feeds.digest = CAST(:digest AS bytea)
           AND users.status = 'active' AND users.role = calendar_feeds.role
+          AND calendar_feeds.password = sha256(convert_to(users.password_hash, 'UTF8'))
     ), own AS (
         SELECT visits.* FROM feed JOIN appointments AS visits ON visits.doctor_id = feed.id
         WHERE feed.role = 'doctor' AND visits.date >= now() - interval '31 days'
@@ -91,13 +93,28 @@ FEED_SQL = text(
     """
 )
 FEED = Query(FeedRow, ByDigest, FEED_SQL)
-NEW = insert(CalendarFeed)
+# Of the password as it is now: if it is being changed meanwhile, the feed never works.
+PASSWORD = func.sha256(func.convert_to(User.password_hash, "UTF8"), type_=LargeBinary)
+NEW = insert(CalendarFeed).from_select(
+    ["user_id", "digest", "role", "password"],
+    select(
+        User.id,
+        bindparam("digest", type_=LargeBinary),
+        bindparam("role", type_=CalendarFeed.role.type),
+        PASSWORD,
+    ).where(User.id == bindparam("user_id")),
+)
 ADD = Query(
     IdRow,
     NewFeed,
     NEW.on_conflict_do_update(
         index_elements=["user_id"],
-        set_={"digest": NEW.excluded.digest, "role": NEW.excluded.role, "created_at": func.now()},
+        set_={
+            "digest": NEW.excluded.digest,
+            "role": NEW.excluded.role,
+            "password": NEW.excluded.password,
+            "created_at": func.now(),
+        },
     ).returning(CalendarFeed.user_id.label("id")),
 )
 END = Query(
@@ -110,7 +127,8 @@ END = Query(
 
 
 async def find(source: Source, digest: bytes) -> Feed | None:
-    """The feed at this address; None if there is none, or its account is not active or of another role."""
+    """The feed at this address; None if there is none, or its account is not active, of another role, or has
+    another password."""
     rows = await source.rows(FEED, ByDigest(digest=digest, limit=MAX_VISITS))
     if not rows:
         return None

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Text, Uuid, and_, bindparam, func, insert, not_, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from persistence.calendar_tables import END_FEED
 from persistence.models import AccountStatus, User
 from persistence.postgres.counters import number_of
 from persistence.postgres.database import Source, Transaction
@@ -145,9 +144,7 @@ ACTIVE_ADMINS = Query(
 TOGETHER = Query(IdRow, ByIds, AMONG.order_by(User.id).with_for_update(key_share=True))
 ADD = Query(UserRow, Added, insert(User).returning(*COLUMNS))
 CHANGE = Query(UserRow, Changed, THE_USER.returning(*COLUMNS))
-SET_PASSWORD = Query(
-    UserRow, NewPassword, THE_USER.values(updated_at=func.now()).returning(*COLUMNS).add_cte(END_FEED.cte())
-)
+SET_PASSWORD = Query(UserRow, NewPassword, THE_USER.values(updated_at=func.now()).returning(*COLUMNS))
 KINDS = bindparam("kinds", type_=ARRAY(Text))
 ORDER = (User.sort_name, User.id)
 
@@ -295,6 +292,6 @@ def searching(caller: Role, filters: frozenset[str], linked: bool | None) -> Sea
 
 
 async def set_password(transaction: Transaction, user_id: UUID, hashed: str) -> str:
-    """End the feed of the account, too. Returns the e-mail that it has now."""
+    """Returns the e-mail that the account has now."""
     [row] = await transaction.rows(SET_PASSWORD, NewPassword(account=user_id, password_hash=hashed))
     return row.email

@@ -2,8 +2,6 @@
 
 Revision: 0022
 Follows: 0021
-
-An instance of the release before that sets a password leaves the account's feed as it is.
 """
 
 import sqlalchemy as sa
@@ -28,6 +26,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("role", ROLE, nullable=False),
+        sa.Column("password", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", DateTimeUTC(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_calendar_feeds_user_id_users")),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_calendar_feeds")),
