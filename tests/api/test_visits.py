@@ -127,11 +127,18 @@ def test_a_no_show_is_cancelled_and_its_undo_scheduled_again(world: World) -> No
     assert visit(world.staff, some)["state"] == "cancelled"
 
 
-def test_a_no_show_costs_nothing(world: World) -> None:
-    figures = [world.admin.get("/api/dashboard/stats").json()]
-    done(world.staff, past(world), "noShow")
-    figures.append(world.admin.get("/api/dashboard/stats").json())
-    assert figures[0]["revenue"] == figures[1]["revenue"]
+def test_a_no_show_costs_nothing_and_counts_as_cancelled(world: World) -> None:
+    def figures() -> tuple[int, ...]:
+        lists = (f"/api/appointments?limit=1&status={status}" for status in ("scheduled", "cancelled"))
+        totals = [world.staff.get(each).json()["total"] for each in lists]
+        return (*totals, world.admin.get("/api/dashboard/stats").json()["revenue"])
+
+    some = past(world)
+    scheduled, cancelled, revenue = figures()
+    done(world.staff, some, "noShow")
+    assert figures() == (scheduled - 1, cancelled + 1, revenue)
+    done(world.staff, some, "undo")
+    assert figures() == (scheduled, cancelled, revenue)
 
 
 def test_the_undo_of_a_no_show_is_400_where_the_time_is_taken(world: World, doctors: list[str]) -> None:
