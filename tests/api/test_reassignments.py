@@ -244,6 +244,19 @@ def test_what_is_booked_in_the_same_moment_goes_along(backend: Backend, world: W
     assert read(world, appointments[0])["doctorId"] == heir
 
 
+def test_of_a_booking_and_a_reassignment_of_one_time_one_wins(world: World) -> None:
+    """contract: "neither the doctor nor the patient can be in two scheduled ones at once"."""
+    leaving, heir, chart = doctor(world), doctor(world), world.chart()["id"]
+    with ThreadPoolExecutor() as pool:
+        for _ in range(4):
+            at = world.appointment(doctorId=leaving)["date"]
+            times = {"from": at, "to": later(at, hours=1)}
+            moved = pool.submit(reassign, world.staff, leaving, to(heir), **times)
+            booked = pool.submit(book, world.staff, chart, heir, at)
+            outcome = moved.result().status_code, booked.result().status_code
+            assert outcome in {(200, 400), (400, 201)}
+
+
 def test_whoever_loses_an_appointment_sees_it_no_more(world: World) -> None:
     """contract: "doctors and patients see their own"."""
     (leaving, me), (heir, other) = world.account(Role.DOCTOR), world.account(Role.DOCTOR)
