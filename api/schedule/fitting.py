@@ -1,12 +1,13 @@
 """How a visit lies in somebody's hours."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
 from api.clinic import Clinic
-from api.schedule.hours import ONE_DAY, Interval, hours_for, intervals_around, is_inside, length_at
+from api.schedule.hours import ONE_DAY, Interval, hours_for, intervals_of, is_inside, length_at
 from api.schedule.weekly import Hours
 
 
@@ -34,6 +35,12 @@ class Fit(NamedTuple):
         )
 
 
+@lru_cache(4096)
+def intervals_near(hours: tuple[Hours, ...], day: date, clinic: Clinic) -> tuple[Interval, ...]:
+    """Those that a visit may touch which begins on that day; none takes longer than a day."""
+    return tuple(intervals_of(hours, (day + number * ONE_DAY for number in (-1, 0, 1, 2)), clinic))
+
+
 def fit(
     own: Sequence[Hours] | None, begins: datetime, clinic: Clinic, length: timedelta | None = None
 ) -> Fit:
@@ -42,5 +49,5 @@ def fit(
     hours = hours_for(own, clinic)
     if hours is None:
         return Fit(begins, begins + (length or clinic.appointment_length), None)
-    intervals = intervals_around(hours, begins, begins + ONE_DAY, clinic)
+    intervals = intervals_near(tuple(hours), clinic.day_of(begins), clinic)
     return Fit(begins, begins + length_at(intervals, begins, clinic), intervals)
