@@ -92,6 +92,13 @@ NO_ORIGINS = {
 }
 
 
+@pytest.mark.parametrize("url", ["https://clinic.example/app", "clinic.example", "https://*.clinic.example"])
+def test_a_public_url_is_an_origin_with_or_without_a_slash(url: str) -> None:
+    refused = refusal(PUBLIC_URL=url)
+    assert refused == f"PUBLIC_URL must be an origin such as https://clinic.example; {NO_ORIGINS[url]}"
+    assert read(PUBLIC_URL="https://Clinic.Example/").public_url == "https://clinic.example"
+
+
 @pytest.mark.parametrize("text", NO_ORIGINS)
 def test_an_origin_that_no_browser_sends_is_refused_with_what_to_write(text: str) -> None:
     rule = "origins such as https://clinic.example, separated by commas"

@@ -20,7 +20,12 @@ from tests.external.running import OPERATOR, ROOT, is_ready, run
 DEPLOY = ROOT / "deploy"
 SERVICES = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 # What compose.yaml takes from its user.
-SETTINGS = {"CORS_ORIGINS": "https://clinic.example", "CLINIC_NAME": "Clinic", "CLINIC_TIMEZONE": "UTC"}
+SETTINGS = {
+    "CORS_ORIGINS": "https://clinic.example",
+    "PUBLIC_URL": "https://clinic.example",
+    "CLINIC_NAME": "Clinic",
+    "CLINIC_TIMEZONE": "UTC",
+}
 READY_SECONDS = 60
 RELAY = """
 defaults
