@@ -117,9 +117,11 @@ async def show_again(transaction: Transaction, request: StrictRequest, id: UUID)
     row = await absences.one(transaction, request.user, id)
     if row is None:
         raise NotFoundException("Absence not found")
+    require_may_set(request.user, row.doctor_id)  # who made it may have another role by now
     booked, total = await absences.bookings(transaction, row)
-    charts = [each.patient_id for each in booked]
-    record_write(transaction, request, action=Action.ABSENCE_READ, target_id=id, patient_ids=charts)
+    ids, charts = [each.id for each in booked], [each.patient_id for each in booked]
+    action = Action.ABSENCE_READ
+    record_write(transaction, request, action=action, target_id=id, target_ids=ids, patient_ids=charts)
     return created_of(row, booked, total)
 
 

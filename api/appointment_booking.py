@@ -18,6 +18,7 @@ from persistence.appointments import AppointmentChanges
 from persistence.availability import Availability, People, keys_of
 from persistence.booking import Booking, LockedAppointment
 from persistence.history import Difference, keep_appointment_changes
+from persistence.models import AppointmentStatus
 from persistence.postgres.database import Source, Transaction
 
 FREE = Availability(0, None, False, False, False, 0)
@@ -124,7 +125,7 @@ class Mover:
         It is as long as the hours say, or, where there are no hours at all, as long as before."""
         appointment, known = self.locked.appointment, self.request.service(KnownHours)
         length = self.locked.ends_at - appointment.date
-        if "status" in changed:  # only scheduled ones take anybody's time
+        if changed.get("status") is AppointmentStatus.CANCELLED:  # nobody is seen then
             return self.times(changed, Fit(self.wish.begins, self.wish.begins + length, None)), []
         own = known.of(appointment.doctor_id)
         while True:
@@ -133,6 +134,8 @@ class Mover:
             if available.version == own.version:
                 break
             own = known.after(appointment.doctor_id, own, available)
+        if "status" in changed:  # only scheduled ones take anybody's time
+            available = available._replace(doctor_is_taken=False, patient_is_taken=False)
         asked = self.wish, visit, available
         await require_free(self.transaction, *asked, appointment.doctor_id, self.clinic, appointment.id)
         return self.times(changed, visit, available), [*permits_of(*asked)]

@@ -83,8 +83,11 @@ async def write_to_chart(
     written = await write(chart_id)
     if is_missing(written):
         transaction.reopen()
-        if has_claimed_key:  # give back the locks of `write`: the other chart's come in another order
+        # Give back the locks of `write`: the other chart's come in another order.
+        if has_claimed_key:
             await transaction.return_to_savepoint()
+        else:
+            await transaction.close()
         if current := await lock_current_chart(transaction, chart_id, keys):
             written = await write(current)
     return written

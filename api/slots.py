@@ -70,7 +70,8 @@ def refusal(code: ErrorCode, detail: str) -> InvalidInput:
 def to_come(begins: datetime, ends: datetime) -> Span:
     """What of that time has not passed, give or take what clocks differ by, and is in the calendar."""
     passed = datetime.fromtimestamp(clock.now(), UTC) - timedelta(minutes=1)
-    return min(max(begins, passed), LATEST), min(ends, LATEST)
+    begins = min(max(begins, passed), LATEST)
+    return begins, max(begins, min(ends, LATEST))
 
 
 def narrowed_for(role: Role, row: DoctorTimes, window: Span, clinic: Clinic) -> Span:

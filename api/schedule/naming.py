@@ -13,7 +13,9 @@ from persistence import free_times
 from persistence.history import text_of
 from persistence.postgres.database import Source
 
-AT_ONCE, TIMES = timedelta(days=31), 12  # how far it is looked for: about a year
+NONE = "there is no free time from then on that you may book within a year"
+# How far it is looked for: mostly it is near, and what is booked in a year is much to read.
+NEAR, FAR = timedelta(days=31), timedelta(days=372)
 
 
 async def name_free_time(
@@ -21,7 +23,7 @@ async def name_free_time(
 ) -> BadRequest:
     """The refusal of a patient's wish, with the first free time at or after the one that was asked for."""
     found = await find_free_time(source, wish, doctor, clinic, itself)
-    said = f"the first free time from then on is {text_of(found)}" if found else "none is free within a year"
+    said = f"the first free time from then on is {text_of(found)}" if found else NONE
     return BadRequest(f"{refusal.detail}; {said}", refusal.code)
 
 
@@ -30,13 +32,13 @@ async def find_free_time(
 ) -> datetime | None:
     """`itself`: the appointment that is moved, which makes room for itself."""
     asked = wish.begins
-    row = await free_times.one(source, wish.caller, asked, asked + AT_ONCE, doctor, itself)
+    row = await free_times.one(source, wish.caller, asked, asked + NEAR, doctor, itself)
     if row is None:  # pragma: no cover - the doctor has gone since the refusal
         return None
     hours = hours_for(None if row.hours is None else hours_of(row.hours), clinic)
     first, latest = clinic.span_for_patients(row.now)
-    for since in (asked + number * AT_ONCE for number in range(TIMES)):
-        until = min(since + AT_ONCE, latest)
+    for since, until in ((asked, asked + NEAR), (asked + NEAR, asked + FAR)):
+        until = min(until, latest)
         intervals = intervals_around(hours, since, until, clinic)
         if not intervals:
             continue

@@ -9,7 +9,7 @@ import pytest
 from security.roles import Role
 from tests.support.audit_trail import rows
 from tests.support.client import Browser
-from tests.support.factories import World
+from tests.support.factories import PASSWORD, World
 from tests.support.small_clinic import add_doctor
 
 BEGIN = datetime(2150, 6, 1, tzinfo=UTC)
@@ -178,3 +178,14 @@ def test_a_repeated_request_shows_what_is_booked_by_then(world: World) -> None:
     assert world.staff.delete(f"/api/absences/{first['id']}").status_code == 200
     late = world.staff.post("/api/absences", body, headers=key)
     assert (late.status_code, late.json()) == (404, {"detail": "Absence not found"})
+
+
+def test_a_repeated_request_shows_nothing_that_its_caller_may_not_see_any_more(world: World) -> None:
+    """Who closed the clinic as staff, and is a doctor by now, sees no colleague's bookings."""
+    clerk, me = world.account(Role.STAFF)
+    body, key = {"from": at(62), "to": at(63)}, {"Idempotency-Key": "closed"}
+    assert clerk.post("/api/absences", body, headers=key).status_code == 201
+    assert world.admin.patch(f"/api/users/{me['id']}", {"role": "doctor"}).status_code == 200
+    assert clerk.login(me["email"], PASSWORD).status_code == 200
+    again = clerk.post("/api/absences", body, headers=key)
+    assert again.status_code == 403, again.text

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.schedule.naming import NONE
 from tests.support.appointments import book, change, later
 from tests.support.factories import World
 from tests.support.schedule import (
@@ -207,7 +208,7 @@ def test_only_the_clinic_permits_anything(world: World, own_chart: dict[str, Any
 
 
 def named(refusal: str, time: str | None) -> tuple[int, dict[str, str]]:
-    said = f"the first free time from then on is {time}" if time else "none is free within a year"
+    said = f"the first free time from then on is {time}" if time else NONE
     return 400, {"detail": f"date: {refusal}; {said}"}
 
 
@@ -266,3 +267,19 @@ def test_a_patient_is_told_the_first_free_time_wherever_it_is(
     late = later("2102-06-01T00:00:00Z", days=-365)
     first = book(world.patient, own_chart["id"], doctor, late).json()["detail"]
     assert first.startswith(f"date: {NOT_FREE}; the first free time from then on is 2102-06-0")
+
+
+def test_who_is_completed_at_another_time_was_there_in_hours(world: World, doctor: Doctor) -> None:
+    """Contract: "A move is judged as a booking is", also together with what ends the visit; but nobody else's
+    visit is in its way."""
+    last_night = "2024-05-07T03:07:00Z"
+    booked = book(world.staff, world.chart()["id"], doctor[1], at("08:00", 399)).json()
+    refused = change(world.staff, booked, date=last_night, status="completed")
+    assert (refused.status_code, refused.json()) == (400, OUTSIDE)
+    moved = change(world.staff, booked, date=last_night, status="completed", override=WHY)
+    assert (moved.status_code, moved.json()["date"]) == (200, last_night)
+    assert ("override", None, WHY["reason"]) in history(world.admin, booked)
+    other = book(world.staff, world.chart()["id"], doctor[1], at("08:30", 399)).json()
+    assert book(world.staff, world.chart()["id"], doctor[1], "2024-05-07T08:00:00Z").status_code == 201
+    at_once = change(world.staff, other, date="2024-05-07T08:00:00Z", status="completed")
+    assert at_once.status_code == 200, at_once.text

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.schedule.naming import NONE
 from tests.api.test_appointment_slots import concurrently
 from tests.support.appointments import book, change, now, read
 from tests.support.client import Browser
@@ -134,4 +135,4 @@ def test_the_time_that_a_patient_is_told_is_within_the_limits(
     first = datetime.fromisoformat(soon.rpartition(" ")[2])
     assert timedelta(minutes=89) < first - datetime.now(UTC) <= timedelta(minutes=120)
     put_hours(world.staff, patient.doctor, [{**one, "validFrom": now(days=11)[:10]} for one in EVERY_DAY])
-    assert patient.book(now(days=2)).json()["detail"].endswith("; none is free within a year")
+    assert patient.book(now(days=2)).json()["detail"].endswith(f"; {NONE}")

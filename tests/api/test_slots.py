@@ -243,10 +243,13 @@ def test_limits_of_the_first_free_times(world: World) -> None:
         assert refused(limit=limit).json() == {"detail": "limit: must be an integer from 1 to 100"}
 
 
-@pytest.mark.parametrize("begins", ["0001-01-01T00:00:00Z", "2199-12-31T23:59:00Z", "9999-12-31T23:59:59Z"])
-def test_times_beyond_the_calendar_are_not_free(world: World, begins: str) -> None:
-    assert slots(world.patient, **{"from": begins}) == []
-    assert slots(world.patient, **{"from": begins, "to": begins.replace("Z", ".5Z")}) == []
+@pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Apia"])
+def test_times_beyond_the_calendar_are_not_free(world: World, backend: Backend, zone: str) -> None:
+    with Service(backend, backend.settings(clinic_timezone=zone)) as service:
+        patient = service.browser(world.patient.cookies)
+        for begins in ("0001-01-01T00:00:00Z", "2199-12-31T23:59:00Z", "9999-12-31T23:59:59Z"):
+            for until in ({}, {"to": begins}, {"to": begins.replace("Z", ".5Z")}):
+                assert slots(patient, **{"from": begins}, **until) == []
 
 
 # What is offered can be booked
