@@ -13,6 +13,8 @@ def in_words(day: date) -> str:
 def printable(text: str) -> str:
     """The text without control characters, which no printer shows: a space in place of each, but a line break
     stays one."""
+    if text.isprintable():  # nearly all are, and this is told at once
+        return text
     return "".join(printed(character) for character in text)
 
 
