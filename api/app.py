@@ -165,7 +165,8 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
         "clinic": constant(settings.clinic),
         "feed": constant(parts.feed),
         "security_contact": constant(settings.security_contact),
-        "workbench": constant(parts.workbench),
+        "printer": constant(parts.printer),
+        "calendar_writer": constant(parts.calendar_writer),
         "feed_policy": constant(
             FeedPolicy(settings.public_url, settings.clinic_name, settings.calendar_names)
         ),
@@ -244,7 +245,8 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
     finally:
         await cancel(tasks)
         parts.passwords.close()
-        parts.workbench.close()
+        parts.printer.close()
+        parts.calendar_writer.close()
         if parts.near:
             await parts.near.replica.close()
         await parts.database.close()

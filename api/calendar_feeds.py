@@ -178,7 +178,7 @@ class CalendarFeedController(Controller):
         secret: PathSecret,
         request: StrictRequest,
         feed_policy: NamedDependency[FeedPolicy],
-        workbench: NamedDependency[Workbench],
+        calendar_writer: NamedDependency[Workbench],
         reader: NamedDependency[Reader],  # the primary, which has a feed that was made or ended just now
     ) -> Response[bytes]:
         feed = await calendar_feeds.find(reader, digest_of(secret))
@@ -188,6 +188,6 @@ class CalendarFeedController(Controller):
         name = printable(feed_policy.clinic_name)
         tag, calendar = entity_tag(FORM, name.encode(), msgspec.json.encode(entries)), b""
         if not is_cached(request, tag):
-            calendar = await workbench.do(partial(write_calendar, entries, name))
+            calendar = await calendar_writer.do(partial(write_calendar, entries, name))
         await record_look(request, feed, feed_policy)
         return conditional_response(request, calendar, tag, media_type=ICALENDAR)

@@ -132,14 +132,14 @@ class DaySheetController(Controller):
         request: StrictRequest,
         near_reader: NamedDependency[Reader],
         clinic: NamedDependency[Clinic],
-        workbench: NamedDependency[Workbench],
+        printer: NamedDependency[Workbench],
         date: FromQuery[Day | None] = None,
         doctor_id: Annotated[Id | None, QueryParameter(name="doctorId")] = None,
     ) -> Response[bytes]:
         whose, day = doctor_of_sheet(request.user, doctor_id), date or clinic.today()
         visits = await load_visits(near_reader, clinic, day, whose)
-        sheet = draw_up(request.request_id, clinic, day, visits, datetime.now(UTC))
-        pdf = await workbench.do(partial(print_sheet, sheet))
+        sheet = partial(draw_up, request.request_id, clinic, day, visits, datetime.now(UTC))
+        pdf = await printer.do(lambda: print_sheet(sheet()))
         await record_read_of_all(request, [(visit.id, visit.patient_id) for visit in visits])
         name = f'attachment; filename="day-sheet-{day}.pdf"'
         return Response(pdf, media_type=PDF, headers={"Content-Disposition": name})

@@ -38,7 +38,9 @@ class Parts:
     outlets: Outlets
     observer: Observer
     proven_backup: ProvenBackup = field(default_factory=ProvenBackup)
-    workbench: Workbench = field(default_factory=Workbench)
+    # One each: at the full hour all calendars ask, and the desk prints nevertheless.
+    printer: Workbench = field(default_factory=Workbench)
+    calendar_writer: Workbench = field(default_factory=Workbench)
 
     @classmethod
     def of(cls, settings: Settings, outlets: Outlets) -> Self:

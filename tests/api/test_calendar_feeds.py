@@ -1,6 +1,7 @@
 """The feed of one's appointments for one's own calendar: who has one, when it ends, what is in it."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from icalendar import Calendar
 
+from api.paper.workbench import Workbench
 from persistence import calendar_feeds
 from tests.support import audit_trail
 from tests.support.client import Browser
@@ -183,6 +185,21 @@ def test_a_calendar_that_has_it_all_already_gets_304(world: World, anonymous: Br
     assert world.staff.patch(f"/api/appointments/{visit['id']}", {"status": "cancelled"}).status_code == 200
     assert anonymous.get(path, headers=held).status_code == 200
     assert anonymous.get(path, headers={"if-match": '"other"'}).status_code == 412
+
+
+def test_busy_calendars_are_503_and_hold_up_neither_paper_nor_a_304(
+    world: World, service: Service, anonymous: Browser
+) -> None:
+    path = subscribe(world.doctor)
+    held = {"if-none-match": anonymous.get(path).headers["etag"]}
+    writer: Workbench = service.app.dependencies["calendar_writer"].dependency()  # type: ignore[union-attr]  # a Provide
+    with ExitStack() as busy:
+        while writer.places.acquire(blocking=False):
+            busy.callback(writer.places.release)
+        assert anonymous.get(path).status_code == 503
+        assert anonymous.get(path, headers=held).status_code == 304
+        assert world.staff.get("/api/appointments/day-sheet?date=2031-02-03").status_code == 200
+    assert anonymous.get(path).status_code == 200
 
 
 def test_the_trail_says_who_made_read_and_ended_a_feed(
