@@ -59,7 +59,7 @@ NEXT = {
 }
 FINAL_STATES = {VisitState.COMPLETED, VisitState.CANCELLED}
 # What a visit is refused that is there already, or has gone past.
-REFUSALS = {
+REFUSALS: dict[tuple[str, VisitAct], str] = {
     (VisitState.EXPECTED, VisitAct.UNDO): "nothing of this visit can be undone",
     (VisitState.ARRIVED, VisitAct.ARRIVED): "the patient has arrived already",
     (VisitState.ARRIVED, VisitAct.NO_SHOW): "the patient has arrived; undo that first",
@@ -70,6 +70,7 @@ REFUSALS = {
     (VisitState.NO_SHOW, VisitAct.STARTED): "the patient is marked as not come; undo that first",
     (VisitState.NO_SHOW, VisitAct.NO_SHOW): "the patient is marked as not come already",
 }
+UNKNOWN = "act: this release does not know the state; undo it first"
 
 
 def visit_of(row: VisitRow) -> Visit:
@@ -80,7 +81,7 @@ def visit_of(row: VisitRow) -> Visit:
     )
     has_ended = row.state in FINAL_STATES | {VisitState.NO_SHOW}
     return Visit(
-        state=row.state,
+        state=cast("VisitState", row.state),  # or text, as the role below
         arrived_at=row.arrival.arrived_at if row.arrival and has_arrived else None,
         started_at=act.acted_at if act and has_started else None,
         ended_at=last.at if last and has_ended else None,
@@ -101,15 +102,17 @@ async def require_visit(source: Source, caller: Caller, id: str) -> VisitRow:
 
 def next_state(visit: VisitRow, act: VisitAct) -> VisitState:
     """Where the act brings the visit. Raises 400 where it cannot follow what was done before."""
-    state = visit.state
+    state, before = visit.state, visit.act.before if visit.act else None
     if state in FINAL_STATES:
         raise BadRequest(FINAL, ErrorCode.FINAL_STATE)
     if (state, act) in REFUSALS:
         raise BadRequest(f"act: {REFUSALS[state, act]}", ErrorCode.VISIT_STATE)
     if act is not VisitAct.UNDO:
+        if not isinstance(state, VisitState):
+            raise BadRequest(UNKNOWN, ErrorCode.VISIT_STATE)
         return NEXT[act]
-    if visit.act is not None and state is VisitState.STARTED:  # with an arrival before it, or without
-        return VisitState(str(visit.act.before))
+    if state is not VisitState.ARRIVED and before == VisitState.ARRIVED:
+        return VisitState.ARRIVED
     return VisitState.EXPECTED
 
 

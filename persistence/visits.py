@@ -55,6 +55,7 @@ class VisitState(StrEnum):
     CANCELLED = "cancelled"
 
 
+STATES = {state.value: state for state in VisitState}
 # What an act does to the appointment itself.
 STATUS_AFTER = {
     VisitState.NO_SHOW: AppointmentStatus.CANCELLED,
@@ -108,13 +109,15 @@ class VisitRow(NamedTuple):
     reason: str | None
 
     @property
-    def state(self) -> VisitState:
+    def state(self) -> VisitState | str:
+        """Text, where a later release has brought the visit to a state that this one does not know."""
         if self.status is AppointmentStatus.COMPLETED:
             return VisitState.COMPLETED
         if self.status is AppointmentStatus.CANCELLED:
             has_missed = self.act is not None and self.act.after == VisitState.NO_SHOW
             return VisitState.NO_SHOW if has_missed else VisitState.CANCELLED
-        return VisitState(str(self.act.after)) if self.act else VisitState.EXPECTED
+        after = self.act.after if self.act else None
+        return STATES.get(after, after) if after else VisitState.EXPECTED
 
 
 def newest(name: str, *where: ColumnElement[bool]) -> LateralFromClause:
@@ -201,7 +204,7 @@ async def find_taken(transaction: Transaction, missed: VisitRow) -> Taken:
     return taken
 
 
-def differences_of(before: VisitState, after: VisitState, reason: str | None) -> list[Difference]:
+def differences_of(before: str, after: VisitState, reason: str | None) -> list[Difference]:
     """What an act leaves in the history."""
     why = [Difference(VISIT_REASON, None, reason)] if reason else []
     return [Difference(VISIT, before, after), *why]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import audit_trail
 from tests.support.appointments import FINAL, book, change, read
-from tests.support.client import Browser
+from tests.support.client import HTTP_CLIENT, Browser
 from tests.support.factories import World
 from tests.support.service import Backend
 from tests.support.visits import Appointment, act, done, past, visit
@@ -248,3 +248,23 @@ def test_acts_are_in_the_trail_which_vouches_for_them(world: World, backend: Bac
     )
     assert [one["field"] for one in kept] == ["visit", "visitReason"]
     assert '"appointment_changes":[' in row["content"]
+
+
+@pytest.mark.parametrize(("before", "back"), [("arrived", "arrived"), ("dreaming", "expected")])
+def test_a_state_of_a_later_release_is_shown_and_can_be_undone(
+    world: World, backend: Backend, before: str, back: str
+) -> None:
+    some = past(world)
+    backend.sql(
+        "INSERT INTO appointment_changes (appointment_id, at, role, request_id, field, before, after) "
+        "VALUES ($1::text::uuid, now(), 'nurse', gen_random_uuid(), 'visit', $2, 'waiting')",
+        some["id"],
+        before,
+    )
+    cookie = f"access_token={world.staff.cookies['access_token']}"
+    path = f"{world.staff.base_url}/api/appointments/{some['id']}/visit"
+    shown = HTTP_CLIENT.get(path, headers={"cookie": cookie}).json()  # not compared with our contract
+    assert (shown["state"], shown["role"]) == ("waiting", "nurse")
+    for what in ("arrived", "started", "noShow"):
+        assert refusal(world.staff, some, what) == "act: this release does not know the state; undo it first"
+    assert done(world.staff, some, "undo")["state"] == back
