@@ -11,6 +11,7 @@ import yaml
 from api.http.server import SHUTDOWN_TIMEOUT_SECONDS
 from api.settings import SECRET_SETTINGS, Settings
 from tests.support.lock import ROOT
+from tests.support.settings import read, unset_in
 
 KUBERNETES = ROOT / "deploy/kubernetes"
 COMPOSED = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
@@ -110,6 +111,13 @@ def test_settings_in_deploy_exist_and_secrets_are_never_in_the_environment() -> 
     named |= set(MANIFESTS["ConfigMap", "medisecure"]["data"])
     named |= {item["name"] for pod in PODS.values() for item in pod["containers"][0].get("env", [])}
     assert named <= NAMES - SECRET_SETTINGS
+
+
+def test_what_the_user_of_compose_leaves_out_is_as_if_not_set() -> None:
+    unset = unset_in(SERVICES["one"])
+    optional = {"CLINIC_HOURS", "CALENDAR_NAMES", "NO_SHOW_AFTER_HOURS", "BOOKING_MAX_OPEN", "PUBLIC_URL"}
+    assert optional < unset.keys()
+    assert read(**unset) == read()
 
 
 def test_no_image_is_named_without_a_version() -> None:

@@ -16,11 +16,12 @@ from persistence.embedded.wheels import require_wheel
 from tests.external.containers import IMAGE, Podman, options_of
 from tests.external.proxies import start_server
 from tests.external.running import OPERATOR, ROOT, is_ready, run
+from tests.support.settings import unset_in
 
 DEPLOY = ROOT / "deploy"
 SERVICES = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 # What compose.yaml takes from its user.
-SETTINGS = {
+SETTINGS = unset_in(SERVICES["one"]) | {
     "CORS_ORIGINS": "https://clinic.example",
     "PUBLIC_URL": "https://clinic.example",
     "CLINIC_NAME": "Clinic",

@@ -1,5 +1,7 @@
 """Settings from an environment, as tests write it."""
 
+from typing import Any
+
 import pytest
 
 from api.settings import Settings, SettingsError
@@ -10,6 +12,16 @@ REQUIRED = {
     "REDIS_URL": "redis://localhost:6379",
     "SECRET_KEY": KEY,
 }
+
+
+def unset_in(service: dict[str, Any]) -> dict[str, str]:
+    """What an instance of a Compose file is given for each setting that its user may set, and has not."""
+    asked = {name: str(value).partition(":-") for name, value in service["environment"].items()}
+    return {
+        name: default.removesuffix("}")
+        for name, (before, _, default) in asked.items()
+        if before == f"${{{name}"
+    }
 
 
 def read(**environment: str) -> Settings:
