@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from api.http.draining import IDLE_SECONDS, accept_waiting
+from api.http.requests import DRAINING
 from tests.support.running import wait_until
 from tests.support.service import Backend, Service
 from tests.support.wire import LIVE, LOGIN, Connection, connected, credentials
@@ -33,7 +34,7 @@ def draining(backend: Backend) -> Iterator[Service]:
 def terminate(service: Service) -> None:
     """As SIGTERM does. It is drained at once, so that whatever comes from now on is answered so."""
     service.server.handle_exit(signal.SIGTERM, None)
-    wait_until(lambda: service.server.lifespan.state, "draining")
+    wait_until(lambda: DRAINING in service.server.lifespan.state, "draining")
 
 
 def is_listening(service: Service) -> bool:
