@@ -59,6 +59,11 @@ class Person:
         headers = {"cookie": f"access_token={self.cookie('access_token')}"}
         return str(require_success(CLIENT.post(path, json=body, headers=headers)).json()["id"])
 
+    def cursor(self) -> str:
+        """From which on they may ask for changes."""
+        headers = {"cookie": f"access_token={self.cookie('access_token')}"}
+        return str(require_success(CLIENT.get("/api/changes", headers=headers)).json()["cursor"])
+
     def subscribe(self) -> str:
         """The secret of a new feed of theirs."""
         headers = {"cookie": f"access_token={self.cookie('access_token')}"}

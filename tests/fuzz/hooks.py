@@ -305,7 +305,8 @@ def prepare_retraction(case: AnyCase, linked: bool) -> None:
 
 def prepare_end_of_feed(case: AnyCase, linked: bool) -> None:
     """There may be none, or none any more."""
-    OWN_ACCOUNT.subscribe()
+    if ROLE in {"doctor", "patient"}:  # others have none
+        OWN_ACCOUNT.subscribe()
 
 
 def prepare_feed(case: AnyCase, linked: bool) -> None:
@@ -313,8 +314,12 @@ def prepare_feed(case: AnyCase, linked: bool) -> None:
 
 
 def prepare_changes(case: AnyCase, linked: bool) -> None:
-    """Nobody makes any meanwhile, so that whoever waits for them waits in vain."""
+    """Nobody makes any meanwhile, so that whoever waits for them waits in vain; and nobody makes up a cursor
+    that is one."""
     case.query.pop("wait", None)
+    for parameters, name in ((case.query, "since"), (case.headers, "Last-Event-ID")):
+        if parameters and name in parameters:
+            parameters[name] = OWN_ACCOUNT.cursor()
 
 
 LISTS = ("listMySessions", "listUsers", "listPatients", "listDoctors", "listAppointments", "listRecords",
