@@ -9,8 +9,8 @@ from persistence.models import Base, Folded, Instant
 # That a transaction changed what an answer shows of an object: one row for both. In the order of the
 # transactions, of which the oldest that a reader may lack is the first that their snapshot does not see.
 #
-# Who may know of it, by what they may see before or after: roles, as bits (persistence/changes.py); and
-# whatever these are, accounts, and the account that is linked to one of the charts by now.
+# Who may know of it, by what they may see before or after: roles, as bits (persistence/changes.py); accounts,
+# whose own it is; patients whose account is linked to one of the charts by now; and doctors.
 changes = Table(
     "changes",
     Base.metadata,
@@ -21,6 +21,7 @@ changes = Table(
     Column("roles", Integer, nullable=False),
     Column("accounts", ARRAY(Uuid), nullable=False),
     Column("charts", ARRAY(Uuid), nullable=False),
+    Column("doctors", ARRAY(Uuid), nullable=False),
     Column("at", Instant, server_default=func.clock_timestamp(), nullable=False),
 )
 # One row: of no transaction below `from_xid` is everything kept.

@@ -35,7 +35,7 @@ class ChangeAct(StrEnum):
 
 
 class Change(NamedTuple):
-    """`roles`, `accounts`, `charts`: who may know of it, as in `changes`."""
+    """`roles`, `accounts`, `charts`, `doctors`: who may know of it, as in `changes`."""
 
     xid: int
     noun: str
@@ -44,6 +44,7 @@ class Change(NamedTuple):
     roles: int
     accounts: list[UUID]
     charts: list[UUID]
+    doctors: list[UUID]
 
     @property
     def place(self) -> Place:
@@ -113,13 +114,6 @@ class StaleCursorError(Exception):
 KNOWN = frozenset(ChangeNoun)
 # As in the functions of migration 0019.
 BITS = {Role.ADMIN: 1, Role.DOCTOR: 2, Role.STAFF: 4, Role.PATIENT: 8}
-# What somebody sees of, beside what their role does, because it is theirs.
-OWN = {
-    Role.ADMIN: frozenset({ChangeNoun.USER}),
-    Role.DOCTOR: frozenset({ChangeNoun.USER, ChangeNoun.APPOINTMENT}),
-    Role.STAFF: frozenset({ChangeNoun.USER}),
-    Role.PATIENT: frozenset({ChangeNoun.USER, ChangeNoun.PATIENT, ChangeNoun.APPOINTMENT, ChangeNoun.RECORD}),
-}
 EVERYBODY = 0
 NOBODY = UUID(int=0)
 AT_END = Position(Snapshot(MAX_XID, ()))  # to whom nothing is new
@@ -135,7 +129,7 @@ FROM (SELECT pg_current_snapshot()::text AS seen,
              from_xid, (SELECT id FROM patients WHERE user_id = CAST(:caller AS uuid)) AS chart
       FROM change_horizon OFFSET 0) AS moment
 LEFT JOIN LATERAL (
-    SELECT xid, noun, object_id AS id, act, roles, accounts, charts
+    SELECT xid, noun, object_id AS id, act, roles, accounts, charts, doctors
     FROM changes
     WHERE xid >= CAST(:least AS bigint) AND xid < CAST(:until AS bigint)
       AND xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint -- a restored table may have others
@@ -143,7 +137,8 @@ LEFT JOIN LATERAL (
       AND (xid <> CAST(:xid AS bigint)
            OR (noun, object_id) > (CAST(:noun AS text) COLLATE "C", CAST(:object AS uuid)))
       AND (roles & CAST(:bit AS integer) <> 0 OR CAST(:caller AS uuid) = ANY (accounts)
-           OR moment.chart = ANY (charts) OR CAST(:bit AS integer) = 0)
+           OR moment.chart = ANY (charts) OR CAST(:caller AS uuid) = ANY (doctors)
+           OR CAST(:bit AS integer) = 0)
     ORDER BY xid, noun, object_id LIMIT CAST(:limit AS integer)) AS change ON true
 ORDER BY change.xid, change.noun, change.id
 """
@@ -155,10 +150,18 @@ def is_for(change: Change, caller: Caller, chart: UUID | None) -> bool:
     """Whether the caller may know of it. `chart`: the one that is linked to their account."""
     if change.noun not in KNOWN:
         return False  # of a later release
-    if change.roles & BITS[caller.role]:
+    return bool(change.roles & BITS[caller.role]) or is_own(change, caller, chart)
+
+
+def is_own(change: Change, caller: Caller, chart: UUID | None) -> bool:
+    """Whether they see it, whatever others of their role do. Only a patient sees what is in a chart by its
+    link: who was one, and is something else by now, may be linked to it still. And only a doctor sees an
+    appointment because it is with them: who was one may have some still."""
+    if caller.role is Role.PATIENT:
+        return caller.id in change.accounts or chart in change.charts
+    if caller.role is Role.DOCTOR and caller.id in change.doctors:
         return True
-    is_own = caller.id in change.accounts or (chart is not None and chart in change.charts)
-    return is_own and change.noun in OWN[caller.role]
+    return change.noun == ChangeNoun.USER and caller.id in change.accounts
 
 
 @lru_cache(8)

@@ -20,7 +20,7 @@ from sqlalchemy import Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence import changes
-from persistence.changes import BITS, KNOWN, OWN, Change, Found
+from persistence.changes import BITS, KNOWN, Change, Found, is_own
 from persistence.cursors import Cursor
 from persistence.models import AccountStatus, Patient, Session, User
 from persistence.postgres.background import repeat
@@ -75,7 +75,7 @@ class Batch:
         self.by_role = {role: [one for one in found if one.roles & bit] for role, bit in BITS.items()}
         self.by_owner: dict[UUID, list[Change]] = {}
         for change in found:
-            for owner in {*change.accounts, *change.charts}:
+            for owner in {*change.accounts, *change.charts, *change.doctors}:
                 self.by_owner.setdefault(owner, []).append(change)
 
     def of(self, caller: Caller, chart: UUID | None) -> Sequence[Change]:
@@ -83,7 +83,7 @@ class Batch:
         of_chart = () if chart is None else self.by_owner.get(chart, ())
         if not own and not of_chart:
             return by_role
-        owned = [one for one in chain(own, of_chart) if one.noun in OWN[caller.role]]
+        owned = [one for one in chain(own, of_chart) if is_own(one, caller, chart)]
         return [*{one.place: one for one in chain(by_role, owned)}.values()]
 
 

@@ -10,7 +10,7 @@ from persistence.changes import ChangeAct, ChangeNoun
 from security.roles import Role
 from tests.support.audit_trail import newest
 from tests.support.client import Browser
-from tests.support.factories import PASSWORD, World, registration
+from tests.support.factories import PASSWORD, World
 from tests.support.listening import CHANGES, MANY, cursor_for, told
 from tests.support.service import Backend, Service
 
@@ -183,6 +183,20 @@ def leaving(world: World) -> str:
     return str(world.account(Role.DOCTOR)[1]["id"])
 
 
+@pytest.mark.parametrize("table", ["appointments", "medical_records"])
+def test_the_new_name_of_who_was_a_doctor_is_told_to_whoever_sees_it(
+    world: World, backend: Backend, table: str
+) -> None:
+    _, me = world.account(Role.DOCTOR)
+    made = world.appointment() if table == "appointments" else world.record(world.chart()["id"])
+    backend.sql(f"UPDATE {table} SET doctor_id = $1 WHERE id = $2", me["id"], made["id"])
+    backend.sql("UPDATE users SET role = 'staff' WHERE id = $1", me["id"])
+    for change, heard in (("name = 'Nora New'", set(EVERYBODY)), ("phone = '3'", {"admin"})):
+        cursor = cursor_for(world.staff)
+        backend.sql(f"UPDATE users SET {change} WHERE id = $1", me["id"])
+        assert told_to(world, cursor) == {("user", me["id"], "update"): heard}
+
+
 def test_one_is_told_of_their_own_account(world: World) -> None:
     browser, me = world.account(Role.STAFF)
     cursor = cursor_for(browser)
@@ -284,7 +298,7 @@ def test_what_a_restored_dump_knows_of_is_told_to_nobody(world: World, backend: 
     cursor = cursor_for(world.staff)
     backend.sql(
         "INSERT INTO changes VALUES (9000000000, 'patient', gen_random_uuid(), 'create', 15, '{}', '{}', "
-        "now() - interval '2 days')"
+        "'{}', now() - interval '2 days')"
     )
     assert told(world.staff, cursor) == []
     backend.sql("SELECT purge_changes()")
@@ -298,7 +312,7 @@ def test_what_a_later_release_tells_of_is_passed_over(
     monkeypatch.setattr("api.changes.MAX_CHANGES", 2)
     cursor = cursor_for(world.staff)
     for _ in range(4):
-        backend.sql("SELECT note_change('bed', gen_random_uuid(), 'create', 15, '{}', '{}')")
+        backend.sql("SELECT note_change('bed', gen_random_uuid(), 'create', 15)")
     chart = world.chart()
     assert told(world.staff, cursor) == [("patient", chart["id"], "create")]
 
@@ -311,18 +325,30 @@ def test_what_is_said_of_a_visit_is_told_too(world: World) -> None:
     assert told(world.doctor, cursor) == [("appointment", visit["id"], "update")]
 
 
-def test_someone_whose_role_may_not_see_it_is_not_told_although_it_is_theirs(
-    world: World, backend: Backend
+def become(browser: Browser, backend: Backend, role: Role) -> None:
+    email = browser.me()["email"]
+    backend.sql("UPDATE users SET role = $1 WHERE email = $2", role, email)
+    assert browser.login(email, PASSWORD).status_code == 200
+
+
+@pytest.mark.parametrize(("role", "noun"), [(Role.STAFF, "record"), (Role.DOCTOR, "appointment")])
+def test_someone_whose_role_may_not_see_it_is_not_told_although_it_is_in_their_chart(
+    world: World, backend: Backend, role: Role, noun: str
 ) -> None:
-    """A patient's account became staff's, and the chart stayed linked."""
-    body = registration()
-    assert world.admin.post("/api/auth/register", body).status_code == 201
-    browser = world.service.browser()
-    assert browser.login(body["email"], PASSWORD).status_code == 200
-    chart = world.chart()
-    world.link(chart["id"], browser)
-    backend.sql("UPDATE users SET role = 'staff' WHERE email = $1", body["email"])
-    assert browser.login(body["email"], PASSWORD).status_code == 200
+    """A patient's account became somebody else's, and the chart stayed linked."""
+    browser, chart = world.linked_patient()
+    become(browser, backend, role)
     cursor = cursor_for(browser)
-    world.record(chart["id"])
-    assert told(browser, cursor) == []
+    made = world.record(chart["id"]) if noun == "record" else world.appointment(patientId=chart["id"])
+    assert (noun, made["id"], "create") in told(world.admin, cursor)
+    assert told(browser, cursor) == told(browser, cursor, wait=1) == []
+
+
+def test_who_was_a_doctor_is_not_told_of_the_appointments_they_left(world: World, backend: Backend) -> None:
+    browser, me = world.account(Role.DOCTOR)
+    visit = world.appointment(doctorId=me["id"])
+    become(browser, backend, Role.PATIENT)
+    cursor = cursor_for(browser)
+    assert world.staff.patch(f"/api/appointments/{visit['id']}", {"status": "cancelled"}).status_code == 200
+    assert told(world.staff, cursor) == [("appointment", visit["id"], "update")]
+    assert told(browser, cursor) == told(browser, cursor, wait=1) == []

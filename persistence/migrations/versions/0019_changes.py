@@ -69,6 +69,7 @@ def create_tables() -> None:
         sa.Column("roles", sa.Integer(), nullable=False),
         sa.Column("accounts", postgresql.ARRAY(sa.Uuid()), nullable=False),
         sa.Column("charts", postgresql.ARRAY(sa.Uuid()), nullable=False),
+        sa.Column("doctors", postgresql.ARRAY(sa.Uuid()), nullable=False),
         sa.Column(
             "at", DateTimeUTC(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
@@ -115,6 +116,6 @@ def downgrade() -> None:
     for function in FUNCTIONS.values():
         op.execute(f"DROP FUNCTION {function}()")
     op.execute("DROP FUNCTION purge_changes()")
-    op.execute("DROP FUNCTION note_change(text, uuid, text, integer, uuid[], uuid[])")
+    op.execute("DROP FUNCTION note_change(text, uuid, text, integer, uuid[], uuid[], uuid[])")
     op.drop_table("change_horizon")
     op.drop_table("changes")
