@@ -127,6 +127,8 @@ SET search_path = pg_catalog, pg_temp AS $$
     gone AS (
         DELETE FROM public.changes
         WHERE at < clock_timestamp() - interval '24 hours' AND EXISTS (SELECT FROM turn)
+          AND (xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+               OR xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
         RETURNING xid)
     UPDATE public.change_horizon
     SET from_xid = greatest(from_xid, (

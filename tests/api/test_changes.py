@@ -293,6 +293,30 @@ def test_a_cursor_that_is_older_than_what_is_kept_is_refused(world: World, backe
     assert [str(row["object_id"]) for row in backend.sql("SELECT object_id FROM changes")] == [chart["id"]]
 
 
+def test_a_cursor_that_waits_for_an_open_transaction_is_not_too_old(world: World, backend: Backend) -> None:
+    """However long that takes: nothing behind it is forgotten."""
+
+    async def run() -> None:
+        slow = await asyncpg.connect(backend.database_url)
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("SELECT pg_current_xact_id()")
+        await asyncio.to_thread(forget_all)
+        await transaction.rollback()
+        await slow.close()
+
+    def forget_all() -> None:
+        world.chart()
+        cursor = cursor_for(world.staff)
+        backend.sql("UPDATE changes SET at = at - interval '1 day'")
+        backend.sql("SELECT purge_changes()")
+        assert told(world.staff, cursor) == []
+
+    asyncio.run(run())
+    backend.sql("SELECT purge_changes()")
+    assert backend.sql("SELECT count(*) AS n FROM changes")[0]["n"] == 0
+
+
 def test_what_a_restored_dump_knows_of_is_told_to_nobody(world: World, backend: Backend) -> None:
     """Its transactions lie ahead; what they are called belongs to others here."""
     cursor = cursor_for(world.staff)
