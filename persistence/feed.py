@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from itertools import chain
+from itertools import chain, takewhile
 from time import monotonic
 from typing import NamedTuple, TypedDict
 from uuid import UUID
@@ -100,6 +100,11 @@ class Listener:
         self.has_ended = False
         self.woken = asyncio.Event()
 
+    @property
+    def may_have_chart(self) -> bool:
+        """Of which nothing is known here; the table's statement looks it up."""
+        return self.caller.role is Role.PATIENT and not self.is_chart_known
+
     def end(self) -> None:
         self.has_ended = True
         self.woken.set()
@@ -164,8 +169,7 @@ class Feed:
         later, wakes them. Raises StaleCursorError."""
         listener.woken.clear()
         await self.begin()
-        may_have_chart = listener.caller.role is Role.PATIENT and not listener.is_chart_known
-        kept = None if may_have_chart else self.kept_news(listener, cursor, limit)
+        kept = None if listener.may_have_chart else self.kept_news(listener, cursor, limit)
         return kept or await changes.read(self.reader, listener.caller, cursor, limit)
 
     def kept_news(self, listener: Listener, cursor: Cursor, limit: int) -> Found | None:
@@ -175,9 +179,10 @@ class Feed:
             return None
         if not latest.sees_all_of(position.whole()):
             return Found([], latest, position, is_all=True)
+        new = takewhile(lambda batch: not position.covers(batch.after), reversed(self.batches))
         found = {
             change.place: change
-            for batch in self.batches
+            for batch in new
             for change in batch.of(listener.caller, listener.chart)
             if not position.has_told(change.place)
         }
@@ -229,7 +234,7 @@ class Feed:
         while sum(one.size for one in self.batches) > MAX_KEPT:
             self.start = self.batches.popleft().after
         for listener in self.listeners:
-            if batch.of(listener.caller, listener.chart):
+            if listener.may_have_chart or batch.of(listener.caller, listener.chart):
                 listener.woken.set()
 
     async def watch_always(self) -> None:

@@ -1,0 +1,98 @@
+"""What a process keeps of changes, and whom it wakes."""
+
+from itertools import count
+from uuid import UUID, uuid4
+
+import pytest
+
+from persistence.changes import BITS, Change, ChangeAct, ChangeNoun, is_for
+from persistence.cursors import Cursor
+from persistence.feed import Batch, Feed, Listener, SignedInRow
+from persistence.postgres.connector import Connector
+from persistence.postgres.database import Reader
+from persistence.postgres.pool import Pool
+from persistence.snapshots import Position, Snapshot
+from security.roles import Caller, Role
+from tests.support.running import free_port
+
+NOWHERE = f"postgresql://postgres@127.0.0.1:{free_port()}/medisecure"
+NAME = "0" * 12
+xids = count(100)
+
+
+def change_of(
+    noun: ChangeNoun = ChangeNoun.ABSENCE,
+    roles: int = 7,
+    accounts: list[UUID] | None = None,
+    charts: list[UUID] | None = None,
+    doctors: list[UUID] | None = None,
+) -> Change:
+    """In a transaction of its own."""
+    return Change(
+        next(xids), noun, uuid4(), ChangeAct.UPDATE, roles, accounts or [], charts or [], doctors or []
+    )
+
+
+def somebody(role: Role) -> Caller:
+    return Caller(id=uuid4(), email="somebody@test.example", role=role, session_id=uuid4())
+
+
+@pytest.fixture
+def feed() -> Feed:
+    """That keeps everything from now on."""
+    feed = Feed(Reader(Pool(Connector(NOWHERE, 30), 1)), None)
+    feed.keep(NAME, Snapshot(next(xids), ()), [])
+    return feed
+
+
+def keep(feed: Feed, *found: Change) -> Snapshot:
+    """What sees all of them."""
+    seen = Snapshot(max(change.xid for change in found) + 1, ())
+    feed.keep(NAME, seen, list(found))
+    return seen
+
+
+def test_nobody_looks_through_what_they_were_told(feed: Feed) -> None:
+    with feed.listening(somebody(Role.STAFF), lambda: False) as listener:
+        cursor = Cursor(NAME, Position(keep(feed, change_of())))
+        feed.batches[0].by_role.clear()  # nobody can look there
+        later = [change_of() for _ in range(3)]
+        for change in later:
+            keep(feed, change)
+        found = feed.kept_news(listener, cursor, 10)
+        assert found is not None
+        assert found.changes == later
+
+
+def found_chart(listener: Listener, chart: UUID | None) -> None:
+    caller = listener.caller
+    row = SignedInRow(caller.session_id, caller.id, caller.email, caller.role, chart)
+    listener.check(row, listener.checked_at)
+
+
+def test_a_patient_whose_chart_no_poll_has_looked_up_yet_is_woken_to_read_the_table(feed: Feed) -> None:
+    chart = uuid4()
+    of_chart = change_of(ChangeNoun.RECORD, 3, charts=[chart])
+    with feed.listening(somebody(Role.PATIENT), lambda: False) as listener:
+        keep(feed, of_chart)
+        assert listener.woken.is_set()
+        for own, is_woken in ((uuid4(), False), (None, False), (chart, True)):
+            found_chart(listener, own)
+            listener.woken.clear()
+            keep(feed, of_chart)
+            assert listener.woken.is_set() == is_woken
+
+
+def test_what_is_kept_is_told_to_the_same_people_as_what_is_in_the_table() -> None:
+    person, chart = somebody(Role.PATIENT), uuid4()
+    changes = [
+        change_of(noun, roles, **{kind: [whose]})
+        for noun in ChangeNoun
+        for roles in (0, *BITS.values())
+        for kind, whose in (("accounts", person.id), ("charts", chart), ("doctors", person.id))
+    ]
+    for role in Role:
+        caller = Caller(id=person.id, email=person.email, role=role, session_id=person.session_id)
+        for linked in (chart, uuid4(), None):
+            told = Batch(changes, Snapshot(0, ())).of(caller, linked)
+            assert sorted(told) == [change for change in changes if is_for(change, caller, linked)]
