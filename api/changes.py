@@ -23,10 +23,9 @@ from api.http.negotiation import EVENT_STREAM, wants_events
 from api.http.operation import OwnAnswer, get
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import STOPPING, StrictRequest
-from persistence import changes, cursors
+from persistence import cursors
 from persistence.changes import Change, ChangeAct, ChangeNoun, Found, StaleCursorError
 from persistence.feed import Feed, Listener
-from persistence.postgres.database import Reader
 from persistence.postgres.deadline import start_clock, stop_clock
 from persistence.postgres.failures import DATABASE_ERRORS
 from security import clock
@@ -140,7 +139,10 @@ class EventStream(OwnAnswer):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.feed.listening(self.request.user, end_of(self.request)) as listener:
-            cursor = self.cursor or await self.feed.cursor_of_now()
+            cursor = self.cursor
+            if cursor is None:
+                await self.feed.begin()  # so that polls find whatever changes later
+                cursor = await self.feed.cursor_of_now()
             with telling_stale(self.name):
                 found = await self.feed.news(listener, cursor, MAX_CHANGES)
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": STREAM_HEADERS})
@@ -190,7 +192,6 @@ class ChangeController(Controller):
     async def list_changes(
         self,
         request: StrictRequest,
-        reader: NamedDependency[Reader],  # the primary, whose transactions have numbers
         feed: NamedDependency[Feed],
         since: Since = "",
         wait: Wait = 0,
@@ -199,11 +200,11 @@ class ChangeController(Controller):
         if wants_events(request.scope):
             return cast("ChangeList", EventStream(request, feed, name, cursor))  # which the contract has, too
         if cursor is None:
-            return ChangeList([], str(await changes.cursor_of_now(reader)))
+            return ChangeList([], str(await feed.cursor_of_now()))
         with telling_stale(name):
             if wait:
                 found = await wait_for_news(request, feed, cursor, wait)
             else:
-                found = await changes.read(reader, request.user, cursor, MAX_CHANGES)
+                found = await feed.read(request.user, cursor, MAX_CHANGES)
         position = cursor._replace(position=found.position)
         return ChangeList([entry_of(change) for change in found.changes], str(position))

@@ -65,10 +65,10 @@ class Parts:
             settings.login_failures_per_address,
         )
         passwords = Passwords(refuse_common=settings.refuse_common_passwords, tell_seconds=stop_clock)
-        feed = Feed(database.reader, settings.idle_lifetime)
         near = None
         if settings.database_read_url:
             near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
+        feed = Feed(database.reader, settings.idle_lifetime, near.replica if near else None)
         observer = Observer.through(outlets, log_requests=settings.log_requests)
         security = sessions, issuer, admission, attempts, passwords
         return cls(settings, database, store, *security, feed, near, outlets, observer)

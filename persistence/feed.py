@@ -27,6 +27,7 @@ from persistence.postgres.background import repeat
 from persistence.postgres.database import Reader
 from persistence.postgres.deadline import REQUEST_SECONDS, seconds_for
 from persistence.postgres.declared import columns_of
+from persistence.postgres.replica import Replica
 from persistence.postgres.statements import Query
 from persistence.sessions import living
 from persistence.snapshots import Position, Snapshot, in_order
@@ -130,9 +131,11 @@ class Feed:
     """`latest`: what the last poll saw, None where nobody has waited since; `start`: from where on everything
     is in `batches`; `database`: its name."""
 
-    def __init__(self, reader: Reader, idle: timedelta | None) -> None:
-        """`reader`: of the primary. `idle` as in Sessions."""
+    def __init__(self, reader: Reader, idle: timedelta | None, replica: Replica | None = None) -> None:
+        """`reader`: of the primary. `idle` as in Sessions. `replica`: what whoever is told of a change
+        may read it on."""
         self.reader = reader
+        self.replica = replica
         self.signed_in = signed_in(idle)
         self.listeners: set[Listener] = set()
         self.wanted = asyncio.Event()
@@ -154,9 +157,23 @@ class Feed:
             self.listeners.discard(listener)
 
     async def cursor_of_now(self) -> Cursor:
-        """For a listener: whatever changes later, polls find."""
-        await self.begin()
-        return await changes.cursor_of_now(self.reader)
+        """Reads that follow show whatever it is behind."""
+        cursor = await changes.cursor_of_now(self.reader)
+        await self.settle()
+        return cursor
+
+    async def read(self, caller: Caller, cursor: Cursor, limit: int) -> Found:
+        """What is new to them since the cursor, from the table. Raises StaleCursorError."""
+        found = await changes.read(self.reader, caller, cursor, limit)
+        if found.changes:
+            await self.settle()
+        return found
+
+    async def settle(self) -> None:
+        """Wait until the replica shows what was found: whoever is told of it reads it at once, and is told
+        once."""
+        if self.replica is not None:
+            await self.replica.wait_until_replayed()
 
     async def begin(self) -> None:
         """Wait for the first poll: what is read behind it misses nothing that later ones find. Raises
@@ -170,7 +187,7 @@ class Feed:
         listener.woken.clear()
         await self.begin()
         kept = None if listener.may_have_chart else self.kept_news(listener, cursor, limit)
-        return kept or await changes.read(self.reader, listener.caller, cursor, limit)
+        return kept or await self.read(listener.caller, cursor, limit)
 
     def kept_news(self, listener: Listener, cursor: Cursor, limit: int) -> Found | None:
         """None where not everything is kept that is new since."""
@@ -207,6 +224,8 @@ class Feed:
         for listener in self.listeners:
             if listener.checked_at < asked_at:
                 listener.check(people.get(listener.caller.session_id), asked_at)
+        if found:
+            await self.settle()
         self.keep(database, seen, found)
         self.polled.set()
         return False, ""

@@ -68,6 +68,7 @@ class Replica:
         self.samples: deque[tuple[float, int]] = deque()
         self.is_near = False  # as far as the last look shows
         self.replayed: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # position by connection
+        self.asking: asyncio.Task[ReplicaRow | None] | None = None  # the replica for its position
         self.answered = 0
         self.passed_on = 0
 
@@ -128,7 +129,9 @@ class Replica:
             await asyncio.sleep(max(0.0, began_at + self.max_lag - monotonic()))
 
     async def has_reached(self, position: int) -> bool:
-        found = await self.watching.first(REPLICA, NOTHING)
+        if self.asking is None or self.asking.done():  # all who wait at once ask it once
+            self.asking = asyncio.create_task(self.watching.first(REPLICA, NOTHING))
+        found = await asyncio.shield(self.asking)
         return found is not None and found.position is not None and found.position >= position
 
     async def records(self, statement: Statement[T], parameters: T, position: int) -> Sequence[Record] | None:

@@ -4,6 +4,8 @@ last write and the last change of a link, a role or a status; else the primary d
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,6 +20,7 @@ from security.roles import Role
 from tests.reliability.servers import Standby
 from tests.support.client import Browser
 from tests.support.factories import World, chart, registration
+from tests.support.listening import CHANGES, cursor_for
 from tests.support.running import wait_until
 from tests.support.service import Backend, Service
 from tests.support.standby import Past, answered, url_of
@@ -198,6 +201,32 @@ def test_a_disabled_doctor_and_a_changed_role_are_seen_by_everybody_at_once(past
         assert world.admin.patch(f"/api/users/{patient['id']}", {"role": "staff"}).status_code == 200
         for browser in (at(each, world.staff) for each in past.services):
             assert browser.get("/api/users?search=quill").json()["total"] == 0
+
+
+@pytest.mark.parametrize("wait", ["", "&wait=20", None])
+def test_whoever_is_told_of_a_change_reads_it(
+    past: Past, world: World, booked: dict[str, Any], wait: str | None
+) -> None:
+    """And what a first cursor is behind, of which nobody is told."""
+    path, notes = f"/api/appointments/{booked['id']}", f"With{wait}"
+    readers = [at(each, world.staff) for each in past.services]
+    cursor = cursor_for(readers[0])
+
+    def read_when_told() -> list[str]:
+        if wait is None:
+            cursor_for(readers[0])
+        else:
+            answer = readers[0].get(f"{CHANGES}?since={cursor}{wait}").json()
+            assert booked["id"] in [change["id"] for change in answer["changes"]]
+        return [reader.get(path).json()["notes"] for reader in readers]
+
+    with past(), ThreadPoolExecutor(1) as pool:
+        assert [past.is_shown(each) for each in past.services] == [False, False]
+        assert world.doctor.patch(path, {"notes": notes}).status_code == 200
+        shown = pool.submit(read_when_told)
+        futures.wait([shown], timeout=2)  # in which nobody is told
+        past.standby.go_on()
+        assert shown.result() == [notes, notes]
 
 
 def test_the_trail_is_read_on_the_primary(past: Past, world: World, booked: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """What a process keeps of changes, and whom it wakes."""
 
+import asyncio
 from itertools import count
+from time import monotonic
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +13,7 @@ from persistence.feed import Batch, Feed, Listener, SignedInRow
 from persistence.postgres.connector import Connector
 from persistence.postgres.database import Reader
 from persistence.postgres.pool import Pool
+from persistence.postgres.replica import Replica
 from persistence.snapshots import Position, Snapshot
 from security.roles import Caller, Role
 from tests.support.running import free_port
@@ -81,6 +84,15 @@ def test_a_patient_whose_chart_no_poll_has_looked_up_yet_is_woken_to_read_the_ta
             listener.woken.clear()
             keep(feed, of_chart)
             assert listener.woken.is_set() == is_woken
+
+
+def test_what_is_told_waits_for_a_replica_that_does_not_answer_no_longer_than_one_may_be_late() -> None:
+    reader = Reader(Pool(Connector(NOWHERE, 30), 1))
+    replica = Replica(NOWHERE, reader)
+    replica.max_lag = 0.2
+    began_at = monotonic()
+    asyncio.run(Feed(reader, None, replica).settle())
+    assert monotonic() - began_at >= replica.max_lag
 
 
 def test_what_is_kept_is_told_to_the_same_people_as_what_is_in_the_table() -> None:
