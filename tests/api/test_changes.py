@@ -1,11 +1,13 @@
 """`GET /api/changes`: who is told of what, each change once."""
 
 import asyncio
+import re
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from api.contract import contract
 from persistence.changes import ChangeAct, ChangeNoun
 from security.roles import Role
 from tests.support.audit_trail import newest
@@ -60,6 +62,14 @@ def test_each_is_told_what_they_may_see(world: World, own_chart_for_a_test: dict
         ("user", accounts[Role.STAFF], "create"): {"admin"},
         ("user", accounts[Role.PATIENT], "create"): {"admin", "staff"},
     }
+
+
+def test_the_guide_says_where_to_read_what_changed() -> None:
+    """contract: "read it at its own path"."""
+    [code] = re.findall(r"const paths = \{(.*)\};", contract()["info"]["description"])
+    paths = dict(re.findall(r"(\w+): '(\w+)'", code))
+    assert {*paths, "absence"} == set(ChangeNoun)
+    assert all("get" in contract()["paths"][f"/api/{path}/{{id}}"] for path in paths.values())
 
 
 def test_absences_are_told_to_the_clinic(world: World, backend: Backend) -> None:
