@@ -31,6 +31,7 @@ DISK_FULL = "53100"
 SESSION_ENDED = "MS401"  # raised by the function refuse_ended_session
 # What PostgreSQL refuses a statement with; as asyncpg raises it, and as SQLAlchemy does where Alembic works.
 DATABASE_ERRORS = (asyncpg.PostgresError, DBAPIError)
+DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)  # as of a connection that is closed
 
 
 class Failure(Enum):
@@ -77,7 +78,7 @@ def is_temporary(error: asyncpg.PostgresError) -> bool:
 
 def classify(error: BaseException) -> Failure | None:
     """None where the error is not one of asyncpg's."""
-    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+    if isinstance(error, DRIVER_ERRORS):
         return Failure.UNAVAILABLE if is_connection_lost(error) else Failure.UNKNOWN
     if not isinstance(error, asyncpg.PostgresError):
         return None

@@ -1,10 +1,13 @@
 """`GET /api/changes` as Server-Sent Events: what a browser's EventSource reads, and goes on from."""
 
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import NoReturn
 from urllib.parse import urlsplit
 
+import asyncpg
 import psutil
 import pytest
 
@@ -169,3 +172,19 @@ def test_a_stream_ends_where_it_cannot_go_on(
     refused = world.staff.get(CHANGES, params={"since": cursor})
     backend.sql("UPDATE change_horizon SET from_xid = 0")
     assert refused.status_code == 400
+
+
+def test_a_stream_ends_where_its_connection_has_died(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In order: a browser connects again at once, and nothing of ours has failed."""
+
+    async def fail(*_: object) -> NoReturn:
+        raise asyncpg.InterfaceError("cannot call Connection.fetch(): connection is gone")
+
+    with Stream(world.staff) as stream:
+        assert stream.ids.get(timeout=10)
+        monkeypatch.setattr(feed_of(world.service), "news", fail)
+        world.chart()
+        assert stream.ended.wait(10)
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
