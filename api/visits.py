@@ -129,7 +129,7 @@ def require_its_time(locked: LockedAppointment, act: VisitAct, clinic: Clinic) -
 async def require_still_free(transaction: Transaction, visit: VisitRow) -> None:
     """Raise 400 where the doctor or the patient has another scheduled appointment by now, at the time of one
     that is to be scheduled again."""
-    taken = await visits.find_taken(transaction, visit)
+    taken = await visits.find_taken(transaction, visit.id)
     if taken.by_doctor or taken.by_patient:
         raise BadRequest(*(DOCTOR_TAKEN if taken.by_doctor else PATIENT_TAKEN))
 

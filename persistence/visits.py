@@ -34,7 +34,6 @@ from persistence.audit import Event
 from persistence.history import Difference, keep_appointment_changes
 from persistence.history_tables import AppointmentChange
 from persistence.models import Appointment, AppointmentStatus
-from persistence.postgres.calendar import EARLIEST
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
@@ -91,9 +90,8 @@ class Taken(NamedTuple):
     by_patient: bool
 
 
-class Since(TypedDict):
+class Of(TypedDict):
     appointment: UUID
-    since: datetime
 
 
 class VisitRow(NamedTuple):
@@ -178,18 +176,42 @@ OVERLAPS = (
     OTHER.ends_at > Appointment.date,
     OTHER.date > Appointment.date - literal_column("interval '1 day'", Interval),  # none is longer
 )
-HAS_CHANGED = exists().where(
-    AppointmentChange.appointment_id == OTHER.id,
-    or_(AppointmentChange.field == "date", AppointmentChange.field == "status"),
-    AppointmentChange.at >= bindparam("since"),
-)
-# One of the two was booked over the other, which somebody has permitted, and both stood there before.
-STOOD_BESIDE = and_(
-    or_(Appointment.overbooked, OTHER.overbooked), OTHER.created_at < bindparam("since"), ~HAS_CHANGED
-)
+MOVE = aliased(AppointmentChange)
+HAS_MOVED = or_(MOVE.field == "date", MOVE.field == "doctorId")
+
+
+def placed(appointment: type[Appointment]) -> ColumnElement[datetime]:
+    """When it came to be where it is."""
+    moves = select(func.max(MOVE.at)).where(MOVE.appointment_id == appointment.id, HAS_MOVED)
+    return func.greatest(appointment.created_at, moves.correlate(appointment).scalar_subquery())
+
+
+# Since when both are where they are.
+BOTH_PLACED = func.greatest(placed(Appointment), placed(OTHER))
+
+
+def stood(appointment: type[Appointment]) -> ColumnElement[bool]:
+    """Whether it was scheduled then. Acts of visits alone end that and bring it back."""
+    status = (
+        select(AppointmentChange.after)
+        .where(
+            AppointmentChange.appointment_id == appointment.id,
+            AppointmentChange.field == "status",
+            AppointmentChange.at <= BOTH_PLACED,
+        )
+        .order_by(AppointmentChange.id.desc())
+        .limit(1)
+        .correlate(Appointment, OTHER)
+        .scalar_subquery()
+    )
+    return status.is_distinct_from(AppointmentStatus.CANCELLED.value)
+
+
+# One of the two was booked over the other, which somebody has permitted.
+STOOD_BESIDE = and_(or_(Appointment.overbooked, OTHER.overbooked), stood(Appointment), stood(OTHER))
 TAKEN = Query(
     Taken,
-    Since,
+    Of,
     select(
         exists().where(OTHER.doctor_id == Appointment.doctor_id, *OVERLAPS, ~STOOD_BESIDE).label("by_doctor"),
         exists().where(OTHER.patient_id == Appointment.patient_id, *OVERLAPS).label("by_patient"),
@@ -197,10 +219,9 @@ TAKEN = Query(
 )
 
 
-async def find_taken(transaction: Transaction, missed: VisitRow) -> Taken:
+async def find_taken(transaction: Transaction, missed: UUID) -> Taken:
     """Whether the time of a no-show was taken since. Its doctor and its patient are locked."""
-    since = missed.act.acted_at if missed.act else EARLIEST
-    [taken] = await transaction.rows(TAKEN, Since(appointment=missed.id, since=since))
+    [taken] = await transaction.rows(TAKEN, Of(appointment=missed))
     return taken
 
 

@@ -80,6 +80,14 @@ def test_what_is_undone_is_not_marked_again(world: World, backend: Backend) -> N
     assert visit(world.staff, some)["state"] == "expected"
 
 
+def test_two_that_were_booked_over_each_other_can_both_be_undone(world: World, backend: Backend) -> None:
+    some = booked(world, backend)
+    over = booked(world, backend, date=some["date"], overbook={"reason": "An emergency"})
+    mark(backend)
+    for one in (over, some):
+        assert done(world.staff, one, "undo")["state"] == "expected"
+
+
 @pytest.mark.parametrize("case", ["soon", "entered", "arrived", "taken back", "moved", "ended"])
 def test_other_appointments_are_left_alone(world: World, backend: Backend, case: str) -> None:
     """contract: "nobody has said anything of the visit until then and they were made before it"."""

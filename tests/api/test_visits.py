@@ -155,21 +155,6 @@ def test_the_undo_of_a_no_show_is_400_where_the_time_is_taken(world: World, doct
         assert done(world.staff, some, "undo")["state"] == "expected"
 
 
-def test_an_undo_restores_what_was_allowed_to_overlap(world: World) -> None:
-    """Both as they were; but not over what has come there since."""
-    some = past(world)
-    permit = {"overbook": {"reason": "An emergency"}}
-    over = book(world.staff, world.chart()["id"], some["doctorId"], some["date"], **permit).json()
-    for one in (some, over):
-        done(world.staff, one, "noShow")
-        assert done(world.staff, one, "undo")["state"] == "expected"
-        assert read(world, one)["status"] == "scheduled"
-    done(world.staff, some, "noShow")
-    for date in (world.past_slot(), some["date"]):
-        assert change(world.staff, over, date=date).status_code == 200
-    assert refusal(world.staff, some, "undo") == "date: the doctor has another appointment at that time"
-
-
 def test_a_move_leaves_the_patient_expected_at_the_new_time(world: World) -> None:
     """contract: "A move leaves the patient expected at the new time"."""
     some = past(world)
