@@ -277,13 +277,14 @@ def let_arrive(clinic: Clinic) -> dict[str, str]:
     return {}
 
 
-# What must have happened before, and the parameters that nobody can know in advance.
 def work_two_hours(clinic: Clinic) -> dict[str, str]:
     hours = [{"weekday": 3, "from": "09:00", "to": "11:00"}]
     assert clinic.staff.put(f"/api/doctors/{DOCTOR}/hours", {"hours": hours}).status_code == 200
     return {}
 
 
+# What must have happened before, and the parameters that nobody can know in advance, of an operation or of
+# one of its examples.
 PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "listAppointments": visit_day,
     "listAuditEvents": read_chart,
@@ -294,6 +295,7 @@ PREPARATIONS: dict[str, Callable[[Clinic], dict[str, str]]] = {
     "getVisit": let_arrive,
     "updateVisit": begin_visit,
     "reassignAppointments": move_visit,
+    "updateUser-leave": lambda clinic: {"id": DOCTOR},
     "listChanges": change_visit,
     "mergePatient": register_twice,
     "unmergePatient": merge_second_chart,
@@ -316,7 +318,7 @@ def in_query(value: Any) -> str:
 
 
 def send(clinic: Clinic, case: Case) -> Any:
-    before = PREPARATIONS.get(case.operation["operationId"])
+    before = PREPARATIONS.get(case.id) or PREPARATIONS.get(case.operation["operationId"])
     given = before(clinic) if before else {}
     path, query = case.path, {}
     for parameter in parameters(DOCUMENT, case.path, case.operation):
