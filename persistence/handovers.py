@@ -49,9 +49,9 @@ class Coming(NamedTuple):
 
 
 class Parties(NamedTuple):
-    """`has_doctor`: the account is a doctor's, or has been one's. `heir`: the name of the active doctor who
-    is to take the appointments, and stays one until the transaction ends; None where they are none. `hours`:
-    their own ones, if any."""
+    """`has_doctor`: the account is a doctor's, or has appointments as one. `heir`: the name of the active
+    doctor who is to take the appointments, and stays one until the transaction ends; None where they are
+    none. `hours`: their own ones, if any."""
 
     has_doctor: bool
     heir: str | None

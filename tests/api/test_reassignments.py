@@ -46,7 +46,7 @@ def history(world: World, appointment: Appointment) -> list[tuple[str, str, str]
 
 
 def test_those_to_come_of_a_time_go_to_the_colleague(world: World) -> None:
-    """contract: "All scheduled appointments of the doctor that begin in the time and have not begun yet"."""
+    """contract: "All scheduled appointments of the doctor that begin in the time and are still to come"."""
     leaving, heir = doctor(world), doctor(world, name="Hanna Heir")
     begun = world.appointment(doctorId=leaving, date=now(minutes=-1))
     before, *within, after = [world.appointment(doctorId=leaving) for _ in range(4)]
@@ -65,7 +65,7 @@ def test_those_to_come_of_a_time_go_to_the_colleague(world: World) -> None:
 
 
 def test_those_of_a_disabled_doctor_are_cancelled_too(world: World) -> None:
-    """contract: "`doctorId` may be an account that is disabled or no doctor's any more"."""
+    """contract: "disabled, or no doctor's any more and still has appointments"."""
     gone, demoted = doctor(world), doctor(world)
     appointments = [world.appointment(doctorId=one) for one in (gone, demoted)]
     assert world.admin.patch(f"/api/users/{gone}", {"status": "disabled"}).status_code == 200
@@ -144,13 +144,15 @@ def test_nobody_takes_them_who_is_away(backend: Backend, world: World) -> None:
 
 
 def test_what_cannot_be_is_refused(world: World) -> None:
-    """contract: "to another active doctor (404 otherwise)"; "one that never was a doctor's is 404"."""
+    """contract: "to another active doctor (404 otherwise)"; "any other is 404"."""
     leaving, away = doctor(world), doctor(world)
     assert world.admin.patch(f"/api/users/{away}", {"status": "disabled"}).status_code == 200
     for heir in (UNKNOWN, away, world.staff.me()["id"], world.patient.me()["id"]):
         answer = reassign(world.staff, leaving, to(heir))
         assert (answer.status_code, answer.json()) == (404, NO_DOCTOR)
-    for of in (UNKNOWN, world.staff.me()["id"], world.patient.me()["id"]):
+    former = doctor(world)  # without an appointment
+    assert world.admin.patch(f"/api/users/{former}", {"role": "staff"}).status_code == 200
+    for of in (UNKNOWN, former, world.staff.me()["id"], world.patient.me()["id"]):
         assert reassign(world.staff, of, "cancel").status_code == 404
     asked = {"accept": "application/problem+json"}
     body = {"doctorId": leaving, **ALWAYS, "appointments": to(UNKNOWN)}
