@@ -216,6 +216,7 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "appointments, first booked, in the middle": (
         visits(STAFF, 25_000, sort=AppointmentSort.CREATED), {"appointments_created_idx"}, 2_000,
     ),
+    "a doctor's appointments, first booked": (visits(DOCTOR, sort=AppointmentSort.CREATED), set(), 4_000),
     "appointments of a month": (visits(STAFF, since=MAY, until=JUNE), {"appointments_date_idx"}, 500),
     "appointments from then on": (visits(STAFF, since=MAY), {"appointments_date_idx"}, 2_500),
     "appointments until then": (visits(STAFF, until=MAY), {"appointments_date_idx"}, 2_500),
