@@ -11,7 +11,6 @@ from msgspec import UNSET, UnsetType
 
 from api.appointment_rules import FINAL, lock_for_change
 from api.bookings import require_appointment
-from api.clinic import Clinic
 from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import BadRequest
@@ -116,14 +115,11 @@ def next_state(visit: VisitRow, act: VisitAct) -> VisitState:
     return VisitState.EXPECTED
 
 
-def require_its_time(locked: LockedAppointment, act: VisitAct, clinic: Clinic) -> None:
-    """Raise 400 where somebody is missed before the appointment begins, or comes on a day before it."""
-    now, date = locked.standing.now, locked.appointment.date
-    if act is VisitAct.NO_SHOW and now < date:
+def require_its_time(locked: LockedAppointment, act: VisitAct) -> None:
+    """Raise 400 where somebody is missed before the appointment begins."""
+    if act is VisitAct.NO_SHOW and locked.standing.now < locked.appointment.date:
         detail = "act: nobody is missed before the appointment begins"
         raise BadRequest(detail, ErrorCode.TOO_EARLY)
-    if act in (VisitAct.ARRIVED, VisitAct.STARTED) and clinic.day_of(now) < clinic.day_of(date):
-        raise BadRequest("act: a visit cannot begin before the day of the appointment", ErrorCode.TOO_EARLY)
 
 
 async def require_still_free(transaction: Transaction, visit: VisitRow) -> None:
@@ -157,7 +153,6 @@ class VisitController(Controller):
         id: PathId,
         data: JSONBody[VisitUpdate],
         request: StrictRequest,
-        clinic: NamedDependency[Clinic],
         reader: NamedDependency[Reader],
         transaction: NamedDependency[Transaction],
     ) -> Tagged[Visit]:
@@ -167,7 +162,7 @@ class VisitController(Controller):
         locked = await lock_for_change(transaction, request.user, found)
         visit = await require_visit(transaction, request.user, id)
         after = next_state(visit, data.act)
-        require_its_time(locked, data.act, clinic)
+        require_its_time(locked, data.act)
         if visit.state is VisitState.NO_SHOW:
             await require_still_free(transaction, visit)
         require_unchanged(request, Tagged(visit_of(visit)))

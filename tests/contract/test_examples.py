@@ -631,7 +631,6 @@ ON_DEMO_DATA: dict[str, Reproduction] = {
     "AppointmentNotFound.appointment": lambda clinic: clinic.staff.get(f"/api/appointments/{UNKNOWN}"),
     "RecordChangeRefused.reason": lambda c: c.doctor.post(f"/api/records/{RECORD}/retraction", {}),
     "VisitRefused.nothing": lambda clinic: act(clinic, "undo"),
-    "VisitRefused.early": lambda clinic: act(clinic, "arrived"),
     "VisitRefused.missed": lambda clinic: act(clinic, "noShow"),
     "RecordNotFound.record": lambda clinic: clinic.doctor.get(f"/api/records/{UNKNOWN}"),
     "PayloadTooLarge.tooLarge": lambda clinic: register(clinic, name="x" * 300_000),
