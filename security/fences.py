@@ -48,7 +48,7 @@ class Passage:
     @property
     def arguments(self) -> list[Argument]:
         """What the scripts take of it."""
-        return [self.fences.new_id, LEASE_SECONDS * 1000, *self.notes]
+        return [self.fences.new_name(), LEASE_SECONDS * 1000, *self.notes]
 
     def arrive(self, redis_id: bytes, *positions: bytes) -> None:
         """Redis has answered."""
@@ -67,7 +67,7 @@ class Fences:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.new_id = uuid4().hex  # for a Redis that has none yet
+        self.id = uuid4().hex
         self.numbers = count()
         self.redis: tuple[bytes, object] | None = None  # the one that answered last
         self.met_at = 0.0  # when that was first; what was written before it may have forgotten
@@ -75,8 +75,13 @@ class Fences:
         self.has_ended = asyncio.Event()
 
     def passage(self, user: str, *, writes: bool, changes_access: bool) -> Passage:
-        note = f"{self.new_id}:{next(self.numbers)}" if writes else ""
+        note = self.new_name() if writes else ""
         return Passage(self, user, note, changes_access)
+
+    def new_name(self) -> str:
+        """That nothing had before: of a note, or for a Redis that has none, because it is new or has
+        forgotten."""
+        return f"{self.id}:{next(self.numbers)}"
 
     def meet(self, redis_id: bytes) -> tuple[bytes, object]:
         met = (redis_id, self.store.connection)

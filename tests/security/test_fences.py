@@ -60,6 +60,21 @@ def test_whoever_writes_reads_on_the_primary_until_all_their_writes_are_settled(
     with_fences(own_valkey, use)
 
 
+def test_a_redis_that_has_forgotten_is_another_one_also_to_whom_it_has_its_name_from(own_valkey: str) -> None:
+    async def use(fences: Fences) -> None:
+        written = await ask(fences, uuid4().hex, writes=True)
+        known, met_at = fences.redis, fences.met_at
+        await ask(fences, uuid4().hex)
+        assert (fences.redis, fences.met_at) == (known, met_at)
+        with Backend("", own_valkey).redis as redis:
+            redis.flushall()
+        await ask(fences, uuid4().hex)
+        assert fences.met_at > met_at
+        assert not written.is_noted
+
+    with_fences(own_valkey, use)
+
+
 def test_a_change_of_access_concerns_everybody(own_valkey: str) -> None:
     async def use(fences: Fences) -> None:
         change = await ask(fences, uuid4().hex, writes=True, access=True)
