@@ -8,6 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromQuery, QueryParameter
 from msgspec import Meta
 
+from api.charts import require_chart
 from api.http.auditing import record_read
 from api.http.fields import (
     INT32,
@@ -31,7 +32,7 @@ from api.http.fields import (
 from api.http.operation import get
 from api.http.requests import StrictRequest
 from api.http.structs import struct_of
-from persistence import accesses, audit, patients, record_versions
+from persistence import accesses, audit, record_versions
 from persistence.audit import Action, Outcome
 from persistence.postgres.database import Reader
 from persistence.postgres.paging import MAX_NAMED_IDS
@@ -129,9 +130,7 @@ class AuditController(Controller):
         limit: Limit = 10,
         others: FromQuery[Literal["true", "false"] | None] = None,
     ) -> AccessPage:
-        patient = await patients.one(reader, request.user, path_id(id, "Patient"))
-        if patient is None:
-            raise NotFoundException("Patient not found")
+        patient = await require_chart(reader, request.user, path_id(id, "Patient"))
         but = request.user.id if others == "true" else None
         rows, total = await accesses.page(reader, page, limit, patient.id, but=but)
         await record_read(request, patient_id=patient.id, target_id=patient.id)

@@ -12,7 +12,7 @@ from api.http.fields import MAX_PHONE_LENGTH, NOT_BLANK, TEXT, Day, Email, Id, I
 from api.http.structs import struct_of
 from persistence import patients
 from persistence.models import Gender
-from persistence.postgres.database import Transaction
+from persistence.postgres.database import Source, Transaction
 from persistence.survivors import keys_of_chart, lock_current_chart
 from security.roles import Caller
 
@@ -57,6 +57,14 @@ def chart_of(row: patients.PatientRow) -> Tagged[Patient]:
     """Its tag changes with the linked account as well, and with each merge."""
     merges = b"%d" % row.merge_count if row.merge_count else b""
     return Tagged(patient_of(row), row.user_id.bytes if row.user_id else b"", merges)
+
+
+async def require_chart(source: Source, caller: Caller, chart_id: UUID) -> patients.PatientRow:
+    """The chart, or 404 where the caller may not see it."""
+    row = await patients.one(source, caller, chart_id)
+    if row is None:
+        raise NotFoundException("Patient not found")
+    return row
 
 
 async def lock_chart(transaction: Transaction, caller: Caller, id: str) -> patients.LockedChart:

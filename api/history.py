@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Controller
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException
 from msgspec import Meta
 
+from api.bookings import require_appointment
+from api.charts import require_chart
 from api.http.auditing import record_read
 from api.http.fields import (
     MAX_PAGE_SIZE,
@@ -25,7 +26,7 @@ from api.http.fields import (
 from api.http.operation import get
 from api.http.requests import StrictRequest
 from api.http.structs import struct_of
-from persistence import appointments, history, patients
+from persistence import history
 from persistence.audit import Action
 from persistence.history import ChangeRow
 from persistence.postgres.database import Reader
@@ -108,9 +109,7 @@ class HistoryController(Controller):
     ) -> PatientHistory:
         """Of a merged chart its own, by its old id."""
         chart_id = path_id(id, "Patient")
-        chart = await patients.one(near_reader, request.user, chart_id)
-        if chart is None:
-            raise NotFoundException("Patient not found")
+        chart = await require_chart(near_reader, request.user, chart_id)
         rows, total = await history.of_chart(near_reader, request.user, page, limit, chart_id)
         await record_read(request, patient_id=chart.id, target_id=chart_id)
         return PatientHistory([patient_change_of(row) for row in rows], total)
@@ -128,9 +127,7 @@ class HistoryController(Controller):
         page: Page = 1,
         limit: Limit = 10,
     ) -> AppointmentHistory:
-        visit = await appointments.one(near_reader, request.user, path_id(id, "Appointment"))
-        if visit is None:
-            raise NotFoundException("Appointment not found")
+        visit = await require_appointment(near_reader, request.user, path_id(id, "Appointment"))
         rows, total = await history.of_appointment(near_reader, page, limit, visit.id)
         await record_read(request, patient_id=visit.patient_id, target_id=visit.id)
         return AppointmentHistory([appointment_change_of(row) for row in rows], total)

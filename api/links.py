@@ -6,7 +6,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 
 from api.accounts import Account, account_of
-from api.charts import Patient, chart_of, lock_chart
+from api.charts import Patient, chart_of, lock_chart, require_chart
 from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import BadRequest, Forbidden, NotFound
@@ -45,9 +45,7 @@ class LinkController(Controller):
         self, id: PathId, request: StrictRequest, reader: NamedDependency[Reader]
     ) -> Account:
         """Staff see patient accounts only; a linked account may have been given another role since."""
-        chart = await patients.one(reader, request.user, path_id(id, "Patient"))
-        if chart is None:
-            raise NotFoundException("Patient not found")
+        chart = await require_chart(reader, request.user, path_id(id, "Patient"))
         row = chart.user_id and await users.one(reader, chart.user_id)
         if not row or (request.user.role is Role.STAFF and row.role is not Role.PATIENT):
             raise NotFoundException("User not found")

@@ -8,7 +8,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, field
 
-from api.charts import Patient, chart_of, patient_of
+from api.charts import Patient, chart_of, patient_of, require_chart
 from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.errors import BadRequest, NotFound
@@ -29,7 +29,7 @@ from api.http.fields import (
 from api.http.operation import get, post
 from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
-from persistence import merges, patients
+from persistence import merges
 from persistence.audit import Action
 from persistence.merges import Extent, MergedChart
 from persistence.patients import PatientRow
@@ -78,9 +78,7 @@ async def lock_charts(
 ) -> tuple[str, PatientRow, PatientRow]:
     """The caller's name, and both charts, which nobody else changes until the transaction ends: the one that
     a path names, and the one to merge into it. Raises 404 for either, 400 for one that cannot be merged."""
-    survivor = await patients.one(transaction, caller, path_id(id, "Patient"))
-    if survivor is None:
-        raise NotFoundException("Patient not found")
+    survivor = await require_chart(transaction, caller, path_id(id, "Patient"))
     if data.from_ == survivor.id:
         raise BadRequest("from: a chart cannot be merged into itself", ErrorCode.SAME_CHART)
     charts = await merges.lock(transaction, caller, survivor.id, data.from_)
@@ -139,9 +137,7 @@ class MergeController(Controller):
         page: Page = 1,
         limit: Limit = 10,
     ) -> MergePage:
-        survivor = await patients.one(near_reader, request.user, path_id(id, "Patient"))
-        if survivor is None:
-            raise NotFoundException("Patient not found")
+        survivor = await require_chart(near_reader, request.user, path_id(id, "Patient"))
         rows, total = await merges.page(near_reader, page, limit, survivor.id)
         ids = [row.chart.id for row in rows]
         await record_read(request, patient_id=survivor.id, target_ids=ids, patient_ids=[survivor.id, *ids])

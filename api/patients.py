@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 from litestar import Controller
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
@@ -21,6 +20,7 @@ from api.charts import (
     PatientSummary,
     chart_of,
     lock_chart,
+    require_chart,
     summary_of,
 )
 from api.clinic import Clinic
@@ -55,8 +55,8 @@ from api.http.violations import field_fault
 from persistence import patients
 from persistence.audit import Action
 from persistence.models import Gender
-from persistence.patients import PatientChanges, PatientRow
-from persistence.postgres.database import Reader, Source, Transaction
+from persistence.patients import PatientChanges
+from persistence.postgres.database import Reader, Transaction
 from persistence.postgres.folding import trim_email
 from persistence.postgres.sorting import PatientSort
 from security.guards import join_roles, requires
@@ -125,14 +125,6 @@ def require_may_set(caller: Caller, changed: PatientChanges) -> None:
         code, detail = ErrorCode.ROLE_NOT_ALLOWED, f"only {may} may change it"
         faults = [Fault(pointer=f"/{name}", code=code, detail=detail) for name in names]
         raise Forbidden(f"Your role may not change {', '.join(names)}; {may} may", code, faults)
-
-
-async def require_chart(source: Source, caller: Caller, chart_id: UUID) -> PatientRow:
-    """The chart, or 404 where the caller may not see it."""
-    row = await patients.one(source, caller, chart_id)
-    if row is None:
-        raise NotFoundException("Patient not found")
-    return row
 
 
 async def show_again(transaction: Transaction, request: StrictRequest, chart_id: UUID) -> Tagged[Patient]:
