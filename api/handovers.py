@@ -11,7 +11,7 @@ from api.http.errors import BadRequest, NotFound
 from api.http.fields import Id, Input
 from api.http.problems import ErrorCode
 from api.http.requests import StrictRequest
-from api.schedule.hours import days_around, hours_for, intervals_of, is_within, joined
+from api.schedule.hours import hours_for, is_within, open_around
 from api.schedule.weekly import Hours, hours_of
 from persistence import handovers
 from persistence.appointments import AppointmentRow
@@ -110,8 +110,7 @@ def require_working(found: list[Coming], hours: Sequence[Hours] | None, clinic: 
     """Raise 400 where one of them is not within these hours. None: always open."""
     if hours is None:
         return
-    days = {day for one in found for day in days_around(one.appointment.date, one.ends_at, clinic)}
-    open_at = joined(intervals_of(hours, days, clinic))
+    open_at = open_around(hours, ((one.appointment.date, one.ends_at) for one in found), clinic)
     for one in found:
         if not is_within(open_at, one.appointment.date, one.ends_at):
             refuse("the doctor does not work", one.appointment.date, ErrorCode.OUTSIDE_HOURS)

@@ -20,7 +20,7 @@ from api.http.operation import get, put
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import Given, StrictRequest
 from api.http.violations import field_fault
-from api.schedule.hours import days_around, hours_for, intervals_of, is_within, joined
+from api.schedule.hours import hours_for, is_within, open_around
 from api.schedule.weekly import (
     MAX_HOURS,
     Hours,
@@ -116,8 +116,7 @@ async def find_uncovered(
     if week is None:
         return []
     booked = await hours.booked(source, doctor_id)
-    days = {day for each, ends_at in booked for day in days_around(each.date, ends_at, clinic)}
-    open_at = joined(intervals_of(week, days, clinic))
+    open_at = open_around(week, ((each.date, ends_at) for each, ends_at in booked), clinic)
     return [each for each, ends_at in booked if not is_within(open_at, each.date, ends_at)]
 
 

@@ -87,6 +87,12 @@ def joined(intervals: Iterable[Interval]) -> list[Span]:
     return spans
 
 
+def open_around(hours: Sequence[Hours], visits: Iterable[Span], clinic: Clinic) -> list[Span]:
+    """When somebody with these hours works near any of the visits, without seams."""
+    days = {day for begins, ends in visits for day in days_around(begins, ends, clinic)}
+    return joined(intervals_of(hours, days, clinic))
+
+
 def is_inside(intervals: Iterable[Interval], begins: datetime, ends: datetime) -> bool:
     """Whether somebody works all the time from `begins` to `ends`: in one interval, or in several of which
     one begins where another ends. `intervals`: by their begin."""
