@@ -79,8 +79,7 @@ async def judge(transaction: Transaction, handover: Handover, found: list[Coming
     if parties.heir is None:
         raise NotFound("Doctor not found", field="appointments/reassignTo")
     await require_free(transaction, handover.heir_id, found)
-    own = None if parties.hours is None else hours_of(parties.hours)
-    require_working(found, hours_for(own, clinic), clinic)
+    require_working(found, hours_for(hours_of(parties.hours), clinic), clinic)
     return Outcome(found, Fate(doctor_id=handover.heir_id, doctor_name=parties.heir))
 
 

@@ -99,7 +99,8 @@ def require_doctor(found: HoursRow | None) -> DoctorHours:
     """The doctor's hours, or 404."""
     if found is None:
         raise NotFoundException("Doctor not found")
-    return DoctorHours(None if found.hours is None else shown_hours(hours_of(found.hours)))
+    own = hours_of(found.hours)
+    return DoctorHours(None if own is None else shown_hours(own))
 
 
 def require_own_hours(caller: Caller, doctor_id: UUID) -> None:

@@ -96,9 +96,8 @@ def offered(
         return intervals_around(hours_for(hours, clinic), *window, clinic)
 
     def dates_of(place: int, row: DoctorTimes) -> Iterator[tuple[datetime, int]]:
-        own = None if row.hours is None else hours_of(row.hours)
         after, ends = narrowed_for(role, row, window, clinic)
-        visits = free_starts(intervals(own), spans_of(row.closed), spans_of(row.taken), after)
+        visits = free_starts(intervals(hours_of(row.hours)), spans_of(row.closed), spans_of(row.taken), after)
         return ((visit.begins, place) for visit in takewhile(lambda visit: visit.begins < ends, visits))
 
     dates = merge(*(dates_of(place, row) for place, row in enumerate(rows)))

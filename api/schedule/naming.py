@@ -35,7 +35,7 @@ async def find_free_time(
     row = await free_times.one(source, wish.caller, asked, asked + NEAR, doctor, itself)
     if row is None:  # pragma: no cover - the doctor has gone since the refusal
         return None
-    hours = hours_for(None if row.hours is None else hours_of(row.hours), clinic)
+    hours = hours_for(hours_of(row.hours), clinic)
     first, latest = clinic.span_for_patients(row.now)
     for since, until in ((asked, asked + NEAR), (asked + NEAR, asked + FAR)):
         until = min(until, latest)

@@ -71,9 +71,9 @@ def stored_hours(hours: Sequence[Hours]) -> list[dict[str, object]]:
     return [msgspec.to_builtins(one) for one in hours]
 
 
-def hours_of(stored: object) -> tuple[Hours, ...]:
-    """What `stored_hours` has made."""
-    return msgspec.convert(stored, tuple[Hours, ...])
+def hours_of(stored: object) -> tuple[Hours, ...] | None:
+    """What `stored_hours` has made; None where nothing is stored."""
+    return msgspec.convert(stored, tuple[Hours, ...] | None)
 
 
 def minutes_of(clock: str) -> int:
