@@ -55,7 +55,7 @@ DAY = calendar_of(ZoneInfo("UTC")).spans(date(2024, 6, 3))
 COMPLETED, SCHEDULED = AppointmentStatus.COMPLETED, AppointmentStatus.SCHEDULED
 OPEN = {SCHEDULED, AppointmentStatus.CANCELLED}
 MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
-LATEST = AppointmentSort.DATE_DESCENDING
+LATEST, NEWEST = AppointmentSort.DATE_DESCENDING, AppointmentSort.CREATED_DESCENDING
 SOME_CHARTS, SOME_VISITS = (
     [UUID(uid(kind, 10 * number)) for number in range(100)] for kind in ("patient", "appt")
 )
@@ -211,12 +211,29 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
         visits(STAFF, sort=AppointmentSort.CREATED), {"appointments_created_idx"}, 180,
     ),
     "appointments, last booked": (
-        visits(STAFF, sort=AppointmentSort.CREATED_DESCENDING), {"appointments_created_idx"}, 180,
+        visits(STAFF, sort=NEWEST), {"appointments_created_idx"}, 180,
     ),
     "appointments, first booked, in the middle": (
         visits(STAFF, 25_000, sort=AppointmentSort.CREATED), {"appointments_created_idx"}, 2_000,
     ),
-    "a doctor's appointments, first booked": (visits(DOCTOR, sort=AppointmentSort.CREATED), set(), 4_000),
+    "a doctor's appointments, first booked": (
+        visits(DOCTOR, sort=AppointmentSort.CREATED), {"appointments_doctor_idx"}, 250,
+    ),
+    "a doctor's appointments, last booked, in the middle": (
+        visits(DOCTOR, 100, sort=NEWEST), {"appointments_doctor_idx"}, 250,
+    ),
+    "appointments of a doctor, last booked": (
+        visits(STAFF, doctor=DOCTOR.id, sort=NEWEST), {"appointments_doctor_idx"}, 300,
+    ),
+    "appointments of a patient, first booked": (
+        visits(STAFF, patient=CHART, sort=AppointmentSort.CREATED), {"appointments_patient_idx"}, 100,
+    ),
+    "appointments of a day, first booked": (
+        visits(STAFF, spans=DAY, sort=AppointmentSort.CREATED), {"appointments_date_idx"}, 4_000,
+    ),
+    "appointments, overdue, first booked": (
+        visits(STAFF, overdue=NOW, sort=AppointmentSort.CREATED), {"appointments_status_idx"}, 340,
+    ),
     "appointments of a month": (visits(STAFF, since=MAY, until=JUNE), {"appointments_date_idx"}, 500),
     "appointments from then on": (visits(STAFF, since=MAY), {"appointments_date_idx"}, 2_500),
     "appointments until then": (visits(STAFF, until=MAY), {"appointments_date_idx"}, 2_500),
