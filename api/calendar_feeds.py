@@ -14,12 +14,14 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, Response
 from litestar.di import NamedDependency
+from litestar.enums import HttpMethod
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
+from litestar.response import Stream
 from msgspec import Meta, Struct
 
 from api.http.auditing import record_read, record_read_of_all, record_write
-from api.http.conditional import conditional_response, entity_tag, is_cached
+from api.http.conditional import conditional_head, conditional_response, entity_tag, is_cached
 from api.http.fields import Message, Output
 from api.http.operation import delete, get_with_secret, post
 from api.http.requests import StrictRequest
@@ -180,14 +182,17 @@ class CalendarFeedController(Controller):
         feed_policy: NamedDependency[FeedPolicy],
         calendar_writer: NamedDependency[Workbench],
         reader: NamedDependency[Reader],  # the primary, which has a feed that was made or ended just now
-    ) -> Response[bytes]:
+    ) -> Response[bytes] | Stream:
         feed = await calendar_feeds.find(reader, digest_of(secret))
         if feed is None:
             raise NotFoundException("Calendar not found")
         entries = [entry_of(visit, feed.role, feed_policy) for visit in feed.visits]
         name = printable(feed_policy.clinic_name)
         tag, calendar = entity_tag(FORM, name.encode(), msgspec.json.encode(entries)), b""
-        if not is_cached(request, tag):
+        is_head = request.method == HttpMethod.HEAD
+        if not is_head and not is_cached(request, tag):
             calendar = await calendar_writer.do(partial(write_calendar, entries, name))
         await record_look(request, feed, feed_policy)
+        if is_head:
+            return conditional_head(request, tag, media_type=ICALENDAR)
         return conditional_response(request, calendar, tag, media_type=ICALENDAR)

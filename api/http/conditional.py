@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 from litestar import MediaType, Response
+from litestar.response import Stream
 from msgspec import Struct
 
 from api.http.errors import AnyRequest, ApiError
@@ -147,3 +148,11 @@ def conditional_response(
     if is_cached(request, tag):
         return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(content, media_type=media_type, headers=headers)
+
+
+def conditional_head(request: AnyRequest, tag: str, *, media_type: str) -> Response[bytes] | Stream:
+    """As `conditional_response`, to a HEAD whose content was not made: without its length (9.3.2)."""
+    answer = conditional_response(request, b"", tag, media_type=media_type)
+    if is_cached(request, tag):
+        return answer
+    return Stream(iter(()), media_type=media_type, headers={"ETag": tag})

@@ -187,7 +187,7 @@ def test_a_calendar_that_has_it_all_already_gets_304(world: World, anonymous: Br
     assert anonymous.get(path, headers={"if-match": '"other"'}).status_code == 412
 
 
-def test_busy_calendars_are_503_and_hold_up_neither_paper_nor_a_304(
+def test_busy_calendars_are_503_and_hold_up_neither_paper_nor_a_304_nor_head(
     world: World, service: Service, anonymous: Browser
 ) -> None:
     path = subscribe(world.doctor)
@@ -198,6 +198,10 @@ def test_busy_calendars_are_503_and_hold_up_neither_paper_nor_a_304(
             busy.callback(writer.places.release)
         assert anonymous.get(path).status_code == 503
         assert anonymous.get(path, headers=held).status_code == 304
+        head = anonymous.request("HEAD", path)  # for which nothing is written
+        assert (head.status_code, head.headers["etag"]) == (200, held["if-none-match"])
+        assert head.headers["content-type"].startswith("text/calendar")
+        assert "content-length" not in head.headers
         assert world.staff.get("/api/appointments/day-sheet?date=2031-02-03").status_code == 200
     assert anonymous.get(path).status_code == 200
 
