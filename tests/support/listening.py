@@ -1,6 +1,7 @@
 """Those who listen for changes: cursors, and streams of Server-Sent Events as a browser reads them."""
 
 import threading
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPResponse
 from queue import Empty, Queue
@@ -22,8 +23,22 @@ MANY = (
 
 
 class Event(NamedTuple):
+    """`data`: empty where it only brings an id."""
+
     id: str
     data: dict[str, Any]
+
+
+def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Those that came to their end."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.decode().rstrip("\n").partition(": ")
+        if name:
+            fields[name] = value
+        else:
+            yield Event(fields["id"], msgspec.json.decode(fields.get("data", "{}")))
+            fields = {}
 
 
 def cursor_for(browser: Browser) -> str:
@@ -74,17 +89,11 @@ class Stream:
         self.connection.close()
 
     def read(self, response: HTTPResponse) -> None:
-        fields: dict[str, str] = {}
         try:
-            for line in response:
-                name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name:
-                    fields[name] = value
-                    continue
-                if "data" in fields:
-                    self.events.put(Event(fields["id"], msgspec.json.decode(fields["data"])))
-                self.ids.put(fields["id"])
-                fields = {}
+            for event in events_in(response):
+                if event.data:
+                    self.events.put(event)
+                self.ids.put(event.id)
         except (OSError, ValueError, AttributeError):  # closed meanwhile
             pass
         self.ended.set()
