@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random, randrange
@@ -29,6 +29,7 @@ from tests.reliability.chaos_clients import Checks, Memory
 from tests.reliability.chaos_crowd import Crowd
 from tests.reliability.chaos_faults import Instance, Misfortune, Site
 from tests.reliability.chaos_leaks import Gauge, Growth
+from tests.reliability.listeners import Audience, Listener, Poller, Stream, following
 from tests.reliability.servers import PostgresServer, ValkeyServer
 from tests.support.calls import CHART, DOCTOR
 from tests.support.client import Browser
@@ -105,17 +106,30 @@ def sign_in(url: str) -> dict[str, dict[str, str]]:
     return cookies
 
 
+def listeners(instances: Sequence[Instance], cookies: Mapping[str, dict[str, str]]) -> list[Listener]:
+    """Two at each instance, of all roles, who ask no other one."""
+    one, two = ([instance.url] for instance in instances)
+    return [
+        Stream(one, cookies["staff"]),
+        Poller(one, cookies["doctor"]),
+        Stream(two, cookies["admin"]),
+        Poller(two, cookies["patient"]),
+    ]
+
+
 def run(minutes: float, seed: int) -> list[str]:
     """What does not hold."""
     say(f"seed {seed}, {minutes:g} minutes")
     with site(seed, minutes) as place, ExitStack() as stack:
         backend = Backend(place.postgres.url, place.valkey.url)
         checks = stack.enter_context(Checks([instance.url for instance in place.instances]))
-        crowd = Crowd(checks, sign_in(place.instances[0].url), seed)
+        cookies = sign_in(place.instances[0].url)
+        crowd = Crowd(checks, cookies, seed)
         crowd.ask_everything_once()
         say(f"every kind of request has succeeded, {crowd.memory.requests} in all")
         misfortune = Misfortune(place, say)
         gauge = Gauge(place.instances, backend)
+        listening = stack.enter_context(following(place.postgres.sql, *listeners(place.instances, cookies)))
         with crowd.asking():
             rate = crowd.find_rate(say)
             say(f"holding {rate:.0f} requests a second")
@@ -123,16 +137,20 @@ def run(minutes: float, seed: int) -> list[str]:
             with gauge:
                 misfortune.strike_until(start + minutes * 60)
             held = (crowd.memory.requests - before) / (time.monotonic() - start)
-        found = [*crowd.defects[:5], *problems(backend, crowd.memory, misfortune)]
+        listening.settle()
+        found = [*crowd.defects[:5], *problems(backend, crowd.memory, misfortune), *listening.problems()]
         eternal = gauge.eternal_keys()
         found += [f"keys of Redis that never expire: {eternal[:5]}"] if eternal else []
         found += [f"{grown.what} grew from {grown.before:.0f} to {grown.last:.0f}"
                   for grown in gauge.growth() if grown.is_leak]  # fmt: skip
-        report(crowd, misfortune, held, gauge.growth(), sum(count_lost(backend, crowd.memory).values()))
+        lost = sum(count_lost(backend, crowd.memory).values())
+        report(crowd, misfortune, held, gauge.growth(), lost, listening)
     return found
 
 
-def report(crowd: Crowd, misfortune: Misfortune, held: float, growth: list[Growth], lost: int) -> None:
+def report(
+    crowd: Crowd, misfortune: Misfortune, held: float, growth: list[Growth], lost: int, listening: Audience
+) -> None:
     memory = crowd.memory
     failed = Counter(each.outcome for each in memory.failed)
     acknowledged = sum(map(len, memory.acknowledged.values()))
@@ -146,6 +164,7 @@ def report(crowd: Crowd, misfortune: Misfortune, held: float, growth: list[Growt
         ("events that the trail must have", f"{sum(map(len, memory.audited.values())):,}"),
         *((f"{n} x {name}", describe_failures(memory, misfortune, name))
           for name, n in sorted(misfortune.survived.items())),
+        *listening.figures(),
         *((grown.what, f"{grown.before:.0f}, then {grown.last:.0f}") for grown in growth),
     ]  # fmt: skip
     print("\n| what | figure |\n|---|---|")
