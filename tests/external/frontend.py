@@ -31,6 +31,12 @@ def signing_in_code() -> str:
     return description.partition("```js\n")[2].partition("```")[0]
 
 
+def code_of_section(title: str) -> str:
+    """The first code of a section of the guide."""
+    description: str = yaml.safe_load(CONTRACT.read_text())["info"]["description"]
+    return description.partition(f"\n## {title}\n")[2].partition("```js\n")[2].partition("```")[0]
+
+
 def code_of_operation(path: str) -> str:
     """The code in the description of GET `path`."""
     description: str = yaml.safe_load(CONTRACT.read_text())["paths"][path]["get"]["description"]
