@@ -53,12 +53,26 @@ class Change(NamedTuple):
 
 class Moment(NamedTuple):
     """What a statement sees, of which database, and from which transaction on everything is kept there.
-    `chart`: the one that is linked to the caller's account."""
+    `last_xid`: the last one of which something is kept. `chart`: the one that is linked to the caller's
+    account."""
 
     seen: str
     database: str
     from_xid: int
+    last_xid: int | None
     chart: UUID | None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is seen, of all up to the last transaction that is known to have changed anything. A later
+        one has left nothing, and PostgreSQL may give its number again once it was killed: what that one does
+        is new."""
+        after_last = 0 if self.last_xid is None else self.last_xid + 1
+        return self.whole.below(max(self.from_xid, after_last))
+
+    @property
+    def whole(self) -> Snapshot:
+        return Snapshot.parse(self.seen)
 
 
 class FoundRow(NamedTuple):
@@ -118,7 +132,8 @@ EVERYBODY = 0
 NOBODY = UUID(int=0)
 AT_END = Position(Snapshot(MAX_XID, ()))  # to whom nothing is new
 # A restored table is another one, and a restored or promoted server has another timeline: transactions that
-# were seen may be gone there, and their numbers be given to others.
+# were seen may be gone there, and their numbers be given to others. What a dump has brought along lies ahead
+# until it is purged.
 SQL = """
 SELECT moment.*, change.*
 FROM (SELECT pg_current_snapshot()::text AS seen,
@@ -126,8 +141,11 @@ FROM (SELECT pg_current_snapshot()::text AS seen,
                        (SELECT oid FROM pg_database WHERE datname = current_database()),
                        'changes'::regclass::oid,
                        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)) AS database,
-             from_xid, (SELECT id FROM patients WHERE user_id = CAST(:caller AS uuid)) AS chart
-      FROM change_horizon OFFSET 0) AS moment
+             CASE WHEN from_xid <= now.next THEN from_xid ELSE 0 END AS from_xid,
+             (SELECT max(xid) FROM changes WHERE xid < now.next) AS last_xid,
+             (SELECT id FROM patients WHERE user_id = CAST(:caller AS uuid)) AS chart
+      FROM change_horizon, (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) AS now
+      OFFSET 0) AS moment
 LEFT JOIN LATERAL (
     SELECT xid, noun, object_id AS id, act, roles, accounts, charts, doctors
     FROM changes
@@ -186,7 +204,7 @@ def asked(position: Position, caller: UUID, bit: int, limit: int) -> Asked:
 async def ask(source: Source, what: Asked) -> tuple[Moment, Snapshot, list[Change]]:
     rows = await source.rows(FOUND, what)
     moment = rows[0].moment
-    return moment, Snapshot.parse(moment.seen), [row.change for row in rows if row.change is not None]
+    return moment, moment.snapshot, [row.change for row in rows if row.change is not None]
 
 
 async def cursor_of_now(source: Source) -> Cursor:
@@ -208,7 +226,7 @@ async def read(source: Source, caller: Caller, cursor: Cursor, limit: int) -> Fo
     database, position = cursor
     while True:
         moment, seen, found = await ask(source, asked(position, caller.id, BITS[caller.role], limit))
-        require_known(Cursor(database, position), moment, seen)
+        require_known(Cursor(database, position), moment)
         changes = [change for change in found if is_for(change, caller, moment.chart)]
         is_cut = len(found) == limit
         is_all = position.within is None and not is_cut
@@ -220,9 +238,9 @@ async def read(source: Source, caller: Caller, cursor: Cursor, limit: int) -> Fo
             return Found(changes, seen, position, is_all)
 
 
-def require_known(cursor: Cursor, moment: Moment, seen: Snapshot) -> None:
+def require_known(cursor: Cursor, moment: Moment) -> None:
     snapshot = cursor.position.snapshot
-    if cursor.database != name_of(moment.database) or snapshot.xmax > seen.xmax:
+    if cursor.database != name_of(moment.database) or snapshot.xmax > moment.whole.xmax:
         raise StaleCursorError(is_foreign=True)
     if snapshot.xmin < moment.from_xid:
         raise StaleCursorError(is_foreign=False)

@@ -24,6 +24,10 @@ class Snapshot(NamedTuple):
         _, xmax, still_open = text.split(":")
         return cls(int(xmax), tuple(sorted(map(int, filter(None, still_open.split(","))))))
 
+    def below(self, xid: int) -> "Snapshot":
+        """The same of those below `xid`, of which others than these do not matter."""
+        return Snapshot(xid, tuple(one for one in self.open if one < xid))
+
     @property
     def xmin(self) -> int:
         """The oldest transaction that it does not see."""

@@ -61,7 +61,7 @@ async def without_indexes(connection: asyncpg.Connection) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def uncounted(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """The triggers that note each new row rest; at the end all rows are counted at once."""
+    """The triggers that count and note each new row rest; at the end all rows are counted at once."""
     for table in COUNTED:
         await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_count_new")
     yield
