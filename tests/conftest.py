@@ -79,7 +79,10 @@ def anonymous(service: Service) -> Browser:
 
 
 # The modules that take longest go first, so that neither process is left alone with one at the end.
-LONGEST = ["test_synthea", "test_dev", "test_embedded", "test_examples", "test_auth", "test_maintenance"]
+LONGEST = [
+    *("test_synthea", "test_dev", "test_embedded", "test_examples", "test_error_examples", "test_auth"),
+    "test_maintenance",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
