@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import yaml
+from playwright.sync_api import Page
 
 from tests.external.running import CONTRACT, HERE, NODE_MODULES, node, run
 
@@ -51,3 +52,18 @@ def compile_types(folder: Path) -> None:
 def bundle(folder: Path) -> None:
     """Make `app.js`, which index.html loads, out of `app.ts` and all that it needs."""
     run(node("esbuild"), "app.ts", "--bundle", "--format=esm", "--outfile=app.js", cwd=folder)
+
+
+LISTEN = """async (code) => {
+  const { api } = window.app ?? window.guide;
+  const listen = Function(code + 'return listen')();
+  window.told = [];
+  const { cursor } = (await api.get('/api/changes')).data;
+  listen(cursor, (change) => told.push(change), () => { window.lost = true; });
+}"""
+
+
+def listen(page: Page, url: str = "") -> None:
+    """Let the page keep in `told` what the service at `url`, or its own origin, tells by the guide's code;
+    `lost`: whether that is over."""
+    page.evaluate(LISTEN, code_of_section("What changed").replace("/api/", f"{url}/api/"))

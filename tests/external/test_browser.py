@@ -107,18 +107,10 @@ def test_generated_client_lists_patients_and_books_an_appointment(tab: Tab) -> N
     assert tab.run("appointment(id)", id=made["id"]) == made
 
 
-LISTEN = """async (code) => {
-  const listen = Function(code + 'return listen')();
-  window.told = [];
-  const { cursor } = (await app.api.get('/api/changes')).data;
-  listen(cursor, (change) => told.push(change), () => { window.lost = true; });
-}"""
-
-
 def test_page_of_another_origin_is_told_what_changes_until_it_signs_out(tab: Tab, url: str) -> None:
     """By the code of the guide: an EventSource with credentials."""
     tab.sign_in()
-    tab.page.evaluate(LISTEN, frontend.code_of_section("What changed").replace("/api/", f"{url}/api/"))
+    frontend.listen(tab.page, url)
     for number in (1, 2):
         made = tab.run("book(body)", body=booking(f"2043-01-09T0{number}:00:00Z"))
         tab.page.wait_for_function("(number) => told.length >= number", arg=number)

@@ -241,6 +241,21 @@ def test_vite_proxy_of_the_guide_signs_in(page: Page) -> None:
     assert page.evaluate("guide.whoIsThere().then((me) => me.email)") == STAFF
 
 
+def test_vite_proxy_of_the_guide_passes_on_what_changes(page: Page, clinic: Clinic) -> None:
+    sign_in(page, STAFF)
+    require_told(page, clinic, "2042-05-05T09:00:00Z")
+
+
+def require_told(page: Page, clinic: Clinic, date: str) -> None:
+    """An appointment, as soon as it is there."""
+    frontend.listen(page)
+    body = {"patientId": clinic.chart, "doctorId": clinic.doctor, "reason": "Check-up", "date": date}
+    status, made = post(page, "/api/appointments", body)
+    assert status == 201
+    page.wait_for_function("told.length", timeout=10_000)
+    assert page.evaluate("told") == [{"noun": "appointment", "id": made["id"], "act": "create"}]
+
+
 def test_vite_proxy_that_changes_the_host_is_refused(
     chromium: Browser, files: Path, clinic: Clinic, tmp_path: Path
 ) -> None:
@@ -259,6 +274,7 @@ def test_nginx_proxy_must_keep_the_host_of_the_page(chromium: Browser, files: Pa
     with start_nginx(files, upstream) as url, open_page(chromium, url) as page:
         assert sign_in(page, STAFF) == 200
         assert page.evaluate("guide.whoIsThere().then((me) => me.email)") == STAFF
+        require_told(page, clinic, "2042-05-06T09:00:00Z")
     without = upstream.replace("proxy_set_header Host $http_host;", "")
     assert without != upstream
     with start_nginx(files, without) as url, open_page(chromium, url) as page:
