@@ -25,7 +25,6 @@ SILENCE_SECONDS = 40.0  # after which whoever hears nothing gives up: no stream 
 RETRY_SECONDS = 0.2
 SETTLING_SECONDS = 15.0  # in which the last change is told, once nobody writes any more
 SHOWN = 5  # of the things that are wrong in one way
-STALE = "read again what you show"  # says an answer to a cursor of no use any more
 MADE = {"add_chart": "patient", "book": "appointment", "add_record": "record"}  # by kinds of a load
 Entry = tuple[str, str, str]
 # In words of its own what the service says in others.
@@ -54,28 +53,19 @@ class Place(NamedTuple):
     heard: int
 
 
-class Gap(NamedTuple):
-    """From the last that was heard before a cursor was refused until there was another one."""
-
-    began: float
-    ended: float
-
-
 @dataclass
 class Listener:
     """Asks the instances at `urls` by turns, from `with` until its end. `ends`: why it had to ask again;
-    `problems`: what no listener may hear; `gaps`: where its cursor was refused, and it took a new one."""
+    `problems`: what no listener may hear, as that its cursor is of no use any more."""
 
     urls: Sequence[str]
     cookies: Mapping[str, str]
     heard: list[Moment] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
-    gaps: list[Gap] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     line: socket | None = None
-    moved_at: float = 0.0
 
     def __enter__(self) -> "Listener":
         browser = Browser(self.urls[0], dict(self.cookies))
@@ -135,21 +125,15 @@ class Listener:
 
     def bear(self, status: int, text: str) -> None:
         """What is no success."""
-        if status == 400 and STALE in text:
-            self.ends["stale cursor"] += 1
-            self.gaps.append(Gap(self.moved_at, float("inf")))
-            self.places.append(Place("", len(self.heard)))
-        elif status == 503:
+        if status == 503:
             self.ends["503"] += 1
         else:
             self.problems.append(f"{status} {text}")
         self.over.wait(RETRY_SECONDS)
 
     def move(self, cursor: str, told: Sequence[dict[str, str]]) -> None:
-        self.moved_at = time.time()
-        self.heard += [Moment(entry_of(change), self.moved_at) for change in told]
-        if self.gaps and not self.cursor:
-            self.gaps[-1] = Gap(self.gaps[-1].began, self.moved_at)
+        now = time.time()
+        self.heard += [Moment(entry_of(change), now) for change in told]
         self.places.append(Place(cursor, len(self.heard)))
 
     def theirs(self, sql: Sql, after: int) -> list[Moment]:
@@ -174,8 +158,7 @@ class Stream(Listener):
     """As an EventSource: goes on from the last event that came to its end."""
 
     def question(self) -> tuple[str, dict[str, str]]:
-        last = {"last-event-id": self.cursor} if self.cursor else {}
-        return CHANGES, {"accept": EVENT_STREAM, **last}
+        return CHANGES, {"accept": EVENT_STREAM, "last-event-id": self.cursor}
 
     def hear(self, answer: HTTPResponse) -> None:
         for event in events_in(answer):
@@ -218,7 +201,7 @@ class Audience:
             yield (
                 listener.name,
                 f"{len(listener.heard):,} of {len(theirs):,} changes, after {middle}, 99 % within {most}; "
-                f"{len(listener.gaps)} cursors refused; asked again after: {ends}",
+                f"asked again after: {ends}",
             )
 
 
@@ -235,23 +218,12 @@ def following(sql: Sql, *listeners: Listener) -> Iterator[Audience]:
 
 
 def problems_of(listener: Listener, theirs: Sequence[Moment]) -> Iterator[str]:
-    """Where a cursor was refused, they read again what was committed meanwhile, and are not told of it."""
     yield from listener.problems[:SHOWN]
-    if twice := counted(listener.heard) - counted(theirs):
+    made, told = (Counter(each.entry for each in moments) for moments in (theirs, listener.heard))
+    if twice := told - made:
         yield f"{twice.total()} were told once too often: {list(twice)[:SHOWN]}"
-    if lost := counted(theirs) - counted(listener.heard):
-        in_gaps = counted([each for each in theirs if any(is_in(gap, each) for gap in listener.gaps)])
-        if lost - in_gaps:
-            yield f"{(lost - in_gaps).total()} were lost: {list(lost - in_gaps)[:SHOWN]}"
-
-
-def counted(moments: Sequence[Moment]) -> Counter[Entry]:
-    return Counter(each.entry for each in moments)
-
-
-def is_in(gap: Gap, made: Moment) -> bool:
-    """With the time that a change may take from its trigger until it is told."""
-    return gap.began - SETTLING_SECONDS <= made.at <= gap.ended
+    if lost := made - told:
+        yield f"{lost.total()} were lost: {list(lost)[:SHOWN]}"
 
 
 def lateness(listener: Listener, theirs: Sequence[Moment]) -> Iterator[float]:
