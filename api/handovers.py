@@ -16,7 +16,7 @@ from api.schedule.weekly import Hours, hours_of
 from persistence import handovers
 from persistence.appointments import AppointmentRow
 from persistence.audit import Action
-from persistence.handovers import MAX_APPOINTMENTS, MAX_IN_EVENT, Coming, Fate
+from persistence.handovers import MAX_IN_EVENT, Coming, Fate
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Transaction
@@ -59,10 +59,10 @@ async def lock(transaction: Transaction, request: StrictRequest, handover: Hando
     since, until = (min(max(at, EARLIEST), LATEST) for at in (handover.since, handover.until))
     heir = handover.heir_id
     found = await handovers.lock(transaction, request.user, handover.doctor_id, heir, since, until)
-    if len(found) > MAX_APPOINTMENTS:
+    if handovers.are_too_many(found):
         detail = (
-            f"appointments: are more than {MAX_APPOINTMENTS}, so many do not change at once: reassign those "
-            "of a shorter time"
+            f"appointments: are more than {found[0].most}, so many do not change at once: reassign those of "
+            "a shorter time (a doctor is disabled with keep, however many they have)"
         )
         raise BadRequest(detail, ErrorCode.TOO_MANY_ITEMS)
     return found

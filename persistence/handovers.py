@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from sqlalchemy import (
+    Integer,
     Interval,
     bindparam,
     exists,
@@ -29,23 +30,27 @@ from persistence.history import differences, keep_appointment_changes
 from persistence.hours import StoredHours
 from persistence.models import Appointment, AppointmentStatus, Instant, User
 from persistence.postgres.database import Source, Transaction
+from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import IdRow, Query, Statement
 from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen
 from persistence.schedule_tables import Absence, DoctorHours
 from persistence.survivors import lock_key
 from security.roles import Caller, Role
 
-MAX_APPOINTMENTS = 2000  # PostgreSQL has room for three times as many locks, of all transactions together
+MAX_APPOINTMENTS = 5000  # 1.5 s; 10,000 may take longer than a request may
 MAX_IN_EVENT = 50  # so many appointments' changes an event of the trail can vouch for
 CLINIC = lock_key(UUID(int=0))  # what waits for nobody in particular waits for the clinic
+ONE_AT_A_TIME = lock_key(UUID(int=1))  # as each may need most of the locks that PostgreSQL has room for
 
 
 class Coming(NamedTuple):
-    """A scheduled appointment that has not begun. `by`: the name of who asks."""
+    """A scheduled appointment that has not begun. `by`: the name of who asks. `most`: with how many others it
+    may change at once."""
 
     appointment: AppointmentRow
     ends_at: datetime
     by: str
+    most: int
 
 
 class Parties(NamedTuple):
@@ -80,6 +85,7 @@ class Between(Seen):
     doctor: UUID
     since: datetime
     until: datetime
+    most: int
 
 
 class Both(TypedDict):
@@ -104,10 +110,20 @@ class Ended(TypedDict):
 AMONG = Appointment.id == func.any(bindparam("ids", type_=ARRAY(Uuid)))
 HEIR = bindparam("heir", type_=Uuid)
 SCHEDULED = Appointment.status == AppointmentStatus.SCHEDULED
+AT_MOST: AnyColumn = bindparam("most", type_=Integer)
+# They take a lock for each patient, of those that the server has room for, of all transactions together.
+MOST = func.least(
+    AT_MOST,
+    literal_column(
+        "(SELECT current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int"
+        " + current_setting('max_prepared_transactions')::int) * 4 / 5)",
+    ),
+    type_=Integer,
+)
 COMING = Query(
     Coming,
     Between,
-    select(*columns_from(Appointment), Appointment.ends_at, CALLERS_NAME.label("by"))
+    select(*columns_from(Appointment), Appointment.ends_at, CALLERS_NAME.label("by"), MOST.label("most"))
     .select_from(SOURCE)
     .where(
         Appointment.doctor_id == bindparam("doctor"),
@@ -118,9 +134,10 @@ COMING = Query(
         Appointment.date < bindparam("until"),
     )
     .order_by(Appointment.date, Appointment.id)
-    .limit(MAX_APPOINTMENTS + 1),
+    .limit(AT_MOST + 1),
 )
-# As bookings do (persistence/booking.py): the clinic first, then people in the order of their keys.
+# As bookings do (persistence/booking.py): the clinic first, then people in the order of their keys. Before
+# that one waits for other handovers, as nobody else does.
 WAIT = Statement(
     Waited,
     text(
@@ -183,17 +200,23 @@ async def lock(
     until: datetime,
 ) -> list[Coming]:
     """Those of this time, by date, which nobody else changes until the transaction ends, nor books with the
-    doctor or the heir. One more than MAX_APPOINTMENTS: there may be others. Nothing was locked before."""
-    parameters = Between(caller=caller.id, doctor=doctor, since=since, until=until)
+    doctor or the heir; or too many of them, and then nothing is locked. Nothing was locked before."""
+    most = MAX_APPOINTMENTS
+    parameters = Between(caller=caller.id, doctor=doctor, since=since, until=until, most=most)
     found = await transaction.rows(COMING, parameters)
-    while True:
+    while not are_too_many(found):
         people = {doctor, *([heir] if heir else []), *patients_of(found)}
-        keys = [CLINIC, *sorted(map(lock_key, people))]
+        keys = [ONE_AT_A_TIME, CLINIC, *sorted(map(lock_key, people))]
         await transaction.run(WAIT, Waited(people=keys, clinic=CLINIC))
         found = await transaction.rows(COMING, parameters)
         if people.issuperset(patients_of(found)):
             return found
         await transaction.close()  # booked meanwhile: with more locks, in any order, others could deadlock
+    return found
+
+
+def are_too_many(found: Sequence[Coming]) -> bool:
+    return bool(found) and len(found) > found[0].most
 
 
 def patients_of(found: Sequence[Coming]) -> Iterator[UUID]:
@@ -212,8 +235,9 @@ async def find_clash(source: Source, ids: list[UUID], heir: UUID) -> Clash | Non
 
 def keep_changes(transaction: Transaction, found: Collection[Coming], fate: Fate, event: Event) -> None:
     """Have it stored what the appointments said before. `event`: which names them."""
-    for row, _, by in found:
-        keep_appointment_changes(transaction, row.id, by, differences(row, fate), event)
+    for one in found:
+        row = one.appointment
+        keep_appointment_changes(transaction, row.id, one.by, differences(row, fate), event)
 
 
 async def store(transaction: Transaction, ids: list[UUID], heir: UUID | None) -> None:

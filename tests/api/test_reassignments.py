@@ -214,14 +214,17 @@ def test_the_first_hundred_are_shown_and_all_are_sealed(backend: Backend, world:
 
 
 def test_too_many_at_once_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """contract: "More than 2,000 at once are 400"."""
-    assert MAX_APPOINTMENTS == 2000
+    """contract: "More than 5,000 at once are 400"."""
+    assert MAX_APPOINTMENTS == 5000
     leaving = doctor(world)
     visits = [world.appointment(doctorId=leaving) for _ in range(2)]
-    monkeypatch.setattr("api.handovers.MAX_APPOINTMENTS", 1)
+    monkeypatch.setattr("persistence.handovers.MAX_APPOINTMENTS", 1)
     answer = reassign(world.staff, leaving, "cancel")
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("appointments: are more than 1, ")
+    account = f"/api/users/{leaving}"
+    assert world.admin.patch(account, {"status": "disabled", "appointments": "cancel"}).status_code == 400
+    assert world.admin.patch(account, {"status": "disabled", "appointments": "keep"}).status_code == 200
     assert reassign(world.staff, leaving, "cancel", to=visits[1]["date"]).json()["total"] == 1
 
 
