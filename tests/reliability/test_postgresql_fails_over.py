@@ -8,9 +8,12 @@ import pytest
 from persistence import embedded
 from persistence.embedded.folders import postgres_home
 from tests.reliability.conftest import Clinic
+from tests.reliability.listeners import Poller, Stream
 from tests.reliability.load import HEALING_SECONDS, SLACK, require_kept
 from tests.reliability.servers import PostgresServer, Standby
+from tests.support.client import Browser
 from tests.support.command import medisecure
+from tests.support.factories import chart
 from tests.support.running import wait_until
 
 IS_REPLAYED = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
@@ -50,3 +53,21 @@ def test_no_acknowledged_row_is_lost_where_a_synchronous_standby_takes_over(
         migrated = medisecure("migrate", DATABASE_URL=url)
         assert migrated.returncode == 0, migrated.stderr
     require_kept(load, standby)
+
+
+def test_whoever_listens_is_told_to_begin_anew_where_a_standby_takes_over(
+    clinic: Clinic, standby: Standby
+) -> None:
+    """contract: "it is 400, not silence"."""
+    url = f"postgresql://postgres@{clinic.postgres.place},{standby.place}/medisecure"
+    with clinic.serving(DATABASE_URL=url) as service:
+        cookies = dict(clinic.filled.cookies["staff"])
+        with Stream([service.url], cookies) as stream, Poller([service.url], cookies) as poller:
+            listeners = (stream, poller)
+            assert Browser(service.url, cookies).post("/api/patients", chart()).status_code == 201
+            wait_until(lambda: all(listener.heard for listener in listeners), "the first change")
+            clinic.postgres.kill()
+            standby.sql("SELECT pg_promote()")
+            wait_until(lambda: all(listener.problems for listener in listeners), "an answer")
+    assert all(problem.startswith("400 ") for listener in listeners for problem in listener.problems)
+    assert all("is of another database" in listener.problems[0] for listener in listeners)
