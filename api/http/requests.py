@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from http import HTTPStatus
 from math import inf
 from typing import Any
@@ -21,6 +20,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from api.http import validators, violations
+from api.http.caches import cache_by_function
 from api.http.errors import ApiError, BadRequest, InvalidInput, path_template
 from api.http.json_schema import Schema, schema_of, without_null
 from api.http.problems import ErrorCode, Fault
@@ -178,7 +178,7 @@ def require_unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 JSON_WITH_UNIQUE_KEYS = json.JSONDecoder(object_pairs_hook=require_unique_keys, parse_int=parse_integer)
 
 
-@cache
+@cache_by_function
 def query_schemas(handler: BaseRouteHandler) -> dict[str, Schema]:
     """The schemas of the handler's query parameters, by their names in the contract. An absent parameter is
     not null, so none of them allows null."""
@@ -190,12 +190,12 @@ def query_schemas(handler: BaseRouteHandler) -> dict[str, Schema]:
     }
 
 
-@cache
+@cache_by_function
 def query_checks(handler: BaseRouteHandler) -> dict[str, validators.Check]:
     return {name: validators.query_check(schema) for name, schema in query_schemas(handler).items()}
 
 
-@cache
+@cache_by_function
 def required_parameters(handler: BaseRouteHandler) -> frozenset[str]:
     fields = handler.parsed_fn_signature.parameters.values()
     required = {field.name for field in fields if field.is_required}

@@ -1,5 +1,6 @@
 """A client that keeps cookies as a browser does, and checks every answer against the contract."""
 
+import atexit
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from tests.support.conformance import CONTRACT
 
 COOKIE_PATHS = {"access_token": "/", "refresh_token": "/api/auth/refresh"}
 HTTP_CLIENT = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
+atexit.register(HTTP_CLIENT.close)
 
 
 class Browser:
