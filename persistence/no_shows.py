@@ -1,12 +1,12 @@
 """Marks who did not come, where the clinic wants that: bookings that were made before they began, and of
-which nobody has said anything hours later."""
+which nobody has said hours later that the patient came."""
 
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypedDict
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, and_, bindparam, exists, or_, select, update
+from sqlalchemy import BigInteger, Interval, and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
 from persistence.audit import Action, Event, Outcome
@@ -37,11 +37,12 @@ class Missed(NamedTuple):
 
 
 class Between(TypedDict):
-    """`since` is included, `until` is not."""
+    """`since` is included, `until` is not. `after`: how long after its beginning an appointment is missed."""
 
     since: datetime
     until: datetime
     most: int
+    after: timedelta
 
 
 class ToMark(TypedDict):
@@ -51,18 +52,29 @@ class ToMark(TypedDict):
     patient: UUID
     doctor: UUID
     begins: datetime
+    after: timedelta
 
 
-OTHER, MOVE = aliased(AppointmentChange), aliased(AppointmentChange)
+OTHER, MOVE, ACT = (aliased(AppointmentChange) for _ in range(3))
 MOVED_SINCE = exists().where(
     MOVE.appointment_id == OTHER.appointment_id, MOVE.field == "date", MOVE.id > OTHER.id
 )
-# Moved there when it had begun, or somebody has said something of the visit, if only to take it back.
+IS_LAST = ~exists().where(ACT.appointment_id == OTHER.appointment_id, ACT.field == VISIT, ACT.id > OTHER.id)
+# Moved there when it had begun; or somebody has said that they came, that they are no no-show, or anything at
+# all when the time was over. An arrival that was taken back before is as if nobody had said it.
 IS_TOLD = exists().where(
     OTHER.appointment_id == Appointment.id,
     or_(
         and_(OTHER.field == "date", OTHER.at >= Appointment.date),
-        and_(OTHER.field == VISIT, ~MOVED_SINCE),
+        and_(
+            OTHER.field == VISIT,
+            ~MOVED_SINCE,
+            or_(
+                and_(OTHER.after != VisitState.EXPECTED, IS_LAST),
+                OTHER.before == VisitState.NO_SHOW,
+                OTHER.at >= Appointment.date + bindparam("after", type_=Interval),
+            ),
+        ),
     ),
 )
 IS_MISSED = (
@@ -108,7 +120,7 @@ class NoShows:
     async def mark(self) -> tuple[bool, str]:
         """Mark some. Returns as background.repeat wants it."""
         until = datetime.fromtimestamp(clock.now(), UTC) - self.after
-        between = Between(since=self.since, until=until, most=AT_ONCE)
+        between = Between(since=self.since, until=until, most=AT_ONCE, after=self.after)
         found = await self.database.reader.rows(MISSED, between)
         for missed in found:
             if await self.mark_one(missed):
@@ -129,6 +141,7 @@ class NoShows:
                 patient=missed.patient_id,
                 doctor=missed.doctor_id,
                 begins=missed.date,
+                after=self.after,
             )
             return bool(await transaction.conclude(MARK, values))
 

@@ -1,4 +1,4 @@
-"""NO_SHOW_AFTER_HOURS: bookings of which nobody has said anything hours after they began."""
+"""NO_SHOW_AFTER_HOURS: bookings of which nobody has said hours after they began that the patient came."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -88,9 +88,9 @@ def test_two_that_were_booked_over_each_other_can_both_be_undone(world: World, b
         assert done(world.staff, one, "undo")["state"] == "expected"
 
 
-@pytest.mark.parametrize("case", ["soon", "entered", "arrived", "taken back", "moved", "ended"])
+@pytest.mark.parametrize("case", ["soon", "entered", "arrived", "started", "back", "late", "moved", "ended"])
 def test_other_appointments_are_left_alone(world: World, backend: Backend, case: str) -> None:
-    """contract: "nobody has said anything of the visit until then and they were made before it"."""
+    """contract: "nobody has said until then that the patient came, and they were made before it"."""
     if case == "entered":
         some = world.appointment(date=earlier())
     elif case == "moved":  # there when it had been
@@ -99,13 +99,26 @@ def test_other_appointments_are_left_alone(world: World, backend: Backend, case:
         assert change(world.staff, some, date=earlier()).status_code == 200
     else:
         some = booked(world, backend, date=now(hours=-1) if case == "soon" else earlier())
-    acts = {"arrived": ["arrived"], "taken back": ["arrived", "undo"]}.get(case, [])
+    acts = {
+        "arrived": ["arrived"],
+        "started": ["started"],
+        "back": ["arrived", "started", "undo"],  # to be arrived
+        "late": ["arrived", "undo"],  # who says so now, looks after it
+    }.get(case, [])
     before = done(world.staff, some, *acts)["state"]
     if case == "ended":
         assert change(world.staff, some, status="completed").status_code == 200
         before = "completed"
     mark(backend, runs=2)
     assert visit(world.staff, some)["state"] == before
+
+
+def test_an_arrival_that_was_taken_back_in_time_was_a_slip(world: World, backend: Backend) -> None:
+    some = booked(world, backend)
+    done(world.staff, some, "arrived", "undo", "started", "undo")
+    backend.sql("UPDATE appointment_changes SET at = '2020-01-01' WHERE field = 'visit'")
+    mark(backend)
+    assert visit(world.staff, some)["state"] == "noShow"
 
 
 def test_what_was_said_before_a_move_does_not_count(world: World, backend: Backend) -> None:
@@ -140,7 +153,7 @@ def test_what_somebody_has_said_meanwhile_is_not_overwritten(world: World, backe
     async def run() -> bool:
         async with Database(backend.database_url) as database:
             no_shows = NoShows(database, Key.of(KEY), AFTER)
-            parameters = Between(since=EARLIEST, until=datetime.now(UTC) - AFTER, most=100)
+            parameters = Between(since=EARLIEST, until=datetime.now(UTC) - AFTER, most=100, after=AFTER)
             found = await database.reader.rows(MISSED, parameters)
             missed = next(each for each in found if str(each.id) == some["id"])
             await asyncio.to_thread(done, world.staff, some, "arrived")
