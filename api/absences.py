@@ -15,6 +15,7 @@ from api.bookings import Appointment, appointment_of
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden, InvalidInput, NotFound
 from api.http.fields import (
+    EMPTY_OR_NOT_BLANK,
     MAX_PAGE_SIZE,
     TEXT,
     Count,
@@ -46,6 +47,7 @@ from security.guards import requires
 from security.roles import Caller, Role
 
 WhyAway = Annotated[str, Meta(max_length=500, pattern=TEXT)]
+SentWhyAway = Annotated[str, Meta(max_length=500, pattern=EMPTY_OR_NOT_BLANK)]
 
 
 class Absence(Output):
@@ -65,7 +67,7 @@ class AbsenceCreate(Input, kw_only=True):
     doctor_id: Id | UnsetType | None = UNSET
     begins: Instant = field(name="from")
     ends: Instant = field(name="to")
-    reason: WhyAway | UnsetType | None = UNSET
+    reason: SentWhyAway | UnsetType | None = UNSET
 
 
 class AbsenceCreated(Output):

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from api.clinic import Clinic
 from api.http.auditing import record_write
-from api.http.errors import NotFound
+from api.http.errors import BadRequest, NotFound
 from api.http.fields import MAX_INT32
 from api.http.requests import StrictRequest
 from api.schedule.fitting import Fit, fit
-from api.schedule.judging import Permit, Wish, permits_of, refusal_of, require_within_limits
+from api.schedule.judging import Permit, Wish, limit_of, permits_of, refusal_of
 from api.schedule.known import KnownHours, OwnHours
-from api.schedule.naming import name_free_time
+from api.schedule.naming import EARLY, name_free_time
 from persistence import availability, booking
 from persistence.appointments import AppointmentChanges
 from persistence.availability import Availability, People, keys_of
@@ -102,7 +102,8 @@ class Booker:
         """Raise 400 or 404 where the visit may not be booked, as far as that can be said: `visit` was made of
         hours that may be others by now."""
         standing, available = booked.standing, booked.available
-        require_within_limits(self.wish, standing.now, self.clinic, available.open_visits)
+        limit = limit_of(self.wish, standing.now, self.clinic, available.open_visits)
+        await require_unlimited(self.transaction, limit, self.wish, self.doctor, self.clinic)
         if not standing.doctor_is_active:
             raise NotFound("Doctor not found", field="doctorId")
         if available.version == own.version:
@@ -124,6 +125,9 @@ class Mover:
         """The change with the new time, and what it takes to permit it; 400 where the visit may not be then.
         It is as long as the hours say, or, where there are no hours at all, as long as before."""
         appointment, known = self.locked.appointment, self.request.service(KnownHours)
+        limit = limit_of(self.wish, self.locked.standing.now, self.clinic)
+        visit_with = appointment.doctor_id, self.clinic, appointment.id
+        await require_unlimited(self.transaction, limit, self.wish, *visit_with)
         length = self.locked.ends_at - appointment.date
         if changed.get("status") is AppointmentStatus.CANCELLED:  # nobody is seen then
             return self.times(changed, Fit(self.wish.begins, self.wish.begins + length, None)), []
@@ -137,7 +141,7 @@ class Mover:
         if "status" in changed:  # only scheduled ones take anybody's time
             available = available._replace(doctor_is_taken=False, patient_is_taken=False)
         asked = self.wish, visit, available
-        await require_free(self.transaction, *asked, appointment.doctor_id, self.clinic, appointment.id)
+        await require_free(self.transaction, *asked, *visit_with)
         return self.times(changed, visit, available), [*permits_of(*asked)]
 
     async def look(self, visit: Fit, own: OwnHours) -> Availability:
@@ -159,6 +163,21 @@ class Mover:
         """Whoever permitted the time before did not permit this one."""
         overbooked = available.doctor_is_taken
         return {**changed, "date": visit.begins, "ends_at": visit.ends, "overbooked": overbooked}
+
+
+async def require_unlimited(
+    source: Source,
+    limit: BadRequest | None,
+    wish: Wish,
+    doctor: UUID,
+    clinic: Clinic,
+    itself: UUID | None = None,
+) -> None:
+    """Raise 400 where a limit for patients is passed, with the first free time where one is too early."""
+    if limit and limit.code in EARLY:
+        limit = await name_free_time(source, limit, wish, doctor, clinic, itself)
+    if limit:
+        raise limit
 
 
 async def require_free(

@@ -9,13 +9,7 @@ from msgspec import UNSET, UnsetType
 from api.clinic import Clinic
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.problems import ErrorCode
-from api.schedule.judging import (
-    CLINIC_ROLES,
-    Wish,
-    require_not_in_past,
-    require_within_horizon,
-    require_within_limits,
-)
+from api.schedule.judging import CLINIC_ROLES, IN_THE_PAST, Wish, is_too_late, require_within_horizon
 from persistence import booking, visits
 from persistence.appointments import AppointmentChanges, AppointmentRow
 from persistence.booking import Booking, LockedAppointment
@@ -37,7 +31,8 @@ def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
 def require_booked(wish: Wish, booked: Booking) -> AppointmentRow:
     """The row of the new appointment; 400 or 404 where the patient is not seen."""
     if booked.row is None:
-        require_not_in_past(wish, booked.standing.now)
+        if is_too_late(wish, booked.standing.now):
+            raise BadRequest(*IN_THE_PAST)
         raise NotFound("Patient not found", field="patientId")
     return booked.row
 
@@ -124,7 +119,6 @@ def require_may_be_changed(
         require_not_final(locked.appointment, changed)
         require_in_time(wish.caller, locked.appointment, changed, locked.standing.now, clinic)
     if "date" in changed:
-        require_within_limits(wish, locked.standing.now, clinic)
         require_within_horizon(wish, clinic)
         if not locked.standing.doctor_is_active:
             raise BadRequest("date: the doctor takes no appointments any more", ErrorCode.DOCTOR_INACTIVE)

@@ -22,6 +22,7 @@ from api.http.problems import ErrorCode, Fault
 from api.http.requests import StrictRequest
 from api.schedule.free_times import free_starts, spans_of
 from api.schedule.hours import Interval, hours_for, intervals_around
+from api.schedule.judging import has_too_many
 from api.schedule.weekly import Hours, hours_of
 from persistence import free_times
 from persistence.audit import Action
@@ -80,9 +81,7 @@ def narrowed_for(role: Role, row: DoctorTimes, window: Span, clinic: Clinic) -> 
     if role is not Role.PATIENT:
         return max(begins, row.now), ends
     first, end = clinic.span_for_patients(row.now)
-    most = clinic.limits.max_open
-    has_enough = most is not None and row.open_visits >= most
-    return max(begins, first), begins if has_enough else min(ends, end)
+    return max(begins, first), begins if has_too_many(row.open_visits, clinic) else min(ends, end)
 
 
 def offered(

@@ -17,6 +17,7 @@ from security.passwords import MAX_BYTES, MIN_CHARACTERS
 # White space is what Python or JavaScript takes for it, so that a pattern means the same in both. NUL is
 # excluded because PostgreSQL cannot store it.
 NOT_BLANK = r"^[\s\u001c-\u001f\u0085\ufeff]*[^\s\u001c-\u001f\u0085\ufeff\u0000][^\u0000]*$"
+EMPTY_OR_NOT_BLANK = f"^(?:{NOT_BLANK[1:-1]})?$"
 TEXT = r"^[^\u0000]*$"
 EMAIL = r"^[ \t\r\n]*[^\s\u001c-\u001f\u0085\ufeff@\u0000]+@[^\s\u001c-\u001f\u0085\ufeff@\u0000]+[ \t\r\n]*$"
 # Invisible characters, with which one e-mail address can look like another: control and format characters,

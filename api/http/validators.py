@@ -10,12 +10,21 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from api.http.fields import EMAIL, FORMAT_PATTERNS, NOT_BLANK, REFERENCE, TEXT, is_unicode, is_visible
+from api.http.fields import (
+    EMAIL,
+    EMPTY_OR_NOT_BLANK,
+    FORMAT_PATTERNS,
+    NOT_BLANK,
+    REFERENCE,
+    TEXT,
+    is_unicode,
+    is_visible,
+)
 from api.http.json_schema import Schema, array_of, schema_of, without_null
 from api.http.violations import DIGITS, MAX_INT32_DIGITS, text_violation, value_violation
 
 Check = Callable[[Any], bool]  # of a value of the type that the schema says
-PATTERNS_WITHOUT_NUL = {TEXT, NOT_BLANK, EMAIL, REFERENCE}
+PATTERNS_WITHOUT_NUL = {TEXT, NOT_BLANK, EMPTY_OR_NOT_BLANK, EMAIL, REFERENCE}
 
 
 class BodyDecoder:

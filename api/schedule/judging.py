@@ -24,6 +24,7 @@ PATIENT_TAKEN = "date: the patient has another appointment at that time", ErrorC
 OUTSIDE = "date: is outside the hours of the doctor", ErrorCode.OUTSIDE_HOURS
 ABSENT = "date: the doctor is away or the clinic is closed at that time", ErrorCode.OUTSIDE_HOURS
 NOT_OFFERED = "date: is not one of the free times", ErrorCode.NOT_A_FREE_TIME
+IN_THE_PAST = "date: must not be in the past", ErrorCode.IN_THE_PAST
 
 
 class Permission(Input):
@@ -104,21 +105,28 @@ def require_within_horizon(wish: Wish, clinic: Clinic) -> None:
         raise BadRequest(detail, ErrorCode.TOO_FAR_AHEAD)
 
 
-def require_not_in_past(wish: Wish, now: datetime) -> None:
-    """Raise 400 where a patient asks for a time in the past; staff and doctors may enter what happened."""
-    if wish.is_patients and wish.begins < now:
-        raise BadRequest("date: must not be in the past", ErrorCode.IN_THE_PAST)
+def is_too_late(wish: Wish, now: datetime) -> bool:
+    """Whether the time has passed for a patient; staff and doctors may enter what happened."""
+    return wish.is_patients and wish.begins < now
 
 
-def require_within_limits(wish: Wish, now: datetime, clinic: Clinic, open_visits: int = 0) -> None:
-    """Raise 400 where a patient asks for a time that has passed or is too soon, and for a visit too many."""
-    require_not_in_past(wish, now)
+def limit_of(wish: Wish, now: datetime, clinic: Clinic, open_visits: int = 0) -> BadRequest | None:
+    """Why a patient may not book by themselves: the time has passed or is too soon, or it is a visit too
+    many."""
+    if is_too_late(wish, now):
+        return BadRequest(*IN_THE_PAST)
     if not wish.is_patients:
-        return
-    limits = clinic.limits
-    if wish.begins < now + limits.lead:
-        minutes = limits.lead // timedelta(minutes=1)
-        raise BadRequest(f"date: must be at least {minutes} minutes from now", ErrorCode.TOO_SOON)
-    if limits.max_open is not None and open_visits >= limits.max_open:
-        detail = f"The patient has {limits.max_open} appointments to come already; more cannot be booked"
-        raise BadRequest(detail, ErrorCode.TOO_MANY_OPEN)
+        return None
+    if wish.begins < now + clinic.limits.lead:
+        minutes = clinic.limits.lead // timedelta(minutes=1)
+        return BadRequest(f"date: must be at least {minutes} minutes from now", ErrorCode.TOO_SOON)
+    if has_too_many(open_visits, clinic):
+        most = clinic.limits.max_open
+        detail = f"The patient has {most} appointments to come already; more cannot be booked"
+        return BadRequest(detail, ErrorCode.TOO_MANY_OPEN)
+    return None
+
+
+def has_too_many(open_visits: int, clinic: Clinic) -> bool:
+    """Whether a patient who has so many visits to come may not book another one."""
+    return clinic.limits.max_open is not None and open_visits >= clinic.limits.max_open

@@ -112,6 +112,8 @@ def parse_hours(text: str) -> tuple[Hours, ...]:
     hours = tuple(one for part in text.split(";") if part.strip() for one in parse_part(part.strip()))
     if not hours:
         raise ValueError(f"must be days and times, such as {EXAMPLE}")
+    if len(hours) > MAX_HOURS:
+        raise ValueError(f"must be at most {MAX_HOURS} times of all days together")
     if overlap := find_overlap(hours):
         day = WEEKDAYS[hours[overlap[0]].weekday - 1]
         raise ValueError(f"has two times on {day} that overlap")

@@ -102,6 +102,7 @@ def test_nobody_is_away_who_is_no_active_doctor(world: World) -> None:
         ({"to": None}, "/to", "required"),
         ({"reason": "x" * 501}, "/reason", "too_long"),
         ({"reason": "\0"}, "/reason", "bad_characters"),
+        ({"reason": " \t\ufeff"}, "/reason", "bad_format"),
         ({"doctorId": "dora"}, "/doctorId", "bad_format"),
         ({"patientId": None}, "/patientId", "unknown_field"),
     ],

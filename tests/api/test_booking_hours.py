@@ -262,11 +262,16 @@ def test_a_patient_is_told_the_first_free_time_wherever_it_is(
     taken = book(world.patient, own_chart["id"], doctor, at("14:00", 41))
     assert outcome(taken) == (400, {"detail": "date: the doctor has another appointment at that time"})
     put_hours(world.staff, doctor, [{**one, "validFrom": "2102-06-01"} for one in week("08:00-09:00")])
-    refused = book(world.patient, own_chart["id"], doctor, at("08:00"))
-    assert outcome(refused) == named(NOT_FREE, None)
-    late = later("2102-06-01T00:00:00Z", days=-365)
-    first = book(world.patient, own_chart["id"], doctor, late).json()["detail"]
-    assert first.startswith(f"date: {NOT_FREE}; the first free time from then on is 2102-06-0")
+    for asked in (at("08:00"), later("2102-06-01T00:00:00Z", days=-365)):
+        first = book(world.patient, own_chart["id"], doctor, asked).json()["detail"]
+        assert first.startswith(f"date: {NOT_FREE}; the first free time from then on is 2102-06-0")
+    for never in (
+        {"validUntil": "2020-01-01"},
+        {"validFrom": "9999-01-01"},
+        {"validFrom": "2102-06-01", "validUntil": "2102-06-01", "weekday": 1},  # which is a Thursday
+    ):
+        put_hours(world.staff, doctor, [{**week("08:00-09:00")[0], **never}])
+        assert outcome(book(world.patient, own_chart["id"], doctor, at("08:00"))) == named(NOT_FREE, None)
 
 
 def test_who_is_completed_at_another_time_was_there_in_hours(world: World, doctor: Doctor) -> None:

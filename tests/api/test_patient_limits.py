@@ -136,3 +136,29 @@ def test_the_time_that_a_patient_is_told_is_within_the_limits(
     assert timedelta(minutes=89) < first - datetime.now(UTC) <= timedelta(minutes=120)
     put_hours(world.staff, patient.doctor, [{**one, "validFrom": now(days=11)[:10]} for one in EVERY_DAY])
     assert patient.book(now(days=2)).json()["detail"].endswith(f"; {NONE}")
+
+
+def test_who_asks_for_a_time_that_is_too_early_is_told_the_first_free_one(
+    world: World, limited: Service, patient: Patient
+) -> None:
+    """contract: "names the first free start at or after the asked one"; nothing is offered before now."""
+    bare = {-60: "must not be in the past", 30: "must be at least 60 minutes from now"}
+    _, patient.doctor = doctor_with(world, None)
+    for minutes, said in bare.items():
+        refused = patient.book(now(minutes=minutes))
+        assert (refused.status_code, refused.json()) == (400, {"detail": f"date: {said}"})
+    put_hours(world.staff, patient.doctor, EVERY_DAY)
+    moved = patient.book(now(days=2)[:14] + "00:00Z")
+    assert moved.status_code == 201
+    slots = f"/api/slots?doctorId={patient.doctor}&limit=1"
+    for minutes, said in {-(10**6): bare[-60], **bare}.items():
+        for refused in (
+            patient.book(now(minutes=minutes)),
+            change(patient.browser, moved.json(), date=now(minutes=minutes)),
+        ):
+            [first] = limited.browser(patient.browser.cookies).get(slots).json()["slots"]
+            said_then = f"date: {said}; the first free time from then on is {first['date']}"
+            assert (refused.status_code, refused.json()) == (400, {"detail": said_then})
+    assert patient.book(now(days=4)[:14] + "00:00Z").status_code == 201
+    refused = patient.book(now(minutes=30))  # one more they may not book at all
+    assert (refused.status_code, refused.json()) == (400, {"detail": f"date: {bare[30]}"})

@@ -159,6 +159,10 @@ def test_the_settings_have_the_hours_of_the_clinic() -> None:
         ("Mon 08:00-24:01", "24:01 is no time from 00:00 to 24:00"),
         ("Mon 12:00-12:00", "must open before it closes, which 12:00-12:00 does not"),
         ("Mon-Wed 08:00-12:00; Tue 11:59-13:00", "has two times on Tue that overlap"),
+        (
+            "; ".join(f"Mon-Sun {number // 60:02}:{number % 60:02}-24:00" for number in range(29)),
+            "must be at most 200 times of all days together",
+        ),
     ],
 )
 def test_hours_that_are_none_are_refused_at_the_start(hours: str, wrong: str) -> None:
