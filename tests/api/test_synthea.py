@@ -2,8 +2,8 @@
 then every list, filter, search and figure must be what plain Python reads out of the same CSV files.
 
 Doctors: the 51 providers whom an encounter names register, are approved and sign in. Two more, of the other
-115, register and stay pending: they are the ones with names beyond ASCII. The rest would cost 0.3 s of bcrypt
-each and add nothing. E-mail and phone, which Synthea does not have, are derived from its ids.
+115, register and stay pending: they are the ones with names beyond ASCII. The rest would add nothing. E-mail
+and phone, which Synthea does not have, are derived from its ids.
 
 Encounters: staff book each patient's in the order of time, then the doctors complete them. So while the
 booking goes on nothing is completed, and an encounter is refused if the doctor or the patient is in an
@@ -63,8 +63,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def clinic(servers: Backend) -> Iterator[Clinic]:
+    """Its 120 hashes and checks of passwords would be two thirds of the time. The cost that the requirement
+    demands is seen in tests/security/test_passwords.py."""
     backend = servers.copy()
-    with Service(backend, backend.settings(clinic_timezone=ZONE.key, consultation_fee=FEE)) as service:
+    settings = backend.settings(clinic_timezone=ZONE.key, consultation_fee=FEE)
+    with pytest.MonkeyPatch.context() as cheaply, Service(backend, settings) as service:
+        cheaply.setattr("security.passwords.BCRYPT_COST", 4)
         clinic = open_clinic(service)
         enter_history(clinic)
         yield clinic

@@ -302,7 +302,7 @@ def clinic(servers: Backend) -> Backend:
         patients=100_000, doctors=200, appointments=500_000, records=100_000, events=100_000,
         patient_accounts=5_000,
     )  # fmt: skip
-    asyncio.run(fill(backend.database_url, rows))
+    asyncio.run(fill(backend.database_url, rows, key=None))
     for statement in AMENDED:
         backend.sql(statement)
     backend.sql(

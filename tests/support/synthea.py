@@ -280,12 +280,9 @@ def enter_history(clinic: Clinic) -> None:
     """Everything that the files tell, and a referral of each patient."""
     each(partial(admit, clinic), PATIENTS)
     each(partial(join, clinic), DOCTORS | APPLICANTS)
-    with ThreadPoolExecutor(8) as signing_in:  # a core for bcrypt, while staff book with the other
-        futures = [signing_in.submit(sign_in, clinic, key) for key in DOCTORS]
-        futures += [signing_in.submit(open_account, clinic, key) for key in WITH_ACCOUNT]
-        each(partial(book_all, clinic), by("PATIENT", ENCOUNTERS.values()).values())
-        for future in futures:
-            future.result()
+    each(partial(sign_in, clinic), DOCTORS)
+    each(partial(open_account, clinic), WITH_ACCOUNT)
+    each(partial(book_all, clinic), by("PATIENT", ENCOUNTERS.values()).values())
     each(partial(complete, clinic), by("PROVIDER", ENCOUNTERS.values()).values())
     for key in clinic.refused:
         expect(201, book(clinic, ENCOUNTERS[key]))
