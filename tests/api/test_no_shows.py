@@ -90,7 +90,7 @@ def test_two_that_were_booked_over_each_other_can_both_be_undone(world: World, b
 
 @pytest.mark.parametrize("case", ["soon", "entered", "arrived", "started", "back", "late", "moved", "ended"])
 def test_other_appointments_are_left_alone(world: World, backend: Backend, case: str) -> None:
-    """contract: "nobody has said until then that the patient came, and they were made before it"."""
+    """contract: "nobody has said until then that the patient came and they were made before it"."""
     if case == "entered":
         some = world.appointment(date=earlier())
     elif case == "moved":  # there when it had been

@@ -141,7 +141,7 @@ def test_the_time_that_a_patient_is_told_is_within_the_limits(
 def test_who_asks_for_a_time_that_is_too_early_is_told_the_first_free_one(
     world: World, limited: Service, patient: Patient
 ) -> None:
-    """contract: "names the first free start at or after the asked one"; nothing is offered before now."""
+    """contract: "names the first free time from there on"; nothing is offered before now."""
     bare = {-60: "must not be in the past", 30: "must be at least 60 minutes from now"}
     _, patient.doctor = doctor_with(world, None)
     for minutes, said in bare.items():
