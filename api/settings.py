@@ -175,9 +175,8 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         try:
             settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise SettingsError(
-                f"The environment is not usable: {describe_first_violation(cls, error)}"
-            ) from error
+            why = describe_first_violation(cls, error)
+            raise SettingsError(f"The environment is not usable: {why}") from error
         settings.require_sound()
         return msgspec.structs.replace(
             settings,
@@ -226,6 +225,8 @@ def problems_of_policy(settings: Settings) -> Iterator[str]:
 
 
 def problems_of_clinic(settings: Settings) -> Iterator[str]:
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", settings.clinic_name):
+        yield "CLINIC_NAME must be one line, without control characters"
     if settings.clinic_timezone not in iana_zone_names():
         yield "CLINIC_TIMEZONE must be a name of the IANA time zone database, such as Europe/Berlin"
     if settings.clinic_currency not in CURRENCIES:
@@ -284,9 +285,8 @@ def normalize_public_url(url: str) -> str:
     try:
         return parse_origin(url.removesuffix("/"))
     except ValueError as error:
-        raise SettingsError(
-            f"PUBLIC_URL must be an origin such as https://clinic.example; {error}"
-        ) from error
+        origin = "an origin such as https://clinic.example"
+        raise SettingsError(f"PUBLIC_URL must be {origin}; {error}") from error
 
 
 def normalize_each(

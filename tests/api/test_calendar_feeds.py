@@ -19,12 +19,13 @@ from tests.support.feeds import MINE, is_gone, subscribe
 from tests.support.service import Backend, Service
 
 CLINIC = "https://clinic.example"
+NAME = "Praxis\nNord; Süd,\r \\Nord\x07"
 
 
 @pytest.fixture(scope="module")
 def named(backend: Backend) -> Iterator[Service]:
     """An instance of a clinic that wants names in feeds, at an address of its own."""
-    settings = backend.settings(calendar_names=True, public_url=CLINIC, clinic_name="Praxis, Nord")
+    settings = backend.settings(calendar_names=True, public_url=CLINIC, clinic_name=NAME)
     with Service(backend, settings) as running:
         yield running
 
@@ -120,12 +121,25 @@ def test_names_and_reasons_are_in_it_where_the_clinic_wants_them(world: World, n
         path = subscribe(browser)
         event = read(named.browser(), path)[visit["id"]]
         assert str(event["description"]) == "Follow-up;\nof  a rash"
-        assert str(event["location"]) == "Praxis, Nord"
+        assert str(event["location"]).startswith("Praxis\nNord; Süd, ")
         summaries.append(str(event["summary"]))
         text = named.browser().get(path).text
         assert "Contagious" not in text
         assert "@" not in text
     assert summaries == [f"Appointment: {chart['name']}", "Appointment: Dora Demir"]
+
+
+def test_a_text_is_escaped_and_never_breaks_its_line(world: World, named: Service) -> None:
+    """RFC 5545, 3.3.11: of the clinic as of people; without the control characters that it forbids."""
+    person, chart = world.linked_patient()
+    world.appointment(patientId=chart["id"], reason="a\\Nb;c,d\\ne\nf\x0b\x7f." + 40 * "\\N,;\U0001fa7a")
+    answer = named.browser().get(subscribe(person))
+    assert answer.status_code == 200
+    lines = answer.text.replace("\r\n ", "").split("\r\n")
+    assert "X-WR-CALNAME:Praxis\\nNord\\; Süd\\,  \\\\Nord " in lines
+    assert "LOCATION:Praxis\\nNord\\; Süd\\,  \\\\Nord " in lines
+    assert "DESCRIPTION:a\\\\Nb\\;c\\,d\\\\ne\\nf  ." + 40 * "\\\\N\\,\\;\U0001fa7a" in lines
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_new_feed_ends_the_old_one_and_delete_ends_it(world: World, anonymous: Browser) -> None:

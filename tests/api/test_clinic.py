@@ -111,6 +111,13 @@ def test_a_clinic_name_out_of_bounds_is_refused_at_the_start() -> None:
         read(CLINIC_NAME="x" * 201)
 
 
+@pytest.mark.parametrize("between", ["\n", "\r", "\t", "\x1b", "\x85", "\u2028"])
+def test_a_clinic_name_of_two_lines_is_refused_at_the_start(between: str) -> None:
+    assert read(CLINIC_NAME="Praxis\u00a0Nord\u200d").clinic.name == "Praxis\u00a0Nord\u200d"
+    with pytest.raises(SettingsError, match="CLINIC_NAME must be one line"):
+        read(CLINIC_NAME=f"Praxis{between}Nord")
+
+
 @pytest.mark.parametrize(
     ("day", "hours"),
     [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24), ("0001-01-01", 24), ("9999-12-31", 24)],
