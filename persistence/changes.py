@@ -134,7 +134,14 @@ AT_END = Position(Snapshot(MAX_XID, ()))  # to whom nothing is new
 # A restored table is another one, and a restored or promoted server has another timeline: transactions that
 # were seen may be gone there, and their numbers be given to others. What a dump has brought along lies ahead
 # until it is purged.
-SQL = """
+WINDOW = """
+          xid >= CAST(:least AS bigint) AND xid < CAST(:until AS bigint)
+      AND xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint -- a restored table may have others
+      AND (xid >= CAST(:xmax AS bigint) OR xid = ANY (CAST(:open AS bigint[])))
+      AND (xid <> CAST(:xid AS bigint)
+           OR (noun, object_id) > (CAST(:noun AS text) COLLATE "C", CAST(:object AS uuid)))"""
+# Whoever has got a chart meanwhile is told of what is in it; what had left it before was never theirs.
+SQL = f"""
 SELECT moment.*, change.*
 FROM (SELECT pg_current_snapshot()::text AS seen,
              concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
@@ -149,17 +156,18 @@ FROM (SELECT pg_current_snapshot()::text AS seen,
 LEFT JOIN LATERAL (
     SELECT xid, noun, object_id AS id, act, roles, accounts, charts, doctors
     FROM changes
-    WHERE xid >= CAST(:least AS bigint) AND xid < CAST(:until AS bigint)
-      AND xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint -- a restored table may have others
-      AND (xid >= CAST(:xmax AS bigint) OR xid = ANY (CAST(:open AS bigint[])))
-      AND (xid <> CAST(:xid AS bigint)
-           OR (noun, object_id) > (CAST(:noun AS text) COLLATE "C", CAST(:object AS uuid)))
+    WHERE {WINDOW}
       AND (roles & CAST(:bit AS integer) <> 0 OR CAST(:caller AS uuid) = ANY (accounts)
-           OR moment.chart = ANY (charts) OR CAST(:caller AS uuid) = ANY (doctors)
-           OR CAST(:bit AS integer) = 0)
+           OR CAST(:caller AS uuid) = ANY (doctors) OR CAST(:bit AS integer) = 0
+           OR moment.chart = ANY (charts) AND (
+               object_id = moment.chart
+               OR EXISTS (SELECT FROM appointments WHERE id = object_id AND patient_id = moment.chart)
+               OR EXISTS (SELECT FROM medical_records WHERE id = object_id AND patient_id = moment.chart)
+               OR NOT EXISTS (SELECT FROM changes WHERE {WINDOW}
+                              AND noun = 'patient' AND CAST(:caller AS uuid) = ANY (accounts))))
     ORDER BY xid, noun, object_id LIMIT CAST(:limit AS integer)) AS change ON true
 ORDER BY change.xid, change.noun, change.id
-"""
+"""  # noqa: S608 - made of constants
 FOUND = Query(FoundRow, Asked, text(SQL))
 PURGE = Statement(Nothing, text("SELECT purge_changes()"))
 

@@ -20,7 +20,7 @@ from sqlalchemy import Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence import changes
-from persistence.changes import BITS, KNOWN, Change, Found, is_own
+from persistence.changes import BITS, KNOWN, Change, ChangeNoun, Found, is_own
 from persistence.cursors import Cursor
 from persistence.models import AccountStatus, Patient, Session, User
 from persistence.postgres.background import repeat
@@ -63,6 +63,10 @@ def signed_in(idle: timedelta | None) -> Query[BySessions, SignedInRow]:
         .where(these, User.status == AccountStatus.ACTIVE, *living(idle))
     )
     return Query(SignedInRow, BySessions, found)
+
+
+def is_of_chart(change: Change) -> bool:
+    return change.noun == ChangeNoun.PATIENT
 
 
 class Batch:
@@ -190,7 +194,7 @@ class Feed:
         return kept or await self.read(listener.caller, cursor, limit)
 
     def kept_news(self, listener: Listener, cursor: Cursor, limit: int) -> Found | None:
-        """None where not everything is kept that is new since."""
+        """None where not everything is kept that is new since, or the caller may have got a chart since."""
         latest, position = self.latest, cursor.position
         if latest is None or cursor.database != self.database or not position.covers(self.start):
             return None
@@ -203,6 +207,8 @@ class Feed:
             for change in batch.of(listener.caller, listener.chart)
             if not position.has_told(change.place)
         }
+        if listener.caller.role is Role.PATIENT and any(map(is_of_chart, found.values())):
+            return None
         told = [found[place] for place in in_order(found, position)]
         if len(told) <= limit:
             return Found(told, latest, Position(latest), is_all=True)

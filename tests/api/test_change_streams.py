@@ -167,7 +167,8 @@ def test_a_stream_ends_where_it_cannot_go_on(
     monkeypatch.setattr(feeds, "MAX_KEPT", 3)
     with Stream(world.staff) as stream:
         cursor = stream.ids.get(timeout=10)
-        backend.sql(f"WITH gone AS (UPDATE change_horizon SET from_xid = 9000000) {MANY}", 5)
+        purged = "UPDATE change_horizon SET from_xid = pg_current_xact_id()::text::bigint + 1"
+        backend.sql(f"WITH gone AS ({purged}) {MANY}", 5)
         assert stream.ended.wait(10)
     refused = world.staff.get(CHANGES, params={"since": cursor})
     backend.sql("UPDATE change_horizon SET from_xid = 0")

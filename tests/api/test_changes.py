@@ -170,7 +170,7 @@ def test_a_merge_tells_of_both_charts_and_of_all_that_moves(world: World) -> Non
         ("doctor", "phone = '1'", set(EVERYBODY)),
         ("doctor", "status = 'disabled'", set(EVERYBODY)),
         ("doctor", "status = 'disabled', phone = '2'", {"admin"}),
-        ("doctor", "name = 'Dora New'", set(EVERYBODY)),  # which appointments of former days show
+        ("doctor", "name = 'Dora New'", {"admin"}),  # who has never seen anybody
         ("doctor", "status = 'active'", set(EVERYBODY)),
         ("doctor", "role = 'staff'", set(EVERYBODY)),
         ("doctor", "department = 'Front desk'", {"admin"}),
