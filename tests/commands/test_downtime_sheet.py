@@ -11,6 +11,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
+from pypdf import PdfReader
 
 from api.clinic import Clinic
 from api.commands.downtime import describe_source
@@ -147,6 +148,22 @@ def test_names_in_any_script_and_length_stand_whole_on_a_sheet(migrated: Backend
     ):
         assert name in sheet
     assert run(migrated, "--format", "pdf", CLINIC_TIMEZONE="Europe/Berlin").startswith(b"%PDF-")
+
+
+def test_the_words_of_a_pdf_are_found_by_who_searches_or_copies_them(migrated: Backend, run: Run) -> None:
+    """However long they are, and also where a text goes on on the next page."""
+    doctor, allergies = add_doctor(migrated, "Zoe"), "Isopropylalkohol " + 60 * "W" + 2000 * " word"
+    chart = add_chart(migrated, "Schwarzenegger " + 250 * "X", "+4915155555555", allergies)
+    add_appointment(migrated, doctor, chart, morning(1))
+    name = "Praxis für Allgemeinmedizin " + 160 * "M"
+    pdf = run(migrated, "--format", "pdf", CLINIC_TIMEZONE="Europe/Berlin", CLINIC_NAME=name)
+    text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+    assert all(letter.isprintable() for letter in text if letter != "\n")
+    for word in ("Allgemeinmedizin", "Schwarzenegger", "Isopropylalkohol"):
+        assert word in text
+    for word in ("M" * 160, "X" * 250, "+4915155555555", "W" * 60):
+        assert word in text.replace("\n", "")
+    assert text.count("word") == 2000
 
 
 def test_a_pdf_of_characters_without_a_font_comes_with_a_warning(migrated: Backend, tmp_path: Path) -> None:
