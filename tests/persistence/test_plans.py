@@ -2,118 +2,53 @@
 role, page and filter; under the planner's default settings, on the embedded server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from datetime import date, timedelta
 
 import asyncpg
 import pytest
 
 from persistence import (
-    absences,
     accesses,
-    appointment_lists,
-    audit,
-    doctors,
     free_times,
     history,
     hours,
-    patients,
-    record_versions,
-    records,
-    users,
 )
-from persistence.absences import AbsenceRow
-from persistence.appointment_lists import Filters
-from persistence.duplicates import candidates
-from persistence.duplicates.sought import Sought
-from persistence.models import AccountStatus, AppointmentStatus
-from persistence.postgres.calendar import calendar_of
-from persistence.postgres.sorting import AppointmentSort, DoctorSort, PatientSort, RecordSort
-from security.roles import Caller, Role
-from tests.bench.clinic import NOW, Clinic, uid
+from persistence.models import AccountStatus
+from security.roles import Role
+from tests.bench.clinic import NOW, Clinic
 from tests.bench.seed import fill
+from tests.support.lists import (
+    ADMIN,
+    CHART,
+    COMPLETED,
+    DAY,
+    DOCTOR,
+    JUNE,
+    MAY,
+    PATIENT,
+    RECORD,
+    SCHEDULED,
+    STAFF,
+    Lists,
+    Read,
+    accounts,
+    away,
+    charts,
+    colleagues,
+    duplicates,
+    in_absence,
+    notes,
+    texts_of,
+    trail,
+    visits,
+)
+from tests.support.narrowed import NARROWED
 from tests.support.plans import TRIES, Plan, Planner
 from tests.support.service import Backend
 
 pytestmark = pytest.mark.slow
 
-Read = Callable[[Planner], Awaitable[Any]]
-
-
-def caller(role: Role, kind: str) -> Caller:
-    name = UUID(uid(kind, 0))
-    return Caller(id=name, email=f"{kind}0@example.com", role=role, session_id=name)
-
-
-ADMIN, STAFF = caller(Role.ADMIN, "admin"), caller(Role.STAFF, "staff")
-DOCTOR, PATIENT = caller(Role.DOCTOR, "doctor"), caller(Role.PATIENT, "puser")
-CHART, RECORD = UUID(uid("patient", 0)), UUID(uid("rec", 0))
-DAY = calendar_of(ZoneInfo("UTC")).spans(date(2024, 6, 3))
-COMPLETED, SCHEDULED = AppointmentStatus.COMPLETED, AppointmentStatus.SCHEDULED
-OPEN = {SCHEDULED, AppointmentStatus.CANCELLED}
-MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
-LATEST, NEWEST = AppointmentSort.DATE_DESCENDING, AppointmentSort.CREATED_DESCENDING
-SOME_CHARTS, SOME_VISITS = (
-    [UUID(uid(kind, 10 * number)) for number in range(100)] for kind in ("patient", "appt")
-)
-
-
-def charts(
-    who: Caller, page: int = 1, *, limit: int = 10, sort: PatientSort = PatientSort.NAME, **filters: Any
-) -> Read:
-    return lambda source: patients.page(source, who, page, limit, patients.Filters(**filters), sort)
-
-
-def duplicates(name: str, born: date | None = None, email: str = "", phone: str = "") -> Read:
-    return lambda source: candidates.find(source, Sought(name, born, email, phone))
-
-
-def visits(
-    who: Caller, page: int = 1, *, sort: AppointmentSort = AppointmentSort.DATE, **filters: Any
-) -> Read:
-    return lambda source: appointment_lists.page(source, who, page, 10, Filters(**filters), sort)
-
-
-def notes(
-    who: Caller, page: int = 1, *, sort: RecordSort = RecordSort.DATE_DESCENDING, **filters: Any
-) -> Read:
-    return lambda source: records.page(source, who, page, 10, records.Filters(**filters), sort)
-
-
-def colleagues(sort: DoctorSort = DoctorSort.NAME, **filters: Any) -> Read:
-    return lambda source: doctors.page(source, 1, 10, doctors.Filters(**filters), sort)
-
-
-def texts_of(who: Caller) -> Read:
-    return lambda source: record_versions.page(source, who, 1, 10, RECORD)
-
-
-def in_absence(doctor: UUID | None) -> Read:
-    """Of a day."""
-    day = AbsenceRow(RECORD, doctor, NOW, NOW + timedelta(days=1), None)
-    return lambda source: absences.bookings(source, day)
-
-
-def away(who: Caller, **filters: Any) -> Read:
-    asked = {"doctor": None, "since": None, "until": None, **filters}
-    return lambda source: absences.page(source, who, 1, 10, **asked)
-
-
-def accounts(who: Caller, page: int = 1, **filters: Any) -> Read:
-    asked = {"role": None, "status": None, "linked": None, "search": "", **filters}
-    return lambda source: users.page(source, who, page, 10, **asked)
-
-
-def trail(page: int = 1, **filters: Any) -> Read:
-    asked = {"user_id": None, "patient_id": None, "action": None, "since": None, "until": None, **filters}
-    return lambda source: audit.page(source, page, 10, **asked)
-
-
-# What is read: by which indexes at least, and with how many pages of the server's at most.
-LISTS: dict[str, tuple[Read, set[str], int]] = {
+LISTS: Lists = NARROWED | {
     "charts": (charts(STAFF), {"patients_name_idx"}, 80),
     "charts, 100 of them": (charts(DOCTOR, limit=100), {"patients_name_idx"}, 600),
     "charts, in the middle": (charts(STAFF, 5_000), {"patients_name_idx"}, 150),
@@ -187,95 +122,6 @@ LISTS: dict[str, tuple[Read, set[str], int]] = {
     "versions of a record": (texts_of(DOCTOR), {"record_versions_record_idx"}, 20),
     "versions of one's own record": (texts_of(PATIENT), {"record_versions_record_idx"}, 20),
     "doctors": (colleagues(), {"users_role_idx"}, 60),
-    # Filters and orders: each alone, and a person's with a time and a status.
-    "charts, Z to A": (charts(STAFF, sort=PatientSort.NAME_DESCENDING), {"patients_name_idx"}, 80),
-    "charts, Z to A, in the middle": (
-        charts(STAFF, 5_000, sort=PatientSort.NAME_DESCENDING), {"patients_name_idx"}, 150,
-    ),
-    "charts, the oldest": (charts(STAFF, sort=PatientSort.CREATED), {"patients_created_idx"}, 80),
-    "charts, the newest": (charts(STAFF, sort=PatientSort.CREATED_DESCENDING), {"patients_created_idx"}, 80),
-    "charts, the oldest, in the middle": (
-        charts(STAFF, 5_000, sort=PatientSort.CREATED), {"patients_created_idx"}, 450,
-    ),
-    "charts of a birthday": (charts(STAFF, date_of_birth=date(1980, 5, 17)), {"patients_birth_idx"}, 100),
-    "some charts": (charts(STAFF, ids=SOME_CHARTS), {"pk_patients"}, 1_400),
-    "doctors, Z to A": (colleagues(DoctorSort.NAME_DESCENDING), {"users_role_idx"}, 60),
-    "doctors, searched": (colleagues(search="morfi"), {"users_trigrams_idx"}, 150),
-    "doctors of a field": (colleagues(specialization="Surgery"), {"users_role_idx"}, 500),
-    "some doctors": (colleagues(ids=[DOCTOR.id]), {"pk_users"}, 60),
-    "appointments, the latest": (visits(STAFF, sort=LATEST), {"appointments_date_idx"}, 180),
-    "appointments, the latest, in the middle": (
-        visits(STAFF, 25_000, sort=LATEST), {"appointments_date_idx"}, 220,
-    ),
-    "appointments, first booked": (
-        visits(STAFF, sort=AppointmentSort.CREATED), {"appointments_created_idx"}, 180,
-    ),
-    "appointments, last booked": (
-        visits(STAFF, sort=NEWEST), {"appointments_created_idx"}, 180,
-    ),
-    "appointments, first booked, in the middle": (
-        visits(STAFF, 25_000, sort=AppointmentSort.CREATED), {"appointments_created_idx"}, 2_000,
-    ),
-    "a doctor's appointments, first booked": (
-        visits(DOCTOR, sort=AppointmentSort.CREATED), {"appointments_doctor_idx"}, 250,
-    ),
-    "a doctor's appointments, last booked, in the middle": (
-        visits(DOCTOR, 100, sort=NEWEST), {"appointments_doctor_idx"}, 250,
-    ),
-    "appointments of a doctor, last booked": (
-        visits(STAFF, doctor=DOCTOR.id, sort=NEWEST), {"appointments_doctor_idx"}, 300,
-    ),
-    "appointments of a patient, first booked": (
-        visits(STAFF, patient=CHART, sort=AppointmentSort.CREATED), {"appointments_patient_idx"}, 100,
-    ),
-    "appointments of a day, first booked": (
-        visits(STAFF, spans=DAY, sort=AppointmentSort.CREATED), {"appointments_date_idx"}, 4_000,
-    ),
-    "appointments, overdue, first booked": (
-        visits(STAFF, overdue=NOW, sort=AppointmentSort.CREATED), {"appointments_status_idx"}, 340,
-    ),
-    "appointments of a month": (visits(STAFF, since=MAY, until=JUNE), {"appointments_date_idx"}, 500),
-    "appointments from then on": (visits(STAFF, since=MAY), {"appointments_date_idx"}, 2_500),
-    "appointments until then": (visits(STAFF, until=MAY), {"appointments_date_idx"}, 2_500),
-    "appointments of two statuses": (visits(STAFF, statuses=OPEN), {"appointments_status_idx"}, 400),
-    "appointments of two statuses, in the middle": (
-        visits(STAFF, 3_000, statuses=OPEN), {"appointments_status_idx"}, 600,
-    ),
-    "appointments of two statuses, of a month": (
-        visits(STAFF, statuses=OPEN, since=MAY, until=JUNE), {"appointments_status_idx"}, 500,
-    ),
-    "appointments of a patient": (visits(STAFF, patient=CHART), {"appointments_patient_idx"}, 100),
-    "appointments of a doctor": (visits(STAFF, doctor=DOCTOR.id), {"appointments_doctor_idx"}, 400),
-    "appointments of a patient, a time and a status": (
-        visits(STAFF, patient=CHART, since=MAY, until=JUNE, statuses={COMPLETED}),
-        {"appointments_patient_idx"}, 60,
-    ),
-    "appointments of a doctor, a time and a status": (
-        visits(STAFF, doctor=DOCTOR.id, since=MAY, until=JUNE, statuses={COMPLETED}),
-        {"appointments_doctor_idx"}, 500,
-    ),
-    "appointments of a doctor, a time and two statuses": (
-        visits(STAFF, doctor=DOCTOR.id, since=MAY, until=JUNE, statuses=OPEN),
-        {"appointments_doctor_idx"}, 500,
-    ),
-    "a doctor's own appointments with a patient": (visits(DOCTOR, patient=CHART), set(), 100),
-    "some appointments": (visits(STAFF, ids=SOME_VISITS), {"pk_appointments"}, 1_200),
-    "records, the oldest": (notes(ADMIN, sort=RecordSort.DATE), {"medical_records_date_idx"}, 180),
-    "records, the oldest, in the middle": (
-        notes(ADMIN, 5_000, sort=RecordSort.DATE), {"medical_records_date_idx"}, 220,
-    ),
-    "records of a doctor": (notes(ADMIN, doctor=DOCTOR.id), {"medical_records_author_idx"}, 260),
-    "records of a doctor, the oldest": (
-        notes(ADMIN, doctor=DOCTOR.id, sort=RecordSort.DATE), {"medical_records_author_idx"}, 260,
-    ),
-    "records of a doctor, of a month": (
-        notes(ADMIN, doctor=DOCTOR.id, since=MAY, until=JUNE), {"medical_records_author_idx"}, 180,
-    ),
-    "records of a patient, of a month": (
-        notes(ADMIN, patient=CHART, since=MAY, until=JUNE), {"medical_records_patient_idx"}, 50,
-    ),
-    "records of a month": (notes(ADMIN, since=MAY, until=JUNE), {"medical_records_date_idx"}, 300),
-    "records from then on": (notes(ADMIN, since=MAY), {"medical_records_date_idx"}, 800),
     "free times": (lambda one: free_times.find(one, STAFF, MAY, JUNE), {"appointments_doctor_idx"}, 30_000),
     "free times of a doctor": (
         lambda source: free_times.one(source, PATIENT, MAY, MAY + timedelta(days=1), DOCTOR.id),
