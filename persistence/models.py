@@ -186,11 +186,11 @@ class Appointment(Base):
         overlap_constraint("doctor_id", "status = 'scheduled' AND NOT overbooked"),
         overlap_constraint("patient_id"),
         Index("appointments_date_idx", "date", "id"),
-        # With what a list sorts by and names, so that it need not read the table to find its page.
+        # With what a list sorts by, names and asks, so that it need not read the table to find its page.
         Index(
             "appointments_doctor_idx",
             *("doctor_id", "date", "id"),
-            postgresql_include=["created_at", "patient_id"],
+            postgresql_include=["created_at", "patient_id", "status"],
         ),
         Index("appointments_patient_idx", "patient_id", "date", "id"),
         Index("appointments_status_idx", "status", "date", "id"),

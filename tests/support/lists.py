@@ -41,8 +41,8 @@ ADMIN, STAFF = caller(Role.ADMIN, "admin"), caller(Role.STAFF, "staff")
 DOCTOR, PATIENT = caller(Role.DOCTOR, "doctor"), caller(Role.PATIENT, "puser")
 CHART, RECORD = UUID(uid("patient", 0)), UUID(uid("rec", 0))
 DAY = calendar_of(ZoneInfo("UTC")).spans(date(2024, 6, 3))
-COMPLETED, SCHEDULED = AppointmentStatus.COMPLETED, AppointmentStatus.SCHEDULED
-OPEN = {SCHEDULED, AppointmentStatus.CANCELLED}
+SCHEDULED, COMPLETED, CANCELLED = AppointmentStatus
+OPEN = {SCHEDULED, CANCELLED}
 MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
 LATEST, NEWEST = AppointmentSort.DATE_DESCENDING, AppointmentSort.CREATED_DESCENDING
 SOME_CHARTS, SOME_VISITS = (

@@ -1,13 +1,15 @@
 """Lists by each filter and in each order alone, and a person's with a time and a status: what they cost."""
 
 from datetime import date
+from typing import Any
 
+from persistence.models import AppointmentStatus
 from persistence.postgres.sorting import AppointmentSort, DoctorSort, PatientSort, RecordSort
+from security.roles import Caller
 from tests.bench.clinic import NOW
 from tests.support.lists import (
     ADMIN,
     CHART,
-    COMPLETED,
     DAY,
     DOCTOR,
     JUNE,
@@ -15,6 +17,8 @@ from tests.support.lists import (
     MAY,
     NEWEST,
     OPEN,
+    PATIENT,
+    SCHEDULED,
     SOME_CHARTS,
     SOME_VISITS,
     STAFF,
@@ -25,7 +29,35 @@ from tests.support.lists import (
     visits,
 )
 
+Asked = dict[str, Any]
+# Of one person's appointments, and how many pages are read of a doctor's, who has 2,500. A patient has five.
+MONTH = {"since": MAY, "until": JUNE}
+OF_ONE: dict[str, tuple[Asked, int]] = {
+    "all": ({}, 200),
+    **{f"{status}": ({"statuses": {status}}, 260) for status in AppointmentStatus},
+    "scheduled, in the middle": ({"page": 20, "statuses": {SCHEDULED}}, 260),
+    "of two statuses": ({"statuses": OPEN}, 260),
+    "of a month": (MONTH, 150),
+    **{f"{status}, of a month": ({"statuses": {status}, **MONTH}, 150) for status in AppointmentStatus},
+    "of two statuses, of a month": ({"statuses": OPEN, **MONTH}, 150),
+    "from then on": ({"since": MAY}, 200),
+    "until then": ({"until": MAY}, 200),
+    "scheduled, to come": ({"statuses": {SCHEDULED}, "since": NOW}, 180),
+    "overdue": ({"overdue": NOW}, 50),
+}
+BY_DOCTOR, BY_PATIENT = {"appointments_doctor_idx"}, {"appointments_patient_idx"}
+WHOSE: list[tuple[str, Caller, Asked, set[str], int | None]] = [
+    ("a doctor's own", DOCTOR, {}, BY_DOCTOR, None),
+    ("a doctor's", STAFF, {"doctor": DOCTOR.id}, BY_DOCTOR, None),
+    ("one's own", PATIENT, {}, BY_PATIENT, 70),
+    ("a patient's", STAFF, {"patient": CHART}, BY_PATIENT, 70),
+]
 NARROWED: Lists = {
+    **{
+        f"{whose} appointments, {words}": (visits(who, **asked, **filters), index, most or pages)
+        for whose, who, asked, index, most in WHOSE
+        for words, (filters, pages) in OF_ONE.items()
+    },
     "charts, Z to A": (charts(STAFF, sort=PatientSort.NAME_DESCENDING), {"patients_name_idx"}, 80),
     "charts, Z to A, in the middle": (
         charts(STAFF, 5_000, sort=PatientSort.NAME_DESCENDING), {"patients_name_idx"}, 150,
@@ -81,20 +113,6 @@ NARROWED: Lists = {
     ),
     "appointments of two statuses, of a month": (
         visits(STAFF, statuses=OPEN, since=MAY, until=JUNE), {"appointments_status_idx"}, 500,
-    ),
-    "appointments of a patient": (visits(STAFF, patient=CHART), {"appointments_patient_idx"}, 100),
-    "appointments of a doctor": (visits(STAFF, doctor=DOCTOR.id), {"appointments_doctor_idx"}, 400),
-    "appointments of a patient, a time and a status": (
-        visits(STAFF, patient=CHART, since=MAY, until=JUNE, statuses={COMPLETED}),
-        {"appointments_patient_idx"}, 60,
-    ),
-    "appointments of a doctor, a time and a status": (
-        visits(STAFF, doctor=DOCTOR.id, since=MAY, until=JUNE, statuses={COMPLETED}),
-        {"appointments_doctor_idx"}, 500,
-    ),
-    "appointments of a doctor, a time and two statuses": (
-        visits(STAFF, doctor=DOCTOR.id, since=MAY, until=JUNE, statuses=OPEN),
-        {"appointments_doctor_idx"}, 500,
     ),
     "a doctor's own appointments with a patient": (visits(DOCTOR, patient=CHART), set(), 100),
     "some appointments": (visits(STAFF, ids=SOME_VISITS), {"pk_appointments"}, 1_200),
