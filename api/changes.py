@@ -17,8 +17,9 @@ from litestar.types import Receive, Scope, Send
 from msgspec import Meta
 
 from api.http.errors import BadRequest
-from api.http.fields import INT32, Id, Output
+from api.http.fields import CURSOR, INT32, Id, Output
 from api.http.headers import header_lines, header_value
+from api.http.json_schema import PATTERNS_IN_WORDS
 from api.http.negotiation import EVENT_STREAM, wants_events
 from api.http.operation import OwnAnswer, get
 from api.http.problems import ErrorCode, Fault
@@ -38,8 +39,7 @@ MAX_CURSOR_LENGTH = 4096  # of more than five hundred transactions that are open
 HEARTBEAT_SECONDS = 15.0
 RETRY_MS = 2000  # after which a browser connects again
 LAST_EVENT_ID = "Last-Event-ID"
-CURSOR = r"^[0-9a-z.-]*$"
-NO_CURSOR = "must be a cursor of this service"
+NO_CURSOR = PATTERNS_IN_WORDS[CURSOR]
 STREAM_HEADERS = [
     (b"content-type", EVENT_STREAM.encode()),
     (b"x-accel-buffering", b"no"),  # nginx would hold back what is short
@@ -67,10 +67,13 @@ def entry_of(change: Change) -> ChangeEntry:
 
 
 def find_event_id_faults(request: StrictRequest) -> Iterator[Fault]:
-    """A rule for `headers`: one cursor at most."""
+    """A rule for `headers`: one cursor at most, and not longer than in `since`."""
     lines = header_lines(request.scope, LAST_EVENT_ID.lower().encode())
     if len(lines) > 1:
         yield Fault(parameter=LAST_EVENT_ID, code=ErrorCode.REPEATED, detail="may be given only once")
+    elif lines and len(lines[0]) > MAX_CURSOR_LENGTH:
+        detail = f"must be at most {MAX_CURSOR_LENGTH} characters"
+        yield Fault(parameter=LAST_EVENT_ID, code=ErrorCode.TOO_LONG, detail=detail)
     elif lines and lines[0] and cursors.parse(lines[0]) is None:
         yield Fault(parameter=LAST_EVENT_ID, code=ErrorCode.BAD_FORMAT, detail=NO_CURSOR)
 

@@ -36,6 +36,7 @@ REFERENCE = (
     r"^(?![\s\u0000-\u0020\u0085\ufeff]*(?![hH][tT][tT][pP][sS]:)[A-Za-z][A-Za-z0-9+.\-\t\n\r]*:)[^\u0000]*$"
 )
 CLOCK = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
+CURSOR = r"^[0-9a-z.-]*$"
 INT32 = {"format": "int32"}
 MAX_INT32 = 2_147_483_647
 MAX_BODY_BYTES = 256 * 1024  # bytes

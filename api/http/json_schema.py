@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from api.http.fields import CLOCK, EMAIL, EMPTY_OR_NOT_BLANK, REFERENCE
+from api.http.fields import CLOCK, CURSOR, EMAIL, EMPTY_OR_NOT_BLANK, NOT_BLANK, REFERENCE
 from persistence.models import AccountStatus, AppointmentStatus, Gender
 from persistence.postgres.sorting import AppointmentSort, DoctorSort, PatientSort, RecordSort
 from security.roles import Role
@@ -17,7 +17,9 @@ from security.roles import Role
 PATTERNS_IN_WORDS = {
     EMAIL: "must be an e-mail address",
     CLOCK: "must be a time of a day from 00:00 to 24:00, such as 08:30",
+    NOT_BLANK: "must not be blank",
     EMPTY_OR_NOT_BLANK: "must not be blank",
+    CURSOR: "must be a cursor of this service",
     REFERENCE: "{rule}, without a URI scheme other than https",
 }
 FORMATS_IN_WORDS = {
