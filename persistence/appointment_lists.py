@@ -11,12 +11,10 @@ from sqlalchemy import (
     Interval,
     Text,
     Uuid,
-    and_,
     bindparam,
     cast,
     func,
     literal_column,
-    not_,
     select,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, array
@@ -87,10 +85,24 @@ class Listed(DayBounds, Seen):
     overdue: datetime | None
 
 
+def departed() -> AnyColumn:
+    """An array: who has appointments as a doctor, and is none who is active. PostgreSQL steps from one doctor
+    of an index to the next, as most accounts never were one."""
+    following = Appointment.doctor_id
+    booked = select(following.label("id")).order_by(following).limit(1).cte("booked", recursive=True)
+    further = select(following).where(following > booked.c.id).order_by(following).limit(1)
+    booked = booked.union_all(
+        select(further.correlate(booked).scalar_subquery()).where(booked.c.id.is_not(None))
+    )
+    gone = booked.c.id.not_in(select(User.id).where(*ACTIVE_DOCTOR))
+    all_of_them = select(booked.c.id).where(gone).cte("departed")
+    return func.array(select(all_of_them.c.id).scalar_subquery())
+
+
 ORPHANED = (
     Appointment.status == literal_column("'scheduled'"),  # as BY_STATUS: any plan sees which
     Appointment.date > func.now(),
-    Appointment.doctor_id.not_in(select(User.id).where(*ACTIVE_DOCTOR)),
+    Appointment.doctor_id == func.any(departed()),
 )
 STATUS = bindparam("status", type_=Appointment.status.type)
 STATUSES = bindparam("statuses", type_=ARRAY(Text))
@@ -109,7 +121,8 @@ CONDITIONS: dict[str, Sequence[ColumnElement[bool]]] = {
     ),
     "ids": (Appointment.id == func.any(bindparam("ids", type_=ARRAY(Uuid))),),
     "orphaned": ORPHANED,
-    "not_orphaned": (not_(and_(*ORPHANED)),),
+    # By their ids, so that an index has all that a deep page skips.
+    "not_orphaned": (Appointment.id.not_in(select(Appointment.id).where(*ORPHANED).correlate(None)),),
 }
 # Each part of the list that `statuses` may ask for; one index has each of them by date.
 BY_STATUS = [
@@ -120,13 +133,26 @@ BY_STATUS = [
 ORDERS = {"date": Appointment.date, "created_at": Appointment.created_at}
 # As no index has it: PostgreSQL is to sort what matches, which is a small part of all. Where it expects
 # more, it would read all that there is by `created_at`, until its page is full.
-ORDERS_OF_FEW = ORDERS | {"created_at": Appointment.created_at + literal_column("interval '0'", Interval)}
+SORTED = {name: column + literal_column("interval '0'", Interval) for name, column in ORDERS.items()}
+ORDERS_OF_FEW = ORDERS | {"created_at": SORTED["created_at"]}
+COUNTED = {"status", "statuses"}
 FEW = {"doctor", "patient", "spans", "ids", "orphaned", "overdue"}
 
 
-def counted_kinds(given: frozenset[str]) -> AnyColumn:
-    """What the counters call the appointments that are asked for; None: all of them."""
-    return STATUSES if "statuses" in given else array([cast(STATUS, Text)]) if "status" in given else None
+def orders_of(role: Role, given: frozenset[str]) -> dict[str, AnyColumn]:
+    if "orphaned" in given:
+        return SORTED  # by `date` there would be all that is to come
+    return ORDERS if not readable_by(role) and given.isdisjoint(FEW) else ORDERS_OF_FEW
+
+
+def counted(given: frozenset[str]) -> AnyColumn:
+    """How many there are by the counters, which do not know of the few that are orphaned."""
+    kinds = STATUSES if "statuses" in given else array([cast(STATUS, Text)]) if "status" in given else None
+    known = number_of(Appointment, kinds)
+    if "not_orphaned" not in given:
+        return known
+    where = [*ORPHANED, *(one for name in sorted(given & COUNTED) for one in CONDITIONS[name])]
+    return known - select(func.count()).select_from(Appointment).where(*where).scalar_subquery()
 
 
 @lru_cache
@@ -137,19 +163,18 @@ def listing(role: Role, given: frozenset[str], sort: AppointmentSort) -> PagedQu
     is_by_status = not seen and given - {"since", "until"} == {"statuses"} and "created_at" not in sort
     names = given - {"statuses"} if is_by_status else given
     where = [*seen, *(one for name in sorted(names) for one in CONDITIONS[name])]
-    is_counted = not seen and given <= {"status", "statuses"}
-    orders = ORDERS if not seen and given.isdisjoint(FEW) else ORDERS_OF_FEW
+    is_counted = not seen and given <= COUNTED | {"not_orphaned"}
     return PagedQuery(
         AppointmentRow,
         Listed,
         Appointment.id,
         COLUMNS,
         SOURCE,
-        order_by(sort, Appointment.id, orders),
+        order_by(sort, Appointment.id, orders_of(role, given)),
         where,
         names=(Appointment.id, Appointment.patient_id),
         by_filter=bool(given),
-        total=number_of(Appointment, counted_kinds(given)) if is_counted else None,
+        total=counted(given) if is_counted else None,
         marked=not where and not is_by_status and "created_at" not in sort,
         few=not given.isdisjoint({"spans", "ids"}),
         parts=BY_STATUS if is_by_status else (),

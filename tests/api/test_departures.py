@@ -11,6 +11,7 @@ from security.roles import Role
 from tests.support import audit_trail
 from tests.support.accounts import ME, make_account
 from tests.support.appointments import book, change, listed, now, read
+from tests.support.client import Browser
 from tests.support.factories import World
 from tests.support.locks import transaction, until_they_wait
 from tests.support.service import Backend
@@ -44,6 +45,10 @@ def test_the_account_is_locked_at_once_and_the_appointments_stay(world: World, f
     assert read(world, appointment) == appointment
 
 
+def total(browser: Browser, **asked: str) -> int:
+    return int(browser.get("/api/appointments", params=asked).json()["total"])
+
+
 def test_the_front_desk_finds_what_was_kept(world: World) -> None:
     """contract: "Only scheduled appointments to come of whoever is not an active doctor"."""
     gone, demoted, active = doctor(world), doctor(world), doctor(world)
@@ -60,6 +65,10 @@ def test_the_front_desk_finds_what_was_kept(world: World) -> None:
         assert [one["id"] for one in listed(browser, orphaned="true", doctorId=gone)] == [kept[0]["id"]]
         shown = {one["id"] for who in own for one in listed(browser, orphaned="false", doctorId=who)}
         assert shown == {one["id"] for one in others}
+        for status in ("", "scheduled", "cancelled", "scheduled,cancelled"):
+            counted = total(browser, status=status, orphaned="true")
+            counted += total(browser, status=status, orphaned="false")
+            assert counted == total(browser, status=status)
     for browser in (world.doctor, world.patient):
         for orphaned in ("true", "false"):
             answer = browser.get(f"/api/appointments?orphaned={orphaned}")

@@ -104,6 +104,24 @@ NARROWED: Lists = {
     "appointments, overdue, first booked": (
         visits(STAFF, overdue=NOW, sort=AppointmentSort.CREATED), {"appointments_status_idx"}, 340,
     ),
+    "appointments, orphaned": (visits(STAFF, orphaned=True), BY_DOCTOR, 1_000),
+    "appointments, orphaned, in the middle": (visits(STAFF, 20, orphaned=True), BY_DOCTOR, 1_000),
+    "appointments, orphaned, last booked": (visits(STAFF, orphaned=True, sort=NEWEST), BY_DOCTOR, 1_000),
+    "appointments, orphaned, of a doctor": (
+        visits(STAFF, orphaned=True, doctor=DOCTOR.id), BY_DOCTOR, 1_000,
+    ),
+    "appointments, not orphaned": (
+        visits(STAFF, orphaned=False), {"appointments_date_idx", *BY_DOCTOR}, 1_100,
+    ),
+    "appointments, not orphaned, in the middle": (
+        visits(STAFF, 25_000, orphaned=False), {"appointments_date_idx", *BY_DOCTOR}, 2_500,
+    ),
+    "appointments, not orphaned, last booked": (
+        visits(STAFF, orphaned=False, sort=NEWEST), {"appointments_created_idx", *BY_DOCTOR}, 1_100,
+    ),
+    "appointments, not orphaned, scheduled": (
+        visits(STAFF, orphaned=False, statuses={SCHEDULED}), {"appointments_status_idx", *BY_DOCTOR}, 1_100,
+    ),
     "appointments of a month": (visits(STAFF, since=MAY, until=JUNE), {"appointments_date_idx"}, 500),
     "appointments from then on": (visits(STAFF, since=MAY), {"appointments_date_idx"}, 2_500),
     "appointments until then": (visits(STAFF, until=MAY), {"appointments_date_idx"}, 2_500),
