@@ -21,7 +21,9 @@ ROWS = {
     "patients: unlink an account": "unlinkPatientAccount",
     "patients: change": "updatePatient",
     "patients: history": "getPatientHistory",
-    "doctors: list, read, free times; the clinic": "listDoctors getDoctor listDoctorSlots listSlots getClinic",
+    "doctors: list, read, free times; the clinic": (
+        "listDoctors getDoctor listDoctorSlots listSlots getClinic"
+    ),
     "doctors: working hours": "getDoctorHours putDoctorHours",
     "absences: list": "listAbsences",
     "absences: create, delete": "createAbsence deleteAbsence",
