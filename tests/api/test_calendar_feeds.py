@@ -74,8 +74,8 @@ def test_the_address_is_the_clinics_whatever_host_the_client_names(world: World,
 def test_a_change_keeps_the_uid_and_counts_on_and_a_cancelled_one_stays(
     world: World, anonymous: Browser
 ) -> None:
-    """contract: "`UID` is the id of the appointment; `SEQUENCE` grows with each change of it, and a cancelled
-    one stays there, as `STATUS:CANCELLED`." """
+    """contract: "`SEQUENCE` grows whenever its date, doctor or status changes, but neither with its
+    notes nor with a person's name. A cancelled one stays there, as `STATUS:CANCELLED`." """
     path, visit = subscribe(world.doctor), world.appointment()
     before = read(anonymous, path)[visit["id"]]
     date = world.slot()
@@ -97,6 +97,18 @@ def test_a_patients_feed_is_of_the_chart_that_is_linked_to_them_now(world: World
     assert read(anonymous, path).keys() == {visit["id"]}
     assert world.staff.delete(f"/api/patients/{chart['id']}/account").status_code == 200
     assert read(anonymous, path) == {}
+
+
+def test_another_doctor_counts_on_in_the_patients_feed(world: World, anonymous: Browser) -> None:
+    person, chart = world.linked_patient()
+    visit, path = world.appointment(patientId=chart["id"]), subscribe(person)
+    before = read(anonymous, path)[visit["id"]]
+    until = datetime.fromisoformat(visit["date"]) + timedelta(minutes=1)
+    heir = world.other_doctor.me()["id"]
+    body = {"doctorId": visit["doctorId"], "from": visit["date"], "to": until.isoformat()}
+    moved = world.staff.post("/api/appointments/reassign", {**body, "appointments": {"reassignTo": heir}})
+    assert (moved.status_code, moved.json()["total"]) == (200, 1)
+    assert read(anonymous, path)[visit["id"]]["sequence"] > before["sequence"]
 
 
 def test_a_feed_begins_31_days_ago_and_has_the_earliest_of_very_many(
@@ -127,6 +139,20 @@ def test_names_and_reasons_are_in_it_where_the_clinic_wants_them(world: World, n
         assert "Contagious" not in text
         assert "@" not in text
     assert summaries == [f"Appointment: {chart['name']}", "Appointment: Dora Demir"]
+
+
+def test_a_new_name_is_shown_without_a_new_sequence(world: World, named: Service) -> None:
+    """RFC 5545, 3.8.7.4, wants one of what the organizer revises; a calendar that asks gets the name."""
+    chart = world.linked_patient()[1]
+    visit, path = world.appointment(patientId=chart["id"]), subscribe(world.doctor)
+    anyone = named.browser()
+    before, held = read(anyone, path)[visit["id"]], {"if-none-match": anyone.get(path).headers["etag"]}
+    assert anyone.get(path, headers=held).status_code == 304
+    assert world.staff.patch(f"/api/patients/{chart['id']}", {"name": "Nova Neumann"}).status_code == 200
+    assert anyone.get(path, headers=held).status_code == 200
+    after = read(anyone, path)[visit["id"]]
+    assert str(after["summary"]) == "Appointment: Nova Neumann"
+    assert after["sequence"] == before["sequence"]
 
 
 def test_a_text_is_escaped_and_never_breaks_its_line(world: World, named: Service) -> None:
