@@ -79,7 +79,7 @@ def test_what_had_left_a_chart_before_the_link_is_not_told(world: World) -> None
 def test_the_hours_of_a_doctor_are_told_as_their_account(
     world: World, hours: list[dict[str, object]]
 ) -> None:
-    """contract: "a doctor's hours, too": whoever shows free times asks for them again."""
+    """contract: "So are a doctor's hours": whoever shows free times asks for them again."""
     _, doctor = doctor_with(world, None)
     for now in (hours, None):
         cursor = cursor_for(world.staff)
