@@ -44,6 +44,7 @@ DAY = calendar_of(ZoneInfo("UTC")).spans(date(2024, 6, 3))
 SCHEDULED, COMPLETED, CANCELLED = AppointmentStatus
 OPEN = {SCHEDULED, CANCELLED}
 MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
+BEFORE_TOMORROW = NOW + timedelta(days=1)  # so that some are overdue
 LATEST, NEWEST = AppointmentSort.DATE_DESCENDING, AppointmentSort.CREATED_DESCENDING
 SOME_CHARTS, SOME_VISITS = (
     [UUID(uid(kind, 10 * number)) for number in range(100)] for kind in ("patient", "appt")

@@ -3,12 +3,13 @@
 from datetime import date
 from typing import Any
 
-from persistence.models import AppointmentStatus
+from persistence.models import AccountStatus, AppointmentStatus
 from persistence.postgres.sorting import AppointmentSort, DoctorSort, PatientSort, RecordSort
-from security.roles import Caller
+from security.roles import Caller, Role
 from tests.bench.clinic import NOW
 from tests.support.lists import (
     ADMIN,
+    BEFORE_TOMORROW,
     CHART,
     DAY,
     DOCTOR,
@@ -23,6 +24,7 @@ from tests.support.lists import (
     SOME_VISITS,
     STAFF,
     Lists,
+    accounts,
     charts,
     colleagues,
     notes,
@@ -43,7 +45,7 @@ OF_ONE: dict[str, tuple[Asked, int]] = {
     "from then on": ({"since": MAY}, 200),
     "until then": ({"until": MAY}, 200),
     "scheduled, to come": ({"statuses": {SCHEDULED}, "since": NOW}, 180),
-    "overdue": ({"overdue": NOW}, 50),
+    "overdue": ({"overdue": BEFORE_TOMORROW}, 150),
 }
 BY_DOCTOR, BY_PATIENT = {"appointments_doctor_idx"}, {"appointments_patient_idx"}
 WHOSE: list[tuple[str, Caller, Asked, set[str], int | None]] = [
@@ -51,6 +53,23 @@ WHOSE: list[tuple[str, Caller, Asked, set[str], int | None]] = [
     ("a doctor's", STAFF, {"doctor": DOCTOR.id}, BY_DOCTOR, None),
     ("one's own", PATIENT, {}, BY_PATIENT, 70),
     ("a patient's", STAFF, {"patient": CHART}, BY_PATIENT, 70),
+]
+OF_TIMES: dict[str, Asked] = {
+    "": {},
+    " of a month": MONTH,
+    " from then on": {"since": MAY},
+    " until then": {"until": MAY},
+}
+RECORDS: list[tuple[str, Caller, Asked, str, int]] = [
+    ("a doctor's", ADMIN, {"doctor": DOCTOR.id}, "author", 260),
+    ("a patient's", DOCTOR, {"patient": CHART}, "patient", 60),
+    ("one's own", PATIENT, {}, "patient", 60),
+]
+ACCOUNTS: list[tuple[str, Asked, int]] = [
+    *((f"role {role}", {"role": role}, 180) for role in Role),
+    *((f"{status}", {"status": status}, 180) for status in AccountStatus),
+    ("linked", {"linked": True}, 700),
+    ("not linked", {"linked": False}, 21_000),  # looks each of them up
 ]
 NARROWED: Lists = {
     **{
@@ -102,7 +121,16 @@ NARROWED: Lists = {
         visits(STAFF, spans=DAY, sort=AppointmentSort.CREATED), {"appointments_date_idx"}, 4_000,
     ),
     "appointments, overdue, first booked": (
-        visits(STAFF, overdue=NOW, sort=AppointmentSort.CREATED), {"appointments_status_idx"}, 340,
+        visits(STAFF, overdue=BEFORE_TOMORROW, sort=AppointmentSort.CREATED),
+        {"appointments_status_idx"}, 1_800,
+    ),
+    "appointments, overdue": (visits(STAFF, overdue=BEFORE_TOMORROW), {"appointments_status_idx"}, 340),
+    **{
+        f"appointments, {status}": (visits(STAFF, statuses={status}), {"appointments_status_idx"}, 340)
+        for status in AppointmentStatus
+    },
+    "appointments of any status": (
+        visits(STAFF, statuses={*AppointmentStatus}), {"appointments_status_idx"}, 400,
     ),
     "appointments, orphaned": (visits(STAFF, orphaned=True), BY_DOCTOR, 1_000),
     "appointments, orphaned, in the middle": (visits(STAFF, 20, orphaned=True), BY_DOCTOR, 1_000),
@@ -138,16 +166,23 @@ NARROWED: Lists = {
     "records, the oldest, in the middle": (
         notes(ADMIN, 5_000, sort=RecordSort.DATE), {"medical_records_date_idx"}, 220,
     ),
-    "records of a doctor": (notes(ADMIN, doctor=DOCTOR.id), {"medical_records_author_idx"}, 260),
     "records of a doctor, the oldest": (
         notes(ADMIN, doctor=DOCTOR.id, sort=RecordSort.DATE), {"medical_records_author_idx"}, 260,
     ),
-    "records of a doctor, of a month": (
-        notes(ADMIN, doctor=DOCTOR.id, since=MAY, until=JUNE), {"medical_records_author_idx"}, 180,
-    ),
-    "records of a patient, of a month": (
-        notes(ADMIN, patient=CHART, since=MAY, until=JUNE), {"medical_records_patient_idx"}, 50,
-    ),
     "records of a month": (notes(ADMIN, since=MAY, until=JUNE), {"medical_records_date_idx"}, 300),
     "records from then on": (notes(ADMIN, since=MAY), {"medical_records_date_idx"}, 800),
+    "records until then": (notes(ADMIN, until=MAY), {"medical_records_date_idx"}, 800),
+    **{
+        f"{whose} records{words}": (notes(who, **asked, **filters), {f"medical_records_{index}_idx"}, most)
+        for whose, who, asked, index, most in RECORDS
+        for words, filters in OF_TIMES.items()
+    },
+    "one's own records by a doctor": (
+        notes(PATIENT, doctor=DOCTOR.id), set(), 30,
+    ),
+    **{
+        f"{who.role} lists accounts, {words}": (accounts(who, **filters), set(), most)
+        for who in (ADMIN, STAFF)
+        for words, filters, most in ACCOUNTS
+    },
 }  # fmt: skip

@@ -29,6 +29,11 @@ class Plan(NamedTuple):
     def indexes(self) -> set[str]:
         return {node["Index Name"] for node in self.nodes if "Index Name" in node}
 
+    @property
+    def read_whole(self) -> set[str]:
+        """The tables."""
+        return {node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"}
+
     def __str__(self) -> str:
         lines = [
             f"{node['Node Type']} {node.get('Index Name') or node.get('Relation Name') or ''}"
