@@ -1,10 +1,16 @@
 """Texts as paper shows them."""
 
+import re
 from datetime import date
 from unicodedata import category
 
 LINE_BREAKS = "\n\u2028\u2029"
-MAY_BREAK = "\u00ad\u200b\u2060\ufeff"  # what only says where a line may break, or may not
+# What has no form of its own: marks of where a line may break and of direction, and how an emoji is drawn.
+# Joiners form the letters of many scripts, but none of Latin, Greek or Cyrillic.
+WITHOUT_FORM = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufe0e\ufe0f\ufeff\U000e0000-\U000e007f]"
+    "|(?<=[\\x00-\u052f\u1e00-\u1fff])[\u200c\u200d]+"
+)
 
 
 def in_words(day: date) -> str:
@@ -13,15 +19,13 @@ def in_words(day: date) -> str:
 
 def printable(text: str) -> str:
     """The text without control characters, which no printer shows: a space in place of each, but a line break
-    stays one. Nor with what says where a word may break: in the text of a PDF it would part the letters."""
+    stays one. Nor with what has no form: a PDF takes it for a part of the letter before, everywhere."""
     if text.isprintable():  # nearly all are, and this is told at once
         return text
-    return "".join(printed(character) for character in text)
+    return "".join(printed(character) for character in WITHOUT_FORM.sub("", text))
 
 
 def printed(character: str) -> str:
     if character in LINE_BREAKS:
         return "\n"
-    if character in MAY_BREAK:
-        return ""
     return " " if category(character) in ("Cc", "Cs", "Cn") else character

@@ -150,7 +150,8 @@ def test_the_words_of_a_sheet_are_found_by_who_searches_or_copies_them(
 ) -> None:
     """However long: the text of the PDF has nothing that is not in the names, and no letter less."""
     doctor = add_doctor(backend, "Dr. Wolfeschlegelsteinhausenbergerdorff " + 80 * "M")
-    chart = add_chart(backend, "Paula\u200b Schwarz\u00adenegger " + 40 * "W", "+4915155555555 015155555555")
+    name, phone = "Zoë\u200d X\u200b. Schwarz\u00adenegger ", "\u202a+4915155555555\u202c 015155555555#\ufe0f"
+    chart = add_chart(backend, name + 40 * "W", phone)
     visit = add_appointment(backend, doctor, chart, at("2031-07-03"))
     reason = "https://portal.example/referrals/5551234567890abcdefghijklmnopqrstuvwxyz"
     backend.sql("UPDATE appointments SET reason = $1 WHERE id = $2", f"Schwindelanfälle {reason}", visit)

@@ -30,6 +30,7 @@ NAMES = {
     "Łukasz Ångström": "+49 30 1",
     "مريم العلي": "+966 1",
     "שרה כהן": "03-1",
+    "بی\u200cبی": "+98 1",
     "王小明 ひらがな 한국어": "+86 1",
     "e\u0323\u0301 q\u0308 Nguyễn": "+84 1",
     "<script>alert(1)</script> & \"quotes\"": "2",
@@ -135,6 +136,7 @@ def test_names_in_any_script_and_length_stand_whole_on_a_sheet(migrated: Backend
     for name in (
         "مريم العلي",
         "שרה כהן",
+        "بی\u200cبی",
         "X" * 255,
         "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quotes&quot;",
     ):
