@@ -140,7 +140,8 @@ WINDOW = """
       AND (xid >= CAST(:xmax AS bigint) OR xid = ANY (CAST(:open AS bigint[])))
       AND (xid <> CAST(:xid AS bigint)
            OR (noun, object_id) > (CAST(:noun AS text) COLLATE "C", CAST(:object AS uuid)))"""
-# Whoever has got a chart meanwhile is told of what is in it; what had left it before was never theirs.
+# Whoever has got a chart meanwhile is told of what is in it; what had left it before was never theirs. A link
+# and its end name the account once, any other change of the chart twice: before it and after it.
 SQL = f"""
 SELECT moment.*, change.*
 FROM (SELECT pg_current_snapshot()::text AS seen,
@@ -164,7 +165,8 @@ LEFT JOIN LATERAL (
                OR EXISTS (SELECT FROM appointments WHERE id = object_id AND patient_id = moment.chart)
                OR EXISTS (SELECT FROM medical_records WHERE id = object_id AND patient_id = moment.chart)
                OR NOT EXISTS (SELECT FROM changes WHERE {WINDOW}
-                              AND noun = 'patient' AND CAST(:caller AS uuid) = ANY (accounts))))
+                              AND noun = 'patient'
+                              AND cardinality(array_positions(accounts, CAST(:caller AS uuid))) % 2 = 1)))
     ORDER BY xid, noun, object_id LIMIT CAST(:limit AS integer)) AS change ON true
 ORDER BY change.xid, change.noun, change.id
 """  # noqa: S608 - made of constants
@@ -188,6 +190,11 @@ def is_own(change: Change, caller: Caller, chart: UUID | None) -> bool:
     if caller.role is Role.DOCTOR and caller.id in change.doctors:
         return True
     return change.noun == ChangeNoun.USER and caller.id in change.accounts
+
+
+def is_link(change: Change, caller: Caller) -> bool:
+    """Whether they have got their chart by it, or lost it; as the statement has it."""
+    return change.noun == ChangeNoun.PATIENT and change.accounts.count(caller.id) % 2 == 1
 
 
 @lru_cache(8)

@@ -20,7 +20,7 @@ from sqlalchemy import Uuid, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from persistence import changes
-from persistence.changes import BITS, KNOWN, Change, ChangeNoun, Found, is_own
+from persistence.changes import BITS, KNOWN, Change, Found, is_link, is_own
 from persistence.cursors import Cursor
 from persistence.models import AccountStatus, Patient, Session, User
 from persistence.postgres.background import repeat
@@ -63,10 +63,6 @@ def signed_in(idle: timedelta | None) -> Query[BySessions, SignedInRow]:
         .where(these, User.status == AccountStatus.ACTIVE, *living(idle))
     )
     return Query(SignedInRow, BySessions, found)
-
-
-def is_of_chart(change: Change) -> bool:
-    return change.noun == ChangeNoun.PATIENT
 
 
 class Batch:
@@ -207,7 +203,7 @@ class Feed:
             for change in batch.of(listener.caller, listener.chart)
             if not position.has_told(change.place)
         }
-        if listener.caller.role is Role.PATIENT and any(map(is_of_chart, found.values())):
+        if any(is_link(change, listener.caller) for change in found.values()):
             return None
         told = [found[place] for place in in_order(found, position)]
         if len(told) <= limit:

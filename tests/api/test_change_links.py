@@ -53,6 +53,20 @@ def test_what_went_back_to_another_chart_before_the_link_ended_is_told(world: Wo
     assert {entry[:2] for entry in told(browser, cursor)} >= {("appointment", visit), ("record", record)}
 
 
+def test_what_came_and_went_while_the_chart_itself_changed_is_told(world: World) -> None:
+    """contract: "One entry for each object and commit"."""
+    browser, chart = world.linked_patient()
+    cursor = cursor_for(browser)
+    record = world.record(chart["id"])["id"]
+    assert world.staff.patch(f"/api/patients/{chart['id']}", {"phone": "5"}).status_code == 200
+    retract(world, record)
+    assert told(browser, cursor) == [
+        ("record", record, "create"),
+        ("patient", chart["id"], "update"),
+        ("record", record, "update"),
+    ]
+
+
 def test_what_had_left_a_chart_before_the_link_is_not_told(world: World) -> None:
     """contract: "of what the caller may see"."""
     browser, _ = world.account()
