@@ -1,4 +1,4 @@
-"""a doctor's appointments in any order
+"""a doctor's appointments in any order, and by their status
 
 Revision: 0023
 Follows: 0022
@@ -29,7 +29,7 @@ def replace_index(columns: str) -> None:
 
 def upgrade() -> None:
     limit_locks()
-    replace_index(f"{COLUMNS} INCLUDE (created_at, patient_id)")
+    replace_index(f"{COLUMNS} INCLUDE (created_at, patient_id, status)")
 
 
 def downgrade() -> None:

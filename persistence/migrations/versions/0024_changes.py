@@ -6,6 +6,7 @@ Follows: 0023
 
 from alembic import op
 
+from persistence.migrations.functions import first_form
 from persistence.migrations.locks import limit_locks
 
 revision = "0024"
@@ -32,22 +33,6 @@ PURGE = """
         UPDATE public.change_horizon
         SET from_xid = greatest(CASE WHEN from_xid > next THEN 0 ELSE from_xid END, until)
         FROM now, past WHERE from_xid > next OR until IS NOT NULL
-    $$
-"""
-OLD_PURGE = """
-    CREATE OR REPLACE FUNCTION purge_changes() RETURNS void LANGUAGE sql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp AS $$
-        WITH turn AS MATERIALIZED (SELECT FROM public.change_horizon FOR UPDATE SKIP LOCKED),
-        gone AS (
-            DELETE FROM public.changes
-            WHERE at < clock_timestamp() - interval '24 hours' AND EXISTS (SELECT FROM turn)
-              AND (xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                   OR xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
-            RETURNING xid)
-        UPDATE public.change_horizon
-        SET from_xid = greatest(from_xid, (
-            SELECT max(xid) + 1 FROM gone WHERE xid < pg_snapshot_xmax(pg_current_snapshot())::text::bigint))
-        WHERE EXISTS (SELECT FROM gone)
     $$
 """
 # Of each table: how a new row is counted (0008), and who may know of it (changes.sql).
@@ -111,4 +96,4 @@ def downgrade() -> None:
     for table, (counted, _) in NEW.items():
         replace_trigger(table, "gone", "came", "INSERT OR DELETE")
         replace_function(table, f"INSERT INTO public.count_changes VALUES ('{table}', {counted})")
-    op.execute(OLD_PURGE)
+    op.execute(first_form("purge_changes"))
