@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from api.clinic import Clinic
 from api.http.errors import BadRequest, Forbidden, NotFound
 from api.http.problems import ErrorCode
-from api.schedule.judging import CLINIC_ROLES, IN_THE_PAST, Wish, is_too_late, require_within_horizon
+from api.schedule.judging import CLINIC_ROLES, IN_THE_PAST, Wish, has_passed, require_within_horizon
 from persistence import booking, visits
 from persistence.appointments import AppointmentChanges, AppointmentRow
 from persistence.booking import Booking, LockedAppointment
@@ -31,7 +31,7 @@ def require_own_booking(caller: Caller, doctor_id: UUID) -> None:
 def require_booked(wish: Wish, booked: Booking) -> AppointmentRow:
     """The row of the new appointment; 400 or 404 where the patient is not seen."""
     if booked.row is None:
-        if is_too_late(wish, booked.standing.now):
+        if has_passed(wish, booked.standing.now):
             raise BadRequest(*IN_THE_PAST)
         raise NotFound("Patient not found", field="patientId")
     return booked.row

@@ -105,7 +105,7 @@ def require_within_horizon(wish: Wish, clinic: Clinic) -> None:
         raise BadRequest(detail, ErrorCode.TOO_FAR_AHEAD)
 
 
-def is_too_late(wish: Wish, now: datetime) -> bool:
+def has_passed(wish: Wish, now: datetime) -> bool:
     """Whether the time has passed for a patient; staff and doctors may enter what happened."""
     return wish.is_patients and wish.begins < now
 
@@ -113,10 +113,10 @@ def is_too_late(wish: Wish, now: datetime) -> bool:
 def limit_of(wish: Wish, now: datetime, clinic: Clinic, open_visits: int = 0) -> BadRequest | None:
     """Why a patient may not book by themselves: the time has passed or is too soon, or it is a visit too
     many."""
-    if is_too_late(wish, now):
-        return BadRequest(*IN_THE_PAST)
     if not wish.is_patients:
         return None
+    if has_passed(wish, now):
+        return BadRequest(*IN_THE_PAST)
     if wish.begins < now + clinic.limits.lead:
         minutes = clinic.limits.lead // timedelta(minutes=1)
         return BadRequest(f"date: must be at least {minutes} minutes from now", ErrorCode.TOO_SOON)

@@ -22,8 +22,6 @@ NONE = "there is no free time from then on that you may book within a year"
 # How far it is looked for, from then on or from when the hours begin to hold: mostly it is near, and what is
 # booked in a year is much to read.
 NEAR, FAR = timedelta(days=31), timedelta(days=372)
-
-
 # Where no time is offered that is so early.
 EARLY = {ErrorCode.IN_THE_PAST, ErrorCode.TOO_SOON}
 
@@ -42,16 +40,21 @@ async def name_free_time(
     may_book = itself is not None or not has_too_many(row.open_visits, clinic)
     if refusal.code in EARLY and (hours is None or not may_book):
         return refusal
-    found = await find_free_time(source, wish, asked, row, clinic, itself)
+    found = await find_free_time(source, wish, asked, row, hours, clinic, itself)
     said = f"the first free time from then on is {text_of(found)}" if found else NONE
     return BadRequest(f"{refusal.detail}; {said}", refusal.code)
 
 
 async def find_free_time(
-    source: Source, wish: Wish, asked: datetime, row: DoctorTimes, clinic: Clinic, itself: UUID | None
+    source: Source,
+    wish: Wish,
+    asked: datetime,
+    row: DoctorTimes,
+    hours: Sequence[Hours] | None,
+    clinic: Clinic,
+    itself: UUID | None,
 ) -> datetime | None:
-    """`row`: of the time from `asked` on that is near."""
-    hours = hours_for(hours_of(row.hours), clinic)
+    """`row`: of the time from `asked` on that is near; `hours`: those that count for the doctor."""
     first, latest = clinic.span_for_patients(row.now)
     later = min(max(asked + NEAR, begin_of(hours, asked)), LATEST)
     for since, until in ((asked, asked + NEAR), (later, later + FAR)):
