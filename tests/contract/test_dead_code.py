@@ -15,19 +15,18 @@ pytestmark = pytest.mark.slow
 
 # Handlers, which Litestar calls, and what pytest and Schemathesis call.
 CALLED_BY_DECORATOR = ["@get*", "@post", "@patch", "@put", "@delete", "@pytest.*", "@schemathesis.*"]
-# What a library or a migration calls by its name, or a library reads from an object of ours.
+# What a library calls by its name, or reads from an object of ours.
 CALLED_BY_NAME = [
     "__instancecheck__", "authenticate_request", "data_received", "decode_payload", "do_*", "eof_received",
     "log_message", "on_*", "protocol_version", "pytest_*", "to_encoded_header", "to_kwargs", "audience",
-    "_unset_keepalive_if_required", "limit_locks", "pytestmark", "resolve_dependencies", "showwarning",
-    "unraisablehook",
+    "_unset_keepalive_if_required", "pytestmark", "resolve_dependencies", "showwarning", "unraisablehook",
 ]  # fmt: skip
 READ_BY_NAME = [
-    "chunked_encoding", "exitstatus", "expected_content_length", "has_kwargs", "total_requests", "trace",
-    "timeout_graceful_shutdown", "trips", "waiting_for_100_continue", "_content", "_prepared_statement_*",
-    "_signature_model",
+    "branch_labels", "chunked_encoding", "depends_on", "exitstatus", "expected_content_length", "has_kwargs",
+    "total_requests", "trace", "timeout_graceful_shutdown", "trips", "waiting_for_100_continue", "_content",
+    "_prepared_statement_*", "_signature_model",
 ]  # fmt: skip
-EXCLUDED = ["node_modules", "persistence/migrations/versions", "tests/persistence/typing"]
+EXCLUDED = ["node_modules", "tests/persistence/typing"]
 
 
 def fields() -> set[str]:
