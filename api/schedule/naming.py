@@ -74,5 +74,5 @@ async def find_free_time(
 def begin_of(hours: Sequence[Hours] | None, asked: datetime) -> datetime:
     """When some of the hours begin to hold, or up to three days before; `asked` where they do by then."""
     to_come = [one for one in hours or () if one.valid_until is None or one.valid_until >= asked.date()]
-    first = min((one.valid_from or asked.date() for one in to_come), default=asked.date())
+    first = min((max(one.valid_from or asked.date(), asked.date()) for one in to_come), default=asked.date())
     return max(asked, datetime.combine(first, time(), UTC) - timedelta(days=2))

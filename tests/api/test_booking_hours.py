@@ -274,6 +274,13 @@ def test_a_patient_is_told_the_first_free_time_wherever_it_is(
         assert outcome(book(world.patient, own_chart["id"], doctor, at("08:00"))) == named(NOT_FREE, None)
 
 
+def test_hours_hold_from_the_first_day_to_the_last(world: World, own_chart: dict[str, Any]) -> None:
+    ever = {"validFrom": "0001-01-01", "validUntil": "9999-12-31"}
+    _, doctor = doctor_with(world, [{**one, **ever} for one in week("08:00-09:00")])
+    refused = book(world.patient, own_chart["id"], doctor, at("07:00"))
+    assert outcome(refused) == named(NOT_FREE, at("08:00"))
+
+
 def test_who_is_completed_at_another_time_was_there_in_hours(world: World, doctor: Doctor) -> None:
     """Contract: "A move is judged as a booking is", also together with what ends the visit; but nobody else's
     visit is in its way."""
