@@ -20,9 +20,10 @@ def in_words(day: date) -> str:
 def printable(text: str) -> str:
     """The text without control characters, which no printer shows: a space in place of each, but a line break
     stays one. Nor with what has no form: a PDF takes it for a part of the letter before, everywhere."""
-    if text.isprintable():  # nearly all are, and this is told at once
+    if text.isascii() and text.isprintable():  # this is told at once
         return text
-    return "".join(printed(character) for character in WITHOUT_FORM.sub("", text))
+    text = WITHOUT_FORM.sub("", text)
+    return text if text.isprintable() else "".join(map(printed, text))
 
 
 def printed(character: str) -> str:

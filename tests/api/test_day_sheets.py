@@ -154,11 +154,14 @@ def test_the_words_of_a_sheet_are_found_by_who_searches_or_copies_them(
     chart = add_chart(backend, name + 40 * "W", phone)
     visit = add_appointment(backend, doctor, chart, at("2031-07-03"))
     reason = "https://portal.example/referrals/5551234567890abcdefghijklmnopqrstuvwxyz"
-    backend.sql("UPDATE appointments SET reason = $1 WHERE id = $2", f"Schwindelanfälle {reason}", visit)
+    said = f"Schwindelanfälle Wei\u034ft 100 %\ufe0f {reason}"  # marks that `isprintable` lets pass
+    backend.sql("UPDATE appointments SET reason = $1 WHERE id = $2", said, visit)
     answer = world.staff.get(f"{PATH}?date=2031-07-03&doctorId={doctor}")
     [text] = pages_of(answer)
     for word in ("Wolfeschlegelsteinhausenbergerdorff", "Schwarzenegger", "015155555555", "Schwindelanfälle"):
         assert word in text
+    assert "Weit 100 %" in " ".join(text.split())
+    assert "\ufe0f" not in text
     for word in ("M" * 80, "W" * 40, "+4915155555555", reason):
         assert word in text.replace("\n", "")
     assert answer.headers["x-request-id"] in text
