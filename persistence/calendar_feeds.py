@@ -17,7 +17,8 @@ MAX_VISITS = 4000  # in one feed: half a year of somebody who sees forty patient
 
 
 class VisitRow(NamedTuple):
-    """An appointment. `sequence` grows with each change of it, at `changed_at`."""
+    """An appointment. `sequence` grows with each change that a feed shows of it, at `changed_at`: not with
+    what is said of the visit, which is for the clinic only."""
 
     id: UUID
     begins: datetime
@@ -87,7 +88,7 @@ FEED_SQL = text(
     LEFT JOIN users AS doctors ON doctors.id = own.doctor_id
     LEFT JOIN LATERAL (
         SELECT count(*) AS number, max(at) AS at FROM appointment_changes
-        WHERE appointment_id = own.id AND field <> 'notes'
+        WHERE appointment_id = own.id AND field IN ('date', 'doctorId', 'status')
     ) AS changes ON true
     ORDER BY own.date, own.id
     """

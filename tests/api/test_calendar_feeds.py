@@ -74,8 +74,8 @@ def test_the_address_is_the_clinics_whatever_host_the_client_names(world: World,
 def test_a_change_keeps_the_uid_and_counts_on_and_a_cancelled_one_stays(
     world: World, anonymous: Browser
 ) -> None:
-    """contract: "`SEQUENCE` grows whenever its date, doctor or status changes, but neither with its
-    notes nor with a person's name. A cancelled one stays there, as `STATUS:CANCELLED`." """
+    """contract: "`SEQUENCE` grows whenever its date, doctor or status changes, but neither with its notes,
+    nor with an arrival, nor with a person's name. A cancelled one stays there, as `STATUS:CANCELLED`." """
     path, visit = subscribe(world.doctor), world.appointment()
     before = read(anonymous, path)[visit["id"]]
     date = world.slot()
@@ -88,6 +88,24 @@ def test_a_change_keeps_the_uid_and_counts_on_and_a_cancelled_one_stays(
     assert str(before["status"]) == "CANCELLED"
     assert str(before["transp"]) == "TRANSPARENT"
     assert before.decoded("dtstart") == datetime.fromisoformat(date)
+
+
+def test_whoever_keeps_the_calendar_does_not_learn_who_came_and_when(
+    world: World, anonymous: Browser
+) -> None:
+    """contract: "answers 304 to an `If-None-Match` as long as nothing has changed" """
+    visit = world.appointment(date=datetime.now(UTC).isoformat())
+    path, acts = subscribe(world.doctor), f"/api/appointments/{visit['id']}/visit"
+    held = {"if-none-match": anonymous.get(path).headers["etag"]}
+    before = read(anonymous, path)[visit["id"]]
+    for act in ("arrived", "started", "undo", "undo"):
+        assert world.doctor.post(acts, {"act": act, "reason": "A slip"}).status_code == 200
+        assert anonymous.get(path, headers=held).status_code == 304, act
+    for act in ("noShow", "undo"):
+        assert world.doctor.post(acts, {"act": act}).status_code == 200
+        after = read(anonymous, path)[visit["id"]]
+        assert after["sequence"] == before["sequence"] + 1
+        before = after
 
 
 def test_a_patients_feed_is_of_the_chart_that_is_linked_to_them_now(world: World, anonymous: Browser) -> None:
