@@ -1,7 +1,7 @@
 """Appointments (requirement, section 5): booked, moved, and then completed or cancelled for good."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -20,7 +20,7 @@ from api.appointment_rules import (
 )
 from api.bookings import Appointment, Notes, appointment_of, require_appointment
 from api.charts import write_to_chart
-from api.clinic import Clinic
+from api.clinic import Clinic, find_faults_of_calendar
 from api.http.auditing import record_read, record_write
 from api.http.conditional import IF_MATCH, Tagged, require_unchanged
 from api.http.fields import (
@@ -52,7 +52,6 @@ from persistence.audit import Action
 from persistence.availability import keys_of
 from persistence.booking import Booking
 from persistence.models import AppointmentStatus
-from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Role
@@ -83,11 +82,7 @@ sent_fields = sent_fields_of(AppointmentUpdate, AppointmentChanges, frozenset({"
 
 def require_date_in_calendar(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """The date is one that the clinic's calendar covers."""
-    if not EARLIEST <= given.get("date", EARLIEST) < LATEST:
-        last = LATEST - timedelta(days=1)
-        yield field_fault(
-            "date", ErrorCode.OUT_OF_RANGE, f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}"
-        )
+    return find_faults_of_calendar(given, "date")
 
 
 def require_cancellation(given: Given, request: StrictRequest) -> Iterator[Fault]:

@@ -1,5 +1,6 @@
 """How this clinic works: its name, its days, how long a visit takes, what it costs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -11,8 +12,11 @@ from msgspec import Meta
 
 from api.http.fields import INT32, Day, Name, Output
 from api.http.operation import get
+from api.http.problems import ErrorCode, Fault
+from api.http.requests import Given
+from api.http.violations import field_fault
 from api.schedule.weekly import Hours, HoursList, shown_hours
-from persistence.postgres.calendar import LATEST, Calendar, Span, calendar_of
+from persistence.postgres.calendar import EARLIEST, LATEST, Calendar, Span, calendar_of
 
 Minutes = Annotated[int, Meta(ge=1, le=1440, extra_json_schema=INT32)]
 Fee = Annotated[int, Meta(ge=0, le=1_000_000, extra_json_schema=INT32)]
@@ -75,6 +79,14 @@ class Clinic:
         if days is None:
             return begins, LATEST
         return begins, self.calendar.spans(self.day_of(now) + timedelta(days=days))[-1][1]
+
+
+def find_faults_of_calendar(given: Given, name: str) -> Iterator[Fault]:
+    """The instant in the field `name`, if it was sent, is one that the clinic's calendar covers."""
+    if not EARLIEST <= given.get(name, EARLIEST) < LATEST:
+        last = LATEST - timedelta(days=1)
+        detail = f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}"
+        yield field_fault(name, ErrorCode.OUT_OF_RANGE, detail)
 
 
 class ClinicController(Controller):
