@@ -1,7 +1,7 @@
 """When doctors are away and when the clinic is closed, and what is booked then."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, Meta, UnsetType, field
 
 from api.bookings import Appointment, appointment_of
+from api.clinic import find_faults_of_calendar
 from api.http.auditing import record_read, record_write
 from api.http.errors import Forbidden, InvalidInput, NotFound
 from api.http.fields import (
@@ -41,7 +42,6 @@ from persistence import absences
 from persistence.absences import AbsenceRow
 from persistence.appointments import AppointmentRow
 from persistence.audit import Action
-from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Reader, Transaction
 from security.guards import requires
 from security.roles import Caller, Role
@@ -90,10 +90,7 @@ def created_of(row: AbsenceRow, booked: list[AppointmentRow], total: int) -> Abs
 def require_sound_time(given: Given, request: StrictRequest) -> Iterator[Fault]:
     """The end is later than the beginning, and both are of the clinic's calendar."""
     for name in ("from", "to"):
-        if not EARLIEST <= given.get(name, EARLIEST) < LATEST:
-            last = LATEST - timedelta(days=1)
-            detail = f"must be from {EARLIEST:%Y-%m-%d} to {last:%Y-%m-%d}"
-            yield field_fault(name, ErrorCode.OUT_OF_RANGE, detail)
+        yield from find_faults_of_calendar(given, name)
     if "from" in given and "to" in given and given["from"] >= given["to"]:
         yield field_fault("to", ErrorCode.BAD_ORDER, "must be later than from")
 
@@ -120,7 +117,7 @@ async def show_again(transaction: Transaction, request: StrictRequest, id: UUID)
     if row is None:
         raise NotFoundException("Absence not found")
     require_may_set(request.user, row.doctor_id)  # who made it may have another role by now
-    booked, total = await absences.bookings(transaction, row)
+    booked, total = await absences.bookings(transaction, row, MAX_PAGE_SIZE)
     ids, charts = [each.id for each in booked], [each.patient_id for each in booked]
     action = Action.ABSENCE_READ
     record_write(transaction, request, action=action, target_id=id, target_ids=ids, patient_ids=charts)
@@ -175,7 +172,7 @@ class AbsenceController(Controller):
         require_may_set(request.user, doctor_id)
         if not await absences.lock(transaction, doctor_id):
             raise NotFound("Doctor not found", field="doctorId")
-        booked, total = await absences.bookings(transaction, row)
+        booked, total = await absences.bookings(transaction, row, MAX_PAGE_SIZE)
         charts = [each.patient_id for each in booked]
         ids = [each.id for each in booked]
         record_write(transaction, request, target_id=row.id, target_ids=ids, patient_ids=charts)

@@ -5,23 +5,20 @@ from functools import lru_cache
 from typing import NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, case, delete, insert, literal_column, select
-from sqlalchemy.types import Interval
+from sqlalchemy import ColumnElement, bindparam, case, delete, insert, select
 
 from persistence.appointments import COLUMNS as APPOINTMENT
 from persistence.appointments import SOURCE, AppointmentRow
-from persistence.models import Appointment, AppointmentStatus, User
+from persistence.availability import CLINIC_KEY
+from persistence.models import Appointment, Instant, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.paging import Found, PagedQuery
 from persistence.postgres.statements import ById, IdRow, Query
-from persistence.relations import ACTIVE_DOCTOR, CALLER, Seen, SeenById
+from persistence.relations import ACTIVE_DOCTOR, CALLER, Seen, SeenById, taking_time
 from persistence.schedule_tables import Absence
 from persistence.survivors import lock_key
 from security.roles import Caller, Role
-
-WHOLE_CLINIC = UUID(int=0)  # whom an absence of nobody is locked by: no account has this id
-MAX_SHOWN = 100
 
 
 class AbsenceRow(NamedTuple):
@@ -62,7 +59,6 @@ ADD = Query(AbsenceRow, NewAbsence, insert(Absence).returning(*columns_of(Absenc
 ENDED = delete(Absence).where(Absence.id == bindparam("id")).returning(Absence.id).cte("ended")
 END = Query(IdRow, ById, select(ENDED.c.id))
 DOCTOR = Query(IdRow, ById, select(User.id).where(User.id == bindparam("id"), *ACTIVE_DOCTOR))
-A_DAY = literal_column("interval '1 day'", Interval)  # the longest visit: so an index is enough
 
 
 def columns_for(role: Role) -> tuple[ColumnElement[object], ...]:
@@ -108,13 +104,8 @@ def locking(role: Role) -> Query[SeenById, AbsenceRow]:
 @lru_cache
 def concerned(is_of_doctor: bool) -> PagedQuery[Time, AppointmentRow]:
     """Scheduled appointments that have a moment in a time."""
-    begins = bindparam("begins", type_=Appointment.date.type)
-    where = [
-        Appointment.status == AppointmentStatus.SCHEDULED,
-        Appointment.date < bindparam("ends", type_=Appointment.date.type),
-        Appointment.date > begins - A_DAY,
-        Appointment.ends_at > begins,
-    ]
+    begins, ends = (bindparam(name, type_=Instant) for name in ("begins", "ends"))
+    where = [*taking_time(Appointment, begins, ends)]
     if is_of_doctor:
         where.append(Appointment.doctor_id == bindparam("doctor", type_=Appointment.doctor_id.type))
     order = (Appointment.date, Appointment.id)
@@ -151,14 +142,15 @@ async def locked(transaction: Transaction, caller: Caller, absence_id: UUID) -> 
 async def lock(transaction: Transaction, doctor: UUID | None) -> bool:
     """Wait for whoever books with the doctor, or with anybody at the clinic. False where there is no such
     doctor, or their account is not active."""
-    await transaction.lock(lock_key(doctor or WHOLE_CLINIC))
+    await transaction.lock(lock_key(doctor) if doctor else int(CLINIC_KEY))  # alone, not shared
     return doctor is None or await transaction.first(DOCTOR, ById(id=doctor)) is not None
 
 
-async def bookings(source: Source, absence: AbsenceRow) -> tuple[list[AppointmentRow], int]:
-    """The first of the scheduled appointments in the time of the absence, and how many there are."""
+async def bookings(source: Source, absence: AbsenceRow, most: int) -> tuple[list[AppointmentRow], int]:
+    """The first, `most` of them, of the scheduled appointments in the time of the absence, and how many there
+    are."""
     time = Time(doctor=absence.doctor_id, begins=absence.begins, ends=absence.ends)
-    return await concerned(absence.doctor_id is not None).fetch(source, 1, MAX_SHOWN, time)
+    return await concerned(absence.doctor_id is not None).fetch(source, 1, most, time)
 
 
 async def add(transaction: Transaction, **values: Unpack[NewAbsence]) -> AbsenceRow:

@@ -16,7 +16,8 @@ from persistence.postgres.statements import Query
 from persistence.survivors import lock_key
 
 TABLE = Appointment.__table__
-# Of the clinic as a whole: who closes it waits for those who book, move and reassign, and they for them.
+# Of the clinic as a whole: who closes it waits for those who book, move and reassign, and they for them. No
+# account has this id.
 CLINIC_KEY = Shared(lock_key(UUID(int=0)))
 
 

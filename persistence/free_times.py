@@ -6,12 +6,10 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy import (
-    Interval,
     Select,
     bindparam,
     func,
     literal,
-    literal_column,
     select,
     type_coerce,
     union_all,
@@ -22,7 +20,14 @@ from persistence.models import Appointment, AppointmentStatus, Instant, User
 from persistence.postgres.database import Source
 from persistence.postgres.declared import AnyColumn, columns_of
 from persistence.postgres.statements import Query
-from persistence.relations import ACTIVE_DOCTOR, OF_SPECIALIZATION, OWN_CHART, Seen
+from persistence.relations import (
+    ACTIVE_DOCTOR,
+    LONGEST_VISIT,
+    OF_SPECIALIZATION,
+    OWN_CHART,
+    Seen,
+    taking_time,
+)
 from persistence.schedule_tables import Absence, DoctorHours
 from security.roles import Caller, Role
 
@@ -60,8 +65,7 @@ class Asked(Wanted, Narrowed):
 
 
 BEGINS, ENDS = (bindparam(name, type_=Instant) for name in ("begins", "ends"))
-LONGEST = literal_column("interval '24 hours'", Interval)  # that a visit takes
-UNTIL = ENDS + LONGEST  # one that begins before `ends` may reach so far
+UNTIL = ENDS + LONGEST_VISIT  # one that begins before `ends` may reach so far
 SPAN = TSTZRANGE()
 OPEN_VISITS = (
     select(func.count())
@@ -77,13 +81,8 @@ OPEN_VISITS = (
 
 def visits(*where: AnyColumn) -> Select[Any]:
     """When somebody has one."""
-    return select(func.tstzrange(Appointment.date, Appointment.ends_at, type_=SPAN).label("span")).where(
-        *where,
-        Appointment.status == AppointmentStatus.SCHEDULED,
-        Appointment.date > BEGINS - LONGEST,  # for the index
-        Appointment.date < UNTIL,
-        Appointment.ends_at > BEGINS,
-    )
+    span = func.tstzrange(Appointment.date, Appointment.ends_at, type_=SPAN).label("span")
+    return select(span).where(*where, *taking_time(Appointment, BEGINS, UNTIL))
 
 
 def absences(*where: AnyColumn) -> Select[Any]:

@@ -26,8 +26,8 @@ FUNCTIONS = (
     "unmerge_charts",
     "purge_changes",
 )
-# Written by triggers and by fold_counts, which run with their owner's rights.
-CHANGES = (changes.name, change_horizon.name)  # written by triggers, and by purge_changes
+# Written by triggers, by purge_changes and by fold_counts, which run with their owner's rights.
+CHANGES = (changes.name, change_horizon.name)
 COUNTERS = ("counts", "count_changes", "count_marks", "counted_lists", "audit_count", "audit_past")
 # PostgreSQL itself sets the number of a row, and the transaction of an event. Triggers say which version of a
 # record is the original, and what else of it is kept with its retraction.

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     Integer,
-    Interval,
     bindparam,
     exists,
     false,
@@ -26,20 +25,20 @@ from sqlalchemy.types import Uuid
 
 from persistence.appointments import SOURCE, AppointmentRow, columns_from
 from persistence.audit import Event
+from persistence.availability import CLINIC_KEY
 from persistence.history import differences, keep_appointment_changes
 from persistence.hours import StoredHours
 from persistence.models import Appointment, AppointmentStatus, Instant, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import IdRow, Query, Statement
-from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen
+from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen, taking_time
 from persistence.schedule_tables import Absence, DoctorHours
 from persistence.survivors import lock_key
 from security.roles import Caller, Role
 
 MAX_APPOINTMENTS = 5000  # 1.5 s; 10,000 may take longer than a request may
 MAX_IN_EVENT = 50  # so many appointments' changes an event of the trail can vouch for
-CLINIC = lock_key(UUID(int=0))  # what waits for nobody in particular waits for the clinic
 ONE_AT_A_TIME = lock_key(UUID(int=1))  # as each may need most of the locks that PostgreSQL has room for
 
 
@@ -164,17 +163,10 @@ PARTIES = Query(
     ),
 )
 OTHER = aliased(Appointment)
-# No visit lasts longer than a day: that bound is for the index.
 BUSY = (
     select(Appointment.date, false().label("is_absent"))
     .join(OTHER, OTHER.doctor_id == HEIR)
-    .where(
-        AMONG,
-        OTHER.status == AppointmentStatus.SCHEDULED,
-        OTHER.date < Appointment.ends_at,
-        OTHER.ends_at > Appointment.date,
-        OTHER.date > Appointment.date - literal_column("interval '1 day'", Interval),
-    )
+    .where(AMONG, *taking_time(OTHER, Appointment.date, Appointment.ends_at))
 )
 AWAY = (
     select(Appointment.date, true().label("is_absent"))
@@ -206,8 +198,8 @@ async def lock(
     found = await transaction.rows(COMING, parameters)
     while not are_too_many(found):
         people = {doctor, *([heir] if heir else []), *patients_of(found)}
-        keys = [ONE_AT_A_TIME, CLINIC, *sorted(map(lock_key, people))]
-        await transaction.run(WAIT, Waited(people=keys, clinic=CLINIC))
+        keys = [ONE_AT_A_TIME, CLINIC_KEY, *sorted(map(lock_key, people))]
+        await transaction.run(WAIT, Waited(people=keys, clinic=CLINIC_KEY))
         found = await transaction.rows(COMING, parameters)
         if people.issuperset(patients_of(found)):
             return found

@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Interval, bindparam, delete, func, literal_column, select
+from sqlalchemy import ColumnElement, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from persistence.appointments import COLUMNS, SOURCE, AppointmentRow
 from persistence.models import Appointment, AppointmentStatus, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.statements import ById, IdRow, Query
-from persistence.relations import ACTIVE_DOCTOR
+from persistence.relations import ACTIVE_DOCTOR, LONGEST_VISIT
 from persistence.schedule_tables import DoctorHours
 from persistence.survivors import lock_key
 
@@ -58,14 +58,13 @@ TAKEN_BACK = (
     .cte("taken_back")
 )
 TAKE_BACK = Query(IdRow, ById, select(TAKEN_BACK.c.id))
-A_DAY = literal_column("interval '1 day'", Interval)  # the longest visit: so an index is enough
 
 
 def not_over(instant: ColumnElement[datetime]) -> tuple[ColumnElement[bool], ...]:
     """Appointments that are scheduled and go on after that."""
     return (
         Appointment.status == AppointmentStatus.SCHEDULED,
-        Appointment.date > instant - A_DAY,
+        Appointment.date > instant - LONGEST_VISIT,  # for an index
         Appointment.ends_at > instant,
     )
 

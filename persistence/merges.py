@@ -24,7 +24,7 @@ from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import columns_of
 from persistence.postgres.paging import PagedQuery
 from persistence.postgres.statements import ById, Query, Statement
-from persistence.relations import CALLERS_NAME, Seen
+from persistence.relations import CALLERS_NAME, Seen, taking_time
 from persistence.survivors import lock_key
 from security.roles import Caller
 
@@ -115,9 +115,7 @@ OVERLAPS = exists().where(
     Appointment.patient_id == IDS["survivor"],
     OTHER.patient_id == IDS["merged"],
     Appointment.status == AppointmentStatus.SCHEDULED,
-    OTHER.status == AppointmentStatus.SCHEDULED,
-    Appointment.date < OTHER.ends_at,
-    OTHER.date < Appointment.ends_at,
+    *taking_time(OTHER, Appointment.date, Appointment.ends_at),
 )
 EXTENT = Query(
     Extent,

@@ -14,14 +14,12 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
-    Interval,
     Select,
     and_,
     bindparam,
     case,
     exists,
     func,
-    literal_column,
     or_,
     select,
     true,
@@ -37,7 +35,7 @@ from persistence.models import Appointment, AppointmentStatus
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import Query
-from persistence.relations import SeenById
+from persistence.relations import SeenById, taking_time
 from security.roles import Caller, Role
 
 VISIT = "visit"  # the fields of the history
@@ -169,13 +167,7 @@ async def one(source: Source, caller: Caller, appointment_id: UUID) -> VisitRow 
 
 
 OTHER = aliased(Appointment)
-OVERLAPS = (
-    OTHER.id != Appointment.id,
-    OTHER.status == AppointmentStatus.SCHEDULED,
-    OTHER.date < Appointment.ends_at,
-    OTHER.ends_at > Appointment.date,
-    OTHER.date > Appointment.date - literal_column("interval '1 day'", Interval),  # none is longer
-)
+OVERLAPS = (OTHER.id != Appointment.id, *taking_time(OTHER, Appointment.date, Appointment.ends_at))
 MOVE = aliased(AppointmentChange)
 HAS_MOVED = or_(MOVE.field == "date", MOVE.field == "doctorId")
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from persistence.absences import WHOLE_CLINIC
+from persistence.availability import CLINIC_KEY
 from persistence.survivors import lock_key
 from tests.support.factories import World
 from tests.support.locks import transaction, until_they_wait
@@ -41,7 +41,7 @@ def test_what_is_booked_until_then_is_in_the_answer(
 ) -> None:
     """Contract: "So a booking is either in the list or sees the absence"."""
     doctor, chart = add_doctor(backend, "Dr. Deniz Dogan"), add_chart(backend, "Charlie Chart")
-    key, how = (lock_key(WHOLE_CLINIC), SHARED) if act is closing else (lock_key(doctor), ALONE)
+    key, how = (CLINIC_KEY, SHARED) if act is closing else (lock_key(doctor), ALONE)
     with ThreadPoolExecutor() as pool:
         with transaction(backend) as booking:
             booking(f"SELECT {how}($1)", key)

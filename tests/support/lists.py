@@ -84,7 +84,7 @@ def texts_of(who: Caller) -> Read:
 def in_absence(doctor: UUID | None) -> Read:
     """Of a day."""
     day = AbsenceRow(RECORD, doctor, NOW, NOW + timedelta(days=1), None)
-    return lambda source: absences.bookings(source, day)
+    return lambda source: absences.bookings(source, day, 100)
 
 
 def away(who: Caller, **filters: Any) -> Read:
