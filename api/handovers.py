@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from api.clinic import Clinic
@@ -16,7 +16,8 @@ from api.schedule.weekly import Hours, hours_of
 from persistence import handovers
 from persistence.appointments import AppointmentRow
 from persistence.audit import Action
-from persistence.handovers import MAX_IN_EVENT, Coming, Fate
+from persistence.handovers import MAX_IN_EVENT, Clash, Coming, Fate
+from persistence.history import text_of
 from persistence.models import AppointmentStatus
 from persistence.postgres.calendar import EARLIEST, LATEST
 from persistence.postgres.database import Transaction
@@ -49,6 +50,14 @@ class Outcome(NamedTuple):
         return [one.appointment._replace(**self.fate) for one in self.found]
 
 
+class Obstacle(NamedTuple):
+    """What is in the way of the appointment that begins then; None: of none."""
+
+    why: str
+    code: ErrorCode
+    date: datetime | None
+
+
 def heir_of(asked: Literal["cancel"] | Reassignment) -> UUID | None:
     return asked.reassign_to if isinstance(asked, Reassignment) else None
 
@@ -78,21 +87,36 @@ async def judge(transaction: Transaction, handover: Handover, found: list[Coming
         return Outcome(found, Fate(status=AppointmentStatus.CANCELLED))
     if parties.heir is None:
         raise NotFound("Doctor not found", field="appointments/reassignTo")
-    await require_free(transaction, handover.heir_id, found)
-    require_working(found, hours_for(hours_of(parties.hours), clinic), clinic)
+    hours = hours_for(hours_of(parties.hours), clinic)
+    await require_time(transaction, handover.heir_id, found, hours, clinic)
     return Outcome(found, Fate(doctor_id=handover.heir_id, doctor_name=parties.heir))
 
 
-async def require_free(transaction: Transaction, heir_id: UUID, found: list[Coming]) -> None:
-    """Raise 400 where the heir has something else to do, or would have two of them at once."""
-    if overlap := find_overlap(found):
-        refuse("the doctor would have two appointments", overlap, ErrorCode.SLOT_TAKEN_DOCTOR)
+async def require_time(
+    transaction: Transaction,
+    heir_id: UUID,
+    found: list[Coming],
+    hours: Sequence[Hours] | None,
+    clinic: Clinic,
+) -> None:
+    """Raise 400, which names the first, where the heir has no time for one of them. `hours`: None means
+    always."""
     clash = await handovers.find_clash(transaction, [one.appointment.id for one in found], heir_id)
-    if clash is None:
-        return
-    if clash.is_absent:
-        refuse("the doctor is away or the clinic is closed", clash.date, ErrorCode.OUTSIDE_HOURS)
-    refuse("the doctor has another appointment", clash.date, ErrorCode.SLOT_TAKEN_DOCTOR)
+    obstacles = [
+        Obstacle("the doctor would have two appointments", ErrorCode.SLOT_TAKEN_DOCTOR, find_overlap(found)),
+        obstacle_of(clash),
+        Obstacle("the doctor does not work", ErrorCode.OUTSIDE_HOURS, find_closed(found, hours, clinic)),
+    ]
+    first = min(obstacles, key=lambda one: one.date or LATEST)
+    if first.date:
+        raise BadRequest(f"appointments: {first.why} at {text_of(first.date)}", first.code)
+
+
+def obstacle_of(clash: Clash | None) -> Obstacle:
+    date = clash and clash.date
+    if clash and clash.is_absent:
+        return Obstacle("the doctor is away or the clinic is closed", ErrorCode.OUTSIDE_HOURS, date)
+    return Obstacle("the doctor has another appointment", ErrorCode.SLOT_TAKEN_DOCTOR, date)
 
 
 def find_overlap(found: list[Coming]) -> datetime | None:
@@ -105,18 +129,13 @@ def find_overlap(found: list[Coming]) -> datetime | None:
     return None
 
 
-def require_working(found: list[Coming], hours: Sequence[Hours] | None, clinic: Clinic) -> None:
-    """Raise 400 where one of them is not within these hours. None: always open."""
+def find_closed(found: list[Coming], hours: Sequence[Hours] | None, clinic: Clinic) -> datetime | None:
+    """When the first begins that is not within these hours. None: always open."""
     if hours is None:
-        return
+        return None
     open_at = open_around(hours, ((one.appointment.date, one.ends_at) for one in found), clinic)
-    for one in found:
-        if not is_within(open_at, one.appointment.date, one.ends_at):
-            refuse("the doctor does not work", one.appointment.date, ErrorCode.OUTSIDE_HOURS)
-
-
-def refuse(why: str, date: datetime, code: ErrorCode) -> NoReturn:
-    raise BadRequest(f"appointments: {why} at {date:%Y-%m-%dT%H:%M:%SZ}", code)
+    closed = (one for one in found if not is_within(open_at, one.appointment.date, one.ends_at))
+    return next((one.appointment.date for one in closed), None)
 
 
 def note(transaction: Transaction, request: StrictRequest, outcome: Outcome) -> None:

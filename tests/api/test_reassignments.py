@@ -126,6 +126,24 @@ def test_the_colleague_must_work_then(world: World) -> None:
     assert reassign(world.staff, leaving, to(heir)).json()["total"] == 3
 
 
+def test_whatever_is_first_in_the_way_is_named(world: World) -> None:
+    """contract: "where the colleague has another appointment at one of these times, or does not work then, it
+    is 400, and the detail names the first"."""
+    leaving, heir = doctor(world), doctor(world)
+    closed, taken = "2101-04-04T11:45:00.250000Z", "2101-04-05T11:45:00Z"  # a Monday and a Tuesday
+    for date in (closed, taken):
+        world.appointment(doctorId=leaving, date=date)
+    assert book(world.staff, world.chart()["id"], heir, taken).status_code == 201
+    tuesdays = [{"weekday": 2, "from": "00:00", "to": "24:00"}]
+    assert world.staff.put(f"/api/doctors/{heir}/hours", {"hours": tuesdays}).status_code == 200
+    for times, why in (
+        ({}, f"the doctor does not work at {closed}"),
+        ({"from": taken}, f"the doctor has another appointment at {taken}"),
+    ):
+        answer = reassign(world.staff, leaving, to(heir), **times)
+        assert (answer.status_code, answer.json()) == (400, {"detail": f"appointments: {why}"})
+
+
 def test_nobody_takes_them_who_is_away(backend: Backend, world: World) -> None:
     """contract: "the doctor does not work then, is away, or the clinic is closed"."""
     leaving, heir = doctor(world), doctor(world)
