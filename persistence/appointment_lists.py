@@ -137,12 +137,16 @@ SORTED = {name: column + literal_column("interval '0'", Interval) for name, colu
 ORDERS_OF_FEW = ORDERS | {"created_at": SORTED["created_at"]}
 COUNTED = {"status", "statuses"}
 FEW = {"doctor", "patient", "spans", "ids", "orphaned", "overdue"}
+TIMES = {"since", "until"}
 
 
 def orders_of(role: Role, given: frozenset[str]) -> dict[str, AnyColumn]:
     if "orphaned" in given:
         return SORTED  # by `date` there would be all that is to come
-    return ORDERS if not readable_by(role) and given.isdisjoint(FEW) else ORDERS_OF_FEW
+    # Of a status there may be none at a time, such as what is completed and to come: PostgreSQL takes the two
+    # for independent of each other.
+    is_of_few = given >= TIMES or not (given.isdisjoint(TIMES) or given.isdisjoint(COUNTED))
+    return ORDERS_OF_FEW if readable_by(role) or given & FEW or is_of_few else ORDERS
 
 
 def counted(given: frozenset[str]) -> AnyColumn:

@@ -1,6 +1,6 @@
 """Lists by each filter and in each order alone, and a person's with a time and a status: what they cost."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from persistence.models import AccountStatus, AppointmentStatus
@@ -11,6 +11,7 @@ from tests.support.lists import (
     ADMIN,
     BEFORE_TOMORROW,
     CHART,
+    COMPLETED,
     DAY,
     DOCTOR,
     JUNE,
@@ -119,6 +120,24 @@ NARROWED: Lists = {
     ),
     "appointments of a day, first booked": (
         visits(STAFF, spans=DAY, sort=AppointmentSort.CREATED), {"appointments_date_idx"}, 4_000,
+    ),
+    "appointments of a day by its instants, first booked": (
+        visits(STAFF, since=MAY, until=MAY + timedelta(days=1), sort=AppointmentSort.CREATED),
+        {"appointments_date_idx"}, 4_000,
+    ),
+    "appointments of a month, scheduled, of which there are none, last booked": (
+        visits(STAFF, statuses={SCHEDULED}, since=MAY, until=JUNE, sort=NEWEST), {"appointments_status_idx"},
+        2_500,
+    ),
+    "appointments of two statuses, of a month, last booked": (
+        visits(STAFF, statuses=OPEN, since=MAY, until=JUNE, sort=NEWEST), {"appointments_status_idx"}, 5_000,
+    ),
+    "appointments, completed and to come, first booked": (
+        visits(STAFF, statuses={COMPLETED}, since=NOW, sort=AppointmentSort.CREATED),
+        {"appointments_status_idx"}, 2_500,
+    ),
+    "appointments, scheduled until then, last booked": (
+        visits(STAFF, statuses={SCHEDULED}, until=MAY, sort=NEWEST), {"appointments_status_idx"}, 2_500,
     ),
     "appointments, overdue, first booked": (
         visits(STAFF, overdue=BEFORE_TOMORROW, sort=AppointmentSort.CREATED),
