@@ -163,7 +163,7 @@ def dependencies_of(parts: Parts) -> dict[str, Provide]:
         "session_service": constant(session_service),
         "registration_policy": constant(RegistrationPolicy(frozenset(settings.auto_approve_roles))),
         "clinic": constant(settings.clinic),
-        "feed": constant(parts.feed),
+        "change_feed": constant(parts.change_feed),
         "security_contact": constant(settings.security_contact),
         "printer": constant(parts.printer),
         "calendar_writer": constant(parts.calendar_writer),
@@ -228,8 +228,8 @@ async def lifespan(parts: Parts) -> AsyncIterator[None]:
         asyncio.create_task(tidy_periodically(parts.attempts)),
         asyncio.create_task(purge_periodically(Reader(parts.database.writes))),
         asyncio.create_task(purge_changes_periodically(Reader(parts.database.writes))),
-        asyncio.create_task(parts.feed.poll_always()),
-        asyncio.create_task(parts.feed.watch_always()),
+        asyncio.create_task(parts.change_feed.poll_always()),
+        asyncio.create_task(parts.change_feed.watch_always()),
         asyncio.create_task(parts.proven_backup.look_periodically(parts.database.reader)),
     }
     if after := parts.settings.no_show_after:

@@ -25,8 +25,8 @@ from api.http.operation import OwnAnswer, get
 from api.http.problems import ErrorCode, Fault
 from api.http.requests import STOPPING, StrictRequest
 from persistence import cursors
+from persistence.change_feed import ChangeFeed, Listener
 from persistence.changes import Change, ChangeAct, ChangeNoun, Found, StaleCursorError
-from persistence.feed import Feed, Listener
 from persistence.postgres.deadline import start_clock, stop_clock
 from persistence.postgres.failures import DATABASE_ERRORS, DRIVER_ERRORS
 from security import clock
@@ -114,7 +114,9 @@ def end_of(request: StrictRequest) -> Callable[[], bool]:
     return lambda: stopping.is_set() or clock.now() >= expires
 
 
-async def wait_for_news(request: StrictRequest, feed: Feed, cursor: cursors.Cursor, seconds: int) -> Found:
+async def wait_for_news(
+    request: StrictRequest, feed: ChangeFeed, cursor: cursors.Cursor, seconds: int
+) -> Found:
     """What is new since the cursor, as soon as anything is. Raises 401 once the caller is signed out."""
     until = monotonic() + seconds
     with feed.listening(request.user, end_of(request)) as listener:
@@ -133,7 +135,9 @@ async def wait_for_news(request: StrictRequest, feed: Feed, cursor: cursors.Curs
 class EventStream(OwnAnswer):
     """The answer that goes on: an event for each change, for as long as the caller may wait."""
 
-    def __init__(self, request: StrictRequest, feed: Feed, name: str, cursor: cursors.Cursor | None) -> None:
+    def __init__(
+        self, request: StrictRequest, feed: ChangeFeed, name: str, cursor: cursors.Cursor | None
+    ) -> None:
         """`name` as in telling_stale; without a cursor, from now on."""
         self.request = request
         self.feed = feed
@@ -195,19 +199,20 @@ class ChangeController(Controller):
     async def list_changes(
         self,
         request: StrictRequest,
-        feed: NamedDependency[Feed],
+        change_feed: NamedDependency[ChangeFeed],
         since: Since = "",
         wait: Wait = 0,
     ) -> ChangeList:
         name, cursor = cursor_of(request, since)
         if wants_events(request.scope):
-            return cast("ChangeList", EventStream(request, feed, name, cursor))  # which the contract has, too
+            stream = EventStream(request, change_feed, name, cursor)
+            return cast("ChangeList", stream)  # which the contract has, too
         if cursor is None:
-            return ChangeList([], str(await feed.cursor_of_now()))
+            return ChangeList([], str(await change_feed.cursor_of_now()))
         with telling_stale(name):
             if wait:
-                found = await wait_for_news(request, feed, cursor, wait)
+                found = await wait_for_news(request, change_feed, cursor, wait)
             else:
-                found = await feed.read(request.user, cursor, MAX_CHANGES)
+                found = await change_feed.read(request.user, cursor, MAX_CHANGES)
         position = cursor._replace(position=found.position)
         return ChangeList([entry_of(change) for change in found.changes], str(position))

@@ -8,7 +8,7 @@ from api.http.observation import Observer, Outlets
 from api.paper.workbench import Workbench
 from api.settings import Settings
 from persistence.backup.proofs import ProvenBackup
-from persistence.feed import Feed
+from persistence.change_feed import ChangeFeed
 from persistence.login_attempts import LoginAttempts
 from persistence.postgres.database import Database, Reader
 from persistence.postgres.deadline import stop_clock
@@ -33,7 +33,7 @@ class Parts:
     admission: Admission
     attempts: LoginAttempts
     passwords: Passwords
-    feed: Feed
+    change_feed: ChangeFeed
     near: Near | None
     outlets: Outlets
     observer: Observer
@@ -68,7 +68,7 @@ class Parts:
         near = None
         if settings.database_read_url:
             near = Near(Replica(settings.database_read_url, database.reader), Fences(store))
-        feed = Feed(database.reader, settings.idle_lifetime, near.replica if near else None)
+        change_feed = ChangeFeed(database.reader, settings.idle_lifetime, near.replica if near else None)
         observer = Observer.through(outlets, log_requests=settings.log_requests)
         security = sessions, issuer, admission, attempts, passwords
-        return cls(settings, database, store, *security, feed, near, outlets, observer)
+        return cls(settings, database, store, *security, change_feed, near, outlets, observer)

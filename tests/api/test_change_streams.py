@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import api.changes
-from persistence import feed as feeds
+from persistence import change_feed as feeds
 from security.roles import Role
 from tests.api.test_change_waits import feed_of, short_lived
 from tests.support.factories import World

@@ -9,8 +9,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from persistence import feed as feeds
-from persistence.feed import Feed
+from persistence import change_feed as feeds
+from persistence.change_feed import ChangeFeed
 from security.roles import Caller, Role
 from security.tokens import TokenIssuer
 from tests.support.client import Browser
@@ -28,8 +28,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def feed_of(service: Service) -> Feed:
-    feed: Feed = service.app.dependencies["feed"].dependency()  # type: ignore[union-attr]  # a Provide
+def feed_of(service: Service) -> ChangeFeed:
+    feed: ChangeFeed = service.app.dependencies["change_feed"].dependency()  # type: ignore[union-attr]  # a Provide
     return feed
 
 

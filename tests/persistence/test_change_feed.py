@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from persistence.change_feed import Batch, ChangeFeed, Listener, SignedInRow
 from persistence.changes import BITS, Change, ChangeAct, ChangeNoun, is_for
 from persistence.cursors import Cursor
-from persistence.feed import Batch, Feed, Listener, SignedInRow
 from persistence.postgres.connector import Connector
 from persistence.postgres.database import Reader
 from persistence.postgres.pool import Pool
@@ -41,21 +41,21 @@ def somebody(role: Role) -> Caller:
 
 
 @pytest.fixture
-def feed() -> Feed:
+def feed() -> ChangeFeed:
     """That keeps everything from now on."""
-    feed = Feed(Reader(Pool(Connector(NOWHERE, 30), 1)), None)
+    feed = ChangeFeed(Reader(Pool(Connector(NOWHERE, 30), 1)), None)
     feed.keep(NAME, Snapshot(next(xids), ()), [])
     return feed
 
 
-def keep(feed: Feed, *found: Change) -> Snapshot:
+def keep(feed: ChangeFeed, *found: Change) -> Snapshot:
     """What sees all of them."""
     seen = Snapshot(max(change.xid for change in found) + 1, ())
     feed.keep(NAME, seen, list(found))
     return seen
 
 
-def test_nobody_looks_through_what_they_were_told(feed: Feed) -> None:
+def test_nobody_looks_through_what_they_were_told(feed: ChangeFeed) -> None:
     with feed.listening(somebody(Role.STAFF), lambda: False) as listener:
         cursor = Cursor(NAME, Position(keep(feed, change_of())))
         feed.batches[0].by_role.clear()  # nobody can look there
@@ -73,7 +73,7 @@ def found_chart(listener: Listener, chart: UUID | None) -> None:
     listener.check(row, listener.checked_at)
 
 
-def test_a_patient_whose_chart_no_poll_has_looked_up_yet_is_woken_to_read_the_table(feed: Feed) -> None:
+def test_a_patient_whose_chart_no_poll_has_looked_up_yet_is_woken_to_read_the_table(feed: ChangeFeed) -> None:
     chart = uuid4()
     of_chart = change_of(ChangeNoun.RECORD, 3, charts=[chart])
     with feed.listening(somebody(Role.PATIENT), lambda: False) as listener:
@@ -91,7 +91,7 @@ def test_what_is_told_waits_for_a_replica_that_does_not_answer_no_longer_than_on
     replica = Replica(NOWHERE, reader)
     replica.max_lag = 0.2
     began_at = monotonic()
-    asyncio.run(Feed(reader, None, replica).settle())
+    asyncio.run(ChangeFeed(reader, None, replica).settle())
     assert monotonic() - began_at >= replica.max_lag
 
 

@@ -127,7 +127,7 @@ class Listener:
         return self.woken.is_set()
 
 
-class Feed:
+class ChangeFeed:
     """`latest`: what the last poll saw, None where nobody has waited since; `start`: from where on everything
     is in `batches`; `database`: its name."""
 
