@@ -103,11 +103,12 @@ def require_forwards(since: datetime | None, until: datetime | None) -> None:
         )
 
 
-def require_may_set(caller: Caller, doctor_id: UUID | None) -> None:
-    """Raise 403 where a doctor has to do with another doctor's leave, or with the whole clinic's days."""
+def require_may_set(caller: Caller, doctor_id: UUID | None, field: str | None = None) -> None:
+    """Raise 403 where a doctor has to do with another doctor's leave, or with the whole clinic's days.
+    `field`: of the body, which says whose it is."""
     if caller.role is Role.DOCTOR and doctor_id != caller.id:
         detail = "Doctors set and delete their own absences only; admin and staff any, and the clinic's"
-        raise Forbidden(detail, field="doctorId")
+        raise Forbidden(detail, field=field)
 
 
 async def show_again(transaction: Transaction, request: StrictRequest, id: UUID) -> AbsenceCreated:
@@ -116,7 +117,7 @@ async def show_again(transaction: Transaction, request: StrictRequest, id: UUID)
     row = await absences.one(transaction, request.user, id)
     if row is None:
         raise NotFoundException("Absence not found")
-    require_may_set(request.user, row.doctor_id)  # who made it may have another role by now
+    require_may_set(request.user, row.doctor_id, "doctorId")  # who made it may have another role by now
     booked, total = await absences.bookings(transaction, row, MAX_PAGE_SIZE)
     ids, charts = [each.id for each in booked], [each.patient_id for each in booked]
     action = Action.ABSENCE_READ
@@ -169,7 +170,7 @@ class AbsenceController(Controller):
         row = AbsenceRow(uuid4(), doctor_id, begins, ends, or_none(data.reason))
         if earlier := await claim_key(transaction, request, row.id):
             return await show_again(transaction, request, earlier)
-        require_may_set(request.user, doctor_id)
+        require_may_set(request.user, doctor_id, "doctorId")
         if not await absences.lock(transaction, doctor_id):
             raise NotFound("Doctor not found", field="doctorId")
         booked, total = await absences.bookings(transaction, row, MAX_PAGE_SIZE)

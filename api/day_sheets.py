@@ -11,13 +11,12 @@ from uuid import UUID
 
 from litestar import Controller, Response
 from litestar.di import NamedDependency
-from litestar.exceptions import NotFoundException
 from litestar.params import FromQuery, QueryParameter
 from msgspec import Struct
 
 from api.clinic import Clinic
 from api.http.auditing import record_read_of_all
-from api.http.errors import Forbidden
+from api.http.errors import Forbidden, NotFound
 from api.http.fields import Day, Id
 from api.http.operation import get
 from api.http.requests import StrictRequest
@@ -105,7 +104,8 @@ def doctor_of_sheet(caller: Caller, doctor_id: UUID | None) -> UUID | None:
     if caller.role is not Role.DOCTOR:
         return doctor_id
     if doctor_id not in (caller.id, None):
-        raise Forbidden("A doctor prints their own day only; admin and staff may print any")
+        detail = "A doctor prints their own day only; admin and staff may print any"
+        raise Forbidden(detail, parameter="doctorId")
     return caller.id
 
 
@@ -115,7 +115,7 @@ async def load_visits(
     """404 where there is no such doctor."""
     visits = await day_sheets.visits(reader, clinic.calendar.spans(day), doctor_id)
     if doctor_id and not visits and not await day_sheets.has_sheet(reader, doctor_id):
-        raise NotFoundException("Doctor not found")
+        raise NotFound("Doctor not found", parameter="doctorId")
     return visits
 
 

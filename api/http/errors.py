@@ -52,8 +52,8 @@ NAMED_DETAIL = re.compile(r"(?P<name>[A-Za-z_]+): (?P<detail>.+)", re.DOTALL)
 
 class ApiError(HTTPException):
     """An error that this project raises itself. `detail`: what the caller reads; "field: sentence" if it is
-    about one field. `field`: that field, if the detail does not begin with it. `faults`: what is wrong and
-    where, if it is more than that."""
+    about one field. `field`: that field, if the detail does not begin with it; `parameter`: of the query.
+    `faults`: what is wrong and where, if it is more than that."""
 
     def __init__(
         self,
@@ -62,12 +62,14 @@ class ApiError(HTTPException):
         faults: Sequence[Fault] = (),
         *,
         field: str | None = None,
+        parameter: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail, headers=headers)
         self.code = code or code_for_status(self.status_code)
         of_field = [Fault(pointer=f"/{field}", code=self.code, detail=detail)] if field else []
-        self.faults = [*faults, *of_field]
+        of_query = [Fault(parameter=parameter, code=self.code, detail=detail)] if parameter else []
+        self.faults = [*faults, *of_field, *of_query]
 
 
 class BadRequest(ApiError):

@@ -18,6 +18,7 @@ from tests.support.service import Backend, Service
 from tests.support.small_clinic import add_appointment, add_chart, add_doctor
 
 PATH = "/api/appointments/day-sheet"
+PROBLEM = {"accept": "application/problem+json"}
 BOXES = "A day sheet has boxes for characters that are in no font of this machine; install fonts"
 needs_fonts = pytest.mark.skipif(
     not any("CJK" in family for family in load()[1].families()), reason="Debian: fonts-noto-cjk"
@@ -29,6 +30,10 @@ def pages_of(answer: httpx.Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/pdf"
     return [page.extract_text() for page in PdfReader(BytesIO(answer.content)).pages]
+
+
+def faults_of(refused: httpx.Response) -> list[tuple[str, str]]:
+    return [(fault["parameter"], fault["detail"]) for fault in refused.json()["errors"]]
 
 
 def at(day: str, time: str = "09:00") -> datetime:
@@ -112,9 +117,9 @@ def test_a_doctor_prints_their_own_day_and_patients_none(world: World, backend: 
         assert "Mine Own" in text
         assert "Not Mine" not in text
     for doctor in (other, uuid4()):
-        refused = world.doctor.get(f"{PATH}?doctorId={doctor}")
+        refused = world.doctor.get(f"{PATH}?doctorId={doctor}", headers=PROBLEM)
         detail = "A doctor prints their own day only; admin and staff may print any"
-        assert (refused.status_code, refused.json()["detail"]) == (403, detail)
+        assert (refused.status_code, faults_of(refused)) == (403, [("doctorId", detail)])
     assert world.patient.get(PATH).status_code == 403
     assert [row["outcome"] for row in audit_trail.rows(backend)[-3:]] == ["refused"] * 3
 
@@ -122,8 +127,8 @@ def test_a_doctor_prints_their_own_day_and_patients_none(world: World, backend: 
 def test_the_sheet_of_nobody_who_is_a_doctor_is_404(world: World, backend: Backend) -> None:
     """contract: "An active doctor, or somebody who has appointments as one." """
     for user in (uuid4(), id_of(world.staff)):
-        refused = world.admin.get(f"{PATH}?date=2031-06-02&doctorId={user}")
-        assert (refused.status_code, refused.json()["detail"]) == (404, "Doctor not found")
+        refused = world.admin.get(f"{PATH}?date=2031-06-02&doctorId={user}", headers=PROBLEM)
+        assert (refused.status_code, faults_of(refused)) == (404, [("doctorId", "Doctor not found")])
     left = add_doctor(backend, "Lea Left")
     add_appointment(backend, left, add_chart(backend, "Still Booked"), at("2031-06-03"))
     backend.sql("UPDATE users SET status = 'disabled' WHERE id = $1", left)

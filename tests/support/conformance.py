@@ -103,6 +103,7 @@ class Conformance:
         promised = resolve(self.document, promised)
         self.check_headers(response, promised, where)
         self.check_count(response, declared, where)
+        self.check_places(response, template, declared, where)
         if request.method != "HEAD" and response.status_code != 304:
             self.check_content(response, promised, at, where)
 
@@ -127,6 +128,18 @@ class Conformance:
         places = [(fault.get("pointer"), fault.get("parameter")) for fault in body["errors"]]
         assert all((field is None) != (parameter is None) for field, parameter in places), f"{where}: {body}"
         assert len(set(places)) == len(places), f"{where}: {body}"
+
+    def check_places(self, response: httpx.Response, template: str, declared: Json, where: str) -> None:
+        """Each fault is where a form can find it: in the body that the operation has, or in a parameter."""
+        if response.headers.get("content-type") != "application/problem+json" or not response.content:
+            return
+        path = self.document["paths"][template]
+        parameters = [*path.get("parameters", ()), *declared.get("parameters", ())]
+        names = {resolve(self.document, parameter)["name"] for parameter in parameters}
+        for fault in response.json()["errors"]:
+            assert "pointer" not in fault or "requestBody" in declared, f"{where}: it has no body: {fault}"
+            strange = fault["code"] in {"unknown_parameter", "repeated"}
+            assert fault.get("parameter", "") in {*names, ""} or strange, f"{where}: no parameter: {fault}"
 
     def check_headers(self, response: httpx.Response, promised: Json, where: str) -> None:
         """All that is declared as required is there, nothing that is not declared, and each is of its type.
