@@ -17,7 +17,7 @@ FOREIGN_ORIGIN = "This origin is not allowed"
 LOCALHOST_ORIGIN = re.compile(r"http://localhost(:[1-9][0-9]{0,4})?")
 EXPOSED_HEADERS = (
     "Retry-After, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-Id, ETag"
-    ", Idempotency-Replayed"
+    ", Idempotency-Replayed, Content-Disposition"
 )
 ALLOW_ORIGIN = b"access-control-allow-origin"
 LISTED_ORIGIN_HEADERS: RawHeaders = [

@@ -124,6 +124,13 @@ def test_a_doctor_prints_their_own_day_and_patients_none(world: World, backend: 
     assert [row["outcome"] for row in audit_trail.rows(backend)[-3:]] == ["refused"] * 3
 
 
+def test_pages_may_read_under_which_name_a_sheet_is_kept(world: World) -> None:
+    """contract: "Under which name a browser keeps it. Pages may read it." """
+    answer = world.staff.get(f"{PATH}?date=2031-05-01", headers={"origin": "http://localhost:5173"})
+    assert answer.headers["content-disposition"] == 'attachment; filename="day-sheet-2031-05-01.pdf"'
+    assert "Content-Disposition" in answer.headers["access-control-expose-headers"].split(", ")
+
+
 def test_the_sheet_of_nobody_who_is_a_doctor_is_404(world: World, backend: Backend) -> None:
     """contract: "An active doctor, or somebody who has appointments as one." """
     for user in (uuid4(), id_of(world.staff)):

@@ -12,6 +12,7 @@ import msgspec
 from litestar import Litestar
 from msgspec import Meta
 
+from api.changes import LAST_EVENT_ID, STREAM_HEADERS
 from api.http import fields
 from api.http.conditional import entity_tag
 from api.http.errors import CHALLENGE
@@ -31,8 +32,11 @@ RATE_LIMIT = frozenset(rate_limit_headers(Count(1, 2, 3, 4)))
 COMMON_HEADERS = frozenset({"Access-Control-Allow-Origin", "Cache-Control", "X-Request-Id"})
 HEADERS_BY_STATUS = {"401": {"WWW-Authenticate"}, "429": {"Retry-After"}, "503": {"Retry-After"}}
 HANDLER_HEADERS = frozenset({"Content-Disposition", "ETag", "Set-Cookie"})
-# Those that depend on the origin of the page, or on whether the request was counted or came before.
-OPTIONAL_HEADERS = frozenset({"Access-Control-Allow-Origin", "Idempotency-Replayed"}) | RATE_LIMIT
+# Those that depend on the origin of the page, on whether the request was counted or came before, and on what
+# it accepts.
+OPTIONAL_HEADERS = (
+    frozenset({"Access-Control-Allow-Origin", "Idempotency-Replayed", "X-Accel-Buffering"}) | RATE_LIMIT
+)
 # Login counts by e-mail, and has one only once it has read its body.
 COUNTED_LOGIN_STATUSES = {"200", "401", "403", "429"}
 # What no operation declares: HTTP's own headers, and those that protect browsers, of which the description of
@@ -59,6 +63,9 @@ HEADER_TYPES = {
     "Retry-After": Positive,
     "Set-Cookie": Annotated[str, Meta(max_length=4096, pattern="^(access|refresh)_token=")],
     "WWW-Authenticate": Annotated[str, Meta(extra_json_schema={"const": CHALLENGE})],
+    "X-Accel-Buffering": Annotated[
+        str, Meta(extra_json_schema={"const": dict(STREAM_HEADERS)[b"x-accel-buffering"].decode()})
+    ],
     "X-Request-Id": fields.Id,
 }
 # Values that the code makes; tests/contract/test_contract.py compares them with these types.
@@ -124,4 +131,6 @@ def sendable_headers(handler: Operation, status: str) -> set[str]:
         names |= {"ETag"}
     if NAME in OperationPolicy.of(handler).headers and status < "400":
         names |= {"Idempotency-Replayed"}
+    if LAST_EVENT_ID in OperationPolicy.of(handler).headers and status < "400":
+        names |= {"X-Accel-Buffering"}
     return names | RATE_LIMIT if is_told else names

@@ -9,9 +9,11 @@ from socket import SHUT_RDWR
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
 from tests.support.client import Browser
+from tests.support.conformance import CONTRACT
 
 CHANGES = "/api/changes"
 EVENT_STREAM = "text/event-stream"
@@ -80,6 +82,9 @@ class Stream:
         self.response = self.connection.getresponse()
         if self.response.status == 200:
             assert self.response.headers["content-type"] == EVENT_STREAM
+            promised = CONTRACT.document["paths"][CHANGES]["get"]["responses"]["200"]
+            sent = httpx.Response(200, headers=self.response.getheaders())
+            CONTRACT.check_headers(sent, promised, CHANGES)
             threading.Thread(target=self.read, args=(self.response,), daemon=True).start()
         return self
 
