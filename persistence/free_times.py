@@ -28,7 +28,7 @@ from persistence.relations import (
     Seen,
     taking_time,
 )
-from persistence.schedule_tables import Absence, DoctorHours
+from persistence.schedule_tables import Absence, DoctorHours, StoredHours
 from security.roles import Caller, Role
 
 
@@ -40,7 +40,7 @@ class DoctorTimes(NamedTuple):
 
     id: UUID
     name: str
-    hours: list[dict[str, object]] | None  # as api/schedule/weekly.py writes them
+    hours: StoredHours | None
     taken: list[datetime]
     closed: list[datetime]
     open_visits: int

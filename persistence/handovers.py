@@ -27,13 +27,12 @@ from persistence.appointments import SOURCE, AppointmentRow, columns_from
 from persistence.audit import Event
 from persistence.availability import CLINIC_KEY
 from persistence.history import differences, keep_appointment_changes
-from persistence.hours import StoredHours
 from persistence.models import Appointment, AppointmentStatus, Instant, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.declared import AnyColumn
 from persistence.postgres.statements import IdRow, Query, Statement
 from persistence.relations import ACTIVE_DOCTOR, CALLERS_NAME, Seen, taking_time
-from persistence.schedule_tables import Absence, DoctorHours
+from persistence.schedule_tables import Absence, DoctorHours, StoredHours
 from persistence.survivors import lock_key
 from security.roles import Caller, Role
 

@@ -12,10 +12,8 @@ from persistence.models import Appointment, AppointmentStatus, User
 from persistence.postgres.database import Source, Transaction
 from persistence.postgres.statements import ById, IdRow, Query
 from persistence.relations import ACTIVE_DOCTOR, LONGEST_VISIT
-from persistence.schedule_tables import DoctorHours
+from persistence.schedule_tables import DoctorHours, StoredHours
 from persistence.survivors import lock_key
-
-StoredHours = list[dict[str, object]]  # as api/schedule/weekly.py writes them
 
 
 class HoursRow(NamedTuple):

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from persistence.models import Base, Instant
 
+StoredHours = list[dict[str, object]]  # as api/schedule/weekly.py writes them
+
 
 class DoctorHours(Base):
     """A doctor's own working hours; one who has no row works when the clinic is open, one with an empty list
@@ -19,7 +21,7 @@ class DoctorHours(Base):
     __tablename__ = "doctor_hours"
 
     doctor_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
-    hours: Mapped[list[dict[str, object]]] = mapped_column(JSONB)
+    hours: Mapped[StoredHours] = mapped_column(JSONB)
     version: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from api.http.fields import CLOCK, INT32, Clock, Day, Output
+from persistence.schedule_tables import StoredHours
 
 DAY_MINUTES = 24 * 60
 MAX_HOURS = 200  # of one doctor: a year of weeks, each with some days of its own
@@ -66,7 +67,7 @@ def shown_hours(hours: Sequence[Hours]) -> list[WorkingHours]:
     ]
 
 
-def stored_hours(hours: Sequence[Hours]) -> list[dict[str, object]]:
+def stored_hours(hours: Sequence[Hours]) -> StoredHours:
     """As JSON keeps them."""
     return [msgspec.to_builtins(one) for one in hours]
 
