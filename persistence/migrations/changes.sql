@@ -1,5 +1,7 @@
--- The functions of migration 0019. A blank line behind a semicolon ends a statement. With the rights of the
--- owner, so that nobody else, an instance of the release before included, needs any to the table of changes.
+-- The functions of migration 0019. Later ones replace purge_changes and what notes new rows (0024), and
+-- note_appointments, note_medical_records and note_users (0025). A blank line behind a semicolon ends a
+-- statement. With the rights of the owner, so that nobody else, an instance of the release before included,
+-- needs any to the table of changes.
 --
 -- Roles are bits: 1 admin, 2 doctor, 4 staff, 8 patient. Who may see an object before or after is told of it.
 
