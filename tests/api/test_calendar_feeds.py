@@ -115,6 +115,8 @@ def test_a_patients_feed_is_of_the_chart_that_is_linked_to_them_now(world: World
     assert read(anonymous, path).keys() == {visit["id"]}
     assert world.staff.delete(f"/api/patients/{chart['id']}/account").status_code == 200
     assert read(anonymous, path) == {}
+    [component] = Calendar.from_ical(anonymous.get(path).content).subcomponents  # RFC 5545, 3.6: at least one
+    assert component.name == "VTIMEZONE"
 
 
 def test_another_doctor_counts_on_in_the_patients_feed(world: World, anonymous: Browser) -> None:
