@@ -10,7 +10,6 @@ import httpx
 import pytest
 from pypdf import PdfReader
 
-from api.paper.typesetting import load
 from tests.support import audit_trail
 from tests.support.client import Browser
 from tests.support.factories import World
@@ -20,9 +19,6 @@ from tests.support.small_clinic import add_appointment, add_chart, add_doctor
 PATH = "/api/appointments/day-sheet"
 PROBLEM = {"accept": "application/problem+json"}
 BOXES = "A day sheet has boxes for characters that are in no font of this machine; install fonts"
-needs_fonts = pytest.mark.skipif(
-    not any("CJK" in family for family in load()[1].families()), reason="Debian: fonts-noto-cjk"
-)
 
 
 def pages_of(answer: httpx.Response) -> list[str]:
@@ -178,18 +174,6 @@ def test_the_words_of_a_sheet_are_found_by_who_searches_or_copies_them(
         assert word in text.replace("\n", "")
     assert answer.headers["x-request-id"] in text
     assert all(letter.isprintable() for letter in text if letter != "\n")
-
-
-@needs_fonts
-def test_letters_of_arabic_chinese_japanese_korean_and_hebrew_have_fonts(
-    world: World, backend: Backend, caplog: pytest.LogCaptureFixture
-) -> None:
-    doctor = add_doctor(backend, "王医生")
-    for hour, name in enumerate(("王小明 𠮷田", "مريم العلي", "שרה כהן", "ひらがな", "한국어")):
-        add_appointment(backend, doctor, add_chart(backend, name), at("2031-07-02", f"{hour:02}:00"))
-    text = "".join(pages_of(world.staff.get(f"{PATH}?date=2031-07-02&doctorId={doctor}")))
-    assert "王小明 𠮷田" in text
-    assert BOXES not in caplog.text
 
 
 def test_a_character_that_no_font_has_is_a_box_and_told_to_the_operator(
