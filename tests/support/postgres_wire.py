@@ -45,7 +45,11 @@ class Wire:
 
         async def connected(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
             from_server, to_server = await asyncio.open_unix_connection(f"{server}/.s.PGSQL.5432")
-            await asyncio.gather(self.pump(from_client, to_server), self.pump(from_server, to_client))
+            try:
+                await asyncio.gather(self.pump(from_client, to_server), self.pump(from_server, to_client))
+            finally:  # also where the wire is taken away while somebody still talks
+                to_server.close()
+                to_client.close()
 
         async with await asyncio.start_unix_server(connected, f"{folder}/.s.PGSQL.5432"):
             self.up.set()

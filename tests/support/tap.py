@@ -178,11 +178,15 @@ class Tap:
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             far_reader, far_writer = await asyncio.open_unix_connection(beyond)
-            await asyncio.gather(
-                pass_on(reader, far_writer, watch(self.counts)),
-                pass_on(far_reader, writer),
-                return_exceptions=True,
-            )
+            try:
+                await asyncio.gather(
+                    pass_on(reader, far_writer, watch(self.counts)),
+                    pass_on(far_reader, writer),
+                    return_exceptions=True,
+                )
+            finally:
+                far_writer.close()
+                writer.close()
 
         starting = asyncio.start_unix_server(serve, path)
         self.servers.append(asyncio.run_coroutine_threadsafe(starting, self.loop).result())
