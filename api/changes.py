@@ -30,7 +30,6 @@ from persistence.changes import Change, ChangeAct, ChangeNoun, Found, StaleCurso
 from persistence.postgres.deadline import start_clock, stop_clock
 from persistence.postgres.failures import DATABASE_ERRORS, DRIVER_ERRORS
 from security import clock
-from security.availability import UNAVAILABLE
 from security.guards import NOT_SIGNED_IN
 
 MAX_CHANGES = 1000  # in one answer
@@ -163,7 +162,8 @@ class EventStream(OwnAnswer):
     async def tell(self, listener: Listener, cursor: cursors.Cursor, found: Found, send: Send) -> None:
         """Until the listener's end, or until the database does not answer: the client connects again."""
         body = f"retry: {RETRY_MS}\n{position_of(cursor)}"
-        with suppress(StaleCursorError, *DATABASE_ERRORS, *DRIVER_ERRORS, *UNAVAILABLE):
+        # OSError: no connection, or none in time.
+        with suppress(StaleCursorError, *DATABASE_ERRORS, *DRIVER_ERRORS, OSError):
             while not listener.has_ended:
                 body += events_of(cursor, found)
                 await send({"type": "http.response.body", "body": body.encode(), "more_body": True})
