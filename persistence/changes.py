@@ -53,14 +53,12 @@ class Change(NamedTuple):
 
 class Moment(NamedTuple):
     """What a statement sees, of which database, and from which transaction on everything is kept there.
-    `last_xid`: the last one of which something is kept. `chart`: the one that is linked to the caller's
-    account."""
+    `last_xid`: the last one of which something is kept."""
 
     seen: str
     database: str
     from_xid: int
     last_xid: int | None
-    chart: UUID | None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -140,10 +138,32 @@ WINDOW = """
       AND (xid >= CAST(:xmax AS bigint) OR xid = ANY (CAST(:open AS bigint[])))
       AND (xid <> CAST(:xid AS bigint)
            OR (noun, object_id) > (CAST(:noun AS text) COLLATE "C", CAST(:object AS uuid)))"""
-# Whoever has got a chart meanwhile is told of what is in it; what had left it before was never theirs. A link
-# and its end name the account once, any other change of the chart twice: before it and after it.
+# A link of the caller to a chart, or its end: any other change of the chart names its account twice, before
+# it and after it.
+IS_LINK = """
+          noun = 'patient' AND cardinality(array_positions(accounts, CAST(:caller AS uuid))) % 2 = 1"""
+# Whose a chart is, is looked up now. What changed before a link, or before its end, is told to who was linked
+# at that time; the link itself names all that came or went by it. What it did not find in the chart was begun
+# before it and committed after it.
+IN_OWN_CHART = f"""
+    SELECT FROM unnest(told.charts) AS of (chart)
+    CROSS JOIN LATERAL (SELECT count(*) AS links FROM links
+                        WHERE links.chart = of.chart AND links.xid > told.xid) AS later
+    WHERE CASE
+        WHEN later.links = 0 THEN of.chart = moment.chart
+        WHEN EXISTS (SELECT FROM changes WHERE {WINDOW}
+                     AND xid > told.xid AND noun = told.noun AND object_id = told.object_id
+                     AND CAST(:caller AS uuid) = ANY (accounts))
+        THEN (of.chart IS NOT DISTINCT FROM moment.chart) <> (later.links % 2 = 1)
+        ELSE of.chart = moment.chart AND (
+            EXISTS (SELECT FROM appointments WHERE id = told.object_id AND patient_id = of.chart)
+            OR EXISTS (SELECT FROM medical_records WHERE id = told.object_id AND patient_id = of.chart))
+    END"""  # noqa: S608 - made of constants
 SQL = f"""
-SELECT moment.*, change.*
+WITH links AS MATERIALIZED (
+    SELECT xid, object_id AS chart FROM changes
+    WHERE {WINDOW} AND {IS_LINK} AND CAST(:bit AS integer) = {BITS[Role.PATIENT]})
+SELECT moment.seen, moment.database, moment.from_xid, moment.last_xid, change.*
 FROM (SELECT pg_current_snapshot()::text AS seen,
              concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
                        (SELECT oid FROM pg_database WHERE datname = current_database()),
@@ -156,17 +176,15 @@ FROM (SELECT pg_current_snapshot()::text AS seen,
       OFFSET 0) AS moment
 LEFT JOIN LATERAL (
     SELECT xid, noun, object_id AS id, act, roles, accounts, charts, doctors
-    FROM changes
+    FROM changes AS told
     WHERE {WINDOW}
-      AND (roles & CAST(:bit AS integer) <> 0 OR CAST(:caller AS uuid) = ANY (accounts)
-           OR CAST(:caller AS uuid) = ANY (doctors) OR CAST(:bit AS integer) = 0
-           OR moment.chart = ANY (charts) AND (
-               object_id = moment.chart
-               OR EXISTS (SELECT FROM appointments WHERE id = object_id AND patient_id = moment.chart)
-               OR EXISTS (SELECT FROM medical_records WHERE id = object_id AND patient_id = moment.chart)
-               OR NOT EXISTS (SELECT FROM changes WHERE {WINDOW}
-                              AND noun = 'patient'
-                              AND cardinality(array_positions(accounts, CAST(:caller AS uuid))) % 2 = 1)))
+      AND (roles & CAST(:bit AS integer) <> 0 OR CAST(:bit AS integer) = {EVERYBODY}
+           OR CAST(:caller AS uuid) = ANY (accounts)
+              AND (noun = 'user' OR CAST(:bit AS integer) = {BITS[Role.PATIENT]})
+           OR CAST(:caller AS uuid) = ANY (doctors) AND CAST(:bit AS integer) = {BITS[Role.DOCTOR]}
+           OR CAST(:bit AS integer) = {BITS[Role.PATIENT]}
+              AND (moment.chart = ANY (charts) OR EXISTS (SELECT FROM links WHERE chart = ANY (told.charts)))
+              AND EXISTS ({IN_OWN_CHART}))
     ORDER BY xid, noun, object_id LIMIT CAST(:limit AS integer)) AS change ON true
 ORDER BY change.xid, change.noun, change.id
 """  # noqa: S608 - made of constants
@@ -174,17 +192,10 @@ FOUND = Query(FoundRow, Asked, text(SQL))
 PURGE = Statement(Nothing, text("SELECT purge_changes()"))
 
 
-def is_for(change: Change, caller: Caller, chart: UUID | None) -> bool:
-    """Whether the caller may know of it. `chart`: the one that is linked to their account."""
-    if change.noun not in KNOWN:
-        return False  # of a later release
-    return bool(change.roles & BITS[caller.role]) or is_own(change, caller, chart)
-
-
 def is_own(change: Change, caller: Caller, chart: UUID | None) -> bool:
-    """Whether they see it, whatever others of their role do. Only a patient sees what is in a chart by its
-    link: who was one, and is something else by now, may be linked to it still. And only a doctor sees an
-    appointment because it is with them: who was one may have some still."""
+    """Whether they see it, whatever others of their role do; the statement says the same. Only a patient sees
+    what is in a chart by its link: who was one, and is something else by now, may be linked to it still. And
+    only a doctor sees an appointment because it is with them: who was one may have some still."""
     if caller.role is Role.PATIENT:
         return caller.id in change.accounts or chart in change.charts
     if caller.role is Role.DOCTOR and caller.id in change.doctors:
@@ -242,7 +253,7 @@ async def read(source: Source, caller: Caller, cursor: Cursor, limit: int) -> Fo
     while True:
         moment, seen, found = await ask(source, asked(position, caller.id, BITS[caller.role], limit))
         require_known(Cursor(database, position), moment)
-        changes = [change for change in found if is_for(change, caller, moment.chart)]
+        changes = [change for change in found if change.noun in KNOWN]  # not those of a later release
         is_cut = len(found) == limit
         is_all = position.within is None and not is_cut
         if is_cut:

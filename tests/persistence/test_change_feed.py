@@ -1,22 +1,24 @@
 """What a process keeps of changes, and whom it wakes."""
 
 import asyncio
-from itertools import count
+from itertools import count, product
 from time import monotonic
 from uuid import UUID, uuid4
 
 import pytest
 
 from persistence.change_feed import Batch, ChangeFeed, Listener, SignedInRow
-from persistence.changes import BITS, Change, ChangeAct, ChangeNoun, is_for
+from persistence.changes import BITS, Change, ChangeAct, ChangeNoun, cursor_of_now, of_everybody, read
 from persistence.cursors import Cursor
 from persistence.postgres.connector import Connector
-from persistence.postgres.database import Reader
+from persistence.postgres.database import Database, Reader
 from persistence.postgres.pool import Pool
 from persistence.postgres.replica import Replica
 from persistence.snapshots import Position, Snapshot
 from security.roles import Caller, Role
+from tests.support.factories import World
 from tests.support.running import free_port
+from tests.support.service import Backend
 
 NOWHERE = f"postgresql://postgres@127.0.0.1:{free_port()}/medisecure"
 NAME = "0" * 12
@@ -95,16 +97,26 @@ def test_what_is_told_waits_for_a_replica_that_does_not_answer_no_longer_than_on
     assert monotonic() - began_at >= replica.max_lag
 
 
-def test_what_is_kept_is_told_to_the_same_people_as_what_is_in_the_table() -> None:
-    person, chart = somebody(Role.PATIENT), uuid4()
-    changes = [
-        change_of(noun, roles, **{kind: [whose]})
-        for noun in ChangeNoun
-        for roles in (0, *BITS.values())
-        for kind, whose in (("accounts", person.id), ("charts", chart), ("doctors", person.id))
-    ]
-    for role in Role:
-        caller = Caller(id=person.id, email=person.email, role=role, session_id=person.session_id)
-        for linked in (chart, uuid4(), None):
-            told = Batch(changes, Snapshot(0, ())).of(caller, linked)
-            assert sorted(told) == [change for change in changes if is_for(change, caller, linked)]
+def test_what_is_kept_is_told_to_the_same_people_as_what_is_in_the_table(
+    world: World, backend: Backend
+) -> None:
+    browser, chart = world.linked_patient()
+    me, own = UUID(browser.me()["id"]), UUID(chart["id"])
+
+    async def run() -> None:
+        async with Database(backend.database_url) as database:
+            cursor = await cursor_of_now(database.reader)
+            for noun, roles, owner in product(
+                ChangeNoun, (0, *BITS.values()), ("accounts", "charts", "doctors")
+            ):
+                owners = [own if owner == "charts" else me, uuid4()]
+                note = f"SELECT note_change($1, gen_random_uuid(), 'update', $2, {owner} => $3)"
+                await asyncio.to_thread(backend.sql, note, noun, roles, owners)
+            _, seen, found = await of_everybody(database.reader, cursor.position.snapshot, 1000)
+            for role, id in product(Role, (me, uuid4())):
+                caller = Caller(id=id, email="somebody@test.example", role=role, session_id=uuid4())
+                told = await read(database.reader, caller, cursor, 1000)
+                kept = Batch(found, seen).of(caller, own if id == me else None)
+                assert told.changes == sorted(kept, key=lambda change: change.place)
+
+    asyncio.run(run())
