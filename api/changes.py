@@ -150,7 +150,7 @@ class EventStream(OwnAnswer):
                 await self.feed.begin()  # so that polls find whatever changes later
                 cursor = await self.feed.cursor_of_now()
             with telling_stale(self.name):
-                found = await self.feed.news(listener, cursor, MAX_CHANGES)
+                found = await self.feed.news(listener, cursor, MAX_CHANGES, at_once=True)
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": STREAM_HEADERS})
             gone = asyncio.create_task(end_when_gone(receive, listener))
             try:

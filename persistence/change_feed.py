@@ -140,6 +140,7 @@ class ChangeFeed:
         self.listeners: set[Listener] = set()
         self.wanted = asyncio.Event()
         self.polled = asyncio.Event()
+        self.next_poll = asyncio.Event()  # another one after each
         self.latest: Snapshot | None = None
         self.start = Snapshot(0, ())
         self.database = ""
@@ -181,21 +182,34 @@ class ChangeFeed:
         async with asyncio.timeout(seconds_for(REQUEST_SECONDS)):
             await self.polled.wait()
 
-    async def news(self, listener: Listener, cursor: Cursor, limit: int) -> Found:
+    async def news(self, listener: Listener, cursor: Cursor, limit: int, *, at_once: bool = False) -> Found:
         """What is new to them since the cursor; from the table where it is not kept here. Whatever changes
-        later, wakes them. Raises StaleCursorError."""
+        later, wakes them. `at_once`: rather ask the table than wait for a poll that knows the cursor. Raises
+        StaleCursorError and TimeoutError."""
         listener.woken.clear()
         await self.begin()
+        if self.is_behind(cursor) and not at_once:
+            async with asyncio.timeout(seconds_for(REQUEST_SECONDS)):
+                await self.next_poll.wait()
         kept = None if listener.may_have_chart else self.kept_news(listener, cursor, limit)
         return kept or await self.read(listener.caller, cursor, limit)
 
+    def is_behind(self, cursor: Cursor) -> bool:
+        """Whether another process has written it, or the table was read for it, since the last poll; or
+        nobody has, who knew this database as it is."""
+        latest = self.latest
+        if latest is None or cursor.database != self.database:
+            return False
+        return not latest.sees_all_of(cursor.position.whole())
+
     def kept_news(self, listener: Listener, cursor: Cursor, limit: int) -> Found | None:
-        """None where not everything is kept that is new since, or the caller may have got a chart since."""
+        """None where not everything is kept that is new since, or the caller may have got a chart since; and
+        for a cursor that is still ahead of what a later poll saw, perhaps of what there is."""
         latest, position = self.latest, cursor.position
         if latest is None or cursor.database != self.database or not position.covers(self.start):
             return None
-        if not latest.sees_all_of(position.whole()):
-            return Found([], latest, position, is_all=True)
+        if self.is_behind(cursor):
+            return None
         new = takewhile(lambda batch: not position.covers(batch.after), reversed(self.batches))
         found = {
             change.place: change
@@ -230,6 +244,8 @@ class ChangeFeed:
             await self.settle()
         self.keep(database, seen, found)
         self.polled.set()
+        self.next_poll.set()
+        self.next_poll = asyncio.Event()
         return False, ""
 
     def forget(self) -> None:

@@ -7,21 +7,23 @@ import pytest
 
 from tests.support.client import Browser
 from tests.support.factories import World
-from tests.support.listening import CHANGES, cursor_for, told
+from tests.support.listening import CHANGES, EVENT_STREAM, Stream, cursor_for, told
 from tests.support.service import Backend, Service
+
+PROBLEM = "application/problem+json"
 
 
 @pytest.mark.parametrize("query", ["since=x", "since=ABC", "since=0123456789ab-14-1.2"])
 def test_a_malformed_cursor_is_refused(world: World, query: str) -> None:
-    answer = world.staff.get(f"{CHANGES}?{query}", headers={"accept": "application/problem+json"})
+    answer = world.staff.get(f"{CHANGES}?{query}", headers={"accept": PROBLEM})
     assert answer.status_code == 400
     fault = {"parameter": "since", "code": "bad_format", "detail": "must be a cursor of this service"}
     assert answer.json()["errors"] == [fault]
 
 
-def stale(browser: Browser, cursor: str) -> str:
-    headers = {"accept": "application/problem+json"}
-    answer = browser.get(CHANGES, params={"since": cursor}, headers=headers)
+def stale(browser: Browser, cursor: str, *, accept: str = PROBLEM, wait: int = 0) -> str:
+    """What the refusal says."""
+    answer = browser.get(CHANGES, params={"since": cursor, "wait": wait}, headers={"accept": accept})
     assert (answer.status_code, answer.json()["code"]) == (400, "stale_cursor"), answer.text
     return str(answer.json()["detail"])
 
@@ -35,7 +37,28 @@ def test_a_cursor_of_another_database_is_refused(
     with Service(other, other.settings()) as elsewhere:
         assert "another database" in stale(elsewhere.browser(world.staff.cookies), cursor)
     name, xmax, _ = cursor.split("-")
-    assert "another database" in stale(world.staff, f"{name}-{int(xmax, 16) + 10**9:x}-")  # from the future
+    with Stream(world.staff):  # so that the process keeps what it has found
+        for ahead in (1000, 10**9, 2**59):
+            forged = f"{name}-{int(xmax, 16) + ahead:x}-"
+            for accept, wait in ((PROBLEM, 0), (PROBLEM, 1), (f"{PROBLEM}, {EVENT_STREAM}", 0)):
+                assert "another database" in stale(world.staff, forged, accept=accept, wait=wait)
+
+
+def test_a_cursor_that_is_ahead_of_the_last_poll_is_none_of_the_future(
+    world: World, second_instance: Service
+) -> None:
+    """As whoever was told by one instance asks the other one at once."""
+    elsewhere = second_instance.browser(world.staff.cookies)
+    with Stream(world.staff), Stream(elsewhere):
+        for _ in range(3):
+            world.chart()
+            cursor = cursor_for(world.staff)
+            with Stream(elsewhere, cursor) as stream:
+                chart = world.chart()
+                assert stream.entries(1) == [("patient", chart["id"], "create")]
+            world.chart()
+            cursor = cursor_for(world.staff)
+            assert told(elsewhere, cursor, wait=1) == []
 
 
 def test_a_cursor_that_is_older_than_what_is_kept_is_refused(world: World, backend: Backend) -> None:
