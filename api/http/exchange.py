@@ -24,6 +24,7 @@ ENCODED_HEADERS = {
     (name, value): b"%b: %b\r\n" % (name, value)
     for name, value in (*COMMON_HEADERS, *LISTED_ORIGIN_HEADERS, (b"content-type", b"application/json"))
 }
+STALLED_SECONDS = 60.0  # for which a client may take nothing of what waits for it
 CONTROL_CHARACTERS = bytes([*range(9), *range(10, 32), 127])  # forbidden in the value of a header
 
 
@@ -38,6 +39,7 @@ class LingeringTransport(asyncio.Transport):
         self.write = transport.write  # type: ignore[method-assign]  # one call less
         self.is_closing = is_closing  # type: ignore[method-assign]  # one call less
         self.close = close  # type: ignore[method-assign]  # one call less
+        self.abort = transport.abort  # type: ignore[method-assign]
 
 
 class Exchange(RequestResponseCycle):
@@ -46,6 +48,7 @@ class Exchange(RequestResponseCycle):
     failure: str | None = None  # why the request's body is not complete
     head: bytes | None = None  # of the answer, until its body comes
     length = 0
+    ends_with_connection = False  # the answer: nothing else says where
     status = CLIENT_GONE  # until there is an answer
 
     def __init__(
@@ -84,6 +87,8 @@ class Exchange(RequestResponseCycle):
         return message
 
     async def send(self, message: Any) -> None:  # Any: Litestar's messages are not uvicorn's types
+        if self.flow.write_paused:
+            await self.wait_for_client()
         if self.disconnected:
             return
         if message["type"] == "http.response.start" and not self.response_started:
@@ -92,6 +97,7 @@ class Exchange(RequestResponseCycle):
             if self.head is not None:
                 self.response_started = True
                 return
+            self.frame_for_version(message["headers"])
         elif self.head is not None:
             head, self.head = self.head, None
             if self.is_complete(message) and not self.flow.write_paused:
@@ -99,7 +105,24 @@ class Exchange(RequestResponseCycle):
                 return
             self.chunked_encoding, self.expected_content_length = False, self.length
             self.transport.write(head)
+        if self.ends_with_connection:
+            self.expected_content_length = len(message.get("body", b""))
         await super().send(message)
+
+    async def wait_for_client(self) -> None:
+        """Until it has taken most of what was sent. Whoever takes nothing is gone, or holds on to what has
+        ended for them long ago: they are cut off."""
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self.flow.drain()
+        except TimeoutError:
+            self.transport.abort()
+
+    def frame_for_version(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """To a client of HTTP/1.0 nothing is sent in chunks (RFC 9112, 6.1)."""
+        names = {name.lower() for name, _ in headers}
+        if self.scope["http_version"] == "1.0" and not names & {b"content-length", b"transfer-encoding"}:
+            self.chunked_encoding, self.ends_with_connection = False, True
 
     def encode_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes | None:
         """The status line and the headers; None if uvicorn must decide how the body is framed."""

@@ -1,6 +1,7 @@
 """A request and its answer, with applications that do what ours never, or hardly ever, does."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 import uvicorn
 from litestar.types import ASGIApp, Receive
 
+from api.http import exchange
 from api.http.cors import Origins
 from api.http.outermost import OutermostMiddleware
 from api.http.proxies import TrustedProxies
@@ -59,6 +61,24 @@ def test_uvicorn_frames_an_answer_that_does_not_say_its_length(name: str, value:
     assert (answer.status_code, answer.text, answer.headers[name]) == (200, "ok", value)
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_an_answer_without_an_end_comes_in_chunks_only_to_who_knows_them(version: bytes) -> None:
+    """As a stream of events; RFC 9112, 6.1."""
+
+    async def app(scope: Any, receive: Receive, send: Any) -> None:
+        await send(start((b"content-type", b"text/event-stream")))
+        for part in (b"one", b"", b"two"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with served(app) as url, socket.create_connection(("localhost", int(url.split(":")[2]))) as client:
+        client.sendall(b"GET / HTTP/%b\r\nHost: localhost\r\nConnection: close\r\n\r\n" % version)
+        head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert (b"transfer-encoding: chunked" in head) == (version == b"1.1")
+    assert body == (b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n" if version == b"1.1" else b"onetwo")
+    assert b"connection: close" in head
+
+
 @pytest.mark.parametrize(
     "header", [(b"x", b"a\r\nset-cookie: b"), (b"x", b"a\0"), (b"x y", b"a"), (b"x:", b"a")]
 )
@@ -91,6 +111,26 @@ def test_every_request_of_a_client_that_is_gone_learns_of_it_and_nothing_is_sent
 
 
 @pytest.mark.slow
+def test_whoever_takes_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has stopped reading would keep a stream for ever, also one that has ended for them."""
+    monkeypatch.setattr(exchange, "STALLED_SECONDS", 0.5)
+    gone = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(start((b"content-type", b"text/event-stream")))
+        leaving = asyncio.create_task(receive())
+        while not leaving.done():
+            await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+            await asyncio.sleep(0)
+        gone.set()
+
+    with served(app) as url, socket.create_connection(("localhost", int(url.split(":")[2]))) as client:
+        client.sendall(GET)
+        assert client.recv(1)
+        assert gone.wait(20)
+
+
 def test_a_body_that_nobody_reads_yet_is_not_late() -> None:
     """The service has stopped reading, so the client cannot send more."""
 
