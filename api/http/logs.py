@@ -176,7 +176,8 @@ def configure_logging(format: LogFormat) -> LogHandler:
     for other in [each for each in root.handlers if isinstance(each, LogHandler)]:
         root.removeHandler(other)
     root.addHandler(handler)
-    logging.getLogger("uvicorn").setLevel(logging.INFO)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
     return handler
 
 

@@ -71,6 +71,16 @@ def test_our_own_lines_after_the_first_are_the_stack(stderr: Callable[[], str]) 
     assert "request_id" not in line
 
 
+def test_what_we_tell_of_ourselves_is_written_and_what_libraries_do_is_not(stderr: Callable[[], str]) -> None:
+    logging.getLogger("asyncpg").info("Reading %s", SECRET)
+    for name in ("medisecure.no_shows", "uvicorn.error"):
+        logging.getLogger(name).info("Something has happened")
+    lines = [json.loads(line) for line in stderr().splitlines()]
+    assert [(line["logger"], line["level"]) for line in lines] == [
+        ("medisecure.no_shows", "info"), ("uvicorn.error", "info"),
+    ]  # fmt: skip
+
+
 def test_what_nobody_caught_is_told_without_its_message(stderr: Callable[[], str]) -> None:
     error = raised(ValueError(SECRET))
     logs.log_uncaught(type(error), error, error.__traceback__)
