@@ -29,8 +29,7 @@ from security.tokens import TokenIssuer
 # For so long after its use a refresh token is accepted again: a second tab sent it, or an answer was lost.
 REFRESH_REUSE_SECONDS = 30
 MAX_USER_AGENT_LENGTH = 400  # characters of the header that are stored
-MAX_LABEL_LENGTH = 120
-Label = Annotated[str, Meta(max_length=MAX_LABEL_LENGTH, pattern=TEXT)]
+Label = Annotated[str, Meta(max_length=120, pattern=TEXT)]
 
 
 class User(Output, kw_only=True):

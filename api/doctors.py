@@ -5,13 +5,12 @@ from typing import Annotated
 from litestar import Controller
 from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
-from litestar.params import FromQuery, QueryParameter
+from litestar.params import FromQuery
 from msgspec import Meta
 
-from api.accounts import MAX_LABEL_LENGTH, Label
+from api.accounts import Label
 from api.http.fields import (
     MAX_PAGE_SIZE,
-    TEXT,
     Count,
     Email,
     Id,
@@ -31,12 +30,6 @@ from persistence import doctors
 from persistence.audit import Action
 from persistence.postgres.database import Reader
 from persistence.postgres.sorting import DoctorSort
-
-Specialization = Annotated[
-    str,
-    Meta(max_length=MAX_LABEL_LENGTH, pattern=TEXT),
-    QueryParameter(max_length=MAX_LABEL_LENGTH, pattern=TEXT),
-]
 
 
 class DoctorSummary(Output):
@@ -75,7 +68,7 @@ class DoctorController(Controller):
         page: Page = 1,
         limit: Limit = 10,
         search: Search = "",
-        specialization: Specialization = "",
+        specialization: FromQuery[Label | None] = None,
         ids: FromQuery[IdList | None] = None,
         sort: FromQuery[DoctorSort | None] = None,
     ) -> DoctorPage:
