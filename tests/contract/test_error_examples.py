@@ -34,6 +34,7 @@ from tests.support.demo_clinic import (
     settings,
 )
 from tests.support.factories import chart
+from tests.support.listening import Stream
 from tests.support.openapi import resolve
 from tests.support.service import Service
 
@@ -433,6 +434,9 @@ def test_header_examples_are_what_answers_carry(clinic: Clinic) -> None:
                 one = chart()
                 answers = [clinic.staff.post("/api/patients", one, headers=headers) for _ in range(2)]
                 assert [answer.headers.get(name) for answer in answers] == [None, shown]
+            case "X-Accel-Buffering":
+                with Stream(clinic.staff) as stream:
+                    assert stream.response.headers[name] == shown
             case "WWW-Authenticate":
                 assert clinic.anonymous.get("/api/doctors").headers[name] == shown
             case "Retry-After":
