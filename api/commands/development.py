@@ -43,6 +43,7 @@ def dev(arguments: argparse.Namespace) -> None:
         print_welcome(settings, sockets[0].getsockname()[1], is_embedded)
         log = configure_logging(settings.log_format or LogFormat.of(None))
         app = create_app(settings, is_local=True, outlets=Outlets(PROCESS_REGISTRY, log))
+        server.raise_file_limit()
         server.freeze_garbage_collector()
         timeouts = replace(settings.timeouts, drain_seconds=0)  # no proxy stands before it
         server.server_for(app, timeouts).run(list(sockets))

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import logging
+import resource
 import socket
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from api.http.protocol import StrictProtocol
 from api.http.workers import Workers
 
 SHUTDOWN_TIMEOUT_SECONDS = 10  # for requests under way when the server stops
+OPEN_FILES = 65536  # for connections; many systems give a process 1,024, and let it take more
 WORKER_START_SECONDS = 60  # after which a worker that says nothing is replaced; 5 kill one that still imports
 
 
@@ -107,6 +109,15 @@ def open_listener(
     return listener
 
 
+def raise_file_limit() -> None:
+    """Let this process, and its workers, have as many connections open as the system lets it: each of those
+    who listen to changes holds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def server_for(app: ASGIApp, timeouts: Timeouts) -> DrainingServer:
     """A server for `app` in this process; call `run(sockets)`."""
     return DrainingServer(DrainingConfig(app, log_level="warning", **uvicorn_options(timeouts)))
@@ -114,6 +125,7 @@ def server_for(app: ASGIApp, timeouts: Timeouts) -> DrainingServer:
 
 def serve(sockets: list[socket.socket], workers: int, timeouts: Timeouts) -> None:
     """Serve on `sockets` until a signal says to stop. Each worker reads its settings from the environment."""
+    raise_file_limit()
     config = DrainingConfig(
         "api.app:from_environment", factory=True, workers=workers, **uvicorn_options(timeouts)
     )

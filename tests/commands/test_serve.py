@@ -1,11 +1,14 @@
 """`medisecure serve`: what it refuses to start with, how it listens, and its workers. What it asks of its
 servers is in test_database_checks.py and test_redis_checks.py."""
 
+import resource
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.support.command import Refusal, create_admin, medisecure, settings_of
@@ -85,6 +88,26 @@ def test_ctrl_c_ends_serve_in_good_order(tmp_path: Path, admin: Backend) -> None
         production.wait_until_ready()
         assert production.stop(signal.SIGINT) == 0
         assert "Traceback" not in production.printed()
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """A process begins with 256 open files, as many systems have it with 1,024; how many it may take."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    yield limits[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_takes_the_open_files_that_the_system_lets_it_have(
+    tmp_path: Path, admin: Backend, few_files: int, workers: str
+) -> None:
+    with serving(tmp_path, "--workers", workers, **settings_of(admin, SECRET_KEY=SECRET)) as production:
+        production.wait_until_ready()
+        for process in [psutil.Process(production.process.pid), *production.children()]:
+            soft, _ = process.rlimit(psutil.RLIMIT_NOFILE)
+            assert soft == (65536 if few_files == resource.RLIM_INFINITY else min(few_files, 65536))
 
 
 def test_serve_with_two_workers(tmp_path: Path, admin: Backend) -> None:
