@@ -1,3 +1,4 @@
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ from tests.support.client import Browser
 from tests.support.conformance import CONTRACT
 from tests.support.factories import World, populate
 from tests.support.service import Backend, Service
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are cores: a worker waits for its servers half of the time."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(scope="session")
