@@ -2,7 +2,7 @@
 Server-Sent Events (HTML Living Standard, 9.2)."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from time import monotonic
@@ -119,16 +119,24 @@ async def wait_for_news(
     """What is new since the cursor, as soon as anything is. Raises 401 once the caller is signed out."""
     until = monotonic() + seconds
     with feed.listening(request.user, end_of(request)) as listener:
-        found = await feed.news(listener, cursor, MAX_CHANGES)
-        while not (found.changes or listener.has_ended) and (left := until - monotonic()) > 0:
-            began = monotonic()
-            await listener.wait(left)
-            stop_clock(monotonic() - began)
+        await uncounted(feed.catch_up(cursor))
+        while True:
+            found = await feed.news(listener, cursor, MAX_CHANGES)
             if not listener.is_signed_in:
                 raise NotAuthorizedException(NOT_SIGNED_IN)
-            found = await feed.news(listener, cursor._replace(position=found.position), MAX_CHANGES)
-        request.set_caller(request.user, checked_at=listener.checked_at)
-        return found
+            left = until - monotonic()
+            if found.changes or listener.has_ended or left <= 0:
+                request.set_caller(request.user, checked_at=listener.checked_at)
+                return found
+            cursor = cursor._replace(position=found.position)
+            await uncounted(listener.wait(left))
+
+
+async def uncounted(waiting: Awaitable[object]) -> None:
+    """The request's time does not count meanwhile: nothing is done for it."""
+    began = monotonic()
+    await waiting
+    stop_clock(monotonic() - began)
 
 
 class EventStream(OwnAnswer):
@@ -150,7 +158,7 @@ class EventStream(OwnAnswer):
                 await self.feed.begin()  # so that polls find whatever changes later
                 cursor = await self.feed.cursor_of_now()
             with telling_stale(self.name):
-                found = await self.feed.news(listener, cursor, MAX_CHANGES, at_once=True)
+                found = await self.feed.news(listener, cursor, MAX_CHANGES)
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": STREAM_HEADERS})
             gone = asyncio.create_task(end_when_gone(receive, listener))
             try:

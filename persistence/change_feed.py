@@ -182,15 +182,18 @@ class ChangeFeed:
         async with asyncio.timeout(seconds_for(REQUEST_SECONDS)):
             await self.polled.wait()
 
-    async def news(self, listener: Listener, cursor: Cursor, limit: int, *, at_once: bool = False) -> Found:
-        """What is new to them since the cursor; from the table where it is not kept here. Whatever changes
-        later, wakes them. `at_once`: rather ask the table than wait for a poll that knows the cursor. Raises
-        StaleCursorError and TimeoutError."""
-        listener.woken.clear()
+    async def catch_up(self, cursor: Cursor) -> None:
+        """Wait for a poll that knows the cursor, if one may yet come. Raises TimeoutError."""
         await self.begin()
-        if self.is_behind(cursor) and not at_once:
+        if self.is_behind(cursor):
             async with asyncio.timeout(seconds_for(REQUEST_SECONDS)):
                 await self.next_poll.wait()
+
+    async def news(self, listener: Listener, cursor: Cursor, limit: int) -> Found:
+        """What is new to them since the cursor; from the table where it is not kept here. Whatever changes
+        later, wakes them. Raises StaleCursorError and TimeoutError."""
+        listener.woken.clear()
+        await self.begin()
         kept = None if listener.may_have_chart else self.kept_news(listener, cursor, limit)
         return kept or await self.read(listener.caller, cursor, limit)
 
@@ -204,7 +207,7 @@ class ChangeFeed:
 
     def kept_news(self, listener: Listener, cursor: Cursor, limit: int) -> Found | None:
         """None where not everything is kept that is new since, or the caller may have got a chart since; and
-        for a cursor that is still ahead of what a later poll saw, perhaps of what there is."""
+        for a cursor that is ahead of the last poll, perhaps of what there is."""
         latest, position = self.latest, cursor.position
         if latest is None or cursor.database != self.database or not position.covers(self.start):
             return None
