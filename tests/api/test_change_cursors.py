@@ -38,7 +38,7 @@ def test_a_cursor_of_another_database_is_refused(
         assert "another database" in stale(elsewhere.browser(world.staff.cookies), cursor)
     name, xmax, _ = cursor.split("-")
     with Stream(world.staff):  # so that the process keeps what it has found
-        for ahead in (1000, 10**9, 2**59):
+        for ahead in (10**8, 10**9, 2**59):  # what else is done on the server counts, too
             forged = f"{name}-{int(xmax, 16) + ahead:x}-"
             for accept, wait in ((PROBLEM, 0), (PROBLEM, 1), (f"{PROBLEM}, {EVENT_STREAM}", 0)):
                 assert "another database" in stale(world.staff, forged, accept=accept, wait=wait)
