@@ -176,6 +176,7 @@ def configure_logging(format: LogFormat) -> LogHandler:
     for other in [each for each in root.handlers if isinstance(each, LogHandler)]:
         root.removeHandler(other)
     root.addHandler(handler)
+    root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     return handler
