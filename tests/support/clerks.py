@@ -148,11 +148,15 @@ class Clerk:
         for merged, survivor in self.random.sample(
             list(self.office.merged.items()), 1 if self.office.merged else 0
         ):
+            # Before it is done, as it may be merged again at once.
+            if self.office.merged.pop(merged, None) is None:
+                continue
             body = {"from": merged, "reason": "Two people after all"}
             done = self.send("part", self.people["admin"], "POST", f"/api/patients/{survivor}/unmerge", body)
             if done:
-                self.office.merged.pop(merged)
                 self.keep_merge(done, survivor, merged)
+            else:
+                self.office.merged[merged] = survivor
 
     def keep_merge(self, done: httpx.Response, *charts: str) -> None:
         for chart_id in charts:
