@@ -39,7 +39,7 @@ class LingeringTransport(asyncio.Transport):
         self.write = transport.write  # type: ignore[method-assign]  # one call less
         self.is_closing = is_closing  # type: ignore[method-assign]  # one call less
         self.close = close  # type: ignore[method-assign]  # one call less
-        self.abort = transport.abort  # type: ignore[method-assign]
+        self.abort = transport.abort  # type: ignore[method-assign]  # one call less
 
 
 class Exchange(RequestResponseCycle):

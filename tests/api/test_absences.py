@@ -8,12 +8,11 @@ import pytest
 
 from security.roles import Role
 from tests.support.audit_trail import rows
-from tests.support.client import Browser
+from tests.support.client import PROBLEM, Browser
 from tests.support.factories import PASSWORD, World
 from tests.support.small_clinic import add_doctor
 
 BEGIN = datetime(2150, 6, 1, tzinfo=UTC)
-PROBLEM = {"accept": "application/problem+json"}
 
 
 def at(hours: float) -> str:

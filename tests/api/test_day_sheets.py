@@ -11,13 +11,12 @@ import pytest
 from pypdf import PdfReader
 
 from tests.support import audit_trail
-from tests.support.client import Browser
+from tests.support.client import PROBLEM, Browser
 from tests.support.factories import World
 from tests.support.service import Backend, Service
 from tests.support.small_clinic import add_appointment, add_chart, add_doctor
 
 PATH = "/api/appointments/day-sheet"
-PROBLEM = {"accept": "application/problem+json"}
 BOXES = "A day sheet has boxes for characters that are in no font of this machine; install fonts"
 
 

@@ -6,12 +6,11 @@ from uuid import uuid4
 import pytest
 
 from tests.support import audit_trail
-from tests.support.client import Browser
+from tests.support.client import PROBLEM, Browser
 from tests.support.factories import World
 from tests.support.service import Backend
 
 PATH = "/api/patients/duplicates"
-PROBLEM = {"accept": "application/problem+json"}
 Row = dict[str, Any]
 
 

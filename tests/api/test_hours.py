@@ -7,13 +7,12 @@ import pytest
 
 from security.roles import Role
 from tests.support.audit_trail import rows
-from tests.support.client import Browser
+from tests.support.client import PROBLEM, Browser
 from tests.support.factories import World
 from tests.support.service import Backend, Service
 from tests.support.small_clinic import add_doctor
 
 TUESDAY = datetime(2101, 3, 1, tzinfo=UTC)
-PROBLEM = {"accept": "application/problem+json"}
 
 
 def hours(weekday: int, begins: str, ends: str, **more: Any) -> dict[str, Any]:

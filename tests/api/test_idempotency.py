@@ -13,14 +13,13 @@ import pytest
 from api.contract import contract
 from security.roles import Role
 from tests.support.audit_trail import new
-from tests.support.client import HTTP_CLIENT, Browser
+from tests.support.client import HTTP_CLIENT, PROBLEM, Browser
 from tests.support.conformance import CONTRACT
 from tests.support.factories import World, chart, registration
 from tests.support.idempotency import CREATIONS, Creation, claims, is_repeat, key, new_version, with_key
 from tests.support.openapi import operations, parameters
 from tests.support.service import Backend, Service
 
-PROBLEM = {"accept": "application/problem+json"}
 USED = {"detail": "Idempotency-Key: was used for another request"}
 AT_ONCE = 50
 

@@ -15,7 +15,7 @@ from litestar import Litestar
 from api.contract import contract
 from api.http.conditional import parse_entity_tags
 from api.http.requests import OperationPolicy
-from tests.support.client import Browser
+from tests.support.client import PROBLEM, Browser
 from tests.support.factories import World
 from tests.support.handlers import handlers
 from tests.support.locks import transaction, until_they_wait
@@ -28,7 +28,6 @@ PAGE = {"origin": "http://localhost:5173"}
 NO_HEADERS: dict[str, str] = {}
 HERE = {"detail": "If-None-Match: this is what is here"}
 STALE = {"detail": "If-Match: this has changed since it was read. Read it again."}
-PROBLEM = {"accept": "application/problem+json"}
 Body = dict[str, Any] | None
 
 

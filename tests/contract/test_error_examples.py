@@ -12,6 +12,7 @@ import pytest
 
 from persistence import demo
 from security.roles import Role
+from tests.support.client import PROBLEM
 from tests.support.conformance import CONTRACT
 from tests.support.demo_clinic import (
     ADMIN,
@@ -41,7 +42,6 @@ from tests.support.service import Service
 pytestmark = pytest.mark.slow
 
 FOREIGN = {"origin": "http://localhost:5999"}
-PROBLEM = {"accept": "application/problem+json"}
 
 
 def login(clinic: Clinic, email: str, password: str = demo.PASSWORD) -> Any:

@@ -11,6 +11,7 @@ from tests.support.conformance import CONTRACT
 COOKIE_PATHS = {"access_token": "/", "refresh_token": "/api/auth/refresh"}
 HTTP_CLIENT = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None))
 atexit.register(HTTP_CLIENT.close)
+PROBLEM = {"accept": "application/problem+json"}  # of who wants errors as RFC 9457 has them
 
 
 class Browser:
